@@ -1,0 +1,77 @@
+"""The shared recipes: every field of a config is defined here, once, with its unit and its source.
+
+"Paper" is He, Zhang, Ren and Sun, "Deep residual learning for image recognition", arXiv 1512.03385.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def base() -> ConfigDict:
+    """Return all fields with the values of the paper's CIFAR-10 recipe (section 4.2)."""
+    config = ConfigDict()
+
+    config.seed = 0  # Of the initial values, the order of examples and the augmentation; any integer from 0.
+    config.steps = 64_000  # Updates of the parameters ("iterations"). Paper: terminated at 64k.
+    config.batch_size = 128  # Examples of one step over all devices. Paper: 128, on two GPUs.
+    config.dtype = "float32"  # Of the computation, or "bfloat16"; parameters and statistics stay float32.
+
+    config.model = ConfigDict()
+    config.model.family = "cifar"  # "cifar" (section 4.2) or "imagenet" (table 1).
+    config.model.depth = 20  # Weighted layers: 6n+2 for cifar; 18, 34, 50, 101 or 152 for imagenet.
+    config.model.residual = True  # False leaves the shortcuts out: the plain net.
+    config.model.shortcut = "A"  # A: zero-padded identity. B: projection where shapes change. C: projection always.
+    config.model.bottleneck_stride = "first"  # On the "first" 1x1 (paper) or the "middle" 3x3 (torchvision).
+
+    config.data = ConfigDict()
+    config.data.name = "cifar10"  # "digits" (embedded) or any image-classification set of TFDS.
+    config.data.data_dir = config_dict.placeholder(str)  # Of TFDS; default TFDS_DATA_DIR or ~/tensorflow_datasets.
+    config.data.validation_examples = 0  # Held out of the training set. Paper: 5000 to choose the schedule.
+    config.data.padding = 4  # Pixels added on each side before a random crop of the old size. Paper: 4.
+    config.data.flip = True  # Whether half of the training images are mirrored, at random. Paper: yes.
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.1  # Until the first milestone. Paper: 0.1.
+    config.optimizer.milestones = (32_000, 48_000)  # Steps at which it is multiplied by the factor. Paper: 32k, 48k.
+    config.optimizer.factor = 0.1  # Paper: divided by 10.
+    config.optimizer.momentum = 0.9  # Not Nesterov's. Paper: 0.9.
+    config.optimizer.weight_decay = 1e-4  # Of all parameters, added to the gradient. Paper: 0.0001.
+    config.optimizer.warmup_learning_rate = 0.01  # Of the first steps of very deep nets. Paper: 0.01.
+    config.optimizer.warmup_steps = 400  # Paper: until the training error is below 80 %, "about 400 iterations".
+    config.optimizer.warmup_min_depth = 110  # Nets of at least this depth are warmed up. Paper: 110 and 1202.
+
+    config.batch_norm = ConfigDict()
+    config.batch_norm.sync = False  # Whether batch statistics are of all devices' examples or of each device's.
+
+    config.parallel = ConfigDict()
+    config.parallel.mapper = "shard_map"  # What maps the step over the devices: "shard_map" or "pmap".
+
+    config.log_every = 100  # Steps between records of the running training error.
+    config.eval_every = 2_000  # Steps between evaluations on whole splits.
+    config.eval_batch_size = 500  # Examples evaluated at once over all devices; changes no figure.
+    config.checkpoint_every = 2_000  # Steps between checkpoints.
+    return config
+
+
+def cifar(depth: int, residual: bool) -> ConfigDict:
+    """Return the paper's recipe for a CIFAR-10 net."""
+    config = base()
+    config.model.depth = depth
+    config.model.residual = residual
+    return config
+
+
+def digits(depth: int, residual: bool) -> ConfigDict:
+    """Return a minute-long experiment on the embedded digits, 30 epochs in the proportions of the CIFAR recipe.
+
+    Mirrored digits are no digits and 8x8 pixels leave no room for crops, so nothing is augmented.
+    """
+    config = cifar(depth, residual)
+    config.data.name = "digits"
+    config.data.padding = 0
+    config.data.flip = False
+    config.steps = 352
+    config.optimizer.milestones = (176, 264)
+    config.log_every = 11
+    config.eval_every = 88
+    config.checkpoint_every = 88
+    return config

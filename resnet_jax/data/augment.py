@@ -1,0 +1,59 @@
+"""Normalisation and augmentation, inside the compiled step (paper, section 4.2)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Crops(NamedTuple):
+    """Which window of each padded image is cropped, and whether it is flipped.
+
+    Attributes:
+      top: int32 ``[batch]``, first row of the window.
+      left: int32 ``[batch]``, first column of the window.
+      flip: bool ``[batch]``.
+    """
+
+    top: jax.Array
+    left: jax.Array
+    flip: jax.Array
+
+
+def pixel_mean(images: np.ndarray) -> np.ndarray:
+    """Return the mean of uint8 ``[examples, height, width, channels]`` over the examples, in units of 255."""
+    return (images.mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
+
+
+def normalise(images: jax.Array, mean: jax.Array) -> jax.Array:
+    """Return uint8 ``images`` in units of 255 less their per-pixel ``mean``, float32 of the same shape."""
+    return images.astype(jnp.float32) / 255 - mean
+
+
+def draw_crops(key: jax.Array, batch: int, padding: int, flip: bool) -> Crops:
+    """Draw a window for each of ``batch`` images padded by ``padding``, and half of the flips if ``flip``."""
+    top_key, left_key, flip_key = jax.random.split(key, 3)
+    return Crops(
+        jax.random.randint(top_key, (batch,), 0, 2 * padding + 1),
+        jax.random.randint(left_key, (batch,), 0, 2 * padding + 1),
+        jax.random.bernoulli(flip_key, 0.5, (batch,)) & flip,
+    )
+
+
+def crop_and_flip(images: jax.Array, crops: Crops, padding: int) -> jax.Array:
+    """Return ``images`` padded by ``padding`` zeros on each side, cropped to their old size and flipped.
+
+    Args:
+      images: normalised ``[batch, height, width, channels]``, so that a zero is the mean of the training set.
+      crops: one window and flip for each image.
+      padding: rows and columns added on each side.
+    """
+    shape = images.shape[1:]
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+
+    def crop(image: jax.Array, top: jax.Array, left: jax.Array, flip: jax.Array) -> jax.Array:
+        window = jax.lax.dynamic_slice(image, (top, left, 0), shape)
+        return jnp.where(flip, window[:, ::-1], window)
+
+    return jax.vmap(crop)(padded, crops.top, crops.left, crops.flip)

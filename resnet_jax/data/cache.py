@@ -1,0 +1,67 @@
+"""Decoded data sets, kept on disk so that the second start does not decode 60,000 images again."""
+
+import hashlib
+import os
+import pathlib
+import tempfile
+import zipfile
+from collections.abc import Callable
+
+import numpy as np
+from absl import logging
+
+from resnet_jax.data.dataset import Dataset, Split
+
+
+def cache_folder() -> pathlib.Path:
+    """Return the folder of this project's caches, ``$XDG_CACHE_HOME/resnet_jax``, by default under ~/.cache."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "resnet_jax"
+
+
+def cached(source: pathlib.Path, decode: Callable[[], Dataset]) -> Dataset:
+    """Return the data set decoded from folder ``source``, from the cache if the folder has not changed since.
+
+    A cache that cannot be read is written anew, one that cannot be written is done without.
+    """
+    path = cache_folder() / "datasets" / f"{source.parent.name}-{source.name}-{fingerprint(source)}.npz"
+    try:
+        return read(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        logging.warning("%s cannot be read (%s) and is made anew.", path, error)
+    dataset = decode()
+    try:
+        write(path, dataset)
+    except OSError as error:
+        logging.warning("The decoded images cannot be cached in %s: %s", path, error)
+    return dataset
+
+
+def fingerprint(folder: pathlib.Path) -> str:
+    """Return a digest of the names, sizes and modification times of the files in ``folder``."""
+    files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in folder.iterdir())
+    return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+
+
+def read(path: pathlib.Path) -> Dataset:
+    """Return the data set that ``write`` wrote to ``path``."""
+    with np.load(path, allow_pickle=False) as arrays:
+        names = [key.removesuffix("_images") for key in arrays.files if key.endswith("_images")]
+        splits = {name: Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in names}
+        return Dataset(int(arrays["num_classes"]), splits)
+
+
+def write(path: pathlib.Path, dataset: Dataset) -> None:
+    """Write ``dataset`` to ``path`` whole or not at all."""
+    arrays = {"num_classes": np.array(dataset.num_classes)}
+    for name, split in dataset.splits.items():
+        arrays |= {f"{name}_images": split.images, f"{name}_labels": split.labels}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
+        try:
+            np.savez(file, **arrays)
+        except OSError:
+            os.unlink(file.name)
+            raise
+    os.replace(file.name, path)

@@ -1,0 +1,53 @@
+"""What every source of images gives: whole splits as arrays in host memory."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from resnet_jax.errors import UserError
+
+
+class Split(NamedTuple):
+    """The examples of one split, in a fixed order.
+
+    Attributes:
+      images: uint8 ``[examples, height, width, channels]``.
+      labels: int32 ``[examples]``, each in ``[0, num_classes)``.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Dataset(NamedTuple):
+    """A classification set.
+
+    Attributes:
+      num_classes: number of classes.
+      splits: "train" and "test", and "validation" where some of the training examples are held out.
+    """
+
+    num_classes: int
+    splits: dict[str, Split]
+
+
+def hold_out(dataset: Dataset, validation_examples: int) -> Dataset:
+    """Return ``dataset`` with its last ``validation_examples`` training examples as split "validation".
+
+    Raises:
+      UserError: there are not so many training examples.
+    """
+    images, labels = dataset.splits["train"]
+    remaining = len(labels) - validation_examples
+    if not 0 < remaining <= len(labels):
+        raise UserError(
+            f"config.data.validation_examples={validation_examples} must be from 0 to {len(labels) - 1}: "
+            f"there are {len(labels)} training examples."
+        )
+    if validation_examples == 0:
+        return dataset
+    parts = {
+        "train": Split(images[:remaining], labels[:remaining]),
+        "validation": Split(images[remaining:], labels[remaining:]),
+    }
+    return dataset._replace(splits=dataset.splits | parts)

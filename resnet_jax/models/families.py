@@ -1,0 +1,83 @@
+"""Which nets there are: from ``config.model`` to a module.
+
+A family is a function of ``config.model``; a later family is another row of ``FAMILIES``.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from resnet_jax.errors import UserError
+from resnet_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet
+
+SHORTCUTS = ("A", "B", "C")
+BOTTLENECK_STRIDES = ("first", "middle")
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+# Paper, table 1: blocks in conv2_x to conv5_x.
+IMAGENET_STAGES = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (BottleneckBlock, (3, 4, 6, 3)),
+    101: (BottleneckBlock, (3, 4, 23, 3)),
+    152: (BottleneckBlock, (3, 8, 36, 3)),
+}
+
+
+def cifar_net(config: ConfigDict) -> dict[str, Any]:
+    """Return the architecture of a CIFAR net: depth 6n+2, three stages of n blocks (paper, section 4.2)."""
+    blocks, remainder = divmod(config.depth - 2, 6)
+    if remainder or blocks < 1:
+        below = max(8, config.depth - remainder)
+        near = f"{below} and {below + 6}" if config.depth > 8 else "8"
+        raise UserError(
+            f"config.model.depth={config.depth} is not 6n+2 with n of at least 1; near it are depths {near}."
+        )
+    block = functools.partial(BasicBlock, residual=config.residual, shortcut=config.shortcut)
+    return {"stage_sizes": (blocks,) * 3, "widths": (16, 32, 64), "block": block}
+
+
+def imagenet_net(config: ConfigDict) -> dict[str, Any]:
+    """Return the architecture of an ImageNet net of table 1 of the paper."""
+    if config.depth not in IMAGENET_STAGES:
+        raise UserError(
+            f"config.model.depth={config.depth} is no depth of the imagenet family; "
+            f"choose one of {', '.join(map(str, IMAGENET_STAGES))}."
+        )
+    block_type, stage_sizes = IMAGENET_STAGES[config.depth]
+    block: Callable = functools.partial(block_type, residual=config.residual, shortcut=config.shortcut)
+    if block_type is BottleneckBlock:
+        block = functools.partial(block, stride_on_first=config.bottleneck_stride == "first")
+    return {"stage_sizes": stage_sizes, "widths": (64, 128, 256, 512), "block": block, "imagenet_stem": True}
+
+
+FAMILIES: dict[str, Callable[[ConfigDict], dict[str, Any]]] = {"cifar": cifar_net, "imagenet": imagenet_net}
+
+
+def build(config: ConfigDict, num_classes: int, dtype: str = "float32", axis_name: str | None = None) -> ResNet:
+    """Return the net that ``config`` (the ``model`` part of a run's config) describes.
+
+    Args:
+      config: fields family, depth, residual, shortcut and bottleneck_stride.
+      num_classes: width of the head.
+      dtype: type of the computation, "float32" or "bfloat16".
+      axis_name: device axis for synchronised batch norm; None for statistics of each device.
+
+    Raises:
+      UserError: a field has a value that describes no net.
+    """
+    choices = {
+        "model.family": (config.family, FAMILIES),
+        "model.shortcut": (config.shortcut, SHORTCUTS),
+        "model.bottleneck_stride": (config.bottleneck_stride, BOTTLENECK_STRIDES),
+        "dtype": (dtype, DTYPES),
+    }
+    for field, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise UserError(f"config.{field}={value!r} is unknown; choose one of {', '.join(allowed)}.")
+    return ResNet(
+        **FAMILIES[config.family](config), num_classes=num_classes, dtype=DTYPES[dtype], axis_name=axis_name
+    )

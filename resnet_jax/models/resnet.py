@@ -1,0 +1,237 @@
+"""Plain and residual nets as one Flax module (He et al. 2015, sections 3.3, 4.1 and 4.2).
+
+A plain net is the residual net with ``residual=False``: the shortcut is all that differs. With shortcut option A
+(zero-padded identity) the two have the same parameter tree.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+# A convolution or batch norm of which all but its own size and name is settled, so that blocks need not know of it.
+Layer = Callable[..., nn.Module]
+
+# He et al. 2015, "Delving deep into rectifiers", equation 10: Gaussian of variance 2 / fan-in, not truncated.
+he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    **settings: Any,
+) -> jax.Array:
+    """Convolve as ``lax.conv_general_dilated`` does, maps smaller than the kernel as one matrix product.
+
+    XLA:CPU's convolution takes eight times as long as the product on 2x2 maps, the last stage of nets on 8x8 images.
+
+    Args:
+      x: ``[batch, height, width, channels]``.
+      kernel: ``[kernel, kernel, channels, features]``.
+      strides: of height and width.
+      padding: rows and columns added before and behind.
+      **settings: the other arguments that Flax gives, for ``lax.conv_general_dilated``.
+    """
+    size = kernel.shape[0]
+    if min(x.shape[1:3]) >= size:
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **settings)
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    height, width = ((x.shape[i + 1] - size) // strides[i] + 1 for i in (0, 1))
+    shifted = [
+        x[:, i : i + height * strides[0] : strides[0], j : j + width * strides[1] : strides[1]]
+        for i in range(size)
+        for j in range(size)
+    ]
+    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def square_conv(features: int, kernel: int, stride: int = 1, **settings: Any) -> nn.Conv:
+    """Return a ``kernel`` x ``kernel`` convolution without bias, padded by ``kernel // 2`` on every side.
+
+    The padding is explicit because "SAME" pads a strided convolution on one side only: another net than the paper's
+    and PyTorch's.
+    """
+    return nn.Conv(
+        features,
+        (kernel, kernel),
+        strides=stride,
+        padding=kernel // 2,
+        use_bias=False,
+        kernel_init=he_normal,
+        conv_general_dilated=convolve,
+        **settings,
+    )
+
+
+def zero_padded_identity(x: jax.Array, features: int, stride: int) -> jax.Array:
+    """Shortcut option A: subsample ``x`` and pad its channels with zeros, half in front and half behind.
+
+    Args:
+      x: ``[batch, height, width, channels]``.
+      features: channels of the result.
+      stride: distance of the pixels that are kept.
+
+    Returns:
+      ``[batch, ceil(height / stride), ceil(width / stride), features]``.
+    """
+    missing = features - x.shape[-1]
+    x = x[:, ::stride, ::stride, :]
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
+
+
+class Shortcut(nn.Module):
+    """The way around a block: identity, zero-padded identity (A) or projection (B where shapes change, C always)."""
+
+    features: int
+    stride: int
+    option: str
+    conv: Layer
+    norm: Layer
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        changes_shape = self.stride != 1 or x.shape[-1] != self.features
+        if self.option == "C" or (self.option == "B" and changes_shape):
+            x = self.conv(self.features, 1, self.stride, name="conv")(x)
+            return self.norm(name="bn")(x)
+        return zero_padded_identity(x, self.features, self.stride) if changes_shape else x
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and, in a residual net, the shortcut around them (paper, figure 5 left)."""
+
+    width: int
+    stride: int
+    residual: bool
+    shortcut: str
+    conv: Layer
+    norm: Layer
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map ``[batch, height, width, channels]`` to ``[batch, height / stride, width / stride, features]``."""
+        branch = self.conv(self.width, 3, self.stride, name="conv1")(x)
+        branch = nn.relu(self.norm(name="bn1")(branch))
+        branch = self.conv(self.width, 3, name="conv2")(branch)
+        branch = self.norm(name="bn2")(branch)
+        return nn.relu(add_shortcut(self, x, branch))
+
+
+class BottleneckBlock(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions, the last with four times the features (paper, figure 5 right).
+
+    ``stride_on_first`` puts the stride on the first 1x1 as in the paper, else it is on the 3x3 as in torchvision.
+    """
+
+    width: int
+    stride: int
+    residual: bool
+    shortcut: str
+    conv: Layer
+    norm: Layer
+    stride_on_first: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map ``[batch, height, width, channels]`` to ``[batch, height / stride, width / stride, 4 * width]``."""
+        first, middle = (self.stride, 1) if self.stride_on_first else (1, self.stride)
+        branch = self.conv(self.width, 1, first, name="conv1")(x)
+        branch = nn.relu(self.norm(name="bn1")(branch))
+        branch = self.conv(self.width, 3, middle, name="conv2")(branch)
+        branch = nn.relu(self.norm(name="bn2")(branch))
+        branch = self.conv(4 * self.width, 1, name="conv3")(branch)
+        branch = self.norm(name="bn3")(branch)
+        return nn.relu(add_shortcut(self, x, branch))
+
+
+def add_shortcut(block: BasicBlock | BottleneckBlock, x: jax.Array, branch: jax.Array) -> jax.Array:
+    """Return ``shortcut(x) + branch`` in a residual net (paper, equation 2) and ``branch`` in a plain one."""
+    if not block.residual:
+        return branch
+    shortcut = Shortcut(
+        branch.shape[-1], block.stride, block.shortcut, block.conv, block.norm, name="shortcut"
+    )
+    return shortcut(x) + branch
+
+
+class Stem(nn.Module):
+    """The layers before the first stage: 3x3 on CIFAR, 7x7 with stride 2 and 3x3 max pooling on ImageNet."""
+
+    width: int
+    imagenet: bool
+    conv: Layer
+    norm: Layer
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.conv(self.width, 7 if self.imagenet else 3, 2 if self.imagenet else 1, name="conv")(x)
+        x = nn.relu(self.norm(name="bn")(x))
+        if self.imagenet:
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        return x
+
+
+class Stage(nn.Module):
+    """Blocks on feature maps of one size; the first block takes the stride."""
+
+    blocks: int
+    stride: int
+    block: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for index in range(self.blocks):
+            x = self.block(stride=self.stride if index == 0 else 1, name=f"block{index}")(x)
+        return x
+
+
+class ResNet(nn.Module):
+    """A stem, stages of blocks, global average pooling and a fully connected head.
+
+    Parameter paths read ``stage2/block0/conv1/kernel``.
+
+    Attributes:
+      stage_sizes: blocks of each stage.
+      widths: width of the blocks of each stage; every stage but the first halves height and width.
+      block: the block of this net, all but its width, stride, convolution and norm settled.
+      num_classes: width of the head.
+      imagenet_stem: 7x7 stem with pooling instead of the 3x3 one.
+      dtype: type of the computation; parameters and statistics are always float32.
+      axis_name: device axis over which batch norm takes its statistics; None keeps them to each device.
+    """
+
+    stage_sizes: Sequence[int]
+    widths: Sequence[int]
+    block: Callable[..., nn.Module]
+    num_classes: int
+    imagenet_stem: bool = False
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Map normalised images ``[batch, height, width, channels]`` to float32 logits ``[batch, num_classes]``."""
+        conv = functools.partial(square_conv, dtype=self.dtype)
+        # Scales start at 1 everywhere: a last scale of zero, popular in residual nets, would leave a plain net
+        # without any gradient.
+        norm = functools.partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
+        x = images.astype(self.dtype)
+        x = Stem(self.widths[0], self.imagenet_stem, conv, norm, name="stem")(x)
+        for index, (blocks, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
+            block = functools.partial(self.block, width=width, conv=conv, norm=norm)
+            x = Stage(blocks, 1 if index == 0 else 2, block, name=f"stage{index + 1}")(x)
+        x = jnp.mean(x, axis=(1, 2))
+        head = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=self.dtype, name="head")
+        return head(x).astype(jnp.float32)

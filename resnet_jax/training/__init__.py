@@ -1,0 +1,4 @@
+"""Training: the step, the loop around it, and the record it leaves."""
+
+from resnet_jax.training.loop import train as train
+from resnet_jax.training.progress import summary_table as summary_table

@@ -1,0 +1,234 @@
+"""Training: from a config to a run directory."""
+
+import contextlib
+import functools
+import math
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from resnet_jax import data, models
+from resnet_jax.data import augment, sampling
+from resnet_jax.errors import UserError
+from resnet_jax.training import optimizer, parallel
+from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.progress import Pace, ProgressLine, console
+from resnet_jax.training.record import RunRecord, check_workdir, read_json
+from resnet_jax.training.step import DeviceData, TrainState, eval_step, train_step
+
+Metrics = dict[str, Any]
+
+
+class Program(NamedTuple):
+    """What a config compiles to.
+
+    Attributes:
+      mesh: the devices.
+      rate: learning rate of each step.
+      init: makes the initial state for images ``(height, width, channels)``.
+      train_step: ``(state, data, indices) -> (state, metrics)`` over all devices.
+      eval_step: ``(state, data, indices, weights) -> sums`` over all devices.
+    """
+
+    mesh: Mesh
+    rate: optax.Schedule
+    init: Callable[[tuple[int, int, int]], TrainState]
+    train_step: Callable[..., tuple[TrainState, Metrics]]
+    eval_step: Callable[..., Metrics]
+
+
+def make_program(config: ConfigDict, num_classes: int) -> Program:
+    """Return the functions that train and evaluate the net of ``config``; nothing is compiled yet.
+
+    Raises:
+      UserError: a field of the config has a value that cannot be.
+    """
+    mesh = parallel.device_mesh()
+    for name in ("steps", "batch_size", "eval_batch_size", "log_every", "eval_every", "checkpoint_every"):
+        if config[name] < 1:
+            raise UserError(f"config.{name}={config[name]} must be at least 1.")
+    if config.seed < 0:
+        raise UserError(f"config.seed={config.seed} must be at least 0.")
+    if config.batch_size % mesh.size:
+        raise UserError(
+            f"config.batch_size={config.batch_size} cannot be divided among {mesh.size} devices; "
+            f"give a multiple of {mesh.size}."
+        )
+    if config.data.padding < 0:
+        raise UserError(f"config.data.padding={config.data.padding} must be at least 0.")
+    sync = config.batch_norm.sync
+    model = models.build(config.model, num_classes, config.dtype, parallel.AXIS if sync else None)
+    rate = optimizer.learning_rate(config.optimizer, config.model.depth)
+    sgd = optimizer.sgd(config.optimizer, rate)
+
+    def init(image_shape: tuple[int, int, int]) -> TrainState:
+        variables = models.initial_variables(model, config.seed, image_shape)
+        params = variables["params"]
+        state = TrainState(np.zeros((), np.int32), params, variables["batch_stats"], sgd.init(params))
+        return parallel.replicate(state, mesh)
+
+    device_train_step = functools.partial(
+        train_step,
+        model=model,
+        optimizer=sgd,
+        seed=config.seed,
+        padding=config.data.padding,
+        flip=config.data.flip,
+        sync_batch_norm=sync,
+    )
+    device_eval_step = functools.partial(eval_step, model=model)
+    mapped = functools.partial(parallel.map_over_devices, mesh=mesh, mapper=config.parallel.mapper)
+    return Program(
+        mesh,
+        rate,
+        init,
+        mapped(device_train_step, batch_arguments=1, donate_state=True),
+        mapped(device_eval_step, batch_arguments=2),
+    )
+
+
+def evaluate(program: Program, state: TrainState, split: DeviceData, batch_size: int) -> dict[str, float]:
+    """Return the mean "loss" and "error" (a fraction) of ``state`` over every example of ``split``, each once.
+
+    Args:
+      program: of the run.
+      state: the net to evaluate, with its running statistics.
+      split: on the devices.
+      batch_size: about how many examples to evaluate at once; it changes no figure.
+    """
+    examples = split.labels.shape[0]
+    batch_size = math.ceil(min(batch_size, examples) / program.mesh.size) * program.mesh.size
+    batches = sampling.evaluation_batches(examples, batch_size)
+    sums = jax.device_get([program.eval_step(state, split, *batch) for batch in batches])
+    return {name: sum(float(batch[name]) for batch in sums) / examples for name in ("loss", "error")}
+
+
+@contextlib.contextmanager
+def stop_request() -> Iterator[Callable[[], bool]]:
+    """Give a function that says whether Ctrl-C or SIGTERM has come; a second Ctrl-C ends the program at once."""
+    received = []
+
+    def receive(number: int, frame: object) -> None:
+        received.append(number)
+        signal.signal(number, previous[number])
+        console.print("Stopping after this step; again to leave at once, without a checkpoint.")
+
+    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None = None) -> dict[str, Any]:
+    """Train the net of ``config`` and record the run in ``workdir``; resume the run that ``workdir`` holds.
+
+    Args:
+      config: as ``configs/recipes.py`` defines it.
+      workdir: the run directory, described in ``docs/architecture.md``.
+      command: the words of the command line, for the record.
+
+    Returns:
+      The summary of the run: its "status" ("finished", "diverged" or "preempted") and its figures.
+
+    Raises:
+      UserError: the config, the data or the workdir cannot be used; nothing has been written.
+    """
+    check_workdir(workdir, config)
+    summary = read_json(workdir / "summary.json")
+    if summary and summary["status"] in ("finished", "diverged"):
+        logging.info("%s holds this run already", workdir)
+        return summary
+
+    num_classes, splits = data.load(config.data)
+    program = make_program(config, num_classes)
+    mean = augment.pixel_mean(splits["train"].images)
+    on_device = {name: parallel.replicate(DeviceData(*split, mean), program.mesh) for name, split in splits.items()}
+    state = program.init(splits["train"].images.shape[1:])
+    record = RunRecord(workdir, config, command or [])
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        status, state = run_steps(config, program, state, on_device, record, checkpoints)
+    return record.finish(status, int(state.step), models.count_parameters(state.params))
+
+
+def run_steps(
+    config: ConfigDict,
+    program: Program,
+    state: TrainState,
+    splits: dict[str, DeviceData],
+    record: RunRecord,
+    checkpoints: Checkpoints,
+) -> tuple[str, TrainState]:
+    """Train from ``state``, or from the newest checkpoint, to the end; return the run's status and last state."""
+    seconds, recent = 0.0, []  # What is recorded of the steps since the last record of the running training error.
+    restored = checkpoints.restore(state)
+    if restored is not None:
+        state, past = restored
+        seconds, recent = past["seconds"], past["recent"]
+        logging.info("resuming after step %d of %d", int(state.step), config.steps)
+    first_step = step = int(state.step)
+    record.begin(step, seconds)
+    examples = splits["train"].labels.shape[0]
+    pace = Pace(step)
+
+    def record_figures(split: str, figures: Metrics, images_per_second: float) -> None:
+        record.write(
+            step,
+            split,
+            epoch=round(step * config.batch_size / examples, 4),
+            loss=figures["loss"],
+            error=figures["error"],
+            lr=float(program.rate(step - 1)),
+            images_per_second=round(images_per_second, 1),
+        )
+
+    with stop_request() as stopping, ProgressLine(step, config.steps, config.batch_size) as progress:
+        while step < config.steps and not stopping():
+            indices = sampling.batch_indices(config.seed, step, config.batch_size, examples)
+            state, metrics = program.train_step(state, splits["train"], indices)
+            step += 1
+            recent.append(metrics)
+            if step == first_step + 1:
+                jax.block_until_ready(metrics)
+                pace.restart(step)
+            # The host stays one step ahead of the devices: enough to keep them busy, and what is shown has happened.
+            finished = recent[-2:][0]
+            jax.block_until_ready(finished)
+            progress.update(step, finished, pace)
+
+            last = step == config.steps
+            if step % config.log_every == 0 or last:
+                recent = jax.device_get(recent)
+                means = {name: float(np.mean([figures[name] for figures in recent])) for name in ("loss", "error")}
+                record_figures("train", means, pace.steps_per_second(step) * config.batch_size)
+                progress.log(step, means, pace)
+                recent = []
+                if not math.isfinite(means["loss"]):
+                    logging.error("the loss is %s at step %d: the run has diverged", means["loss"], step)
+                    return "diverged", state
+            if step % config.eval_every == 0 or last:
+                progress.say("evaluating")
+                for name, split in splits.items():
+                    start = time.perf_counter()
+                    figures = evaluate(program, state, split, config.eval_batch_size)
+                    rate = split.labels.shape[0] / (time.perf_counter() - start)
+                    # On training examples as they are, by the running statistics; "train" is the running error.
+                    name = "train_clean" if name == "train" else name
+                    record_figures(name, figures, rate)
+                    logging.info("step %d: %s loss %.4f, error %.2f %%", step, name, figures["loss"], 100 * figures["error"])
+                pace.restart(step)
+            if step % config.checkpoint_every == 0 or last or stopping():
+                recent = [{name: float(value) for name, value in figures.items()} for figures in jax.device_get(recent)]
+                checkpoints.save(step, state, {"seconds": record.seconds, "recent": recent})
+                pace.restart(step)
+    return "finished" if step == config.steps else "preempted", state

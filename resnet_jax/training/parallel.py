@@ -1,0 +1,62 @@
+"""One per-device step, mapped over all devices.
+
+The step is written for one device with a named axis; ``jax.shard_map`` (the default) or ``jax.pmap`` runs it on every
+device with the same numbers. Plain ``jax.jit`` over a sharded batch would not do: it makes every batch norm one over the
+whole batch, where the paper's, and pmap's, is over each device's share.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from resnet_jax.errors import UserError
+
+AXIS = "devices"
+MAPPERS = ("shard_map", "pmap")
+
+
+def device_mesh() -> Mesh:
+    """Return all devices of all processes along the one axis ``AXIS``."""
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Return ``tree`` with every leaf whole on every device of ``mesh``."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def map_over_devices(
+    function: Callable[..., Any], mesh: Mesh, mapper: str, batch_arguments: int, donate_state: bool = False
+) -> Callable[..., Any]:
+    """Return ``function(state, data, *batch)`` compiled for all devices of ``mesh``.
+
+    Args:
+      function: sees its device's share of each batch argument and returns what is equal on all devices; inside it the
+        axis ``AXIS`` is bound.
+      mesh: the devices.
+      mapper: "shard_map" or "pmap".
+      batch_arguments: how many arrays ``[batch, ...]`` follow state and data; the devices divide each batch.
+      donate_state: whether the memory of the state is given to the result.
+
+    Raises:
+      UserError: the mapper is unknown.
+    """
+    donated = (0,) if donate_state else ()
+    if mapper == "shard_map":
+        whole, share = PartitionSpec(), PartitionSpec(AXIS)
+        mapped = jax.shard_map(
+            function, mesh=mesh, in_specs=(whole, whole, *[share] * batch_arguments), out_specs=whole
+        )
+        return jax.jit(mapped, donate_argnums=donated)
+    if mapper == "pmap":
+        in_axes = (None, None, *[0] * batch_arguments)
+        mapped = jax.pmap(function, AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donated)
+
+        def call(state: Any, data: Any, *batch: np.ndarray) -> Any:
+            return mapped(state, data, *(part.reshape(mesh.size, -1, *part.shape[1:]) for part in batch))
+
+        return call
+    raise UserError(f"config.parallel.mapper={mapper!r} is unknown; choose one of {', '.join(MAPPERS)}.")

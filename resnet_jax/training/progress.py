@@ -1,0 +1,95 @@
+"""What a person sees of a run: a live line on a terminal, log lines elsewhere, a table at the end."""
+
+import datetime
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, SupportsFloat
+
+from absl import logging
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+# Standard error, where the log goes: both must use one console or they write over each other.
+console = Console(stderr=True)
+
+SECONDS_BETWEEN_UPDATES = 0.25
+
+
+class Pace:
+    """Steps per second of training alone, without compiling, evaluating and saving."""
+
+    def __init__(self, step: int) -> None:
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        """Measure anew from now, after ``step`` steps."""
+        self._first_step, self._start = step, time.perf_counter()
+
+    def steps_per_second(self, step: int) -> float:
+        """Return the mean since the last restart, 0 if no step has been made since."""
+        return (step - self._first_step) / (time.perf_counter() - self._start)
+
+
+class ProgressLine:
+    """Shows how far a run is: percentage, step rate, images/s, time to go, current loss and error."""
+
+    def __init__(self, first_step: int, steps: int, batch_size: int) -> None:
+        self._steps = steps
+        self._batch_size = batch_size
+        self._last_update = 0.0
+        self._live = Progress(
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._live.add_task("compiling", total=steps, completed=first_step)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Show ``text`` in place of the figures."""
+        self._live.update(self._task, description=text)
+
+    def update(self, step: int, metrics: Mapping[str, SupportsFloat], pace: Pace) -> None:
+        """Show the "loss" and "error" of ``metrics`` on a terminal, a few times a second at most."""
+        if console.is_terminal and time.perf_counter() - self._last_update > SECONDS_BETWEEN_UPDATES:
+            self._last_update = time.perf_counter()
+            self._live.update(self._task, completed=step, description=self._figures(step, metrics, pace))
+
+    def log(self, step: int, metrics: Mapping[str, SupportsFloat], pace: Pace) -> None:
+        """Say the same in a line of the log where there is no terminal."""
+        if not console.is_terminal:
+            percentage = f"{step / self._steps:.1%}"
+            logging.info("step %d/%d (%s): %s", step, self._steps, percentage, self._figures(step, metrics, pace))
+
+    def _figures(self, step: int, metrics: Mapping[str, SupportsFloat], pace: Pace) -> str:
+        rate = pace.steps_per_second(step)
+        left = datetime.timedelta(seconds=round((self._steps - step) / rate)) if rate else "?"
+        return (
+            f"{rate:.1f} steps/s, {rate * self._batch_size:,.0f} images/s, ETA {left}, "
+            f"loss {float(metrics['loss']):.3f}, error {float(metrics['error']):.2%}"
+        )
+
+
+def summary_table(summary: dict[str, Any]) -> Table:
+    """Return the final and best figures of a run as a table; errors in per cent."""
+    table = Table(title=f"{summary['status']} after {summary['steps']:,} steps, {summary['seconds']:,.0f} s")
+    for column in ("split", "loss", "error", "best error", "at step"):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for split, final in summary["final"].items():
+        best = summary["best"][split]
+        table.add_row(
+            split, f"{final['loss']:.4f}", f"{final['error']:.2%}", f"{best['error']:.2%}", f"{best['step']:,}"
+        )
+    return table
