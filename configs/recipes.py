@@ -61,7 +61,7 @@ def cifar(depth: int, residual: bool) -> ConfigDict:
 
 
 def digits(depth: int, residual: bool) -> ConfigDict:
-    """Return a minute-long experiment on the embedded digits, 30 epochs in the proportions of the CIFAR recipe.
+    """Return a minute-long experiment on the embedded digits, 26 epochs in the proportions of the CIFAR recipe.
 
     Mirrored digits are no digits and 8x8 pixels leave no room for crops, so nothing is augmented.
     """
@@ -69,9 +69,9 @@ def digits(depth: int, residual: bool) -> ConfigDict:
     config.data.name = "digits"
     config.data.padding = 0
     config.data.flip = False
-    config.steps = 352
-    config.optimizer.milestones = (176, 264)
-    config.log_every = 11
-    config.eval_every = 88
-    config.checkpoint_every = 88
+    config.steps = 300
+    config.optimizer.milestones = (150, 225)
+    config.log_every = 10
+    config.eval_every = 30
+    config.checkpoint_every = 150
     return config

@@ -29,12 +29,12 @@ def batch_indices(seed: int, step: int, batch_size: int, examples: int) -> np.nd
     return np.array([orders[epoch][offset] for epoch, offset in zip(epochs, offsets, strict=True)], np.int32)
 
 
-def evaluation_batches(examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield ``(indices, weights)`` that visit ``[0, examples)`` once, in batches of equal size.
+def evaluation_batches(split: range, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield ``(indices, weights)`` that visit the examples of ``split`` once, in batches of equal size.
 
     Both are ``[batch_size]``, int32 and float32. The weight of an example is 1; the last batch is filled with
     examples of weight 0.
     """
-    for start in range(0, examples, batch_size):
+    for start in range(split.start, split.stop, batch_size):
         indices = np.arange(start, start + batch_size, dtype=np.int32)
-        yield np.minimum(indices, examples - 1), (indices < examples).astype(np.float32)
+        yield np.minimum(indices, split.stop - 1), (indices < split.stop).astype(np.float32)

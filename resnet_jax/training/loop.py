@@ -96,20 +96,33 @@ def make_program(config: ConfigDict, num_classes: int) -> Program:
     )
 
 
-def evaluate(program: Program, state: TrainState, split: DeviceData, batch_size: int) -> dict[str, float]:
+def evaluate(
+    program: Program, state: TrainState, examples: DeviceData, split: range, batch_size: int
+) -> dict[str, float]:
     """Return the mean "loss" and "error" (a fraction) of ``state`` over every example of ``split``, each once.
 
     Args:
       program: of the run.
       state: the net to evaluate, with its running statistics.
-      split: on the devices.
+      examples: on the devices.
+      split: which of the examples.
       batch_size: about how many examples to evaluate at once; it changes no figure.
     """
-    examples = split.labels.shape[0]
-    batch_size = math.ceil(min(batch_size, examples) / program.mesh.size) * program.mesh.size
-    batches = sampling.evaluation_batches(examples, batch_size)
-    sums = jax.device_get([program.eval_step(state, split, *batch) for batch in batches])
-    return {name: sum(float(batch[name]) for batch in sums) / examples for name in ("loss", "error")}
+    batch_size = math.ceil(batch_size / program.mesh.size) * program.mesh.size
+    batches = sampling.evaluation_batches(split, batch_size)
+    sums = jax.device_get([program.eval_step(state, examples, *batch) for batch in batches])
+    return {name: sum(float(batch[name]) for batch in sums) / len(split) for name in ("loss", "error")}
+
+
+def join(splits: dict[str, data.Split]) -> tuple[DeviceData, dict[str, range]]:
+    """Return the examples of all ``splits`` in one, the training examples first, and the range of each split."""
+    ranges, start = {}, 0
+    ordered = {"train": splits["train"], **splits}
+    for name, split in ordered.items():
+        ranges[name] = range(start, start + len(split.labels))
+        start += len(split.labels)
+    images, labels = (np.concatenate(parts) for parts in zip(*ordered.values(), strict=True))
+    return DeviceData(images, labels, augment.pixel_mean(splits["train"].images)), ranges
 
 
 @contextlib.contextmanager
@@ -150,14 +163,14 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         logging.info("%s holds this run already", workdir)
         return summary
 
-    num_classes, splits = data.load(config.data)
-    program = make_program(config, num_classes)
-    mean = augment.pixel_mean(splits["train"].images)
-    on_device = {name: parallel.replicate(DeviceData(*split, mean), program.mesh) for name, split in splits.items()}
-    state = program.init(splits["train"].images.shape[1:])
+    dataset = data.load(config.data)
+    program = make_program(config, dataset.num_classes)
+    examples, splits = join(dataset.splits)
+    state = program.init(examples.images.shape[1:])
+    examples = parallel.replicate(examples, program.mesh)
     record = RunRecord(workdir, config, command or [])
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        status, state = run_steps(config, program, state, on_device, record, checkpoints)
+        status, state = run_steps(config, program, state, examples, splits, record, checkpoints)
     return record.finish(status, int(state.step), models.count_parameters(state.params))
 
 
@@ -165,12 +178,13 @@ def run_steps(
     config: ConfigDict,
     program: Program,
     state: TrainState,
-    splits: dict[str, DeviceData],
+    examples: DeviceData,
+    splits: dict[str, range],
     record: RunRecord,
     checkpoints: Checkpoints,
 ) -> tuple[str, TrainState]:
     """Train from ``state``, or from the newest checkpoint, to the end; return the run's status and last state."""
-    seconds, recent = 0.0, []  # What is recorded of the steps since the last record of the running training error.
+    seconds, recent = 0.0, []  # Metrics of the steps since the running training error was last recorded.
     restored = checkpoints.restore(state)
     if restored is not None:
         state, past = restored
@@ -178,14 +192,13 @@ def run_steps(
         logging.info("resuming after step %d of %d", int(state.step), config.steps)
     first_step = step = int(state.step)
     record.begin(step, seconds)
-    examples = splits["train"].labels.shape[0]
     pace = Pace(step)
 
-    def record_figures(split: str, figures: Metrics, images_per_second: float) -> None:
+    def write(split: str, figures: Metrics, images_per_second: float) -> None:
         record.write(
             step,
             split,
-            epoch=round(step * config.batch_size / examples, 4),
+            epoch=round(step * config.batch_size / len(splits["train"]), 4),
             loss=figures["loss"],
             error=figures["error"],
             lr=float(program.rate(step - 1)),
@@ -194,41 +207,45 @@ def run_steps(
 
     with stop_request() as stopping, ProgressLine(step, config.steps, config.batch_size) as progress:
         while step < config.steps and not stopping():
-            indices = sampling.batch_indices(config.seed, step, config.batch_size, examples)
-            state, metrics = program.train_step(state, splits["train"], indices)
+            indices = sampling.batch_indices(config.seed, step, config.batch_size, len(splits["train"]))
+            state, metrics = program.train_step(state, examples, indices)
             step += 1
+            last = step == config.steps
             recent.append(metrics)
-            if step == first_step + 1:
+            if step == first_step + 1:  # Compiling is over.
                 jax.block_until_ready(metrics)
                 pace.restart(step)
             # The host stays one step ahead of the devices: enough to keep them busy, and what is shown has happened.
-            finished = recent[-2:][0]
-            jax.block_until_ready(finished)
-            progress.update(step, finished, pace)
+            done = recent[-2:][0]
+            jax.block_until_ready(done)
+            progress.update(step, done, pace)
 
-            last = step == config.steps
             if step % config.log_every == 0 or last:
-                recent = jax.device_get(recent)
-                means = {name: float(np.mean([figures[name] for figures in recent])) for name in ("loss", "error")}
-                record_figures("train", means, pace.steps_per_second(step) * config.batch_size)
-                progress.log(step, means, pace)
+                means = mean_metrics(recent)
                 recent = []
+                write("train", means, pace.steps_per_second(step) * config.batch_size)
+                progress.log(step, means, pace)
                 if not math.isfinite(means["loss"]):
                     logging.error("the loss is %s at step %d: the run has diverged", means["loss"], step)
                     return "diverged", state
             if step % config.eval_every == 0 or last:
-                progress.say("evaluating")
                 for name, split in splits.items():
+                    progress.say(f"evaluating {name}")
                     start = time.perf_counter()
-                    figures = evaluate(program, state, split, config.eval_batch_size)
-                    rate = split.labels.shape[0] / (time.perf_counter() - start)
+                    figures = evaluate(program, state, examples, split, config.eval_batch_size)
                     # On training examples as they are, by the running statistics; "train" is the running error.
-                    name = "train_clean" if name == "train" else name
-                    record_figures(name, figures, rate)
-                    logging.info("step %d: %s loss %.4f, error %.2f %%", step, name, figures["loss"], 100 * figures["error"])
+                    recorded_name = "train_clean" if name == "train" else name
+                    write(recorded_name, figures, len(split) / (time.perf_counter() - start))
+                    logging.info("step %d: %s error %.2f%%", step, recorded_name, 100 * figures["error"])
                 pace.restart(step)
             if step % config.checkpoint_every == 0 or last or stopping():
-                recent = [{name: float(value) for name, value in figures.items()} for figures in jax.device_get(recent)]
+                recent = [mean_metrics([metrics]) for metrics in recent]
                 checkpoints.save(step, state, {"seconds": record.seconds, "recent": recent})
                 pace.restart(step)
     return "finished" if step == config.steps else "preempted", state
+
+
+def mean_metrics(steps: list[Metrics]) -> dict[str, float]:
+    """Return the means of the "loss" and "error" of ``steps``, fetched from the devices."""
+    steps = jax.device_get(steps)
+    return {name: float(np.mean([metrics[name] for metrics in steps], dtype=np.float64)) for name in ("loss", "error")}

@@ -33,7 +33,9 @@ class TrainState:
 
 
 class DeviceData(NamedTuple):
-    """A split on the device.
+    """The examples of all splits, on the device; a split is a range of them.
+
+    One array for all makes training and evaluation compile once, however many splits there are.
 
     Attributes:
       images: uint8 ``[examples, height, width, channels]``.
@@ -62,7 +64,7 @@ def train_step(
 
     Args:
       state: equal on all devices.
-      data: the training split, whole on every device.
+      data: whole on every device.
       indices: int32 ``[batch / devices]``, this device's share of the batch.
       model: the net.
       optimizer: of ``state.opt_state``.
@@ -110,7 +112,7 @@ def eval_step(
 
     Args:
       state: equal on all devices.
-      data: a split, whole on every device.
+      data: whole on every device.
       indices: int32 ``[batch / devices]``, this device's share of the batch.
       weights: float32 ``[batch / devices]``, 0 for examples that do not count, else 1.
       model: the net.
