@@ -24,7 +24,9 @@ from resnet_jax import data, models
 from resnet_jax.training import summary_table, train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory; by default runs/ and the names of config and overrides.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Run directory; by default runs/ and the names of config and overrides."
+)
 _DESCRIBE = flags.DEFINE_bool("describe", False, "Print the net's architecture as a table and train nothing.")
 
 
@@ -35,6 +37,7 @@ def default_workdir(config_file: str, overrides: dict[str, Any]) -> pathlib.Path
 
 
 def main() -> int:
+    """Train or describe the net of --config; return the exit status."""
     config = command.config_from_flags()
     if _DESCRIBE.value:
         image_shape, num_classes = data.shape(config.data)

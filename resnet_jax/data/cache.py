@@ -60,8 +60,8 @@ def write(path: pathlib.Path, dataset: Dataset) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
         try:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         except OSError:
-            os.unlink(file.name)
+            pathlib.Path(file.name).unlink()
             raise
-    os.replace(file.name, path)
+    pathlib.Path(file.name).replace(path)

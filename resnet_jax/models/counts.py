@@ -1,7 +1,7 @@
 """Parameters and multiply-adds of a net, counted from shapes alone."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -27,7 +27,7 @@ def count_parameters(params: Mapping[str, Any]) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
-def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Part]:
+def describe(model: nn.Module, image_shape: tuple[int, ...]) -> list[Part]:
     """Return the parts of ``model`` in the order of the forward pass, for images ``(height, width, channels)``.
 
     Nothing is computed: the net is traced on shapes.
@@ -35,7 +35,9 @@ def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Part]:
     outputs: dict[str, tuple[int, ...]] = {}
     multiply_adds: dict[str, int] = {}
 
-    def watch(call, args, kwargs, context):  # type: ignore[no-untyped-def]
+    def watch(
+        call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
+    ) -> Any:
         output = call(*args, **kwargs)
         module, path = context.module, context.module.path
         if path and context.method_name == "__call__":
@@ -63,7 +65,7 @@ def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Part]:
     ]
 
 
-def architecture_table(parts: list[Part], image_shape: tuple[int, int, int]) -> Table:
+def architecture_table(parts: list[Part], image_shape: tuple[int, ...]) -> Table:
     """Return ``parts``, as ``describe`` gives them for images of ``image_shape``, as a table with their sums."""
     table = Table(title=f"input {shape_text(image_shape)}", show_footer=True)
     sums = {

@@ -78,6 +78,4 @@ def build(config: ConfigDict, num_classes: int, dtype: str = "float32", axis_nam
     for field, (value, allowed) in choices.items():
         if value not in allowed:
             raise UserError(f"config.{field}={value!r} is unknown; choose one of {', '.join(allowed)}.")
-    return ResNet(
-        **FAMILIES[config.family](config), num_classes=num_classes, dtype=DTYPES[dtype], axis_name=axis_name
-    )
+    return ResNet(**FAMILIES[config.family](config), num_classes=num_classes, dtype=DTYPES[dtype], axis_name=axis_name)

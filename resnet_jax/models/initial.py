@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def initial_variables(model: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+def initial_variables(model: nn.Module, seed: int, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """Return the initial ``{"params": ..., "batch_stats": ...}`` of ``model``.
 
     Kernels are He-normal (Gaussian, variance 2 / fan-in), scales and running variances 1, biases and running means 0:

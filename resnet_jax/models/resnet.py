@@ -153,9 +153,7 @@ def add_shortcut(block: BasicBlock | BottleneckBlock, x: jax.Array, branch: jax.
     """Return ``shortcut(x) + branch`` in a residual net (paper, equation 2) and ``branch`` in a plain one."""
     if not block.residual:
         return branch
-    shortcut = Shortcut(
-        branch.shape[-1], block.stride, block.shortcut, block.conv, block.norm, name="shortcut"
-    )
+    shortcut = Shortcut(branch.shape[-1], block.stride, block.shortcut, block.conv, block.norm, name="shortcut")
     return shortcut(x) + branch
 
 

@@ -39,8 +39,6 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore()
-        )
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=items)
         return restored["state"], restored["progress"]

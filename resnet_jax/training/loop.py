@@ -6,6 +6,7 @@ import math
 import pathlib
 import signal
 import time
+import types
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ class Program(NamedTuple):
 
     mesh: Mesh
     rate: optax.Schedule
-    init: Callable[[tuple[int, int, int]], TrainState]
+    init: Callable[[tuple[int, ...]], TrainState]
     train_step: Callable[..., tuple[TrainState, Metrics]]
     eval_step: Callable[..., Metrics]
 
@@ -70,11 +71,11 @@ def make_program(config: ConfigDict, num_classes: int) -> Program:
     rate = optimizer.learning_rate(config.optimizer, config.model.depth)
     sgd = optimizer.sgd(config.optimizer, rate)
 
-    def init(image_shape: tuple[int, int, int]) -> TrainState:
+    def init(image_shape: tuple[int, ...]) -> TrainState:
         variables = models.initial_variables(model, config.seed, image_shape)
         params = variables["params"]
-        state = TrainState(np.zeros((), np.int32), params, variables["batch_stats"], sgd.init(params))
-        return parallel.replicate(state, mesh)
+        state = (np.zeros((), np.int32), params, variables["batch_stats"], sgd.init(params))
+        return TrainState(*parallel.replicate(state, mesh))
 
     device_train_step = functools.partial(
         train_step,
@@ -114,15 +115,16 @@ def evaluate(
     return {name: sum(float(batch[name]) for batch in sums) / len(split) for name in ("loss", "error")}
 
 
-def join(splits: dict[str, data.Split]) -> tuple[DeviceData, dict[str, range]]:
-    """Return the examples of all ``splits`` in one, the training examples first, and the range of each split."""
+def place(splits: dict[str, data.Split], mesh: Mesh) -> tuple[DeviceData, dict[str, range]]:
+    """Put the examples of all ``splits`` on every device, the training examples first, and return the range of each."""
     ranges, start = {}, 0
     ordered = {"train": splits["train"], **splits}
     for name, split in ordered.items():
         ranges[name] = range(start, start + len(split.labels))
         start += len(split.labels)
     images, labels = (np.concatenate(parts) for parts in zip(*ordered.values(), strict=True))
-    return DeviceData(images, labels, augment.pixel_mean(splits["train"].images)), ranges
+    mean = augment.pixel_mean(splits["train"].images)
+    return DeviceData(*parallel.replicate((images, labels, mean), mesh)), ranges
 
 
 @contextlib.contextmanager
@@ -130,9 +132,9 @@ def stop_request() -> Iterator[Callable[[], bool]]:
     """Give a function that says whether Ctrl-C or SIGTERM has come; a second Ctrl-C ends the program at once."""
     received = []
 
-    def receive(number: int, frame: object) -> None:
+    def receive(number: int, frame: types.FrameType | None) -> None:
         received.append(number)
-        signal.signal(number, previous[number])
+        signal.signal(number, previous[signal.Signals(number)])
         console.print("Stopping after this step; again to leave at once, without a checkpoint.")
 
     previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -165,9 +167,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
 
     dataset = data.load(config.data)
     program = make_program(config, dataset.num_classes)
-    examples, splits = join(dataset.splits)
+    examples, splits = place(dataset.splits, program.mesh)
     state = program.init(examples.images.shape[1:])
-    examples = parallel.replicate(examples, program.mesh)
     record = RunRecord(workdir, config, command or [])
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         status, state = run_steps(config, program, state, examples, splits, record, checkpoints)

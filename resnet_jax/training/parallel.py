@@ -1,8 +1,8 @@
 """One per-device step, mapped over all devices.
 
 The step is written for one device with a named axis; ``jax.shard_map`` (the default) or ``jax.pmap`` runs it on every
-device with the same numbers. Plain ``jax.jit`` over a sharded batch would not do: it makes every batch norm one over the
-whole batch, where the paper's, and pmap's, is over each device's share.
+device with the same numbers. Plain ``jax.jit`` over a sharded batch would not do: it makes every batch norm one over
+the whole batch, where the paper's, and pmap's, is over each device's share.
 """
 
 from collections.abc import Callable

@@ -51,12 +51,12 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     """Write ``content`` to ``path`` whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested ``config`` with dotted names, as overrides spell them, and lists for tuples, as JSON has them."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{name}.")
@@ -129,7 +129,7 @@ class RunRecord:
         kept = [line for line in read_metrics(path) if line["step"] <= step]
         partial = path.with_name(path.name + ".partial")
         partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(partial, path)
+        partial.replace(path)
         self._metrics = path.open("a")
         self._events = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
 

@@ -120,7 +120,7 @@ def eval_step(
     images = augment.normalise(data.images[indices], data.mean)
     labels = data.labels[indices]
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    logits = model.apply(variables, images, train=False)
+    logits: Any = model.apply(variables, images, train=False)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     errors = jnp.argmax(logits, -1) != labels
     sums = {"loss": jnp.sum(losses * weights), "error": jnp.sum(errors * weights)}

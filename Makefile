@@ -1,0 +1,26 @@
+# make demo    four nets on the embedded digits and a figure of their training curves
+# make test    the test suite
+# make lint    style, format and types
+# Each makes .venv itself when it is missing or older than the requirements.
+
+PYTHON ?= python3
+RUN = .venv/bin/python
+
+.PHONY: demo test lint
+demo: .venv/installed
+	$(RUN) -m experiments.demo
+
+test: .venv/installed
+	$(RUN) -m pytest --numprocesses=auto --dist=worksteal
+
+lint: .venv/installed
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+.venv/installed: requirements.txt requirements-dev.txt requirements.lock
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or later is needed; name one as in: make PYTHON=python3.12")'
+	@echo "Installing into .venv, once; this takes a minute or two."
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c requirements.lock
+	@touch $@
