@@ -9,10 +9,10 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from rich.logging import RichHandler
 
 import resnet_jax
@@ -52,6 +52,9 @@ def fail(sentence: str) -> NoReturn:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parse ``argv`` as absl does, but tell mistakes in one sentence and end --help with status 0."""
+    file = config_file(argv)
+    if file is not None and not pathlib.Path(file).is_file():
+        fail(f"--config={file} names no file; the configs are in configs/.")
     try:
         return flags.FLAGS(argv)
     except SystemExit:
@@ -70,17 +73,20 @@ def explain_bad_value(error: str) -> str:
     """Return a sentence on an override of another type than its field's."""
     match = re.match(r"flag --(config\.([\w.]+)=.*?): ", error)
     if not match:
-        return f"{error}; see --help."
-    field = flatten(flags.FLAGS["config"].value.to_dict()).get(match[2])
-    needed = f"{type(field).__name__}, as {field}" if field is not None else "field; give one field at a time"
-    return f"--{match[1]} does not fit: config.{match[2]} is a {needed}."
+        reason = error.strip().splitlines()[-1]
+        return (
+            f"--config cannot be loaded: {reason}." if error.startswith("flag --config=") else f"{reason}; see --help."
+        )
+    field = fields_of_file(sys.argv).get(match[2])
+    way_out = (
+        f"give a value of type {type(field).__name__}, as {field}" if field is not None else "set one field at a time"
+    )
+    return f"--{match[1]} does not fit the field: {way_out}."
 
 
 def explain_unknown_field(argv: list[str]) -> str | None:
     """Return a sentence on the first override in ``argv`` that names no field, None if there is none."""
-    file = [word for word in argv if re.match(r"--?config=", word)]
-    flags.FLAGS([argv[0], *file])  # Without the overrides, of which one stopped the parser, the fields are known.
-    fields = flatten(config_from_flags().to_dict())
+    fields = fields_of_file(argv)
     for word in argv:
         name = re.match(r"--?(?:no)?config\.([\w.]+)", word)
         if name and name[1] not in fields:
@@ -90,14 +96,24 @@ def explain_unknown_field(argv: list[str]) -> str | None:
     return None
 
 
+def config_file(argv: list[str]) -> str | None:
+    """Return the file that ``argv`` names as --config."""
+    match = re.search(r"^--?config[=\n](.*)$", "\n".join(argv), re.MULTILINE)
+    return match[1] if match else None
+
+
+def fields_of_file(argv: list[str]) -> dict[str, Any]:
+    """Return the fields, with dotted names, of the config file that ``argv`` names, without the overrides."""
+    return flatten(flags.FLAGS["config"].parser.parse(config_file(argv)).to_dict())
+
+
 def config_from_flags() -> ConfigDict:
     """Return the config that --config names, overrides included; fail if there is none."""
-    config, file = flags.FLAGS["config"].value, config_flags.get_config_filename(flags.FLAGS["config"])
+    config = flags.FLAGS["config"].value
     if config is None:
         fail("give a config, as --config=configs/digits_plain20.py.")
     if not isinstance(config, ConfigDict):
-        reason = "its get_config() returns no ConfigDict" if pathlib.Path(file).exists() else "there is no such file"
-        fail(f"--config={file} cannot be loaded: {reason}; the configs are in configs/.")
+        fail("--config cannot be loaded: its get_config() returns no ConfigDict.")
     return config
 
 

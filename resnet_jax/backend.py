@@ -8,7 +8,7 @@ import jaxlib.version
 # convolutional nets up to 1.35 times slower; an empty list of fusion types turns them off.
 _YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type="
 # An XLA flag that a version does not know aborts the process, so the flag goes only to versions known to take it.
-_YNN_VERSIONS = ("0.10.1", "0.10.2", "0.11.0", "0.11.1", "0.11.2")
+_YNN_VERSIONS = ("0.10.1", "0.10.2", "0.11.0", "0.11.1", "0.11.2", "0.12.0", "0.12.0.1")
 
 
 def set_xla_flags() -> None:

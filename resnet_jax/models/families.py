@@ -31,11 +31,9 @@ def cifar_net(config: ConfigDict) -> dict[str, Any]:
     """Return the architecture of a CIFAR net: depth 6n+2, three stages of n blocks (paper, section 4.2)."""
     blocks, remainder = divmod(config.depth - 2, 6)
     if remainder or blocks < 1:
-        below = max(8, config.depth - remainder)
-        near = f"{below} and {below + 6}" if config.depth > 8 else "8"
-        raise UserError(
-            f"config.model.depth={config.depth} is not 6n+2 with n of at least 1; near it are depths {near}."
-        )
+        below = config.depth - remainder
+        near = f"depths near it are {below} and {below + 6}" if blocks >= 1 else "the least depth is 8"
+        raise UserError(f"config.model.depth={config.depth} is not 6n+2 with n of at least 1; {near}.")
     block = functools.partial(BasicBlock, residual=config.residual, shortcut=config.shortcut)
     return {"stage_sizes": (blocks,) * 3, "widths": (16, 32, 64), "block": block}
 

@@ -23,10 +23,16 @@ from resnet_jax.errors import UserError
 from resnet_jax.training import optimizer, parallel
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.progress import Pace, ProgressLine, console
-from resnet_jax.training.record import RunRecord, check_workdir, read_json
+from resnet_jax.training.record import RunRecord, check_workdir, flatten, read_json
 from resnet_jax.training.step import DeviceData, TrainState, eval_step, train_step
 
 Metrics = dict[str, Any]
+
+LEAST_VALUES = {
+    **dict.fromkeys(("steps", "batch_size", "eval_batch_size", "log_every", "eval_every", "checkpoint_every"), 1),
+    **dict.fromkeys(("seed", "data.padding", "optimizer.warmup_steps"), 0),
+    **{f"optimizer.{name}": 0.0 for name in ("learning_rate", "factor", "momentum", "weight_decay")},
+}
 
 
 class Program(NamedTuple):
@@ -54,18 +60,15 @@ def make_program(config: ConfigDict, num_classes: int) -> Program:
       UserError: a field of the config has a value that cannot be.
     """
     mesh = parallel.device_mesh()
-    for name in ("steps", "batch_size", "eval_batch_size", "log_every", "eval_every", "checkpoint_every"):
-        if config[name] < 1:
-            raise UserError(f"config.{name}={config[name]} must be at least 1.")
-    if config.seed < 0:
-        raise UserError(f"config.seed={config.seed} must be at least 0.")
+    for field, value in flatten(config.to_dict()).items():
+        least = LEAST_VALUES.get(field)
+        if least is not None and value < least:
+            raise UserError(f"config.{field}={value} must be at least {least}.")
     if config.batch_size % mesh.size:
         raise UserError(
             f"config.batch_size={config.batch_size} cannot be divided among {mesh.size} devices; "
             f"give a multiple of {mesh.size}."
         )
-    if config.data.padding < 0:
-        raise UserError(f"config.data.padding={config.data.padding} must be at least 0.")
     sync = config.batch_norm.sync
     model = models.build(config.model, num_classes, config.dtype, parallel.AXIS if sync else None)
     rate = optimizer.learning_rate(config.optimizer, config.model.depth)

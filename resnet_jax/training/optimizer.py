@@ -19,10 +19,12 @@ def learning_rate(config: ConfigDict, depth: int) -> optax.Schedule:
       depth: weighted layers of the net.
 
     Raises:
-      UserError: the milestones do not rise.
+      UserError: the milestones are no rising steps.
     """
     milestones = tuple(config.milestones)
-    if any(later <= earlier for earlier, later in zip((0, *milestones), milestones, strict=False)):
+    if any(type(step) is not int for step in milestones) or any(
+        later <= earlier for earlier, later in zip((0, *milestones), milestones, strict=False)
+    ):
         raise UserError(f"config.optimizer.milestones={milestones} must be rising steps above 0, as (32000, 48000).")
     stepwise = optax.piecewise_constant_schedule(config.learning_rate, dict.fromkeys(milestones, config.factor))
     if depth < config.warmup_min_depth:

@@ -116,7 +116,9 @@ class RunRecord:
             starts = read_json(workdir / "environment.json") or []
             write_json(workdir / "environment.json", [*starts, environment()])
         except OSError as error:
-            raise UserError(f"--workdir={workdir} cannot be written ({error}); give another --workdir.") from error
+            raise UserError(
+                f"--workdir={workdir} cannot be written ({error.strerror}); give another --workdir."
+            ) from error
 
     def begin(self, step: int, seconds: float) -> None:
         """Begin to record after ``step`` steps that took ``seconds``, and drop what is recorded of later steps.
