@@ -70,6 +70,8 @@ def digits(depth: int, residual: bool) -> ConfigDict:
     config.data.padding = 0
     config.data.flip = False
     config.steps = 300
+    # At 0.1 residual-56 is still at 13 % training error after so few steps, at 0.05 it is below 0.1 %.
+    config.optimizer.learning_rate = 0.05
     config.optimizer.milestones = (150, 225)
     config.log_every = 10
     config.eval_every = 30

@@ -20,10 +20,11 @@ from ml_collections import ConfigDict
 from resnet_jax import data, models
 from resnet_jax.data import augment, sampling
 from resnet_jax.errors import UserError
+from resnet_jax.rundir import flatten, read_json
 from resnet_jax.training import optimizer, parallel
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.progress import Pace, ProgressLine, console
-from resnet_jax.training.record import RunRecord, check_workdir, flatten, read_json
+from resnet_jax.training.record import RunRecord, check_workdir
 from resnet_jax.training.step import DeviceData, TrainState, eval_step, train_step
 
 Metrics = dict[str, Any]
@@ -205,7 +206,7 @@ def run_steps(
             epoch=round(step * config.batch_size / len(splits["train"]), 4),
             loss=figures["loss"],
             error=figures["error"],
-            lr=float(program.rate(step - 1)),
+            lr=float(f"{float(program.rate(step - 1)):.6g}"),  # Float32 made readable.
             images_per_second=round(images_per_second, 1),
         )
 

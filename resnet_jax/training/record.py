@@ -1,16 +1,4 @@
-"""The run directory: all that a run leaves behind, and the only thing that passes on to analysis.
-
-::
-
-    config.json        the whole resolved config, and the command that made it
-    environment.json   for each start of the run: versions, devices, hosts, git revision, XLA flags
-    metrics.jsonl      one object a line: step, epoch, split, loss, error, lr, images_per_second, seconds
-    tensorboard/       the same scalars as event files
-    checkpoints/       Orbax
-    summary.json       written last: status "finished", "diverged" or "preempted", final and best figures
-
-Errors are fractions. ``docs/architecture.md`` describes every field.
-"""
+"""Writing the run directory, which ``resnet_jax.rundir`` describes, and asking whether a folder can be one."""
 
 import importlib.metadata
 import json
@@ -26,43 +14,11 @@ from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
 from resnet_jax.errors import UserError
+from resnet_jax.rundir import FORMAT_VERSION, flatten, read_json, read_metrics, write_json, write_text
 
-FORMAT_VERSION = 1
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "tensorflow-datasets")
 # Fields that say where things lie, not what is computed: two runs that differ in them are the same run.
 PLACES = ("data.data_dir",)
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """Return the content of JSON file ``path``, None if there is no such file.
-
-    Raises:
-      UserError: the file is not JSON.
-    """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UserError(f"{path} is no valid JSON ({error}); remove it or choose another --workdir.") from error
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Write ``content`` to ``path`` whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
-
-
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested ``config`` with dotted names, as overrides spell them, and lists for tuples, as JSON has them."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
 
 
 def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -129,9 +85,7 @@ class RunRecord:
         (self.workdir / "summary.json").unlink(missing_ok=True)
         path = self.workdir / "metrics.jsonl"
         kept = [line for line in read_metrics(path) if line["step"] <= step]
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        partial.replace(path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._metrics = path.open("a")
         self._events = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
 
@@ -173,14 +127,6 @@ class RunRecord:
         }
         write_json(self.workdir / "summary.json", summary)
         return summary
-
-
-def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Return the lines of ``metrics.jsonl`` without a last one that was cut off; nothing if there is no such file."""
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]
 
 
 def environment() -> dict[str, Any]:
