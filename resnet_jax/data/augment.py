@@ -28,7 +28,7 @@ def pixel_mean(images: np.ndarray) -> np.ndarray:
 
 def normalise(images: jax.Array, mean: jax.Array) -> jax.Array:
     """Return uint8 ``images`` in units of 255 less their per-pixel ``mean``, float32 of the same shape."""
-    return images.astype(jnp.float32) / 255 - mean
+    return images.astype(jnp.float32) / 255 - mean[None]
 
 
 def draw_crops(key: jax.Array, batch: int, padding: int, flip: bool) -> Crops:

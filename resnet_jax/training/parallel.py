@@ -53,7 +53,8 @@ def map_over_devices(
         return jax.jit(mapped, donate_argnums=donated)
     if mapper == "pmap":
         in_axes = (None, None, *[0] * batch_arguments)
-        mapped = jax.pmap(function, AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donated)
+        devices = list(mesh.devices.flat)
+        mapped = jax.pmap(function, AXIS, in_axes=in_axes, out_axes=None, devices=devices, donate_argnums=donated)
 
         def call(state: Any, data: Any, *batch: np.ndarray) -> Any:
             return mapped(state, data, *(part.reshape(mesh.size, -1, *part.shape[1:]) for part in batch))

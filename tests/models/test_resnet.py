@@ -1,0 +1,203 @@
+"""The networks, against an independent float64 forward pass and the identities of the paper."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from resnet_jax import models
+from resnet_jax.models.resnet import convolve, zero_padded_identity
+
+FAMILY_IMAGES = {"cifar": (8, 8, 3), "imagenet": (32, 32, 3)}
+
+
+def model_config(family="cifar", depth=8, residual=True, shortcut="A", bottleneck_stride="first"):
+    return ConfigDict(locals())
+
+
+def make(config, seed=0, classes=10, **settings):
+    model = models.build(config, classes, **settings)
+    return model, models.initial_variables(model, seed, FAMILY_IMAGES[config.family])
+
+
+def images(shape, batch=4, seed=0):
+    return np.random.default_rng(seed).normal(size=(batch, *shape)).astype(np.float32)
+
+
+def flat(tree):
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride"), [(1, 3, 1), (2, 3, 1), (2, 3, 2), (3, 5, 2), (4, 3, 2)])
+def test_convolve_equals_the_convolution_of_lax(size, kernel, stride):
+    x = images((size, size, 3))
+    w = np.random.default_rng(1).normal(size=(kernel, kernel, 3, 5)).astype(np.float32)
+    padding = [(kernel // 2, kernel // 2)] * 2
+    names = jax.lax.conv_dimension_numbers(x.shape, w.shape, ("NHWC", "HWIO", "NHWC"))
+
+    def total(function, x, w):
+        y = function(x, w, (stride, stride), padding, dimension_numbers=names)
+        return jnp.sum(jnp.sin(y)), y
+
+    results = [
+        jax.value_and_grad(lambda x, w, f=f: total(f, x, w), argnums=(0, 1), has_aux=True)(x, w)
+        for f in (convolve, jax.lax.conv_general_dilated)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *results)
+
+
+def test_zero_padded_identity_keeps_every_second_pixel_and_adds_empty_channels():
+    x = images((5, 5, 2))
+    y = zero_padded_identity(x, features=6, stride=2)
+    assert y.shape == (4, 3, 3, 6)
+    np.testing.assert_array_equal(y[..., 2:4], x[:, ::2, ::2])
+    assert not np.any(y[..., :2])
+    assert not np.any(y[..., 4:])
+
+
+def reference_forward(variables, x, residual, shortcut, blocks):
+    """Return the logits of a CIFAR net in training mode, in float64 and by the formulas of the paper."""
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
+
+    def conv(x, kernel, stride):
+        size = kernel.shape[0]
+        x = np.pad(x, ((0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))[:, ::stride, ::stride]
+        return np.einsum("bhwcij,ijco->bhwo", windows, kernel)
+
+    def norm(x, layer):
+        mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        return (x - mean) / np.sqrt(variance + 1e-5) * layer["scale"] + layer["bias"]
+
+    def relu(x):
+        return np.maximum(x, 0)
+
+    x = relu(norm(conv(x, params["stem"]["conv"]["kernel"], 1), params["stem"]["bn"]))
+    for stage, width in ((1, 16), (2, 32), (3, 64)):
+        for index in range(blocks):
+            layers = params[f"stage{stage}"][f"block{index}"]
+            stride = 2 if stage > 1 and index == 0 else 1
+            y = relu(norm(conv(x, layers["conv1"]["kernel"], stride), layers["bn1"]))
+            y = norm(conv(y, layers["conv2"]["kernel"], 1), layers["bn2"])
+            if residual and "shortcut" in layers:
+                y = y + norm(conv(x, layers["shortcut"]["conv"]["kernel"], stride), layers["shortcut"]["bn"])
+            elif residual:
+                padded = np.zeros((*x[:, ::stride, ::stride].shape[:3], width))
+                start = (width - x.shape[-1]) // 2
+                padded[..., start : start + x.shape[-1]] = x[:, ::stride, ::stride]
+                y = y + padded
+            x = relu(y)
+    assert shortcut == "A" or not residual or "shortcut" in params["stage2"]["block0"]
+    return x.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"]
+
+
+@pytest.mark.parametrize(
+    ("residual", "shortcut"), [(False, "A"), (True, "A"), (True, "B"), (True, "C")], ids=["plain", "A", "B", "C"]
+)
+def test_logits_equal_an_independent_forward_pass(residual, shortcut):
+    model, variables = make(model_config(depth=14, residual=residual, shortcut=shortcut))
+    x = images(FAMILY_IMAGES["cifar"])
+    logits, _ = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    expected = reference_forward(variables, x, residual, shortcut, blocks=2)
+    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_running_statistics_move_a_tenth_of_the_way_to_those_of_the_batch():
+    model, variables = make(model_config())
+    x = images(FAMILY_IMAGES["cifar"])
+    _, updates = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), axis=(1, 2))
+    y = np.einsum("bhwcij,ijco->bhwo", windows, variables["params"]["stem"]["conv"]["kernel"])
+    updated = updates["batch_stats"]["stem"]["bn"]
+    np.testing.assert_allclose(updated["mean"], 0.1 * y.mean((0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(updated["var"], 0.9 + 0.1 * y.var((0, 1, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("family", "depth"), [("cifar", 20), ("imagenet", 18), ("imagenet", 50)])
+def test_plain_and_residual_nets_share_every_parameter_but_projections(family, depth):
+    names = {}
+    for residual, shortcut in ((False, "A"), (True, "A"), (True, "B"), (True, "C")):
+        config = model_config(family, depth, residual, shortcut)
+        model = models.build(config, 10)
+        shapes = jax.eval_shape(
+            lambda x, model=model: model.init(jax.random.key(0), x, train=False), np.ones((1, 64, 64, 3))
+        )
+        names[residual, shortcut] = {name: leaf.shape for name, leaf in flat(shapes["params"]).items()}
+    plain = names[False, "A"]
+    assert names[True, "A"] == plain
+    for option in "BC":
+        more = names[True, option].keys() - plain.keys()
+        assert names[True, option].items() >= plain.items()
+        assert more
+        assert all("/shortcut/" in name for name in more)
+    assert names[True, "C"].keys() > names[True, "B"].keys()
+
+
+@pytest.mark.parametrize(("family", "depth"), [("cifar", 20), ("imagenet", 18), ("imagenet", 50)])
+def test_zeroed_branches_make_a_residual_net_the_identity_through_each_stage(family, depth):
+    config = model_config(family, depth)
+    model, variables = make(config)
+    last = "bn3" if depth == 50 else "bn2"
+    params = {
+        name: np.zeros_like(leaf) if f"/{last}/" in name else leaf for name, leaf in flat(variables["params"]).items()
+    }
+    variables["params"] = traverse_util.unflatten_dict(params, sep="/")
+    _, captured = model.apply(
+        variables,
+        images(FAMILY_IMAGES[family]),
+        train=False,
+        capture_intermediates=lambda module, _: (module.name or "").startswith("st"),
+    )
+    outputs = {name: value["__call__"][0] for name, value in captured["intermediates"].items()}
+    x = outputs.pop("stem")
+    for index, name in enumerate(sorted(outputs)):
+        expected = zero_padded_identity(x, outputs[name].shape[-1], stride=1 if index == 0 else 2)
+        np.testing.assert_array_equal(outputs[name], expected)
+        x = outputs[name]
+    assert np.any(x)
+
+
+@pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
+@pytest.mark.parametrize(("family", "depth"), [("cifar", 20), ("imagenet", 18), ("imagenet", 50)])
+def test_a_gradient_reaches_every_parameter(family, depth, residual):
+    model, variables = make(model_config(family, depth, residual, "B"))
+
+    @jax.jit
+    def loss(params):
+        logits, _ = model.apply(
+            {**variables, "params": params}, images(FAMILY_IMAGES[family]), train=True, mutable=["batch_stats"]
+        )
+        return jnp.sum(jax.nn.log_softmax(logits)[:, 0])
+
+    gradients = flat(jax.grad(loss)(variables["params"]))
+    assert [name for name, leaf in gradients.items() if not np.any(leaf)] == []
+    assert all(np.all(np.isfinite(leaf)) for leaf in gradients.values())
+
+
+@pytest.mark.parametrize(
+    ("where", "sizes"), [("first", {"conv1": 2, "conv2": 2}), ("middle", {"conv1": 4, "conv2": 2})]
+)
+def test_the_stride_of_a_bottleneck_is_where_the_field_says(where, sizes):
+    model, variables = make(model_config("imagenet", 50, bottleneck_stride=where))
+    _, captured = jax.eval_shape(
+        lambda x: model.apply(variables, x, train=False, capture_intermediates=True), images((32, 32, 3))
+    )
+    block = captured["intermediates"]["stage3"]["block0"]
+    expected = {"conv1": 4 if where == "middle" else 2, "conv2": 2}
+    assert {name: block[name]["__call__"][0].shape[1] for name in sizes} == expected == sizes
+
+
+def test_bfloat16_computes_in_bfloat16_but_keeps_parameters_statistics_and_logits_in_float32():
+    model, variables = make(model_config(depth=20), dtype="bfloat16")
+    x = images(FAMILY_IMAGES["cifar"])
+    logits, updates = model.apply(
+        variables, x, train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True
+    )
+    assert logits.dtype == jnp.float32
+    assert updates["intermediates"]["stage2"]["__call__"][0].dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(updates["batch_stats"])} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {jnp.dtype("float32")}
+    exact, _ = make(model_config(depth=20))[0].apply(variables, x, train=True, mutable=["batch_stats"])
+    assert 0 < np.max(np.abs(logits - exact)) < 0.1 * np.std(exact) * 10
