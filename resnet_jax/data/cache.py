@@ -46,7 +46,7 @@ def fingerprint(folder: pathlib.Path) -> str:
 
 def read(path: pathlib.Path) -> Dataset:
     """Return the data set that ``write`` wrote to ``path``."""
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         names = [key.removesuffix("_images") for key in arrays.files if key.endswith("_images")]
         splits = {name: Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in names}
         return Dataset(int(arrays["num_classes"]), splits)

@@ -1,0 +1,121 @@
+"""Sets that TFDS has prepared, through the real ``tfds.data_source``."""
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from resnet_jax import data
+from resnet_jax.data import prepare, prepared
+from resnet_jax.errors import UserError
+from tests.data.conftest import tiny_splits, write_set
+
+
+def assert_equal(dataset, splits):
+    assert dataset.num_classes == 3
+    assert dataset.splits.keys() == {"train", "test"}
+    for (images, labels), split in zip(splits.values(), ("train", "test"), strict=True):
+        np.testing.assert_array_equal(dataset.splits[split].images, images)
+        np.testing.assert_array_equal(dataset.splits[split].labels, labels)
+        assert dataset.splits[split].labels.dtype == np.int32
+
+
+def test_a_prepared_set_is_read_as_it_was_written(tiny_set):
+    root, splits = tiny_set
+    assert_equal(prepared.load("tiny", str(root)), splits)
+
+
+def test_the_environment_names_the_folder_where_the_config_does_not(tiny_set, monkeypatch):
+    root, splits = tiny_set
+    monkeypatch.setenv("TFDS_DATA_DIR", str(root))
+    assert_equal(prepared.load("tiny", None), splits)
+
+
+def test_grey_images_and_a_validation_split_are_read_too(tmp_path):
+    splits = tiny_splits(shape=(5, 4, 1), splits=("train", "validation"))
+    write_set(tmp_path, "grey", splits)
+    assert_equal(prepared.load("grey", str(tmp_path)), splits)
+
+
+def test_the_second_start_does_not_decode(tiny_set, monkeypatch):
+    root, splits = tiny_set
+    prepared.load("tiny", str(root))
+    monkeypatch.setattr(prepared, "read", lambda folder: pytest.fail("decoded again"))
+    assert_equal(prepared.load("tiny", str(root)), splits)
+
+
+def test_the_newest_version_is_read_unless_one_is_named(tmp_path):
+    old, new = tiny_splits(), tiny_splits(shape=(4, 4, 3))
+    write_set(tmp_path, "tiny", old, version="1.2.0")
+    write_set(tmp_path, "tiny", new, version="1.10.0")
+    assert_equal(prepared.load("tiny", str(tmp_path)), new)
+    assert_equal(prepared.load("tiny:1.2.0", str(tmp_path)), old)
+
+
+def test_files_that_only_tensorflow_reads_are_refused(tiny_set):
+    root, _ = tiny_set
+    info = root / "tiny" / "1.0.0" / "dataset_info.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"fileFormat": "tfrecord"}))
+    with pytest.raises(UserError, match=r"tfrecord files, which only TensorFlow reads; give another folder as config"):
+        prepared.load("tiny", str(root))
+
+
+def test_a_set_without_test_examples_is_refused(tmp_path):
+    write_set(tmp_path, "tiny", tiny_splits(splits=("train", "extra")))
+    with pytest.raises(UserError, match=r"has the splits train, extra; config\.data\.name must be a set with"):
+        prepared.load("tiny", str(tmp_path))
+
+
+def test_images_of_several_sizes_are_refused(tmp_path):
+    large, small = tiny_splits(), tiny_splits(shape=(4, 4, 3))
+    mixed = {split: ([large[split][0][0], small[split][0][0]], [0, 1]) for split in large}
+    write_set(tmp_path, "mixed", mixed, shape=(None, None, 3))
+    with pytest.raises(UserError, match=r"images of several sizes .* must be a set of uint8 images of one size"):
+        prepared.load("mixed", str(tmp_path))
+
+
+def test_an_unknown_name_is_refused_with_near_ones(tmp_path):
+    with pytest.raises(UserError, match=r"config\.data\.name='cifar11' is unknown.*cifar10"):
+        prepared.load("cifar11", str(tmp_path))
+
+
+def test_without_network_and_data_the_message_names_both_ways_on_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "reachable", lambda host: False)
+    with pytest.raises(
+        UserError, match=r"'cifar10' is not prepared under .* as config\.data\.data_dir \(.*digits_resnet20\.py"
+    ):
+        prepared.load("cifar10", str(tmp_path))
+    assert list(tmp_path.glob("cifar10*")) == []
+
+
+def test_reading_needs_no_tensorflow(tiny_set):
+    root, _ = tiny_set
+    program = (
+        "import sys; from resnet_jax.data import prepared; prepared.load('tiny', sys.argv[1]); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(root)], check=False).returncode == 0
+
+
+@pytest.mark.skipif(
+    not (pathlib.Path(os.environ.get("TFDS_DATA_DIR", "/nowhere")) / "cifar10").is_dir(),
+    reason="TFDS_DATA_DIR names no folder with a prepared cifar10",
+)
+def test_cifar10_is_the_real_one():
+    dataset = prepared.load("cifar10", None)
+    assert dataset.num_classes == 10
+    assert data.SHAPES["cifar10"] == (dataset.splits["train"].images.shape[1:], 10)
+    for split, examples in (("train", 50_000), ("test", 10_000)):
+        images, labels = dataset.splits[split]
+        assert images.shape == (examples, 32, 32, 3)
+        np.testing.assert_array_equal(np.bincount(labels), [examples // 10] * 10)
+    # The channel means that everyone who normalises CIFAR-10 uses.
+    means = dataset.splits["train"].images.mean((0, 1, 2)) / 255
+    np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=1e-4)
+    both = np.concatenate([split.images.reshape(-1, 3072) for split in dataset.splits.values()])
+    assert len({hashlib.sha256(image).digest() for image in both}) == 60_000
