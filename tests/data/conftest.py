@@ -28,7 +28,7 @@ def tiny_splits(shape=(8, 8, 3), splits=("train", "test")):
 
 
 def write_set(root, name, splits, version="1.0.0", shape=None):
-    """Write ``splits`` under ``root`` as TFDS does but without TensorFlow; ``shape`` is for images of several shapes."""
+    """Write ``splits`` under ``root`` as TFDS does, without TensorFlow; ``shape`` is for images of several shapes."""
     import tensorflow_datasets as tfds
 
     folder = root / name / version

@@ -1,6 +1,8 @@
 """Downloading and preparing, in a process of its own."""
 
 import importlib.util
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -38,8 +40,11 @@ download_and_prepare("made", sys.argv[1])
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 def test_what_tfds_prepares_is_read(tmp_path):
-    program = [sys.executable, "-W", "ignore", "-c", BUILDER, str(tmp_path)]
-    result = subprocess.run(program, capture_output=True, text=True, check=False)
+    program = tmp_path / "made.py"
+    program.write_text(BUILDER)
+    command = [sys.executable, "-W", "ignore", str(program), str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(prepare.__file__).parents[2])}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr
     dataset = prepared.load("made", str(tmp_path))
     assert dataset.num_classes == 5
