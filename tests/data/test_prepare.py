@@ -23,8 +23,8 @@ class Made(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         features = {"image": tfds.features.Image(shape=(4, 4, 3)), "label": tfds.features.ClassLabel(num_classes=5)}
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
         )
 
     def _split_generators(self, dl_manager):
