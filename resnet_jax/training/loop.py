@@ -173,10 +173,10 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
     program = make_program(config, dataset.num_classes)
     examples, splits = place(dataset.splits, program.mesh)
     state = program.init(examples.images.shape[1:])
-    record = RunRecord(workdir, config, command or [])
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        status, state = run_steps(config, program, state, examples, splits, record, checkpoints)
-    return record.finish(status, int(state.step), models.count_parameters(state.params))
+    with RunRecord(workdir, config, command or []) as record:
+        with Checkpoints(workdir / "checkpoints") as checkpoints:
+            status, state = run_steps(config, program, state, examples, splits, record, checkpoints)
+        return record.finish(status, int(state.step), models.count_parameters(state.params))
 
 
 def run_steps(

@@ -90,6 +90,10 @@ def summary_table(summary: dict[str, Any]) -> Table:
     for split, final in summary["final"].items():
         best = summary["best"][split]
         table.add_row(
-            split, f"{final['loss']:.4f}", f"{final['error']:.2%}", f"{best['error']:.2%}", f"{best['step']:,}"
+            split,
+            "-" if final["loss"] is None else f"{final['loss']:.4f}",
+            f"{final['error']:.2%}",
+            f"{best['error']:.2%}",
+            f"{best['step']:,}",
         )
     return table

@@ -2,12 +2,14 @@
 
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
 import subprocess
 import time
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import jax
 from ml_collections import ConfigDict
@@ -50,7 +52,7 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 
 class RunRecord:
-    """Writes the run directory of one run."""
+    """Writes the run directory of one run; a context that closes its files."""
 
     def __init__(self, workdir: pathlib.Path, config: ConfigDict, command: list[str]) -> None:
         """Open ``workdir``, which ``check_workdir`` accepts, and make it if it is missing.
@@ -64,6 +66,7 @@ class RunRecord:
           UserError: the directory cannot be written.
         """
         self.workdir = workdir
+        self._open_files: list[Any] = []
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             if not (workdir / "config.json").exists():
@@ -75,6 +78,15 @@ class RunRecord:
             raise UserError(
                 f"--workdir={workdir} cannot be written ({error.strerror}); give another --workdir."
             ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._open_files:
+            file.close()
 
     def begin(self, step: int, seconds: float) -> None:
         """Begin to record after ``step`` steps that took ``seconds``, and drop what is recorded of later steps.
@@ -88,6 +100,7 @@ class RunRecord:
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._metrics = path.open("a")
         self._events = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
+        self._open_files = [self._metrics, self._events]
 
     @property
     def seconds(self) -> float:
@@ -95,20 +108,19 @@ class RunRecord:
         return time.perf_counter() - self._start
 
     def write(self, step: int, split: str, **scalars: float) -> None:
-        """Record ``scalars`` of ``split`` after ``step`` steps."""
-        line = {"step": step, "split": split, **scalars, "seconds": round(self.seconds, 3)}
+        """Record ``scalars`` of ``split`` after ``step`` steps; one that is not finite, which JSON lacks, as null."""
+        finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
+        line = {"step": step, "split": split, **dict.fromkeys(scalars), **finite, "seconds": round(self.seconds, 3)}
         self._metrics.write(json.dumps(line) + "\n")
         self._metrics.flush()
-        for name, value in scalars.items():
+        for name, value in finite.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
 
     def finish(self, status: str, step: int, parameters: int) -> dict[str, Any]:
-        """Close the record and write and return the summary of a run that ended after ``step`` steps.
+        """Write and return the summary of a run that ended after ``step`` steps.
 
         ``status`` is "finished", "diverged" or "preempted".
         """
-        self._metrics.close()
-        self._events.close()
         metrics = read_metrics(self.workdir / "metrics.jsonl")
         splits = dict.fromkeys(line["split"] for line in metrics)
         of = {split: [line for line in metrics if line["split"] == split] for split in splits}

@@ -1,0 +1,173 @@
+"""Whole runs: they learn, end, stop, go on and refuse."""
+
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from resnet_jax.data import sampling
+from resnet_jax.errors import UserError
+from resnet_jax.rundir import read_json, read_metrics
+from resnet_jax.training import loop, train
+from resnet_jax.training.checkpoints import Checkpoints
+
+
+def at_step(monkeypatch, step, action):
+    """Call ``action`` when the examples of ``step`` are chosen."""
+    original = sampling.batch_indices
+
+    def batch_indices(seed, current, *sizes):
+        if current == step:
+            action()
+        return original(seed, current, *sizes)
+
+    monkeypatch.setattr(sampling, "batch_indices", batch_indices)
+
+
+def figures(workdir):
+    """Return what is recorded but for times."""
+    times = ("seconds", "images_per_second")
+    return [
+        {name: value for name, value in line.items() if name not in times}
+        for line in read_metrics(workdir / "metrics.jsonl")
+    ]
+
+
+def last_state(config, workdir):
+    program = loop.make_program(config, 10)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        state, _ = checkpoints.restore(program.init((8, 8, 1)))
+    return jax.device_get(state)
+
+
+@pytest.mark.parametrize(("residual", "dtype"), [(False, "float32"), (True, "float32"), (True, "bfloat16")])
+def test_the_loss_falls_on_digits(config, tmp_path, residual, dtype):
+    config.model.residual = residual
+    config.dtype = dtype
+    config.steps = 60
+    config.optimizer.milestones = (40,)
+    config.eval_every = 30
+    config.data.validation_examples = 100
+    summary = train(config, tmp_path / "run")
+    assert summary["status"] == "finished"
+    assert summary["final"].keys() == {"train", "train_clean", "validation", "test"}
+    curve = [line["loss"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if line["split"] == "train"]
+    assert curve[-1] < 0.5 * curve[0]
+    assert summary["final"]["test"]["error"] < 0.2
+
+
+def test_a_finished_run_has_all_its_records_and_is_not_run_again(config, tmp_path, monkeypatch):
+    summary = train(config, tmp_path / "run", ["python", "-m", "experiments.main"])
+    run = tmp_path / "run"
+    assert {path.name for path in run.iterdir()} == {
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "summary.json",
+    }
+    lines = read_metrics(run / "metrics.jsonl")
+    assert [(line["step"], line["split"]) for line in lines] == [
+        (4, "train"),
+        (6, "train_clean"),
+        (6, "test"),
+        (8, "train"),
+        (12, "train"),
+        (12, "train_clean"),
+        (12, "test"),
+    ]
+    names = {"step", "split", "epoch", "loss", "error", "lr", "images_per_second", "seconds"}
+    assert all(line.keys() == names for line in lines)
+    assert [line["lr"] for line in lines if line["split"] == "train"] == [0.05, 0.005, 0.0005]
+    assert lines[-1]["epoch"] == pytest.approx(12 * 32 / 1500, abs=1e-3)
+    assert read_json(run / "summary.json") == json.loads(json.dumps(summary))
+    assert summary["final"]["test"] == {name: lines[-1][name] for name in ("step", "loss", "error")}
+
+    monkeypatch.setattr(loop, "make_program", lambda *_: pytest.fail("trained again"))
+    assert train(config, run) == summary
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_resumes_and_equals_an_uninterrupted_one(config, tmp_path, monkeypatch, number):
+    train(config, tmp_path / "whole")
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        at_step(patch, 6, lambda: signal.raise_signal(number))
+        summary = train(config, tmp_path / "parts")
+    assert (summary["status"], summary["steps"]) == ("preempted", 7)
+    assert signal.getsignal(number) is handler
+    assert train(config, tmp_path / "parts")["status"] == "finished"
+    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+    whole, parts = (last_state(config, tmp_path / name) for name in ("whole", "parts"))
+    jax.tree.map(np.testing.assert_array_equal, parts, whole)
+    assert len(read_json(tmp_path / "parts" / "environment.json")) == 2
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint_and_equals_an_uninterrupted_one(config, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """What no code expects."""
+
+    def kill():
+        raise Killed
+
+    train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        at_step(patch, 9, kill)
+        with pytest.raises(Killed):
+            train(config, tmp_path / "parts")
+    assert not (tmp_path / "parts" / "summary.json").exists()
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "spl')  # A line that was being written.
+    assert train(config, tmp_path / "parts")["status"] == "finished"
+    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+
+
+def test_a_second_ctrl_c_ends_at_once(config, tmp_path, monkeypatch):
+    def interrupt_twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    at_step(monkeypatch, 3, interrupt_twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run")
+
+
+def test_a_diverged_run_says_so_and_stays_so(config, tmp_path):
+    config.optimizer.learning_rate = 1e30
+    summary = train(config, tmp_path / "run")
+    assert summary["status"] == "diverged"
+    assert summary["steps"] < config.steps
+    assert summary["final"]["train"]["loss"] is None
+    assert train(config, tmp_path / "run") == summary
+
+
+def test_runs_of_one_seed_are_equal_and_of_another_differ(config, tmp_path):
+    config.steps = config.eval_every = 4
+    train(config, tmp_path / "first")
+    train(config, tmp_path / "second")
+    assert figures(tmp_path / "first") == figures(tmp_path / "second")
+    config.seed = 1
+    train(config, tmp_path / "other")
+    assert figures(tmp_path / "first") != figures(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("steps", 0, r"config\.steps=0 must be at least 1\."),
+        ("log_every", 0, r"config\.log_every=0 must be at least 1\."),
+        ("seed", -1, r"config\.seed=-1 must be at least 0\."),
+        ("data.padding", -1, r"config\.data\.padding=-1 must be at least 0\."),
+        ("optimizer.learning_rate", -0.1, r"config\.optimizer\.learning_rate=-0\.1 must be at least 0"),
+        ("model.depth", 21, r"config\.model\.depth=21 is not 6n\+2"),
+        ("data.validation_examples", 9999, r"config\.data\.validation_examples=9999"),
+    ],
+)
+def test_a_config_that_cannot_be_run_leaves_nothing_behind(config, tmp_path, field, value, message):
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,109 @@
+"""The same numbers whatever the number of devices and the mapper."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from resnet_jax import data
+from resnet_jax.data import sampling
+from resnet_jax.errors import UserError
+from resnet_jax.training import loop, parallel
+
+
+@pytest.fixture
+def augmented(config):
+    config.data.padding = 1
+    config.data.flip = True
+    return config
+
+
+def program_and_examples(config, devices, monkeypatch):
+    mesh = jax.make_mesh((devices,), (parallel.AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    monkeypatch.setattr(parallel, "device_mesh", lambda: mesh)
+    program = loop.make_program(config, 10)
+    return program, *loop.place(data.load(config.data).splits, mesh)
+
+
+def trajectory(config, devices, monkeypatch, steps=5):
+    """Return the losses of the first steps, the state after them and its figures on the test set."""
+    program, examples, splits = program_and_examples(config, devices, monkeypatch)
+    state, losses = program.init((8, 8, 1)), []
+    for step in range(steps):
+        indices = sampling.batch_indices(config.seed, step, config.batch_size, len(splits["train"]))
+        state, metrics = program.train_step(state, examples, indices)
+        losses.append(float(metrics["loss"]))
+    figures = loop.evaluate(program, state, examples, splits["test"], 100)
+    return losses, jax.device_get(state), figures
+
+
+@pytest.mark.parametrize("mapper", parallel.MAPPERS)
+def test_eight_devices_train_as_one_does_with_synchronised_batch_norm(augmented, mapper, monkeypatch):
+    augmented.batch_norm.sync = True
+    augmented.parallel.mapper = mapper
+    one, eight = (trajectory(augmented, devices, monkeypatch) for devices in (1, 8))
+    np.testing.assert_allclose(eight[0], one[0], rtol=1e-4)
+    assert one[0][-1] != pytest.approx(one[0][0], rel=1e-2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), eight[1], one[1])
+    assert eight[2] == pytest.approx(one[2], rel=1e-3)
+
+
+def test_both_mappers_give_the_same_numbers_with_batch_norm_of_each_device(augmented, monkeypatch):
+    results = []
+    for mapper in parallel.MAPPERS:
+        augmented.parallel.mapper = mapper
+        results.append(trajectory(augmented, 8, monkeypatch))
+    np.testing.assert_allclose(*(losses for losses, *_ in results), rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *(state for _, state, _ in results)
+    )
+
+
+def test_without_synchronisation_two_devices_average_what_each_would_have_done_alone(config, monkeypatch):
+    config.optimizer.momentum = 0.0  # Then a step is linear in the gradient.
+    indices = np.arange(32, dtype=np.int32)
+    after = []
+    for devices, share in ((2, indices), (1, indices[:16]), (1, indices[16:])):
+        program, examples, _ = program_and_examples(config, devices, monkeypatch)
+        state, metrics = program.train_step(program.init((8, 8, 1)), examples, share)
+        after.append(jax.device_get((state.params, state.batch_stats, metrics)))
+    both, *alone = after
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, *alone)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), both, mean)
+    differs = jax.tree.map(lambda a, b: np.any(a != b), *(batch_stats for _, batch_stats, _ in alone))
+    assert all(jax.tree.leaves(differs))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
+def test_evaluation_counts_every_example_once_whatever_the_batch_and_the_devices(config, batch_size, monkeypatch):
+    program, examples, splits = program_and_examples(config, 8, monkeypatch)
+    state = program.init((8, 8, 1))
+    if batch_size == 1:
+        splits = {"test": splits["test"][:19]}
+    figures = loop.evaluate(program, state, examples, splits["test"], batch_size)
+    part = slice(splits["test"].start, splits["test"].stop)
+    images = examples.images[part].astype(np.float32) / 255 - np.asarray(examples.mean)[None]
+    from resnet_jax import models
+
+    model = models.build(config.model, 10)
+    logits = model.apply({"params": state.params, "batch_stats": state.batch_stats}, images, train=False)
+    logits = np.asarray(logits, np.float64)
+    labels = np.asarray(examples.labels[part])
+    probabilities = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    assert figures["error"] == np.mean(logits.argmax(1) != labels)
+    assert figures["loss"] == pytest.approx(-np.mean(np.log(probabilities[np.arange(len(labels)), labels])), rel=1e-5)
+
+
+def test_an_unknown_mapper_is_refused(config):
+    config.parallel.mapper = "vmap"
+    with pytest.raises(UserError, match=r"config\.parallel\.mapper='vmap' is unknown; choose one of shard_map, pmap"):
+        loop.make_program(config, 10)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(config):
+    config.batch_size = 36
+    with pytest.raises(
+        UserError, match=r"config\.batch_size=36 cannot be divided among 8 devices; give a multiple of 8"
+    ):
+        loop.make_program(config, 10)

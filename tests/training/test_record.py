@@ -1,0 +1,127 @@
+"""The run directory as it is written, and which folders can be one."""
+
+import json
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from resnet_jax.errors import UserError
+from resnet_jax.rundir import read_json, read_metrics
+from resnet_jax.training.record import RunRecord, check_workdir, environment
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def events(folder):
+    """Return (step, tag, value) of the event files in ``folder``, by TensorFlow's record format."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        content, start = path.read_bytes(), 0
+        while start < len(content):
+            length = int.from_bytes(content[start : start + 8], "little")
+            event = Event.FromString(content[start + 12 : start + 12 + length])
+            found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+            start += 16 + length
+    return found
+
+
+def test_records_are_lines_and_events(config, tmp_path):
+    with RunRecord(tmp_path / "run", config, ["main"]) as record:
+        record.begin(0, 0.0)
+        record.write(10, "train", loss=0.5, error=0.25)
+        record.write(20, "test", loss=0.75, error=0.5)
+        summary = record.finish("finished", 20, parameters=3)
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [{**line, "seconds": 0} for line in lines] == [
+        {"step": 10, "split": "train", "loss": 0.5, "error": 0.25, "seconds": 0},
+        {"step": 20, "split": "test", "loss": 0.75, "error": 0.5, "seconds": 0},
+    ]
+    assert events(tmp_path / "run" / "tensorboard") == [
+        (10, "train/loss", 0.5),
+        (10, "train/error", 0.25),
+        (20, "test/loss", 0.75),
+        (20, "test/error", 0.5),
+    ]
+    assert summary["final"]["test"] == summary["best"]["test"] == {"step": 20, "loss": 0.75, "error": 0.5}
+    assert (summary["status"], summary["steps"], summary["parameters"]) == ("finished", 20, 3)
+    recorded = read_json(tmp_path / "run" / "config.json")
+    assert recorded["command"] == ["main"]
+    assert recorded["config"] == json.loads(json.dumps(config.to_dict()))
+
+
+def test_the_best_is_the_least_error_and_the_final_the_last(config, tmp_path):
+    with RunRecord(tmp_path / "run", config, []) as record:
+        record.begin(0, 0.0)
+        for step, error in ((1, 0.5), (2, 0.125), (3, 0.25)):
+            record.write(step, "test", loss=1.0, error=error)
+        summary = record.finish("finished", 3, parameters=0)
+    assert summary["best"]["test"]["step"] == 2
+    assert summary["final"]["test"]["step"] == 3
+
+
+def test_records_behind_the_step_resumed_from_are_dropped(config, tmp_path):
+    with RunRecord(tmp_path / "run", config, []) as record:
+        record.begin(0, 0.0)
+        for step in (1, 2, 3):
+            record.write(step, "train", loss=1.0, error=0.5)
+        record.finish("preempted", 3, parameters=0)
+    with RunRecord(tmp_path / "run", config, []) as record:
+        record.begin(2, 100.0)
+        assert not (tmp_path / "run" / "summary.json").exists()
+        record.write(3, "train", loss=2.0, error=0.5)
+        record.finish("finished", 3, parameters=0)
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 1.0), (3, 2.0)]
+    assert lines[-1]["seconds"] >= 100
+
+
+def test_the_environment_says_what_a_run_was_made_with():
+    made = environment()
+    assert made["device_count"] == 8
+    assert made["packages"]["jax"]
+    assert made.keys() >= {"python", "device_kind", "host_count", "git_revision", "git_dirty", "xla_flags"}
+
+
+def run_in(folder, config):
+    with RunRecord(folder, config, []) as record:
+        record.begin(0, 0.0)
+        record.finish("finished", 0, parameters=0)
+
+
+def test_a_new_an_empty_and_the_same_runs_folder_are_accepted(config, tmp_path):
+    check_workdir(tmp_path / "new" / "deep", config)
+    check_workdir(tmp_path, config)
+    run_in(tmp_path / "run", config)
+    config.data.data_dir = "/elsewhere"  # Where the data lies does not make another run.
+    check_workdir(tmp_path / "run", config)
+
+
+def test_the_folder_of_another_configs_run_is_refused_and_untouched(config, tmp_path):
+    run_in(tmp_path / "run", config)
+    before = contents(tmp_path)
+    config.seed = 5
+    config.model.depth = 14
+    message = r"config\.model\.depth \(8 there, 14 here\), config\.seed \(0 there, 5 here\); give another --workdir"
+    with pytest.raises(UserError, match=message):
+        check_workdir(tmp_path / "run", config)
+    assert contents(tmp_path) == before
+
+
+def test_folders_that_cannot_be_a_run_are_refused(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--workdir=.*/file is a file; give another --workdir"):
+        check_workdir(tmp_path / "file", config)
+    with pytest.raises(UserError, match=r"cannot be written, because .*/file cannot; give another --workdir"):
+        check_workdir(tmp_path / "file" / "run", config)
+    with pytest.raises(UserError, match=r"holds files of something else than a run; give another --workdir"):
+        check_workdir(tmp_path, config)
+    with pytest.raises(UserError, match=r"--workdir=/proc/run cannot be written"):
+        RunRecord(type(tmp_path)("/proc/run"), config, [])
+
+
+def test_a_damaged_config_is_told(config, tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is no valid JSON"):
+        check_workdir(tmp_path, config)
