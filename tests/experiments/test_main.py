@@ -1,0 +1,179 @@
+"""The command as a user types it: what it says and its exit status."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from experiments.main import default_workdir
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIG = "--config=configs/digits_plain20.py"
+SMALL = (
+    "--config.model.depth=8",
+    "--config.batch_size=16",
+    "--config.steps=4",
+    "--config.log_every=2",
+    "--config.optimizer.milestones=(2,3)",
+)
+
+
+def run(*words):
+    command = [sys.executable, "-m", "experiments.main", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return the workdir of a finished run and what its command said."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    return workdir, run(CONFIG, *SMALL, f"--workdir={workdir}")
+
+
+def test_a_finished_run_exits_with_0_and_leaves_its_records(finished):
+    workdir, result = finished
+    assert result.returncode == 0, result.stderr
+    assert json.loads((workdir / "summary.json").read_text())["status"] == "finished"
+    recorded = json.loads((workdir / "config.json").read_text())
+    assert recorded["config"]["model"]["depth"] == 8
+    assert "--config.model.depth=8" in recorded["command"]
+    assert "finished after 4 steps" in result.stdout
+    assert str(workdir) in result.stdout.replace("\n", "")
+    assert "step 4/4 (100.0%)" in result.stderr
+
+
+def test_the_same_command_again_finds_the_finished_run(finished):
+    workdir, first = finished
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    result = run(CONFIG, *SMALL, f"--workdir={workdir}")
+    assert result.returncode == 0
+    assert result.stdout == first.stdout
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+def test_another_config_in_the_same_workdir_is_refused_and_overwrites_nothing(finished):
+    workdir, _ = finished
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    result = run(CONFIG, *SMALL, "--config.seed=3", f"--workdir={workdir}")
+    assert result.returncode == 2
+    assert "differing in config.seed (0 there, 3 here); give another --workdir or the same config" in result.stderr
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give a config, as --config=configs/digits_plain20.py."),
+        (["--config=configs/none.py"], "--config=configs/none.py names no file; the configs are in configs/."),
+        ([CONFIG, "--config.model.dept=8"], "--config.model.dept names no field: did you mean --config.model.depth?"),
+        ([CONFIG, "--config.zzz=8"], "--config.zzz names no field: see configs/recipes.py for the fields."),
+        (
+            [CONFIG, "--config.model.depth=deep"],
+            "--config.model.depth=deep does not fit the field: give a value of type int",
+        ),
+        (
+            [CONFIG, "--config.model.residual=si"],
+            "--config.model.residual=si does not fit the field: give a value of type",
+        ),
+        ([CONFIG, "--config.model=5"], "--config.model=5 does not fit the field: set one field at a time."),
+        (
+            [CONFIG, "--config.model.depth=21"],
+            "config.model.depth=21 is not 6n+2 with n of at least 1; depths near it are 20",
+        ),
+        ([CONFIG, "--config.data.name=cifar11"], "config.data.name='cifar11' is unknown to TFDS"),
+        ([CONFIG, "--workdir=/proc/run"], "--workdir=/proc/run cannot be written"),
+        (
+            [CONFIG, "--config.optimizer.milestones=(5,2)"],
+            "config.optimizer.milestones=(5, 2) must be rising steps above 0",
+        ),
+        ([CONFIG, "--wrong=1"], "Unknown command line flag 'wrong'"),
+        ([CONFIG, "word"], "'word' is no flag; flags are given as --name=value, see --help."),
+        (["--config.seed=1", CONFIG], "Found --config.seed=1 in argv before a value for --config was specified"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence_with_exit_status_2(words, message, tmp_path):
+    workdir = [] if any("workdir" in word for word in words) else [f"--workdir={tmp_path / 'run'}"]
+    result = run(*words, *workdir)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("no python", "invalid syntax"),
+        ("def get_config(): raise ValueError('why')", "why"),
+        ("def get_config(): return 3", "its get_config() returns no ConfigDict"),
+    ],
+)
+def test_a_config_that_cannot_be_loaded_is_told_in_one_sentence(content, message, tmp_path):
+    (tmp_path / "config.py").write_text(content + "\n")
+    result = run(f"--config={tmp_path / 'config.py'}")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: --config cannot be loaded: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_help_explains_itself_and_exits_with_0():
+    result = run("--help")
+    assert result.returncode == 0
+    for part in ("--config=configs/cifar_plain56.py", "--workdir", "--[no]describe", "Exit status"):
+        assert part in result.stdout
+
+
+def test_describe_prints_the_architecture_and_trains_nothing(tmp_path):
+    result = run(CONFIG, "--config.data.name=cifar10", "--describe", f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 0
+    for part in ("stage3", "8x8x64", "269,722", "multiply-adds"):
+        assert part in result.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverged_run_exits_with_1(tmp_path):
+    result = run(CONFIG, *SMALL, "--config.optimizer.learning_rate=1e30", f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 1
+    assert "diverged after" in result.stdout
+
+
+def test_ctrl_c_saves_the_run_and_the_same_command_resumes_it(tmp_path):
+    words = (CONFIG, *SMALL, "--config.steps=1000000", f"--workdir={tmp_path / 'run'}")
+    command = [sys.executable, "-m", "experiments.main", *map(str, words)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "step 2/" in line:
+                break
+        process.send_signal(2)
+        stdout, _ = process.communicate()
+    assert process.returncode == 1
+    assert "The same command resumes it." in stdout
+    stopped = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert stopped["status"] == "preempted"
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        resumed = next(line for line in process.stderr if "resuming" in line)
+        process.send_signal(2)
+        process.communicate()
+    assert f"resuming after step {stopped['steps']} of 1000000" in resumed
+
+
+def test_training_never_imports_tensorflow(tmp_path):
+    words = ["main", CONFIG, *SMALL, f"--workdir={tmp_path / 'run'}"]
+    program = (
+        f"import sys, runpy; sys.argv = {words!r}\n"
+        "try: runpy.run_module('experiments.main', run_name='__main__')\n"
+        "except SystemExit as ended: assert not ended.code, ended.code\n"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+def test_the_default_workdir_is_named_by_config_and_overrides():
+    name = default_workdir("configs/cifar_plain56.py", {"model.depth": 110, "seed": 3, "data.data_dir": "/data"})
+    assert name == pathlib.Path("runs/cifar_plain56-depth=110-seed=3")
+    assert default_workdir("configs/cifar_plain56.py", {}) == pathlib.Path("runs/cifar_plain56")
+    assert default_workdir("c.py", {"data.name": "emnist/digits"}).parent == pathlib.Path("runs")
