@@ -38,7 +38,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         except UserError as error:
             fail(str(error))
         except KeyboardInterrupt:
-            print("Interrupted; the same command starts again.", file=sys.stderr)
+            print("Interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
             return EXIT_INTERRUPTED
 
     app.run(guarded, flags_parser=parse_flags)

@@ -104,7 +104,7 @@ def show(progress: Progress, task: TaskID, folder: pathlib.Path) -> None:
 
 def result_table(runs: list[Run]) -> Table:
     """Return parameters, final errors and time of finished ``runs``."""
-    table = Table(title="After the last step, on the whole training set and the whole test set")
+    table = Table(title="Errors after the last step on all training and test examples")
     for column in ("net", "parameters", "training error", "test error", "seconds"):
         table.add_column(column, justify="left" if column == "net" else "right")
     for run in sorted(runs, key=lambda run: (run.kind, run.depth)):

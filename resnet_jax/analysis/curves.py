@@ -31,7 +31,7 @@ def draw_curves(runs: Sequence[Run]) -> Figure:
                 panel.plot(steps, 100 * errors, color=colours[run.depth], linewidth=width)
         panel.set_title(f"{kind} nets")
         panel.set_xlabel("step (mini-batches)")
-        panel.set_ylim(0, 100)
+        panel.set_ylim(-2, 100)  # Curves at 0 stay clear of the axis.
         panel.set_xlim(0, max(run.config["steps"] for run in runs))
         panel.grid(color="0.9")
         panel.spines[["top", "right"]].set_visible(False)

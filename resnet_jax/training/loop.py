@@ -235,7 +235,7 @@ def run_steps(
                     return "diverged", state
             if step % config.eval_every == 0 or last:
                 for name, split in splits.items():
-                    progress.say(f"evaluating {name}")
+                    progress.say(step, f"evaluating {name}")
                     start = time.perf_counter()
                     figures = evaluate(program, state, examples, split, config.eval_batch_size)
                     # On training examples as they are, by the running statistics; "train" is the running error.

@@ -57,9 +57,9 @@ class ProgressLine:
     ) -> None:
         self._live.stop()
 
-    def say(self, text: str) -> None:
+    def say(self, step: int, text: str) -> None:
         """Show ``text`` in place of the figures."""
-        self._live.update(self._task, description=text)
+        self._live.update(self._task, completed=step, description=text)
 
     def update(self, step: int, metrics: Mapping[str, SupportsFloat], pace: Pace) -> None:
         """Show the "loss" and "error" of ``metrics`` on a terminal, a few times a second at most."""

@@ -97,7 +97,7 @@ def test_an_interrupted_demo_stops_its_trainings_and_says_how_to_go_on(demo, tmp
 
     status, _, stderr = demo(steps=1_000_000, act=interrupt)
     assert status == 130
-    assert "Interrupted; the same command starts again." in stderr
+    assert "Interrupted; the same command continues from the last checkpoint." in stderr
     stopped = [json.loads(path.read_text())["status"] for path in (tmp_path / "demo").glob("*/summary.json")]
     assert stopped
     assert set(stopped) == {"preempted"}
