@@ -1,3 +1,5 @@
+"""Plain-110 on CIFAR-10. Test error in the paper: above 60 % (figure 6, where it is not drawn)."""
+
 from configs import recipes
 
 

@@ -1,3 +1,5 @@
+"""Plain-32 on CIFAR-10. In the paper its errors lie between those of plain-20 and plain-44 (figure 6)."""
+
 from configs import recipes
 
 

@@ -133,8 +133,8 @@ def main() -> int:
     runs = [read_run(folder / net) for net in CONFIGS]
     draw_curves(runs).savefig(folder / "curves.png", dpi=200)
     rich.print(result_table(runs))
-    rich.print(f"Training curves: {folder / 'curves.png'}")
-    rich.print(f"Run directories: {folder}/{{{','.join(CONFIGS)}}}")
+    print(f"Training curves: {folder / 'curves.png'}")
+    print(f"Run directories: {folder}/{{{','.join(CONFIGS)}}}")
     return 0
 
 

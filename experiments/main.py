@@ -50,9 +50,9 @@ def main() -> int:
     )
     summary = train(config, pathlib.Path(workdir), [sys.executable, "-m", "experiments.main", *sys.argv[1:]])
     rich.print(summary_table(summary))
-    rich.print(f"The run is recorded in {workdir}")
+    print(f"The run is recorded in {workdir}")
     if summary["status"] == "preempted":
-        rich.print("The same command resumes it.")
+        print("The same command resumes it.")
     return 0 if summary["status"] == "finished" else 1
 
 
