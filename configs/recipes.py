@@ -60,6 +60,22 @@ def cifar(depth: int, residual: bool) -> ConfigDict:
     return config
 
 
+def imagenet(depth: int, residual: bool) -> ConfigDict:
+    """Return the paper's recipe for an ImageNet net (section 3.4).
+
+    The paper divides the learning rate "when the error plateaus" and gives no steps; these are a third and two thirds
+    of its 600k iterations at most.
+    """
+    config = cifar(depth, residual)
+    config.model.family = "imagenet"
+    config.data.name = "imagenet2012"
+    config.batch_size = 256
+    config.steps = 600_000
+    config.optimizer.milestones = (200_000, 400_000)
+    config.eval_every = config.checkpoint_every = 10_000
+    return config
+
+
 def digits(depth: int, residual: bool) -> ConfigDict:
     """Return a minute-long experiment on the embedded digits, 26 epochs in the proportions of the CIFAR recipe.
 

@@ -97,9 +97,9 @@ def explain_unknown_field(argv: list[str]) -> str | None:
 
 
 def config_file(argv: list[str]) -> str | None:
-    """Return the file that ``argv`` names as --config."""
+    """Return the file that ``argv`` names as --config; behind a colon there may be an option for it."""
     match = re.search(r"^--?config[=\n](.*)$", "\n".join(argv), re.MULTILINE)
-    return match[1] if match else None
+    return match[1].partition(":")[0] if match else None
 
 
 def fields_of_file(argv: list[str]) -> dict[str, Any]:

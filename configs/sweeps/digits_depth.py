@@ -1,0 +1,12 @@
+"""Does depth degrade the training of plain and residual nets on the embedded digits?"""
+
+from configs import recipes
+from resnet_jax.sweeps.grid import axis, product
+
+
+def get_config():
+    return recipes.digits(depth=20, residual=False)
+
+
+def get_sweep():
+    return product(axis("model.residual", [False, True]), axis("model.depth", [20, 56]), axis("seed", [0]))

@@ -1,0 +1,158 @@
+"""Train all runs of a sweep.
+
+    python -m experiments.sweep --config=configs/sweeps/digits_depth.py
+    python -m experiments.sweep --config=configs/sweeps/cifar_figure6.py --dry_run
+    python -m experiments.sweep --config=configs/sweeps/cifar_figure6.py --only=model.depth=56,model.residual=True
+    python -m experiments.sweep --config=configs/sweeps/cifar_figure6.py --shard=2/8
+    python -m experiments.sweep --config=configs/sweeps/cifar_figure6.py --launcher=slurm --slurm=slurm_partition=gpu
+
+A sweep file has get_config(), as any config, and get_sweep(), which returns a list of overrides, one for each run.
+Overrides behind --config hold for all runs. Finished runs are skipped and interrupted ones are resumed, so the same
+command continues a sweep.
+
+Exit status: 0 all runs have finished, 1 a run has failed, 2 the command or the sweep must be mended, 130 Ctrl-C.
+"""
+
+import importlib.util
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import rich
+from absl import flags
+from ml_collections import config_flags
+from rich.table import Table
+
+from experiments import command
+from resnet_jax.errors import UserError
+from resnet_jax.rundir import flatten, read_json, write_json
+from resnet_jax.sweeps import local, slurm
+from resnet_jax.sweeps.grid import Overrides
+from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, only, plan, shard, state
+from resnet_jax.training.progress import console
+from resnet_jax.training.record import check_workdir
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Sweep file, one of configs/sweeps/*.py.", lock_config=True)
+_FOLDER = flags.DEFINE_string("folder", None, "Holds the run directories; by default runs/ and the sweep's name.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs with their cost and state, and train nothing.")
+_ONLY = flags.DEFINE_string("only", None, "Choose runs by their fields, as model.depth=56,seed=0.")
+_SHARD = flags.DEFINE_string("shard", None, "Choose a part of the runs, as 2/8: the second of eight.")
+_LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "slurm"], "Where the runs are trained.")
+_WORKERS = flags.DEFINE_integer("workers", None, "Runs trained at a time; by default as many as fit.", lower_bound=1)
+_SLURM = flags.DEFINE_list("slurm", [], "Settings of submitit for Slurm, as slurm_partition=gpu,timeout_min=600.")
+
+
+def load_sweep(file: str) -> tuple[str, list[Overrides]]:
+    """Return the question, which is the docstring, and the overrides of sweep file ``file``.
+
+    Raises:
+      UserError: it has no get_sweep(), or that fails.
+    """
+    path, _, option = file.partition(":")
+    spec = importlib.util.spec_from_file_location("sweep", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_sweep"):
+        raise UserError(f"--config={file} has no get_sweep() and so is no sweep; the sweeps are in configs/sweeps/.")
+    try:
+        return (module.__doc__ or "").strip(), module.get_sweep(*[option] if option else [])
+    except Exception as error:  # A sweep is a program: it can raise anything.
+        raise UserError(f"get_sweep() of {file} fails with {type(error).__name__}: {error}; mend it.") from error
+
+
+def check_folder(folder: pathlib.Path, file: str, runs: list[PlannedRun]) -> None:
+    """Raise a UserError if ``folder`` holds another sweep, or runs of other configs than ``runs``."""
+    recorded = read_json(folder / "sweep.json")
+    if recorded is not None and recorded["file"] != file:
+        raise UserError(f"--folder={folder} holds the sweep {recorded['file']}; give another --folder.")
+    for run in runs:
+        try:
+            check_workdir(run.workdir, run.config)
+        except UserError as error:
+            raise UserError(f"{error} In a sweep --folder says where the runs are.") from error
+
+
+def plan_table(runs: list[PlannedRun], costs: list[Cost]) -> Table:
+    """Return ``runs`` with their cost and state as a table."""
+    total = sum(each.multiply_adds for each in costs)
+    table = Table(title="Multiply-adds of all training steps, estimated", show_footer=True)
+    table.add_column("run", f"{len(runs)} runs")
+    table.add_column("parameters", "", justify="right")
+    table.add_column("multiply-adds", f"{total:.2e}", justify="right")
+    table.add_column("state", "")
+    for run, each in zip(runs, costs, strict=True):
+        table.add_row(run.name, f"{each.parameters:,}", f"{each.multiply_adds:.2e}", state(run))
+    return table
+
+
+def slurm_settings(words: list[str]) -> dict[str, Any]:
+    """Return the settings that ``words``, each NAME=VALUE, are."""
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise UserError(f"--slurm={word} is no setting; write NAME=VALUE.")
+        settings[name] = int(text) if text.isdigit() else text
+    return settings
+
+
+def main() -> int:
+    """Plan, choose and train the runs of the sweep; return the exit status."""
+    jax.config.update("jax_platforms", "cpu")  # This process only counts; the accelerators are for the runs.
+    base = command.config_from_flags()
+    file = config_flags.get_config_filename(flags.FLAGS["config"])
+    path = file.partition(":")[0]  # Behind a colon there may be an option for the file.
+    common = config_flags.get_override_values(flags.FLAGS["config"])
+    question, overrides = load_sweep(file)
+    swept = {field for each in overrides for field in each}
+    for field in common:
+        if field in swept:
+            raise UserError(
+                f"--config.{field} is what the sweep varies; choose among its runs with --only={field}=VALUE."
+            )
+    folder = pathlib.Path(_FOLDER.value or pathlib.Path("runs", pathlib.Path(path).stem))
+    words = [sys.executable, "-m", "experiments.main", f"--config={file}"]
+    words += [f"--config.{field}={value}" for field, value in common.items()]
+    all_runs = runs = plan(base, overrides, folder, words)
+    if _ONLY.value:
+        runs = only(runs, _ONLY.value)
+    if _SHARD.value:
+        runs = shard(runs, _SHARD.value)
+    costs = {run.name: cost(run.config) for run in runs}
+    if _DRY_RUN.value:
+        rich.print(plan_table(runs, list(costs.values())))
+        return 0
+
+    check_folder(folder, path, runs)
+    finished = [run for run in runs if state(run) == "finished"]
+    runs = [run for run in runs if run not in finished]
+    runs.sort(key=lambda run: -costs[run.name].multiply_adds)  # The longest first, so that no core idles at the end.
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "version": 1,
+        "file": path,
+        "question": question,
+        "command": [sys.executable, "-m", "experiments.sweep", *sys.argv[1:]],
+        "runs": {run.name: flatten(run.overrides) for run in all_runs},
+    }
+    write_json(folder / "sweep.json", content)
+    if finished:
+        console.print(f"{len(finished)} of {len(finished) + len(runs)} runs have finished before.")
+    if _LAUNCHER.value == "slurm":
+        jobs = slurm.submit(runs, folder / "slurm", slurm_settings(_SLURM.value))
+        print(f"Submitted {len(jobs)} jobs: {', '.join(job.job_id for job in jobs)}.")
+        print(f"Their logs are in {folder / 'slurm'}.")
+        print("The same command with --dry_run tells how far they are.")
+        return 0
+    failed = local.train_all(runs, min(_WORKERS.value or local.fitting_workers(), max(len(runs), 1)), console)
+    if failed:
+        print(f"{len(failed)} of {len(runs)} runs failed: {', '.join(run.name for run in failed)}.")
+    print(f"The runs are recorded in {folder}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,146 @@
+"""Training the runs of a sweep on this machine, several at a time."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import psutil
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+
+from resnet_jax.errors import UserError
+from resnet_jax.rundir import read_json, read_metrics
+from resnet_jax.sweeps.plan import PlannedRun
+
+SECONDS_BETWEEN_LOOKS = 0.5
+GIB_PER_WORKER = 3
+
+
+class Worker(NamedTuple):
+    """A run being trained in a process of its own."""
+
+    run: PlannedRun
+    process: subprocess.Popen[bytes]
+    cores: list[int]
+    task: TaskID
+
+
+def fitting_workers() -> int:
+    """Return how many runs this machine trains best at a time.
+
+    A run uses all accelerators of its host, so with accelerators it is one. On CPUs it is one for each core, for small
+    nets gain more from a core each than from sharing, as long as the memory suffices.
+    """
+    question = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
+    backend = subprocess.run(question, capture_output=True, text=True, check=False).stdout.strip()
+    if backend not in ("cpu", ""):
+        return 1
+    memory = psutil.virtual_memory().available // (GIB_PER_WORKER * 2**30)
+    return max(1, min(len(available_cores()), memory))
+
+
+def available_cores() -> list[int]:
+    """Return the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[PlannedRun]:
+    """Train ``runs``, ``workers`` at a time, show how far they are, and return those that failed.
+
+    A run that fails does not stop the others. Ctrl-C and SIGTERM stop all, each behind a checkpoint, and raise a
+    KeyboardInterrupt. What a run says goes to a file beside its run directory.
+    """
+    cores = available_cores()
+    free = [cores[index::workers] or cores for index in range(workers)]
+    waiting, failed = list(runs), []
+    running: list[Worker] = []
+    columns = (TextColumn("{task.fields[name]}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
+    progress = Progress(*columns, console=console, disable=not console.is_terminal)
+    with sigterm_as_interrupt(), progress:
+        overall = progress.add_task("", name="runs", total=len(runs))
+        try:
+            while waiting or running:
+                while waiting and free:
+                    run = waiting.pop(0)
+                    task = progress.add_task("starting", name=run.name, total=run.config.steps)
+                    running.append(start(run, free.pop(), task))
+                    if not console.is_terminal:
+                        console.print(f"{run.name}: training")
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+                for worker in list(running):
+                    show(progress, worker)
+                    if worker.process.poll() is None:
+                        continue
+                    running.remove(worker)
+                    free.append(worker.cores)
+                    progress.remove_task(worker.task)
+                    progress.advance(overall)
+                    console.print(outcome(worker), markup=False, highlight=False)
+                    if worker.process.returncode:
+                        failed.append(worker.run)
+        finally:
+            for worker in running:
+                worker.process.terminate()  # It saves a checkpoint and ends.
+            for worker in running:
+                worker.process.wait()
+    return failed
+
+
+@contextlib.contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM raise a KeyboardInterrupt, so that it too stops the workers."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def start(run: PlannedRun, cores: list[int], task: TaskID) -> Worker:
+    """Start to train ``run`` on ``cores``.
+
+    Raises:
+      UserError: the sweep's folder cannot be written.
+    """
+    try:
+        run.workdir.parent.mkdir(parents=True, exist_ok=True)
+        with log_of(run).open("wb") as log:
+            process = subprocess.Popen(run.command, stdout=log, stderr=log)
+    except OSError as error:
+        raise UserError(f"--folder={run.workdir.parent} cannot be written ({error.strerror}); give another.") from error
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(process.pid, cores)
+    return Worker(run, process, cores, task)
+
+
+def log_of(run: PlannedRun) -> pathlib.Path:
+    """Return the file that takes what ``run`` says."""
+    return run.workdir.with_name(run.name + ".log")
+
+
+def show(progress: Progress, worker: Worker) -> None:
+    """Show how far ``worker`` is and its running training error."""
+    lines = [line for line in read_metrics(worker.run.workdir / "metrics.jsonl") if line["split"] == "train"]
+    if lines:
+        step, steps = lines[-1]["step"], worker.run.config.steps
+        description = f"step {step:,}/{steps:,}, training error {lines[-1]['error']:.1%}"
+        progress.update(worker.task, completed=step, description=description)
+
+
+def outcome(worker: Worker) -> str:
+    """Return a line on how the run of ``worker`` ended; of one that failed the end of what it said too."""
+    run, status = worker.run, worker.process.returncode
+    summary = read_json(run.workdir / "summary.json")
+    if status == 0 and summary:
+        final = summary["final"]
+        errors = f"training error {final['train_clean']['error']:.2%}, test error {final['test']['error']:.2%}"
+        return f"{run.name}: {errors}, {summary['seconds']:,.0f} s"
+    reason = f"killed by signal {-status}" if status < 0 else f"failed with exit status {status}"
+    said = log_of(run).read_text(errors="replace").rstrip().splitlines()
+    return "\n".join([f"{run.name}: {reason}; the end of {log_of(run)}:", *(f"    {line}" for line in said[-5:])])

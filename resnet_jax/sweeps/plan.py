@@ -1,0 +1,160 @@
+"""Which runs a sweep is: their names, configs, commands and cost."""
+
+import ast
+import functools
+import json
+import pathlib
+import re
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from resnet_jax import data, models
+from resnet_jax.errors import UserError
+from resnet_jax.rundir import flatten, read_json
+from resnet_jax.sweeps.grid import Overrides
+
+NET = ("model.residual", "model.depth")
+# A backward pass is two more convolutions of the forward pass's size for each: by the input and by the kernel.
+PASSES = 3
+
+
+class PlannedRun(NamedTuple):
+    """A run of a sweep.
+
+    Attributes:
+      name: what the sweep sets, as in "plain-56-seed0".
+      overrides: the sweep's.
+      config: resolved.
+      workdir: the run directory.
+      command: the words that train it.
+    """
+
+    name: str
+    overrides: Overrides
+    config: ConfigDict
+    workdir: pathlib.Path
+    command: list[str]
+
+
+class Cost(NamedTuple):
+    """Estimates of a run from shapes alone.
+
+    Attributes:
+      parameters: of the net.
+      multiply_adds: of all training steps, forward and backward, without evaluation.
+    """
+
+    parameters: int
+    multiply_adds: int
+
+
+def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command: list[str]) -> list[PlannedRun]:
+    """Return the runs of ``sweep``.
+
+    Args:
+      base: the config that the overrides change.
+      sweep: an override for each run.
+      folder: holds the run directories.
+      command: the words that train ``base``; overrides and workdir are added.
+
+    Raises:
+      UserError: there are no runs, an override fits no field, or two runs have one name.
+    """
+    if not sweep:
+        raise UserError("get_sweep() returns no runs; let it return a list with one dictionary of overrides for each.")
+    runs: dict[str, PlannedRun] = {}
+    for overrides in sweep:
+        config = base.copy_and_resolve_references()
+        config.lock()
+        try:
+            config.update_from_flattened_dict(overrides)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"get_sweep() returns overrides that the config does not take, {overrides}: {reason}."
+            ) from error
+        name = name_of(config, overrides)
+        if name in runs:
+            raise UserError(
+                f"get_sweep() returns two runs named {name}, {runs[name].overrides} and {overrides}; drop one."
+            )
+        words = [f"--config.{field}={value}" for field, value in overrides.items()]
+        runs[name] = PlannedRun(
+            name, overrides, config, folder / name, [*command, *words, f"--workdir={folder / name}"]
+        )
+    return list(runs.values())
+
+
+def name_of(config: ConfigDict, overrides: Overrides) -> str:
+    """Return the net, as in "plain-56", and behind it what else ``overrides`` set, as in "-seed0"."""
+    kind = "residual" if config.model.residual else "plain"
+    rest = [f"{field.split('.')[-1]}{value}" for field, value in overrides.items() if field not in NET]
+    return re.sub(r"[^\w.+-]+", "_", "-".join([kind, str(config.model.depth), *rest]))
+
+
+def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
+    """Return those of ``runs`` that fulfil all ``conditions``, as "model.depth=56,model.residual=True".
+
+    Raises:
+      UserError: a condition is none, or nothing fulfils them.
+    """
+    chosen = runs
+    for condition in conditions.split(","):
+        field, _, text = condition.strip().partition("=")
+        fields = flatten(runs[0].config.to_dict())
+        if field.removeprefix("config.") not in fields:
+            raise UserError(f"--only={conditions} names no field of the config in {condition!r}; write FIELD=VALUE.")
+        chosen = [
+            run for run in chosen if flatten(run.config.to_dict())[field.removeprefix("config.")] == value_of(text)
+        ]
+    if not chosen:
+        raise UserError(f"--only={conditions} chooses none of the {len(runs)} runs; --dry_run lists them.")
+    return chosen
+
+
+def value_of(text: str) -> Any:
+    """Return the value that ``text`` is in Python, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+def shard(runs: list[PlannedRun], part: str) -> list[PlannedRun]:
+    """Return part ``part``, as "2/8" from 1 on, of ``runs``; the parts differ in size by one at most.
+
+    Raises:
+      UserError: ``part`` is none.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", part)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"--shard={part} is no part; write as 2/8 the second of eight parts.")
+    return runs[int(match[1]) - 1 :: int(match[2])]
+
+
+def cost(config: ConfigDict) -> Cost:
+    """Return what a run of ``config`` costs.
+
+    Raises:
+      UserError: the config describes no net or no data.
+    """
+    image_shape, num_classes = data.shape(config.data)
+    parameters, multiply_adds = net_cost(config.model.to_json(), image_shape, num_classes)
+    return Cost(parameters, PASSES * multiply_adds * config.batch_size * config.steps)
+
+
+@functools.lru_cache
+def net_cost(model: str, image_shape: tuple[int, ...], num_classes: int) -> tuple[int, int]:
+    """Return parameters and multiply-adds of one forward pass; runs that differ in the seed share one count."""
+    net = models.build(ConfigDict(json.loads(model)), num_classes)
+    parts = models.describe(net, image_shape)
+    return sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts)
+
+
+def state(run: PlannedRun) -> str:
+    """Return how far ``run`` is, as far as its run directory says."""
+    summary = read_json(run.workdir / "summary.json")
+    if summary is None:
+        return "unfinished" if (run.workdir / "config.json").exists() else "not started"
+    return summary["status"] if summary["status"] == "finished" else f"{summary['status']} at step {summary['steps']}"
