@@ -1,4 +1,4 @@
-# make demo    four nets on the embedded digits and a figure of their training curves
+# make demo    four nets on the embedded digits, their training curves and the verdict
 # make test    the test suite
 # make lint    style, format and types
 # Each makes .venv itself when it is missing or older than the requirements.
@@ -8,7 +8,8 @@ RUN = .venv/bin/python
 
 .PHONY: demo test lint
 demo: .venv/installed
-	$(RUN) -m experiments.demo
+	JAX_PLATFORMS=cpu $(RUN) -m experiments.sweep --config=configs/sweeps/digits_depth.py
+	$(RUN) -m experiments.compare runs/digits_depth
 
 test: .venv/installed
 	$(RUN) -m pytest --numprocesses=auto --dist=worksteal

@@ -25,16 +25,14 @@ EXIT_USER = 2
 EXIT_INTERRUPTED = 130
 
 
-def run(main: Callable[[], int]) -> NoReturn:
-    """Parse the flags, run ``main`` and exit with the status it returns, with 2 after a ``UserError``."""
+def run(main: Callable[[list[str]], int]) -> NoReturn:
+    """Parse the flags, run ``main`` on the other arguments and exit with its status, with 2 after a ``UserError``."""
 
     def guarded(argv: list[str]) -> int:
-        if argv[1:]:
-            fail(f"{argv[1]!r} is no flag; flags are given as --name=value, see --help.")
         set_up_log()
         set_xla_flags()
         try:
-            return main()
+            return main(argv[1:])
         except UserError as error:
             fail(str(error))
         except KeyboardInterrupt:
@@ -42,6 +40,12 @@ def run(main: Callable[[], int]) -> NoReturn:
             return EXIT_INTERRUPTED
 
     app.run(guarded, flags_parser=parse_flags)
+
+
+def refuse_arguments(arguments: list[str]) -> None:
+    """Fail if there are ``arguments`` that are no flags."""
+    if arguments:
+        fail(f"{arguments[0]!r} is no flag; flags are given as --name=value, see --help.")
 
 
 def fail(sentence: str) -> NoReturn:

@@ -36,8 +36,9 @@ def default_workdir(config_file: str, overrides: dict[str, Any]) -> pathlib.Path
     return pathlib.Path("runs", "-".join([pathlib.Path(config_file).stem, *changes]).replace("/", "_"))
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Train or describe the net of --config; return the exit status."""
+    command.refuse_arguments(arguments)
     config = command.config_from_flags()
     if _DESCRIBE.value:
         image_shape, num_classes = data.shape(config.data)

@@ -99,8 +99,9 @@ def slurm_settings(words: list[str]) -> dict[str, Any]:
     return settings
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Plan, choose and train the runs of the sweep; return the exit status."""
+    command.refuse_arguments(arguments)
     jax.config.update("jax_platforms", "cpu")  # This process only counts; the accelerators are for the runs.
     base = command.config_from_flags()
     file = config_flags.get_config_filename(flags.FLAGS["config"])

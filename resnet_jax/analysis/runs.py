@@ -1,52 +1,100 @@
-"""Reading run directories."""
+"""Reading run directories, and which runs are the same net but for the seed."""
 
+import collections
 import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json, read_metrics
+from resnet_jax.rundir import flatten, read_json, read_metrics
+
+# Fields that change what is recorded, where, or how it is spread over devices, but not what is learnt.
+NOT_THE_RECIPE = (
+    "data.data_dir",
+    "log_every",
+    "eval_every",
+    "eval_batch_size",
+    "checkpoint_every",
+    "parallel.mapper",
+    "seed",
+)
 
 
 class Run(NamedTuple):
     """What a run directory says.
 
     Attributes:
+      name: of the directory, with the sweep's in front where two runs would share a name.
       folder: the run directory.
-      config: the resolved config, nested as it was.
+      config: the resolved config with dotted names.
+      command: the words that began the run.
       metrics: the lines of ``metrics.jsonl``.
       summary: None of a run that has not ended.
+      environments: one for each start.
     """
 
+    name: str
     folder: pathlib.Path
     config: dict[str, Any]
+    command: list[str]
     metrics: list[dict[str, Any]]
     summary: dict[str, Any] | None
+    environments: list[dict[str, Any]]
 
     @property
-    def kind(self) -> str:
-        """Either "plain" or "residual"."""
-        return "residual" if self.config["model"]["residual"] else "plain"
+    def finished(self) -> bool:
+        """Whether all steps are made."""
+        return self.summary is not None and self.summary["status"] == "finished"
 
     @property
-    def depth(self) -> int:
-        """Weighted layers."""
-        return self.config["model"]["depth"]
+    def step(self) -> int:
+        """The last step of which something is recorded, 0 if there is none."""
+        return self.metrics[-1]["step"] if self.metrics else 0
 
-    @property
-    def net(self) -> str:
-        """Kind and depth, as in "plain-56"."""
-        return f"{self.kind}-{self.depth}"
-
-    def curve(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the steps at which the error on ``split`` is recorded and the errors as fractions, each ``[records]``.
+    def curve(self, split: str, axis: str = "step") -> tuple[np.ndarray, np.ndarray]:
+        """Return where on ``axis`` the error on ``split`` is recorded and the errors as fractions, each ``[records]``.
 
         Split "train" is the running error on the mini-batches of training, "train_clean" the error on the whole
-        training set without augmentation.
+        training set without augmentation. The axis is "step", "epoch" or "seconds".
         """
         lines = [line for line in self.metrics if line["split"] == split]
-        return np.array([line["step"] for line in lines]), np.array([line["error"] for line in lines])
+        return np.array([line[axis] for line in lines]), np.array([line["error"] for line in lines])
+
+    def final(self, split: str) -> float:
+        """Return the error on ``split`` after the last step, of a finished run."""
+        assert self.summary is not None
+        return self.summary["final"][split]["error"]
+
+    def best(self, split: str) -> float:
+        """Return the least error on ``split``, of a finished run."""
+        assert self.summary is not None
+        return self.summary["best"][split]["error"]
+
+
+class Net(NamedTuple):
+    """Runs that differ in the seed alone.
+
+    Attributes:
+      family: nets that differ in depth alone share a family, as in "plain" or "residual, shortcut B".
+      depth: weighted layers.
+      runs: one for each seed.
+    """
+
+    family: str
+    depth: int
+    runs: list[Run]
+
+    @property
+    def label(self) -> str:
+        """Family and depth, as in "plain-56"."""
+        kind, comma, rest = self.family.partition(",")
+        return f"{kind}-{self.depth}{comma}{rest}"
+
+    @property
+    def finished(self) -> list[Run]:
+        """The runs that have made all steps."""
+        return [run for run in self.runs if run.finished]
 
 
 def read_run(folder: pathlib.Path) -> Run:
@@ -58,4 +106,84 @@ def read_run(folder: pathlib.Path) -> Run:
     config = read_json(folder / "config.json")
     if config is None:
         raise UserError(f"{folder} holds no run, for there is no {folder / 'config.json'}; name a run directory.")
-    return Run(folder, config["config"], read_metrics(folder / "metrics.jsonl"), read_json(folder / "summary.json"))
+    return Run(
+        folder.name,
+        folder,
+        flatten(config["config"]),
+        config["command"],
+        read_metrics(folder / "metrics.jsonl"),
+        read_json(folder / "summary.json"),
+        read_json(folder / "environment.json") or [],
+    )
+
+
+def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
+    """Return all runs in ``folders`` and below, and a sentence on each that cannot be read or is cut off.
+
+    Raises:
+      UserError: there is no such folder, or none holds a run.
+    """
+    found: dict[pathlib.Path, None] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder; name a run directory or a folder of them.")
+        found |= dict.fromkeys(sorted(path.parent for path in folder.rglob("config.json")))
+    if not found:
+        raise UserError(f"there is no run in {', '.join(map(str, folders))}; name a run directory or a folder of them.")
+    runs, problems = [], []
+    shared = {name for name, count in collections.Counter(folder.name for folder in found).items() if count > 1}
+    for folder in found:
+        try:
+            run = read_run(folder)
+        except UserError as error:
+            problems.append(f"{folder} is left out: {error}")
+            continue
+        if cut_off(folder / "metrics.jsonl"):
+            problems.append(f"{folder / 'metrics.jsonl'} ends in a line that was cut off, which is left out.")
+        runs.append(run._replace(name=f"{folder.parent.name}/{folder.name}") if folder.name in shared else run)
+    if not runs:
+        raise UserError(f"none of the {len(found)} runs can be read; the first: {problems[0]}")
+    return runs, problems
+
+
+def cut_off(metrics: pathlib.Path) -> bool:
+    """Return whether file ``metrics`` ends within a line."""
+    if not metrics.exists() or metrics.stat().st_size == 0:
+        return False
+    with metrics.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read(1) != b"\n"
+
+
+def family_fields(run: Run) -> dict[str, Any]:
+    """Return what must be equal of runs of one family: all fields that matter but for the depth."""
+    fields = {name: value for name, value in run.config.items() if name not in (*NOT_THE_RECIPE, "model.depth")}
+    if not fields["model.residual"]:  # A plain net has no shortcuts.
+        del fields["model.shortcut"]
+    return fields
+
+
+def recipe(run: Run) -> dict[str, Any]:
+    """Return how ``run`` was trained, whatever the net."""
+    return {name: value for name, value in family_fields(run).items() if not name.startswith("model.")}
+
+
+def differing_fields(fields: list[dict[str, Any]]) -> list[str]:
+    """Return the names under which ``fields`` do not all have the same value."""
+    names = dict.fromkeys(name for each in fields for name in each)
+    return [name for name in names if len({repr(each.get(name)) for each in fields}) > 1]
+
+
+def group_runs(runs: list[Run]) -> list[Net]:
+    """Return ``runs`` as nets, by family and depth; a family is named by what sets it apart from the others."""
+    fields = [family_fields(run) for run in runs]
+    kinds = ("model.residual", "model.shortcut")
+    named = [name for name in differing_fields(fields) if name not in kinds]
+    residual = [each for each in fields if each["model.residual"]]
+    named += [name for name in differing_fields(residual) if name == "model.shortcut"]
+    nets: dict[tuple[str, int], list[Run]] = {}
+    for run, each in zip(runs, fields, strict=True):
+        kind = "residual" if each["model.residual"] else "plain"
+        rest = [f"{name.split('.')[-1]} {each[name]}" for name in named if name in each]
+        nets.setdefault((", ".join([kind, *rest]), run.config["model.depth"]), []).append(run)
+    return [Net(family, depth, nets[family, depth]) for family, depth in sorted(nets)]

@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -40,6 +41,7 @@ class Program(NamedTuple):
     """What a config compiles to.
 
     Attributes:
+      model: the net.
       mesh: the devices.
       rate: learning rate of each step.
       init: makes the initial state for images ``(height, width, channels)``.
@@ -47,6 +49,7 @@ class Program(NamedTuple):
       eval_step: ``(state, data, indices, weights) -> sums`` over all devices.
     """
 
+    model: nn.Module
     mesh: Mesh
     rate: optax.Schedule
     init: Callable[[tuple[int, ...]], TrainState]
@@ -93,6 +96,7 @@ def make_program(config: ConfigDict, num_classes: int) -> Program:
     device_eval_step = functools.partial(eval_step, model=model)
     mapped = functools.partial(parallel.map_over_devices, mesh=mesh, mapper=config.parallel.mapper)
     return Program(
+        model,
         mesh,
         rate,
         init,
@@ -172,11 +176,14 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
     dataset = data.load(config.data)
     program = make_program(config, dataset.num_classes)
     examples, splits = place(dataset.splits, program.mesh)
-    state = program.init(examples.images.shape[1:])
+    image_shape = examples.images.shape[1:]
+    state = program.init(image_shape)
     with RunRecord(workdir, config, command or []) as record:
         with Checkpoints(workdir / "checkpoints") as checkpoints:
             status, state = run_steps(config, program, state, examples, splits, record, checkpoints)
-        return record.finish(status, int(state.step), models.count_parameters(state.params))
+        parts = models.describe(program.model, image_shape)
+        sums = (sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts))
+        return record.finish(status, int(state.step), *sums)
 
 
 def run_steps(

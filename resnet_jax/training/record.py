@@ -116,10 +116,10 @@ class RunRecord:
         for name, value in finite.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
 
-    def finish(self, status: str, step: int, parameters: int) -> dict[str, Any]:
+    def finish(self, status: str, step: int, parameters: int, multiply_adds: int) -> dict[str, Any]:
         """Write and return the summary of a run that ended after ``step`` steps.
 
-        ``status`` is "finished", "diverged" or "preempted".
+        ``status`` is "finished", "diverged" or "preempted"; ``multiply_adds`` are of one forward pass for one image.
         """
         metrics = read_metrics(self.workdir / "metrics.jsonl")
         splits = dict.fromkeys(line["split"] for line in metrics)
@@ -131,6 +131,7 @@ class RunRecord:
             "steps": step,
             "seconds": round(self.seconds, 1),
             "parameters": parameters,
+            "multiply_adds": multiply_adds,
             "final": {split: {name: of[split][-1][name] for name in figures} for split in splits},
             "best": {
                 split: {name: min(of[split], key=lambda line: line["error"])[name] for name in figures}

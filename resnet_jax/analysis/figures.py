@@ -1,0 +1,143 @@
+"""Figures in the style of the paper's figure 6, from nets."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from resnet_jax.analysis.runs import Net
+
+# Okabe and Ito's palette for all kinds of colour vision, without its yellow, too pale on paper.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+WIDTHS = {"train": 0.9, "test": 2.4}
+SPLIT_NAMES = {"train": "thin: training error", "test": "bold: test error"}
+LINE_STYLES = ("-", "--", ":", "-.")
+LEAST_ON_LOG_SCALE = 0.1
+"""Per cent; below, a logarithmic axis is linear, so that an error of 0 has a place."""
+
+
+def colours(nets: Sequence[Net]) -> dict[int, str]:
+    """Return the colour of each depth, the same in every figure of ``nets``."""
+    return {depth: PALETTE[i % len(PALETTE)] for i, depth in enumerate(sorted({net.depth for net in nets}))}
+
+
+def families(nets: Sequence[Net]) -> dict[str, list[Net]]:
+    """Return ``nets`` by family, of rising depth."""
+    found: dict[str, list[Net]] = {}
+    for net in sorted(nets, key=lambda net: (net.family, net.depth)):
+        found.setdefault(net.family, []).append(net)
+    return found
+
+
+def mean_curve(net: Net, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return steps, and mean and standard deviation over seeds of the error on ``split``, each ``[records]``."""
+    errors: dict[int, list[float]] = {}
+    for run in net.runs:
+        for step, error in zip(*run.curve(split), strict=True):
+            errors.setdefault(int(step), []).append(error)
+    steps = sorted(errors)
+    means = [np.mean(errors[step]) for step in steps]
+    deviations = [deviation(errors[step]) for step in steps]
+    return np.array(steps), np.array(means), np.array(deviations)
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation of a sample, 0 of a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def draw_curves(nets: Sequence[Net], log_scale: bool = False) -> Figure:
+    """Draw training and test error over steps, a panel for each family.
+
+    As in the paper thin lines are training error, of the mini-batches of training, and bold ones test error. Lines are
+    means over seeds, bands their standard deviation.
+    """
+    panels_of = families(nets)
+    figure = Figure(figsize=(4.8 * len(panels_of), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(panels_of), sharex=True, sharey=True, squeeze=False)[0]
+    for (family, members), panel in zip(panels_of.items(), panels, strict=True):
+        ends = {}
+        for net in members:
+            colour = colours(nets)[net.depth]
+            for split, width in WIDTHS.items():
+                steps, means, deviations = mean_curve(net, split)
+                panel.plot(steps, 100 * means, color=colour, linewidth=width)
+                if len(net.runs) > 1:
+                    low, high = 100 * (means - deviations), 100 * (means + deviations)
+                    panel.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
+                if len(steps):
+                    ends[net.depth] = 100 * means[-1]
+        panel.set_title(f"{family} nets")
+        panel.set_xlabel("step (mini-batches)")
+        panel.set_xlim(0, max(run.config["steps"] for net in nets for run in net.runs))
+        style_axis(panel, log_scale)
+        label_ends(panel, {f"{depth} layers": (end, colours(nets)[depth]) for depth, end in ends.items()})
+    panels[0].set_ylabel("error (%)")
+    handles = [Line2D([], [], color="0.3", linewidth=WIDTHS[split], label=SPLIT_NAMES[split]) for split in WIDTHS]
+    panels[-1].legend(handles=handles, loc="upper right", fontsize="small", framealpha=0.9)
+    return figure
+
+
+def draw_depths(nets: Sequence[Net], log_scale: bool = False) -> Figure:
+    """Draw the final error of finished runs over depth, a line for each family, with every seed as a dot."""
+    figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for split, title, panel in zip(("train_clean", "test"), ("training error", "test error"), panels, strict=True):
+        ends = {}
+        for style, (family, members) in zip(cycle(LINE_STYLES), families(nets).items(), strict=False):
+            points = [(net, 100 * np.array([run.final(split) for run in net.finished])) for net in members]
+            points = [(net, errors) for net, errors in points if len(errors)]
+            means = [errors.mean() for _, errors in points]
+            panel.plot([net.depth for net, _ in points], means, color="0.3", linestyle=style, linewidth=1.2, zorder=1)
+            for net, errors in points:
+                colour = colours(nets)[net.depth]
+                panel.errorbar(
+                    net.depth, errors.mean(), deviation(errors.tolist()), color=colour, marker="o", capsize=3
+                )
+                panel.plot([net.depth] * len(errors), errors, ".", color=colour, alpha=0.5)
+            if means:
+                ends[family] = (means[-1], "0.2")
+        panel.set_title(f"final {title}")
+        panel.set_xlabel("depth (weighted layers)")
+        panel.set_xscale("log")
+        depths = sorted({net.depth for net in nets})
+        panel.set_xticks(depths, map(str, depths))
+        panel.minorticks_off()
+        style_axis(panel, log_scale)
+        label_ends(panel, ends)
+    panels[0].set_ylabel("error (%)")
+    return figure
+
+
+def cycle(styles: Sequence[str]) -> list[str]:
+    """Return ``styles`` again and again, often enough for any comparison."""
+    return list(styles) * 100
+
+
+def style_axis(panel: Axes, log_scale: bool) -> None:
+    """Give ``panel`` a grid and an error axis from 0 %."""
+    if log_scale:
+        panel.set_yscale("symlog", linthresh=LEAST_ON_LOG_SCALE)
+        ticks = (0, 0.1, 1, 10, 100)
+        panel.set_yticks(ticks, map(str, ticks))
+        panel.set_ylim(-0.02, 100)
+    else:
+        _, top = panel.get_ylim()
+        panel.set_ylim(-0.02 * top, top)  # Curves at 0 stay clear of the axis.
+    panel.grid(color="0.9")
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def label_ends(panel: Axes, ends: dict[str, tuple[float, str]]) -> None:
+    """Write each label of ``ends`` beside ``panel`` at the height where its line ends, moved apart where they touch."""
+    least_distance = 0.055  # Of the panel's height: a line of text.
+    to_panel = panel.transData + panel.transAxes.inverted()
+    heights = {label: to_panel.transform((panel.get_xlim()[1], end))[1] for label, (end, _) in ends.items()}
+    previous = -1.0
+    for label in sorted(heights, key=lambda label: heights[label]):
+        previous = height = max(heights[label], previous + least_distance)
+        panel.annotate(
+            label, (1.02, height), xycoords="axes fraction", color=ends[label][1], fontsize="small", va="center"
+        )

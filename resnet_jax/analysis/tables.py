@@ -1,0 +1,114 @@
+"""The comparison as a table: records for programs, rows of text for people."""
+
+import csv
+import io
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from resnet_jax.analysis.runs import Net, Run
+
+PUBLISHED = pathlib.Path(__file__).with_name("published.json")
+FIGURES = {
+    "training error": lambda run: run.final("train_clean"),
+    "best training error": lambda run: run.best("train_clean"),
+    "test error": lambda run: run.final("test"),
+    "best test error": lambda run: run.best("test"),
+}
+
+
+def records(nets: Sequence[Net]) -> list[dict[str, Any]]:
+    """Return a record for each of ``nets`` that has a finished run.
+
+    Errors are fractions, mean and standard deviation over the seeds that have finished. The final ones are of the last
+    step; "best" is the least seen, which on the test set is no fair figure. Training error is of the whole training
+    set without augmentation. Multiply-adds are of one image.
+    """
+    published = json.loads(PUBLISHED.read_text())
+    found = []
+    for net in nets:
+        runs = net.finished
+        if not runs:
+            continue
+        summaries = [run.summary for run in runs if run.summary]
+        record: dict[str, Any] = {
+            "net": net.label,
+            "seeds": len(runs),
+            "parameters": summaries[0]["parameters"],
+            "multiply-adds": summaries[0]["multiply_adds"],
+        }
+        for name, figure in FIGURES.items():
+            errors = [figure(run) for run in runs]
+            record[name] = float(np.mean(errors))
+            record[f"{name} deviation"] = float(np.std(errors, ddof=1)) if len(errors) > 1 else None
+        record["seconds"] = float(np.mean([summary["seconds"] for summary in summaries]))
+        record |= published_error(runs[0], published)
+        found.append(record)
+    return found
+
+
+def published_error(run: Run, published: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the published test error of the net of ``run``, a fraction, and its source; None where there is none."""
+    residual = run.config["model.residual"]
+    key = {
+        "data": run.config["data.name"],
+        "kind": "residual" if residual else "plain",
+        "depth": run.config["model.depth"],
+        "shortcut": run.config["model.shortcut"] if residual else None,
+    }
+    match = next((each for each in published if key.items() <= each.items()), {})
+    return {"published test error": match.get("test_error"), "source": match.get("source")}
+
+
+def csv_table(found: list[dict[str, Any]]) -> str:
+    """Return ``found``, as of ``records``, as comma-separated values."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(found[0]) if found else ["net"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    return stream.getvalue()
+
+
+def text_rows(found: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return ``found``, as of ``records``, as rows of text, errors in per cent."""
+    rows = []
+    for record in found:
+        row = {"net": record["net"], "seeds": f"{record['seeds']}"}
+        row |= {name: f"{record[name]:,}" for name in ("parameters", "multiply-adds")}
+        row |= {f"{name} (%)": percent(record[name], record[f"{name} deviation"]) for name in FIGURES}
+        row["seconds"] = f"{record['seconds']:,.0f}"
+        published = record["published test error"]
+        row["published (%)"] = "" if published is None else f"{100 * published:.2f}"
+        row["source"] = record["source"] or ""
+        rows.append(row)
+    return rows
+
+
+def percent(mean: float, deviation: float | None) -> str:
+    """Return ``mean``, a fraction, in per cent, with its standard deviation where there is one."""
+    return f"{100 * mean:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
+
+
+def terminal_table(rows: list[dict[str, str]]) -> Table:
+    """Return ``rows``, as of ``text_rows``, for the terminal, without the best figures and empty columns."""
+    table = Table(title="Errors after the last step, mean ± standard deviation over seeds")
+    columns = [name for name in rows[0] if not name.startswith("best") and name != "source"] if rows else []
+    columns = [name for name in columns if any(row[name] for row in rows)]
+    for name in columns:
+        table.add_column(name, justify="left" if name == "net" else "right")
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
+    return table
+
+
+def markdown_table(rows: list[dict[str, str]]) -> str:
+    """Return ``rows``, as of ``text_rows``, in Markdown."""
+    if not rows:
+        return ""
+    lines = [list(rows[0]), ["---" if name in ("net", "source") else "---:" for name in rows[0]]]
+    lines += [list(row.values()) for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
