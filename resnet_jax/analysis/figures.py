@@ -127,6 +127,7 @@ def style_axis(panel: Axes, log_scale: bool) -> None:
         _, top = panel.get_ylim()
         panel.set_ylim(-0.02 * top, top)  # Curves at 0 stay clear of the axis.
     panel.grid(color="0.9")
+    panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
 
 

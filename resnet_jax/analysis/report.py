@@ -60,7 +60,13 @@ def report(
 def interactive_curves(nets: Sequence[Net]) -> go.Figure:
     """Return the curves of every run, a panel for each family, with buttons for axis and scale."""
     panels = families(nets)
-    figure = make_subplots(len(panels), 1, shared_xaxes=True, subplot_titles=[f"{family} nets" for family in panels])
+    figure = make_subplots(
+        len(panels),
+        1,
+        shared_xaxes=True,
+        subplot_titles=[f"{family} nets" for family in panels],
+        vertical_spacing=0.3 / (len(panels) + 1),
+    )
     xs: dict[str, list[list[float]]] = {axis: [] for axis in AXES}
     runs = [run for net in nets for run in net.runs]
     # WebGL draws thousands of lines, SVG draws some sharply.
@@ -88,6 +94,7 @@ def interactive_curves(nets: Sequence[Net]) -> go.Figure:
                         col=1,
                     )
     last = "xaxis" if len(panels) == 1 else f"xaxis{len(panels)}"
+    figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(title_text="error (%)", rangemode="tozero")
     figure.update_layout(
         height=120 + 320 * len(panels),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from resnet_jax.analysis.runs import Net, Run
@@ -78,7 +79,7 @@ def text_rows(found: list[dict[str, Any]]) -> list[dict[str, str]]:
     rows = []
     for record in found:
         row = {"net": record["net"], "seeds": f"{record['seeds']}"}
-        row |= {name: f"{record[name]:,}" for name in ("parameters", "multiply-adds")}
+        row |= {name: f"{record[name] / 1e6:,.3f} M" for name in ("parameters", "multiply-adds")}
         row |= {f"{name} (%)": percent(record[name], record[f"{name} deviation"]) for name in FIGURES}
         row["seconds"] = f"{record['seconds']:,.0f}"
         published = record["published test error"]
@@ -95,11 +96,11 @@ def percent(mean: float, deviation: float | None) -> str:
 
 def terminal_table(rows: list[dict[str, str]]) -> Table:
     """Return ``rows``, as of ``text_rows``, for the terminal, without the best figures and empty columns."""
-    table = Table(title="Errors after the last step, mean ± standard deviation over seeds")
+    table = Table(title="Errors after the last step, mean ± deviation over seeds", box=box.SIMPLE_HEAD)
     columns = [name for name in rows[0] if not name.startswith("best") and name != "source"] if rows else []
     columns = [name for name in columns if any(row[name] for row in rows)]
     for name in columns:
-        table.add_column(name, justify="left" if name == "net" else "right")
+        table.add_column(name.replace("-", "-\n"), justify="left" if name == "net" else "right", no_wrap=name == "net")
     for row in rows:
         table.add_row(*(row[name] for name in columns))
     return table

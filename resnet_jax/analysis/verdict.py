@@ -150,7 +150,7 @@ def sentences(verdict: Verdict) -> list[str]:
     said = []
     for family in verdict.families:
         first, last = family.depths[0], family.depths[-1]
-        words = {1: "degrades", 0: "is undecided", -1: "does not degrade"}[family.whole.sign]
+        words = {1: "degrades", 0: "is not shown to degrade", -1: "does not degrade"}[family.whole.sign]
         points = f"{points_of(family.whole)} of training error from {first} to {last} layers"
         said.append(f"{family.family}: {words}, {points} ({certainty(family.whole)}). {reading(family)}")
         if len(family.steps) > 1:
@@ -176,9 +176,9 @@ def certainty(gap: Gap) -> str:
 
 def reading(family: FamilyVerdict) -> str:
     """Return whether the deeper net is worse in training or in test error only."""
-    test = f"test error {points_of(family.test)}"
+    test = f"Test error: {points_of(family.test)}"
     if family.whole.sign == 1:
-        return f"The gap is in training error, {test}: degradation, not over-fitting."
-    if family.test.sign == 1:
-        return f"Only test error grows, {test}: over-fitting, not degradation."
-    return f"Neither error is shown to grow, {test}."
+        return f"{test}; the gap is in training error: degradation, not over-fitting."
+    if family.test.sign == 1 and family.test.interval is not None:
+        return f"{test}; the gap is in test error only: over-fitting, not degradation."
+    return f"{test}."

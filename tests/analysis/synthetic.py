@@ -1,0 +1,59 @@
+"""Run directories with made-up figures."""
+
+import json
+
+from configs import recipes
+
+
+def write_run(folder, depth=20, residual=False, error=0.5, seed=0, status="finished", records=3, **fields):
+    """Write a run whose errors fall from 0.9 to ``error`` (train, train_clean) and ``error`` + 0.01 (test).
+
+    ``fields`` override the config, with __ for dots; of status None no summary is written.
+    """
+    folder.mkdir(parents=True)
+    config = recipes.digits(depth, residual)
+    config.seed = seed
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    steps = [config.steps * (index + 1) // records for index in range(records)]
+    if status != "finished":
+        steps = steps[: records // 2 + 1]
+    lines = []
+    for index, step in enumerate(steps):
+        share = (index + 1) / records
+        for split, more in (("train", 0.0), ("train_clean", 0.0), ("test", 0.01)):
+            value = 0.9 + (error + more - 0.9) * share
+            lines.append(
+                {
+                    "step": step,
+                    "split": split,
+                    "epoch": step / 12,
+                    "loss": 2 * value,
+                    "error": value,
+                    "seconds": 2.0 * step,
+                }
+            )
+    (folder / "config.json").write_text(
+        json.dumps({"version": 1, "command": ["python", "-m", "experiments.main"], "config": config.to_dict()})
+    )
+    environment = {
+        "time": "2026-01-01T00:00:00Z",
+        "device_kind": "cpu",
+        "device_count": 1,
+        "packages": {"jax": "0.10.2"},
+    }
+    (folder / "environment.json").write_text(json.dumps([environment]))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if status is not None:
+        final = {line["split"]: {name: line[name] for name in ("step", "loss", "error")} for line in lines[-3:]}
+        summary = {
+            "version": 1,
+            "status": status,
+            "steps": steps[-1],
+            "seconds": 12.0,
+            "parameters": 1000 * depth,
+            "multiply_adds": 10**6 * depth,
+            "final": final,
+            "best": final,
+        }
+        (folder / "summary.json").write_text(json.dumps(summary))
+    return folder

@@ -1,0 +1,86 @@
+"""Figures: what is drawn, in which colour and how it is named."""
+
+import numpy as np
+import pytest
+
+from resnet_jax.analysis import figures
+from resnet_jax.analysis.runs import group_runs, read_runs
+from tests.analysis.synthetic import write_run
+
+
+@pytest.fixture
+def nets(tmp_path):
+    for residual, errors in ((False, {20: 0.1, 56: 0.7}), (True, {20: 0.2, 56: 0.05})):
+        for depth, error in errors.items():
+            for seed, more in enumerate((-0.01, 0.01)):
+                write_run(tmp_path / f"{residual}-{depth}-{seed}", depth, residual, error + more, seed)
+    return group_runs(read_runs([tmp_path])[0])
+
+
+def test_a_mean_curve_is_that_of_the_seeds_with_its_deviation(nets):
+    steps, means, deviations = figures.mean_curve(nets[0], "train")
+    np.testing.assert_array_equal(steps, [100, 200, 300])
+    assert means[-1] == pytest.approx(0.1)
+    assert deviations[-1] == pytest.approx(np.std([0.09, 0.11], ddof=1))
+
+
+def test_curves_have_a_panel_a_family_a_colour_a_depth_and_bold_test_error(nets, tmp_path):
+    figure = figures.draw_curves(nets)
+    plain, residual = figure.axes
+    assert [panel.get_title() for panel in figure.axes] == ["plain nets", "residual nets"]
+    assert plain.get_ylabel() == "error (%)"
+    assert plain.get_xlabel() == "step (mini-batches)"
+    colour = figures.colours(nets)
+    drawn = {
+        (line.get_color(), line.get_linewidth(), round(line.get_ydata()[-1], 6))
+        for panel in figure.axes
+        for line in panel.lines
+    }
+    assert drawn == {
+        (colour[depth], figures.WIDTHS[split], round(100 * error + more, 6))
+        for depth, error in ((20, 0.1), (56, 0.7), (20, 0.2), (56, 0.05))
+        for split, more in (("train", 0), ("test", 1))
+    }
+    assert [text.get_text() for text in residual.get_legend().get_texts()] == list(figures.SPLIT_NAMES.values())
+    assert {text.get_text(): text.get_color() for text in plain.texts} == {
+        "20 layers": colour[20],
+        "56 layers": colour[56],
+    }
+    assert plain.get_xlim() == (0, 300)
+    for suffix in ("png", "svg"):
+        figure.savefig(tmp_path / f"figure.{suffix}")
+
+
+def test_labels_of_lines_that_end_together_do_not_touch(tmp_path):
+    for index, depth in enumerate((20, 32, 44, 56, 110)):
+        write_run(tmp_path / f"{depth}", depth, error=0.001 * index)
+    figure = figures.draw_curves(group_runs(read_runs([tmp_path])[0]))
+    heights = [text.xy[1] for text in figure.axes[0].texts]
+    assert len(heights) == 5
+    assert np.all(np.diff(heights) > 0.05)
+
+
+def test_depths_are_drawn_with_a_line_a_family(nets):
+    figure = figures.draw_depths(nets)
+    training, test = figure.axes
+    lines = [line for line in training.lines if line.get_color() == "0.3"]
+    values = [[round(y, 6) for y in line.get_ydata()] for line in lines]
+    assert values == [[10, 70], [20, 5]]
+    assert [text.get_text() for text in test.texts] == ["residual", "plain"]
+    assert training.get_xlabel() == "depth (weighted layers)"
+
+
+@pytest.mark.parametrize("draw", [figures.draw_curves, figures.draw_depths])
+def test_an_error_of_zero_has_a_place_on_the_log_scale(draw, tmp_path):
+    write_run(tmp_path / "a", 20, error=0.0)
+    write_run(tmp_path / "b", 56, error=0.3, status=None)
+    panel = draw(group_runs(read_runs([tmp_path])[0]), log_scale=True).axes[0]
+    assert panel.get_yscale() == "symlog"
+    assert panel.get_ylim()[0] < 0
+
+
+def test_depths_beyond_the_palette_still_have_a_colour(tmp_path):
+    for depth in range(8, 8 + 6 * 9, 6):
+        write_run(tmp_path / f"{depth}", depth)
+    nets = group_runs(read_runs([tmp_path])[0])
+    assert len(figures.colours(nets)) == 9
