@@ -1,0 +1,124 @@
+"""Several runs at a time on this machine; what a run does is made up here."""
+
+import io
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+
+import pytest
+from rich.console import Console
+
+from configs import recipes
+from resnet_jax.errors import UserError
+from resnet_jax.sweeps import local
+from resnet_jax.sweeps.plan import PlannedRun
+from tests.analysis.synthetic import write_run
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that plans a run whose process executes ``program``."""
+
+    def planned(name, program):
+        config = recipes.digits(8, residual=True)
+        return PlannedRun(name, {}, config, tmp_path / "sweep" / name, [sys.executable, "-c", program])
+
+    return planned
+
+
+def finishing(name, tmp_path):
+    write_run(tmp_path / "sweep" / name, error=0.25)
+    return "print('done')"
+
+
+def test_one_failing_and_one_killed_run_do_not_stop_the_others(run, console, tmp_path):
+    runs = [
+        run("fails", "import sys; print('why it fails'); sys.exit(3)"),
+        run("killed", "import os; os.kill(os.getpid(), 9)"),
+        *(run(f"good{index}", finishing(f"good{index}", tmp_path)) for index in range(3)),
+    ]
+    failed = local.train_all(runs, 2, console)
+    assert [each.name for each in failed] == ["fails", "killed"] or [each.name for each in failed] == [
+        "killed",
+        "fails",
+    ]
+    said = console.file.getvalue()
+    assert "fails: failed with exit status 3" in said
+    assert "why it fails" in said
+    assert "killed: killed by signal 9" in said
+    for index in range(3):
+        assert f"good{index}: training error 25.00%, test error 26.00%, 12 s" in said
+    assert (tmp_path / "sweep" / "fails.log").read_text() == "why it fails\n"
+
+
+def test_as_many_run_at_a_time_as_there_are_workers(run, console, tmp_path):
+    program = (
+        "import os, pathlib, time\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "mark = folder / f'running{os.getpid()}'\n"
+        "mark.touch(); time.sleep(0.3)\n"
+        "with (folder / 'seen').open('a') as file: print(len(list(folder.glob('running*'))), file=file)\n"
+        "time.sleep(0.3); mark.unlink()"
+    )
+    local.train_all([run(f"r{index}", program) for index in range(5)], 2, console)
+    seen = [int(line) for line in (tmp_path / "seen").read_text().split()]
+    assert len(seen) == 5
+    assert max(seen) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_all_workers_before_it_is_passed_on(run, console, tmp_path, number):
+    program = (
+        "import pathlib, signal, sys, time\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "def stop(*_):\n"
+        "    time.sleep(0.3); (folder / f'stopped{NAME}').touch(); sys.exit(1)\n"
+        "signal.signal(signal.SIGTERM, stop); (folder / f'started{NAME}').touch(); time.sleep(100)"
+    )
+    runs = [
+        run(f"r{index}", program.replace("NAME", str(index)).replace("f'", "'").replace("{", "").replace("}", ""))
+        for index in range(3)
+    ]
+
+    def interrupt():
+        while len(list(tmp_path.glob("started*"))) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        local.train_all(runs, 2, console)
+    thread.join()
+    assert sorted(path.name for path in tmp_path.glob("stopped*")) == ["stopped0", "stopped1"]
+    assert not (tmp_path / "started2").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_folder_that_cannot_be_written_is_told(run, console):
+    bad = run("r", "")._replace(workdir=pathlib.Path("/proc/sweep/r"))
+    with pytest.raises(UserError, match=r"--folder=/proc/sweep cannot be written"):
+        local.train_all([bad], 1, console)
+
+
+def test_a_worker_for_each_core_as_long_as_the_memory_suffices(monkeypatch):
+    monkeypatch.setattr(local, "available_cores", lambda: list(range(64)))
+
+    class Memory:
+        """Of a machine with room for five."""
+
+        available = 5.5 * local.GIB_PER_WORKER * 2**30
+
+    monkeypatch.setattr(local.psutil, "virtual_memory", lambda: Memory)
+    assert local.fitting_workers() == 5
+    monkeypatch.setattr(local, "available_cores", lambda: [0, 1])
+    assert local.fitting_workers() == 2

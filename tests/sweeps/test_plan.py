@@ -1,0 +1,142 @@
+"""Which runs a sweep is, and what they cost."""
+
+import importlib
+import json
+import pathlib
+
+import pytest
+
+import configs.sweeps
+from configs import recipes
+from resnet_jax import data, models
+from resnet_jax.errors import UserError
+from resnet_jax.rundir import flatten
+from resnet_jax.sweeps.grid import axis, chain, product
+from resnet_jax.sweeps.plan import cost, only, plan, shard, state
+from tests.analysis.synthetic import write_run
+
+PROVIDED = {
+    "digits_depth": {"plain-20-seed0", "plain-56-seed0", "residual-20-seed0", "residual-56-seed0"},
+    "cifar_figure6": {f"plain-{depth}" for depth in (20, 32, 44, 56)}
+    | {f"residual-{depth}" for depth in (20, 32, 44, 56, 110)},
+    "cifar_shortcuts": {f"residual-{depth}-shortcut{option}" for depth in (20, 56) for option in "ABC"},
+    "cifar_seeds": {
+        f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(5)
+    },
+    "imagenet_18_34": {f"{kind}-{depth}" for kind in ("plain", "residual") for depth in (18, 34)},
+}
+
+
+def planned(sweep, base=None):
+    return plan(base or recipes.digits(20, residual=False), sweep, pathlib.Path("runs/s"), ["python", "main"])
+
+
+@pytest.mark.parametrize(
+    "file", sorted(pathlib.Path(path).stem for path in pathlib.Path(configs.sweeps.__path__[0]).glob("*.py"))
+)
+def test_every_provided_sweep_is_what_its_name_says(file):
+    module = importlib.import_module(f"configs.sweeps.{file}")
+    runs = planned(module.get_sweep(), module.get_config())
+    assert {run.name for run in runs} == PROVIDED[file]
+    assert module.__doc__.partition("\n")[0].rstrip(")").count("?") == 1
+    for run in runs:
+        _, num_classes = data.shape(run.config.data)
+        models.build(run.config.model, num_classes)
+
+
+def test_the_deepest_net_of_figure_6_is_an_option():
+    module = importlib.import_module("configs.sweeps.cifar_figure6")
+    names = {run.name for run in planned(module.get_sweep("1202"), module.get_config("1202"))}
+    assert names == PROVIDED["cifar_figure6"] | {"residual-1202"}
+
+
+def test_a_run_has_its_name_config_folder_and_command():
+    (run,) = planned([{"model.residual": True, "model.depth": 56, "seed": 3, "optimizer.milestones": (5, 9)}])
+    assert run.name == "residual-56-seed3-milestones_5_9_"
+    assert flatten(run.config.to_dict())["optimizer.milestones"] == [5, 9]
+    assert run.workdir == pathlib.Path("runs/s") / run.name
+    assert run.command == [
+        "python",
+        "main",
+        "--config.model.residual=True",
+        "--config.model.depth=56",
+        "--config.seed=3",
+        "--config.optimizer.milestones=(5, 9)",
+        f"--workdir=runs/s/{run.name}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ([], r"get_sweep\(\) returns no runs"),
+        ([{"model.dept": 20}], r"overrides that the config does not take, \{'model\.dept': 20\}"),
+        ([{"model.depth": "deep"}], r"overrides that the config does not take, \{'model\.depth': 'deep'\}"),
+        ([{"seed": 1}, {"seed": 1}], r"two runs named plain-20-seed1, \{'seed': 1\} and \{'seed': 1\}; drop one"),
+    ],
+)
+def test_a_sweep_that_is_none_is_refused(sweep, message):
+    with pytest.raises(UserError, match=message):
+        planned(sweep)
+
+
+SWEEP = product(axis("model.residual", [False, True]), axis("model.depth", [20, 56]), axis("seed", range(3)))
+
+
+@pytest.mark.parametrize(
+    ("conditions", "count"),
+    [("model.depth=56", 6), ("config.model.depth=56,model.residual=True", 3), ("seed=1, model.residual=False", 2)],
+)
+def test_runs_are_chosen_by_their_fields(conditions, count):
+    runs = planned(SWEEP)
+    chosen = only(runs, conditions)
+    assert len(chosen) == count
+    assert [run for run in runs if run in chosen] == chosen
+
+
+def test_a_choice_that_names_no_field_or_no_run_is_refused():
+    with pytest.raises(UserError, match=r"--only=model\.dept=56 names no field"):
+        only(planned(SWEEP), "model.dept=56")
+    with pytest.raises(UserError, match=r"--only=model\.depth=57 chooses none of the 12 runs; --dry_run lists them"):
+        only(planned(SWEEP), "model.depth=57")
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5, 12, 20])
+def test_shards_are_a_partition(parts):
+    runs = planned(SWEEP)
+    shards = [shard(runs, f"{part}/{parts}") for part in range(1, parts + 1)]
+    assert sorted(run.name for part in shards for run in part) == sorted(run.name for run in runs)
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b", "1/0", ""])
+def test_a_part_that_is_none_is_refused(part):
+    with pytest.raises(UserError, match=r"is no part; write as 2/8 the second of eight parts"):
+        shard(planned(SWEEP), part)
+
+
+def test_the_cost_is_three_forward_passes_for_each_image_of_each_step():
+    config = recipes.cifar(20, residual=True)
+    estimate = cost(config)
+    assert estimate.parameters == 269_722
+    # The first layer, three stages of six layers (the first of stages 2 and 3 from half the width), the head.
+    stages = [(32, 16, 16), (16, 16, 32), (8, 32, 64)]
+    forward = 32**2 * 9 * 3 * 16 + 64 * 10
+    forward += sum(side**2 * 9 * (before * width + 5 * width * width) for side, before, width in stages)
+    assert estimate.multiply_adds == 3 * forward * 128 * 64_000
+
+
+def test_the_state_of_a_run_is_what_its_folder_says(tmp_path):
+    (run,) = planned([{"seed": 0}])
+    states = {}
+    for name, status in (("finished", "finished"), ("diverged", "diverged"), ("unfinished", None)):
+        write_run(tmp_path / name, status=status)
+        states[name] = state(run._replace(workdir=tmp_path / name))
+    assert states == {"finished": "finished", "diverged": "diverged at step 200", "unfinished": "unfinished"}
+    assert state(run._replace(workdir=tmp_path / "new")) == "not started"
+
+
+def test_chained_sweeps_may_set_different_fields():
+    runs = planned(chain(axis("model.depth", [20]), product(axis("model.depth", [20]), axis("model.shortcut", ["B"]))))
+    assert [run.name for run in runs] == ["plain-20", "plain-20-shortcutB"]
+    assert json.dumps([run.overrides for run in runs])
