@@ -1,5 +1,7 @@
 """Training the runs of a sweep as an array job of a Slurm cluster, by submitit."""
 
+import contextlib
+import os
 import pathlib
 import subprocess
 from typing import Any
@@ -13,24 +15,24 @@ from resnet_jax.sweeps.plan import PlannedRun
 class Training:
     """The job of one run; preempted or out of time, it saves a checkpoint and is queued again."""
 
-    def __init__(self, command: list[str]) -> None:
-        self.command = command
-        self._process: subprocess.Popen[bytes] | None = None
+    _process: subprocess.Popen[bytes] | None = None
 
-    def __call__(self) -> int:
-        """Train, and return exit status 0; raises a RuntimeError after any other."""
-        self._process = subprocess.Popen(self.command)
+    def __call__(self, command: list[str]) -> int:
+        """Train by ``command``, and return exit status 0; raises a RuntimeError after any other."""
+        self._process = subprocess.Popen(command)
         status = self._process.wait()
         if status:
-            raise RuntimeError(f"exit status {status} of {' '.join(self.command)}")
+            raise RuntimeError(f"exit status {status} of {' '.join(command)}")
         return status
 
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+    def checkpoint(self, command: list[str]) -> submitit.helpers.DelayedSubmission:
         """Stop training behind a checkpoint and return the job that resumes it; submitit calls this."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait()
-        return submitit.helpers.DelayedSubmission(Training(self.command))
+            # Not by its wait(): this runs as a signal handler within that, which holds a lock.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._process.pid, 0)
+        return submitit.helpers.DelayedSubmission(Training(), command)
 
 
 def submit(
@@ -53,4 +55,4 @@ def submit(
     except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--launcher=slurm with --slurm={settings} cannot submit: {reason}.") from error
-    return executor.map_array(lambda training: training(), [Training(run.command) for run in runs])
+    return executor.map_array(Training(), [run.command for run in runs])

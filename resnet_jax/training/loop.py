@@ -30,6 +30,8 @@ from resnet_jax.training.step import DeviceData, TrainState, eval_step, train_st
 
 Metrics = dict[str, Any]
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
 LEAST_VALUES = {
     **dict.fromkeys(("steps", "batch_size", "eval_batch_size", "log_every", "eval_every", "checkpoint_every"), 1),
     **dict.fromkeys(("seed", "data.padding", "optimizer.warmup_steps"), 0),
@@ -137,7 +139,10 @@ def place(splits: dict[str, data.Split], mesh: Mesh) -> tuple[DeviceData, dict[s
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[Callable[[], bool]]:
-    """Give a function that says whether Ctrl-C or SIGTERM has come; a second Ctrl-C ends the program at once."""
+    """Give a function that says whether to stop has been asked; asked again, the program ends at once.
+
+    By Ctrl-C, by SIGTERM, or by SIGUSR2, with which Slurm announces that a job's time is taken away.
+    """
     received = []
 
     def receive(number: int, frame: types.FrameType | None) -> None:
@@ -145,7 +150,7 @@ def stop_request() -> Iterator[Callable[[], bool]]:
         signal.signal(number, previous[signal.Signals(number)])
         console.print("Stopping after this step; again to leave at once, without a checkpoint.")
 
-    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, receive) for number in STOP_SIGNALS}
     try:
         yield lambda: bool(received)
     finally:

@@ -31,7 +31,7 @@ def submit(tmp_path):
             )
             for index, program in enumerate(programs)
         ]
-        return slurm.submit(runs, tmp_path / "slurm", {"timeout_min": 5}, cluster="local")
+        return slurm.submit(runs, tmp_path / "slurm", {"timeout_min": 1}, cluster="local")
 
     return submit_programs
 

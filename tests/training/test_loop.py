@@ -90,7 +90,7 @@ def test_a_finished_run_has_all_its_records_and_is_not_run_again(config, tmp_pat
     assert train(config, run) == summary
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
 def test_a_stopped_run_resumes_and_equals_an_uninterrupted_one(config, tmp_path, monkeypatch, number):
     train(config, tmp_path / "whole")
     handler = signal.getsignal(number)
