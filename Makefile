@@ -12,7 +12,7 @@ demo: .venv/installed
 	$(RUN) -m experiments.compare runs/digits_depth
 
 test: .venv/installed
-	$(RUN) -m pytest --numprocesses=auto --dist=worksteal
+	$(RUN) -m pytest --numprocesses=auto --dist=loadgroup
 
 lint: .venv/installed
 	.venv/bin/ruff check

@@ -1,5 +1,7 @@
 """The verdict, against scipy, closed forms and curves with known gaps."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -109,8 +111,6 @@ def test_a_gap_within_the_scatter_of_seeds_is_not_shown(tmp_path):
 
 
 def test_a_gap_in_test_error_only_is_called_over_fitting(tmp_path):
-    import json
-
     write_sweep(tmp_path, {False: (0.1, 0.1, 0.1)}, spread=0.0)
     for summary in tmp_path.glob("*-56-*/summary.json"):
         content = json.loads(summary.read_text())

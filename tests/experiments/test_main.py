@@ -9,6 +9,7 @@ import pytest
 
 from experiments.main import default_workdir
 
+pytestmark = pytest.mark.xdist_group("main")  # One run serves many tests.
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = "--config=configs/digits_plain20.py"
 SMALL = (

@@ -1,0 +1,185 @@
+"""Sweeps and comparisons as a user types them, on nets small enough for a test."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("sweep")  # One run serves many tests.
+ROOT = pathlib.Path(__file__).parents[2]
+
+SWEEP = '''"""Does depth degrade {what}?"""
+
+from configs import recipes
+from resnet_jax.sweeps.grid import axis, product
+
+
+def get_config():
+    config = recipes.digits(depth=8, residual=False)
+    config.batch_size = 16
+    config.steps = 4
+    config.optimizer.milestones = (2,)
+    config.log_every = config.eval_every = 2
+    return config
+
+
+def get_sweep():
+    return product(axis("model.residual", [False, True]), axis("model.depth", {depths}))
+'''
+
+
+def run(command, *words):
+    words = [sys.executable, "-m", f"experiments.{command}", *map(str, words)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def write_sweep(folder, what="a test", depths=(8, 14)):
+    file = folder / "tiny.py"
+    file.write_text(SWEEP.format(what=what, depths=list(depths)))
+    return f"--config={file}"
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """Return the sweep's flags, its folder, and what its command said."""
+    folder = tmp_path_factory.mktemp("sweep")
+    flags = (write_sweep(folder), f"--folder={folder / 'runs'}")
+    return flags, folder / "runs", run("sweep", *flags)
+
+
+def test_a_sweep_trains_all_its_runs(swept):
+    _, folder, result = swept
+    assert result.returncode == 0, result.stderr
+    names = {f"{kind}-{depth}" for kind in ("plain", "residual") for depth in (8, 14)}
+    assert {path.parent.name for path in folder.glob("*/summary.json")} == names
+    recorded = json.loads((folder / "sweep.json").read_text())
+    assert recorded["question"] == "Does depth degrade a test?"
+    assert recorded["runs"]["plain-14"] == {"model.residual": False, "model.depth": 14}
+    for name in names:
+        assert f"{name}: training error " in result.stderr
+
+
+def test_the_same_command_skips_finished_runs_and_dry_run_tells_of_them(swept):
+    flags, folder, _ = swept
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
+    result = run("sweep", *flags)
+    assert result.returncode == 0
+    assert "4 of 4 runs have finished before." in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*")} == before
+    listed = run("sweep", *flags, "--dry_run", "--shard=1/2")
+    assert listed.returncode == 0
+    assert listed.stdout.count("finished") == 2
+    assert "2 runs" in listed.stdout
+
+
+def test_a_changed_config_in_the_same_place_is_refused(swept):
+    flags, folder, _ = swept
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
+    result = run("sweep", *flags, "--config.optimizer.momentum=0.5")
+    assert result.returncode == 2
+    assert "differing in config.optimizer.momentum (0.9 there, 0.5 here)" in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*")} == before
+
+
+def test_another_sweep_in_the_same_folder_is_refused(swept, tmp_path):
+    _, folder, _ = swept
+    result = run("sweep", write_sweep(tmp_path), f"--folder={folder}")
+    assert result.returncode == 2
+    assert "holds the sweep" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--config.model.depth=8"],
+            "--config.model.depth is what the sweep varies; choose among its runs with --only",
+        ),
+        (["--only=model.dept=8"], "--only=model.dept=8 names no field"),
+        (["--shard=3/2"], "--shard=3/2 is no part"),
+        (["--workers=0"], "flag --workers=0"),
+        (["--launcher=slurm", "--slurm=x"], "--slurm=x is no setting; write NAME=VALUE."),
+        (["--launcher=slurm"], "--launcher=slurm with --slurm={} cannot submit"),
+        (["word"], "'word' is no flag"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(words, message, tmp_path):
+    result = run("sweep", write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", *words)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_empty_sweep_one_that_fails_and_a_config_that_is_none_are_told(tmp_path):
+    assert "get_sweep() returns no runs" in run("sweep", write_sweep(tmp_path, depths=())).stderr
+    (tmp_path / "tiny.py").write_text((tmp_path / "tiny.py").read_text().replace("axis(", "missing("))
+    assert "fails with NameError" in run("sweep", f"--config={tmp_path / 'tiny.py'}").stderr
+    assert "has no get_sweep()" in run("sweep", "--config=configs/digits_plain20.py").stderr
+
+
+def test_runs_that_fail_are_named_and_the_exit_status_says_so(tmp_path):
+    flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--only=model.residual=False")
+    result = run("sweep", *flags, "--config.data.validation_examples=99999")
+    assert result.returncode == 1
+    assert result.stderr.count("failed with exit status 2") == 2
+    assert "config.data.validation_examples=99999 must be from 0 to 1499" in result.stderr
+    assert "2 of 2 runs failed: " in result.stdout
+
+
+def test_an_interrupted_sweep_stops_its_runs_and_is_continued(tmp_path):
+    flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--only=model.depth=8", "--workers=2")
+    words = [sys.executable, "-m", "experiments.sweep", *flags, "--config.steps=1000000"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while sum(path.stat().st_size > 0 for path in tmp_path.glob("runs/*/metrics.jsonl")) < 2:
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(2)
+        _, stderr = process.communicate()
+    assert process.returncode == 130
+    assert "Interrupted; the same command continues" in stderr
+    summaries = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/summary.json")]
+    assert [summary["status"] for summary in summaries] == ["preempted"] * 2
+    listed = run("sweep", *flags, "--config.steps=1000000", "--dry_run").stdout
+    assert listed.count("preempted at step") == 2
+
+
+def test_a_comparison_of_the_sweep_writes_all_and_says_the_verdict(swept):
+    _, folder, _ = swept
+    result = run("compare", folder)
+    assert result.returncode == 0, result.stderr
+    names = {"curves.png", "curves.svg", "depths.png", "depths.svg", "table.md", "table.csv", "report.html"}
+    assert {path.name for path in (folder / "comparison").iterdir()} == names
+    assert (folder / "comparison" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for part in ("plain-14", "residual-8", "Does depth degrade a test?", "layers (one seed supports no interval)"):
+        assert part in result.stdout
+    assert str(folder / "comparison" / "report.html") in result.stdout
+
+
+def test_two_sweeps_with_clashing_names_are_told_apart(swept, tmp_path):
+    _, folder, _ = swept
+    shutil.copytree(folder / "plain-8", tmp_path / "third" / "plain-8")
+    result = run("compare", folder, tmp_path / "third", f"--out={tmp_path / 'out'}", "--log_scale")
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<td>runs/plain-8</td>" in page
+    assert "<td>third/plain-8</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name at least one run directory or folder of them"),
+        (["nowhere"], "nowhere is no folder; name a run directory or a folder of them."),
+        (["configs"], "there is no run in configs; name a run directory or a folder of them."),
+        (["--wrong", "configs"], "Unknown command line flag 'wrong'"),
+    ],
+)
+def test_a_comparison_of_nothing_is_told_in_one_sentence(words, message):
+    result = run("compare", *words)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
