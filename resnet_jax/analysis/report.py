@@ -8,7 +8,8 @@ import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import plotly.graph_objects as go
+import numpy as np
+import plotly.io
 from plotly.subplots import make_subplots
 
 from resnet_jax.analysis.figures import WIDTHS, colours, draw_depths, families
@@ -18,8 +19,9 @@ from resnet_jax.analysis.verdict import Verdict, sentences
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 AXES = {"step": "step (mini-batches)", "epoch": "epoch", "seconds": "time (s)"}
-MOST_POINTS = 400
-"""Of one curve; a longer one is thinned, or hundreds of runs would make a page no browser opens."""
+# Of a curve; a longer one is thinned, or hundreds of runs would make a page that no browser opens.
+MOST_POINTS, LEAST_POINTS = 400, 50
+MOST_POINTS_IN_ALL = 100_000
 MOST_SVG_TRACES = 100
 
 
@@ -44,7 +46,7 @@ def report(
         question=html.escape(question),
         verdict=paragraphs(sentences(verdict)),
         left_out=paragraphs([*left_out, *problems]),
-        curves=interactive_curves(nets).to_html(full_html=False, include_plotlyjs=True, config={"responsive": True}),
+        curves=interactive_curves(nets),
         depths=svg(draw_depths(nets)),
         table=table_of(text_rows(records(nets))),
         differences=table_of({"run": run.name} | {name: run.config.get(name) for name in differing} for run in runs),
@@ -57,81 +59,72 @@ def report(
     )
 
 
-def interactive_curves(nets: Sequence[Net]) -> go.Figure:
-    """Return the curves of every run, a panel for each family, with buttons for axis and scale."""
+def interactive_curves(nets: Sequence[Net]) -> str:
+    """Return the curves of every run as HTML, a panel for each family, with buttons for axis and scale."""
     panels = families(nets)
-    figure = make_subplots(
-        len(panels),
-        1,
-        shared_xaxes=True,
-        subplot_titles=[f"{family} nets" for family in panels],
-        vertical_spacing=0.3 / (len(panels) + 1),
-    )
-    xs: dict[str, list[list[float]]] = {axis: [] for axis in AXES}
-    runs = [run for net in nets for run in net.runs]
-    # WebGL draws thousands of lines, SVG draws some sharply.
-    trace = go.Scatter if 2 * len(runs) <= MOST_SVG_TRACES else go.Scattergl
+    titles = [f"{family} nets" for family in panels]
+    spacing = 0.3 / (len(panels) + 1)
+    layout = make_subplots(len(panels), 1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=spacing).layout
+    layout.update(curves_layout(len(panels)))
+    count = sum(2 * len(net.runs) for net in nets)
+    most_points = max(LEAST_POINTS, min(MOST_POINTS, MOST_POINTS_IN_ALL // count))
+    xs: dict[str, list[np.ndarray]] = {axis: [] for axis in AXES}
+    traces = []
     for row, members in enumerate(panels.values(), start=1):
         for net in members:
             for index, run in enumerate(net.runs):
                 for split, width in WIDTHS.items():
                     curves = {axis: run.curve(split, axis) for axis in AXES}
-                    stride = -(-len(curves["step"][0]) // MOST_POINTS) or 1
+                    stride = max(1, -(-len(curves["step"][0]) // most_points))
                     for axis, (x, _) in curves.items():
-                        xs[axis].append(x[::stride].tolist())
-                    figure.add_trace(
-                        trace(
-                            x=xs["step"][-1],
-                            y=(100 * curves["step"][1][::stride]).tolist(),
-                            name=net.label,
-                            legendgroup=net.label,
-                            showlegend=index == 0 and split == "test",
-                            mode="lines",
-                            line={"color": colours(nets)[net.depth], "width": width},
-                            hovertemplate=f"{html.escape(run.name)}, {split}<br>%{{x}}: %{{y:.2f}} %<extra></extra>",
-                        ),
-                        row=row,
-                        col=1,
-                    )
-    last = "xaxis" if len(panels) == 1 else f"xaxis{len(panels)}"
-    figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(title_text="error (%)", rangemode="tozero")
-    figure.update_layout(
-        height=120 + 320 * len(panels),
-        template="simple_white",
-        margin={"l": 60, "r": 10, "t": 90, "b": 50},
-        legend={"orientation": "h", "y": -60 / (320 * len(panels)), "yanchor": "top"},
-        hovermode="closest",
-        updatemenus=[
-            {
-                "type": "buttons",
-                "direction": "right",
-                "x": x,
-                "xanchor": "left",
-                "y": 1 + 70 / (320 * len(panels)),
-                "yanchor": "top",
-                "buttons": buttons,
-            }
-            for x, buttons in (
-                (
-                    0,
-                    [
-                        {"label": axis, "method": "update", "args": [{"x": xs[axis]}, {f"{last}.title.text": title}]}
-                        for axis, title in AXES.items()
-                    ],
-                ),
-                (
-                    0.55,
-                    [
-                        {"label": scale, "method": "relayout", "args": [scale_of(len(panels), scale)]}
-                        for scale in ("linear", "log")
-                    ],
-                ),
-            )
-        ],
-    )
-    figure.layout[last].title.text = AXES["step"]
-    return figure
+                        xs[axis].append(x[::stride])
+                    trace = {
+                        # WebGL draws thousands of lines, SVG draws some sharply.
+                        "type": "scatter" if count <= MOST_SVG_TRACES else "scattergl",
+                        "x": xs["step"][-1],
+                        "y": 100 * curves["step"][1][::stride],
+                        "xaxis": f"x{row}",
+                        "yaxis": f"y{row}",
+                        "name": net.label,
+                        "legendgroup": net.label,
+                        "showlegend": index == 0 and split == "test",
+                        "mode": "lines",
+                        "line": {"color": colours(nets)[net.depth], "width": width},
+                        "hovertemplate": f"{html.escape(run.name)}, {split}<br>%{{x}}: %{{y:.2f}} %<extra></extra>",
+                    }
+                    traces.append(trace)
+    last = f"xaxis{len(panels) if len(panels) > 1 else ''}"
+    by_axis = [
+        {"label": axis, "method": "update", "args": [{"x": xs[axis]}, {f"{last}.title.text": title}]}
+        for axis, title in AXES.items()
+    ]
+    layout[last].title.text = AXES["step"]
+    figure = {"data": traces, "layout": layout.to_plotly_json()}
+    figure["layout"]["updatemenus"][0]["buttons"] = by_axis
+    # Plotly's validation takes a minute for hundreds of curves.
+    config = {"responsive": True}
+    return plotly.io.to_html(figure, config, full_html=False, include_plotlyjs=True, validate=False)
+
+
+def curves_layout(panels: int) -> dict[str, Any]:
+    """Return the layout of ``panels`` panels one above the other, and the buttons over them."""
+    height = 320 * panels
+    place = {"type": "buttons", "direction": "right", "xanchor": "left", "y": 1 + 70 / height, "yanchor": "top"}
+    scales = [{"label": scale, "method": "relayout", "args": [scale_of(panels, scale)]} for scale in ("linear", "log")]
+    axes: dict[str, Any] = {}
+    for index in range(panels):
+        number = index + 1 if index else ""
+        axes[f"xaxis{number}"] = {"rangemode": "tozero"}
+        axes[f"yaxis{number}"] = {"rangemode": "tozero", "title": {"text": "error (%)"}}
+    return {
+        **axes,
+        "height": 120 + height,
+        "template": "simple_white",
+        "margin": {"l": 60, "r": 10, "t": 90, "b": 50},
+        "legend": {"orientation": "h", "y": -60 / height, "yanchor": "top"},
+        "hovermode": "closest",
+        "updatemenus": [{**place, "x": 0}, {**place, "x": 0.55, "buttons": scales}],
+    }
 
 
 def scale_of(panels: int, scale: str) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def text_rows(found: list[dict[str, Any]]) -> list[dict[str, str]]:
     rows = []
     for record in found:
         row = {"net": record["net"], "seeds": f"{record['seeds']}"}
-        row |= {name: f"{record[name] / 1e6:,.3f} M" for name in ("parameters", "multiply-adds")}
+        row["parameters"] = f"{record['parameters']:,}"
+        row["multiply-adds"] = f"{record['multiply-adds'] / 1e6:,.1f} M"
         row |= {f"{name} (%)": percent(record[name], record[f"{name} deviation"]) for name in FIGURES}
         row["seconds"] = f"{record['seconds']:,.0f}"
         published = record["published test error"]
@@ -96,11 +97,14 @@ def percent(mean: float, deviation: float | None) -> str:
 
 def terminal_table(rows: list[dict[str, str]]) -> Table:
     """Return ``rows``, as of ``text_rows``, for the terminal, without the best figures and empty columns."""
-    table = Table(title="Errors after the last step, mean ± deviation over seeds", box=box.SIMPLE_HEAD)
+    table = Table(
+        title="Errors after the last step, mean ± deviation over seeds", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     columns = [name for name in rows[0] if not name.startswith("best") and name != "source"] if rows else []
     columns = [name for name in columns if any(row[name] for row in rows)]
     for name in columns:
-        table.add_column(name.replace("-", "-\n"), justify="left" if name == "net" else "right", no_wrap=name == "net")
+        width = max(len(row[name]) for row in rows)
+        table.add_column(name.replace("-", "-\n"), justify="left" if name == "net" else "right", min_width=width)
     for row in rows:
         table.add_row(*(row[name] for name in columns))
     return table

@@ -37,7 +37,7 @@ def test_people_read_per_cent(found):
     assert residual["training error (%)"] == "7.00 ± 1.41"
     assert plain["training error (%)"] == "50.00"
     assert residual["published (%)"] == "6.97"
-    assert residual["parameters"] == "0.056 M"
+    assert residual["parameters"] == "56,000"
 
 
 def test_all_forms_hold_every_net(found):
