@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     rows = tables.text_rows(tables.records(nets))
     question = _QUESTION.value or " ".join(sweep["question"] for sweep in sweeps.values())
     reproduce = [shlex.join(sweep["command"]) for sweep in sweeps.values()]
-    reproduce.append(shlex.join([sys.executable, "-m", "experiments.compare", *sys.argv[1:]]))
+    reproduce.append(shlex.join(["python", "-m", "experiments.compare", *sys.argv[1:]]))
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, draw in (("curves", figures.draw_curves), ("depths", figures.draw_depths)):

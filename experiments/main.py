@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     workdir = _WORKDIR.value or default_workdir(
         config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
     )
-    summary = train(config, pathlib.Path(workdir), [sys.executable, "-m", "experiments.main", *sys.argv[1:]])
+    summary = train(config, pathlib.Path(workdir), ["python", "-m", "experiments.main", *sys.argv[1:]])
     rich.print(summary_table(summary))
     print(f"The run is recorded in {workdir}")
     if summary["status"] == "preempted":

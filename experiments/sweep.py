@@ -136,7 +136,7 @@ def main(arguments: list[str]) -> int:
         "version": 1,
         "file": path,
         "question": question,
-        "command": [sys.executable, "-m", "experiments.sweep", *sys.argv[1:]],
+        "command": ["python", "-m", "experiments.sweep", *sys.argv[1:]],
         "runs": {run.name: flatten(run.overrides) for run in all_runs},
     }
     write_json(folder / "sweep.json", content)

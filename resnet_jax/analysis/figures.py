@@ -14,8 +14,11 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 WIDTHS = {"train": 0.9, "test": 2.4}
 SPLIT_NAMES = {"train": "thin: training error", "test": "bold: test error"}
 LINE_STYLES = ("-", "--", ":", "-.")
+# Per cent; below, a logarithmic axis is linear, so that an error of 0 has a place.
 LEAST_ON_LOG_SCALE = 0.1
-"""Per cent; below, a logarithmic axis is linear, so that an error of 0 has a place."""
+
+# Of the lines of a panel by name: the height at which they end, in per cent, and the colour.
+Ends = dict[str, tuple[float, str]]
 
 
 def colours(nets: Sequence[Net]) -> dict[int, str]:
@@ -57,8 +60,9 @@ def draw_curves(nets: Sequence[Net], log_scale: bool = False) -> Figure:
     panels_of = families(nets)
     figure = Figure(figsize=(4.8 * len(panels_of), 3.8), layout="constrained")
     panels = figure.subplots(1, len(panels_of), sharex=True, sharey=True, squeeze=False)[0]
+    ends: list[Ends] = []
     for (family, members), panel in zip(panels_of.items(), panels, strict=True):
-        ends = {}
+        ends.append({})
         for net in members:
             colour = colours(nets)[net.depth]
             for split, width in WIDTHS.items():
@@ -68,13 +72,12 @@ def draw_curves(nets: Sequence[Net], log_scale: bool = False) -> Figure:
                     low, high = 100 * (means - deviations), 100 * (means + deviations)
                     panel.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
                 if len(steps):
-                    ends[net.depth] = 100 * means[-1]
+                    ends[-1][f"{net.depth} layers"] = (100 * means[-1], colour)
         panel.set_title(f"{family} nets")
         panel.set_xlabel("step (mini-batches)")
         panel.set_xlim(0, max(run.config["steps"] for net in nets for run in net.runs))
-        style_axis(panel, log_scale)
-        label_ends(panel, {f"{depth} layers": (end, colours(nets)[depth]) for depth, end in ends.items()})
-    panels[0].set_ylabel("error (%)")
+    style_axes(panels, log_scale)
+    label_ends(panels, ends)
     handles = [Line2D([], [], color="0.3", linewidth=WIDTHS[split], label=SPLIT_NAMES[split]) for split in WIDTHS]
     panels[-1].legend(handles=handles, loc="upper right", fontsize="small", framealpha=0.9)
     return figure
@@ -84,8 +87,9 @@ def draw_depths(nets: Sequence[Net], log_scale: bool = False) -> Figure:
     """Draw the final error of finished runs over depth, a line for each family, with every seed as a dot."""
     figure = Figure(figsize=(9.6, 3.8), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
+    ends: list[Ends] = []
     for split, title, panel in zip(("train_clean", "test"), ("training error", "test error"), panels, strict=True):
-        ends = {}
+        ends.append({})
         for style, (family, members) in zip(cycle(LINE_STYLES), families(nets).items(), strict=False):
             points = [(net, 100 * np.array([run.final(split) for run in net.finished])) for net in members]
             points = [(net, errors) for net, errors in points if len(errors)]
@@ -98,16 +102,15 @@ def draw_depths(nets: Sequence[Net], log_scale: bool = False) -> Figure:
                 )
                 panel.plot([net.depth] * len(errors), errors, ".", color=colour, alpha=0.5)
             if means:
-                ends[family] = (means[-1], "0.2")
+                ends[-1][family] = (means[-1], "0.2")
         panel.set_title(f"final {title}")
         panel.set_xlabel("depth (weighted layers)")
         panel.set_xscale("log")
         depths = sorted({net.depth for net in nets})
         panel.set_xticks(depths, map(str, depths))
         panel.minorticks_off()
-        style_axis(panel, log_scale)
-        label_ends(panel, ends)
-    panels[0].set_ylabel("error (%)")
+    style_axes(panels, log_scale)
+    label_ends(panels, ends)
     return figure
 
 
@@ -116,29 +119,32 @@ def cycle(styles: Sequence[str]) -> list[str]:
     return list(styles) * 100
 
 
-def style_axis(panel: Axes, log_scale: bool) -> None:
-    """Give ``panel`` a grid and an error axis from 0 %."""
+def style_axes(panels: Sequence[Axes], log_scale: bool) -> None:
+    """Give ``panels``, which share their error axis and hold all their lines, a grid and errors from 0 %."""
+    panels[0].set_ylabel("error (%)")
     if log_scale:
-        panel.set_yscale("symlog", linthresh=LEAST_ON_LOG_SCALE)
+        panels[0].set_yscale("symlog", linthresh=LEAST_ON_LOG_SCALE)
         ticks = (0, 0.1, 1, 10, 100)
-        panel.set_yticks(ticks, map(str, ticks))
-        panel.set_ylim(-0.02, 100)
+        panels[0].set_yticks(ticks, map(str, ticks))
+        panels[0].set_ylim(-0.02, 100)
     else:
-        _, top = panel.get_ylim()
-        panel.set_ylim(-0.02 * top, top)  # Curves at 0 stay clear of the axis.
-    panel.grid(color="0.9")
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
+        _, top = panels[0].get_ylim()
+        panels[0].set_ylim(-0.02 * top, top)  # Curves at 0 stay clear of the axis.
+    for panel in panels:
+        panel.grid(color="0.9")
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
 
 
-def label_ends(panel: Axes, ends: dict[str, tuple[float, str]]) -> None:
-    """Write each label of ``ends`` beside ``panel`` at the height where its line ends, moved apart where they touch."""
+def label_ends(panels: Sequence[Axes], ends: Sequence[Ends]) -> None:
+    """Write beside each of ``panels`` the names of its lines where they end, moved apart where they would touch."""
     least_distance = 0.055  # Of the panel's height: a line of text.
-    to_panel = panel.transData + panel.transAxes.inverted()
-    heights = {label: to_panel.transform((panel.get_xlim()[1], end))[1] for label, (end, _) in ends.items()}
-    previous = -1.0
-    for label in sorted(heights, key=lambda label: heights[label]):
-        previous = height = max(heights[label], previous + least_distance)
-        panel.annotate(
-            label, (1.02, height), xycoords="axes fraction", color=ends[label][1], fontsize="small", va="center"
-        )
+    for panel, lines in zip(panels, ends, strict=True):
+        to_panel = panel.transData + panel.transAxes.inverted()
+        heights = {name: to_panel.transform((panel.get_xlim()[1], end))[1] for name, (end, _) in lines.items()}
+        height = -1.0
+        for name in sorted(heights, key=lambda name: heights[name]):
+            height = max(heights[name], height + least_distance)
+            panel.annotate(
+                name, (1.02, height), xycoords="axes fraction", color=lines[name][1], fontsize="small", va="center"
+            )

@@ -75,14 +75,15 @@ def interactive_curves(nets: Sequence[Net]) -> str:
             for index, run in enumerate(net.runs):
                 for split, width in WIDTHS.items():
                     curves = {axis: run.curve(split, axis) for axis in AXES}
-                    stride = max(1, -(-len(curves["step"][0]) // most_points))
+                    records = len(curves["step"][0])
+                    kept = np.unique(np.linspace(0, records - 1, min(records, most_points)).round().astype(int))
                     for axis, (x, _) in curves.items():
-                        xs[axis].append(x[::stride])
+                        xs[axis].append(x[kept])
                     trace = {
                         # WebGL draws thousands of lines, SVG draws some sharply.
                         "type": "scatter" if count <= MOST_SVG_TRACES else "scattergl",
                         "x": xs["step"][-1],
-                        "y": 100 * curves["step"][1][::stride],
+                        "y": 100 * curves["step"][1][kept],
                         "xaxis": f"x{row}",
                         "yaxis": f"y{row}",
                         "name": net.label,

@@ -162,7 +162,7 @@ def sentences(verdict: Verdict) -> list[str]:
 
 def points_of(gap: Gap) -> str:
     """Return the difference in points of per cent, signed."""
-    return f"{100 * gap.difference:+.2f} points"
+    return f"{round(100 * gap.difference, 2) + 0.0:+.2f} points"  # Adding 0 makes -0.0 a +0.0.
 
 
 def certainty(gap: Gap) -> str:

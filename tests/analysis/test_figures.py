@@ -67,6 +67,7 @@ def test_depths_are_drawn_with_a_line_a_family(nets):
     values = [[round(y, 6) for y in line.get_ydata()] for line in lines]
     assert values == [[10, 70], [20, 5]]
     assert [text.get_text() for text in test.texts] == ["residual", "plain"]
+    assert test.get_ylim()[1] > 71  # Both panels show the greatest error of either.
     assert training.get_xlabel() == "depth (weighted layers)"
 
 
