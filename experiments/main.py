@@ -21,6 +21,7 @@ from ml_collections import config_flags
 
 from experiments import command
 from resnet_jax import data, models
+from resnet_jax.backend import keep_compiled_programs
 from resnet_jax.training import summary_table, train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
@@ -39,6 +40,7 @@ def default_workdir(config_file: str, overrides: dict[str, Any]) -> pathlib.Path
 def main(arguments: list[str]) -> int:
     """Train or describe the net of --config; return the exit status."""
     command.refuse_arguments(arguments)
+    keep_compiled_programs()
     config = command.config_from_flags()
     if _DESCRIBE.value:
         image_shape, num_classes = data.shape(config.data)

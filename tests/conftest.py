@@ -1,8 +1,18 @@
 """Every test runs on eight virtual CPU devices, with strict shapes and its own cache folder."""
 
 import os
+import shutil
+import signal
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Most of the time is compiling, so all tests and the commands they start share what is compiled.
+MAKES_FOLDER = "JAX_COMPILATION_CACHE_DIR" not in os.environ
+if MAKES_FOLDER:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+# In the background a shell lets programs ignore Ctrl-C, of which tests are to see the effect.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from resnet_jax.backend import set_xla_flags
 
@@ -16,6 +26,11 @@ from configs import recipes
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_sessionfinish():
+    if MAKES_FOLDER:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

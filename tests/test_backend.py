@@ -1,5 +1,6 @@
 """Flags for XLA, of which an unknown one would abort the process."""
 
+import jax
 import jaxlib.version
 import pytest
 
@@ -23,6 +24,31 @@ def test_the_flag_is_added_behind_the_users_and_once(flags):
     assert flags("--xla_a=1", "0.10.2") == f"--xla_a=1 {ours}"
     assert flags(f"{ours}-reduce", "0.10.2") == f"{ours}-reduce"
     assert flags(f"--xla_a=1 {ours}", "0.10.2") == f"--xla_a=1 {ours}"
+
+
+def test_compiled_programs_are_kept_for_the_user_alone_unless_told_where(cache_folder, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
+        backend.keep_compiled_programs()
+        assert not cache_folder.exists()
+        assert jax.config.jax_compilation_cache_dir == before
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        backend.keep_compiled_programs()
+        folder = cache_folder / "resnet_jax" / "compiled"
+        assert jax.config.jax_compilation_cache_dir == str(folder)
+        assert folder.stat().st_mode & 0o077 == 0
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_without_a_place_for_compiled_programs_the_run_goes_on(tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    backend.keep_compiled_programs()
+    assert jax.config.jax_compilation_cache_dir == before
 
 
 def test_versions_that_may_not_know_the_flag_do_not_get_it(flags):

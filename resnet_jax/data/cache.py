@@ -1,7 +1,6 @@
 """Decoded data sets, kept on disk so that the second start does not decode 60,000 images again."""
 
 import hashlib
-import os
 import pathlib
 import tempfile
 import zipfile
@@ -10,12 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
+from resnet_jax.backend import cache_folder
 from resnet_jax.data.dataset import Dataset, Split
-
-
-def cache_folder() -> pathlib.Path:
-    """Return the folder of this project's caches, ``$XDG_CACHE_HOME/resnet_jax``, by default under ~/.cache."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "resnet_jax"
 
 
 def cached(source: pathlib.Path, decode: Callable[[], Dataset]) -> Dataset:

@@ -90,7 +90,6 @@ def make_program(config: ConfigDict, num_classes: int) -> Program:
         train_step,
         model=model,
         optimizer=sgd,
-        seed=config.seed,
         padding=config.data.padding,
         flip=config.data.flip,
         sync_batch_norm=sync,
@@ -125,7 +124,7 @@ def evaluate(
     return {name: sum(float(batch[name]) for batch in sums) / len(split) for name in ("loss", "error")}
 
 
-def place(splits: dict[str, data.Split], mesh: Mesh) -> tuple[DeviceData, dict[str, range]]:
+def place(splits: dict[str, data.Split], seed: int, mesh: Mesh) -> tuple[DeviceData, dict[str, range]]:
     """Put the examples of all ``splits`` on every device, the training examples first, and return the range of each."""
     ranges, start = {}, 0
     ordered = {"train": splits["train"], **splits}
@@ -134,7 +133,7 @@ def place(splits: dict[str, data.Split], mesh: Mesh) -> tuple[DeviceData, dict[s
         start += len(split.labels)
     images, labels = (np.concatenate(parts) for parts in zip(*ordered.values(), strict=True))
     mean = augment.pixel_mean(splits["train"].images)
-    return DeviceData(*parallel.replicate((images, labels, mean), mesh)), ranges
+    return DeviceData(*parallel.replicate((images, labels, mean, np.uint32(seed)), mesh)), ranges
 
 
 @contextlib.contextmanager
@@ -180,7 +179,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
 
     dataset = data.load(config.data)
     program = make_program(config, dataset.num_classes)
-    examples, splits = place(dataset.splits, program.mesh)
+    examples, splits = place(dataset.splits, config.seed, program.mesh)
     image_shape = examples.images.shape[1:]
     state = program.init(image_shape)
     with RunRecord(workdir, config, command or []) as record:

@@ -41,11 +41,13 @@ class DeviceData(NamedTuple):
       images: uint8 ``[examples, height, width, channels]``.
       labels: int32 ``[examples]``.
       mean: float32 ``[height, width, channels]``, the mean of the training images in units of 255.
+      seed: uint32 scalar, of the augmentation; a run with another seed needs no other program.
     """
 
     images: jax.Array
     labels: jax.Array
     mean: jax.Array
+    seed: jax.Array
 
 
 def train_step(
@@ -55,7 +57,6 @@ def train_step(
     *,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    seed: int,
     padding: int,
     flip: bool,
     sync_batch_norm: bool,
@@ -68,7 +69,6 @@ def train_step(
       indices: int32 ``[batch / devices]``, this device's share of the batch.
       model: the net.
       optimizer: of ``state.opt_state``.
-      seed: of the augmentation.
       padding: of the random crops.
       flip: whether images are mirrored at random.
       sync_batch_norm: whether ``model`` takes its batch statistics over all devices.
@@ -80,7 +80,7 @@ def train_step(
     labels = data.labels[indices]
     if padding or flip:
         # Drawn for the whole batch, so that the draws do not depend on the number of devices.
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _AUGMENTATION), state.step)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(data.seed), _AUGMENTATION), state.step)
         share = indices.shape[0]
         crops = augment.draw_crops(key, share * jax.lax.axis_size(AXIS), padding, flip)
         start = jax.lax.axis_index(AXIS) * share

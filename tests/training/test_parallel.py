@@ -22,7 +22,7 @@ def program_and_examples(config, devices, monkeypatch):
     mesh = jax.make_mesh((devices,), (parallel.AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
     monkeypatch.setattr(parallel, "device_mesh", lambda: mesh)
     program = loop.make_program(config, 10)
-    return program, *loop.place(data.load(config.data).splits, mesh)
+    return program, *loop.place(data.load(config.data).splits, config.seed, mesh)
 
 
 def trajectory(config, devices, monkeypatch, steps=5):
