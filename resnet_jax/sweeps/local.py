@@ -126,7 +126,11 @@ def log_of(run: PlannedRun) -> pathlib.Path:
 
 def show(progress: Progress, worker: Worker) -> None:
     """Show how far ``worker`` is and its running training error."""
-    lines = [line for line in read_metrics(worker.run.workdir / "metrics.jsonl") if line["split"] == "train"]
+    try:
+        metrics = read_metrics(worker.run.workdir / "metrics.jsonl")
+    except UserError:  # The run itself meets the damaged file, and says so.
+        return
+    lines = [line for line in metrics if line["split"] == "train"]
     if lines:
         step, steps = lines[-1]["step"], worker.run.config.steps
         description = f"step {step:,}/{steps:,}, training error {lines[-1]['error']:.1%}"

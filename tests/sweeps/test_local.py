@@ -59,6 +59,15 @@ def test_one_failing_and_one_killed_run_do_not_stop_the_others(run, console, tmp
     assert (tmp_path / "sweep" / "fails.log").read_text() == "why it fails\n"
 
 
+def test_damaged_metrics_of_one_run_do_not_stop_the_others(run, console, tmp_path):
+    damaged = run("damaged", "import sys, time; time.sleep(1); sys.exit(2)")
+    damaged.workdir.mkdir(parents=True)
+    (damaged.workdir / "metrics.jsonl").write_text("{damaged}\n")
+    failed = local.train_all([damaged, run("good", finishing("good", tmp_path))], 1, console)
+    assert [each.name for each in failed] == ["damaged"]
+    assert "good: training error 25.00%" in console.file.getvalue()
+
+
 def test_as_many_run_at_a_time_as_there_are_workers(run, console, tmp_path):
     program = (
         "import os, pathlib, time\n"
