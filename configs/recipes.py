@@ -42,6 +42,10 @@ def base() -> ConfigDict:
     config.batch_norm = ConfigDict()
     config.batch_norm.sync = False  # Whether batch statistics are of all devices' examples or of each device's.
 
+    config.compile = ConfigDict()
+    config.compile.unroll = False  # Whether the loops over blocks are written out: same numbers, longer compiling.
+    config.compile.remat = False  # Whether the backward pass computes blocks anew: slower, less memory.
+
     config.parallel = ConfigDict()
     config.parallel.mapper = "shard_map"  # What maps the step over the devices: "shard_map" or "pmap".
 

@@ -16,6 +16,8 @@ NOT_THE_RECIPE = (
     "eval_every",
     "eval_batch_size",
     "checkpoint_every",
+    "compile.unroll",
+    "compile.remat",
     "parallel.mapper",
     "seed",
 )

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from rich.table import Table
 
+from resnet_jax.models.resnet import REST
+
 
 class Part(NamedTuple):
     """A top-level part of a net (stem, a stage, head) for images of one size."""
@@ -33,7 +35,7 @@ def describe(model: nn.Module, image_shape: tuple[int, ...]) -> list[Part]:
     Nothing is computed: the net is traced on shapes.
     """
     outputs: dict[str, tuple[int, ...]] = {}
-    multiply_adds: dict[str, int] = {}
+    work_of: dict[tuple[str, ...], int] = {}
 
     def watch(
         call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
@@ -43,8 +45,7 @@ def describe(model: nn.Module, image_shape: tuple[int, ...]) -> list[Part]:
         if path and context.method_name == "__call__":
             if isinstance(module, nn.Conv | nn.Dense):
                 kernel = module.variables["params"]["kernel"]
-                work = math.prod(output.shape[1:-1]) * math.prod(kernel.shape)
-                multiply_adds[path[0]] = multiply_adds.get(path[0], 0) + work
+                work_of[path] = math.prod(output.shape[1:-1]) * math.prod(kernel.shape)
             if len(path) == 1:
                 outputs[path[0]] = output.shape[1:]
         return output
@@ -53,13 +54,20 @@ def describe(model: nn.Module, image_shape: tuple[int, ...]) -> list[Part]:
     with nn.intercept_methods(watch):
         variables = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
     params = variables["params"]
+
+    def repeats(part: str) -> int:
+        """Return how many blocks the loop of ``part`` runs over: the length of its stacked parameters."""
+        return jax.tree.leaves(params[part][REST])[0].shape[0] if REST in params[part] else 0
+
     return [
         Part(
             name,
             shape,
-            blocks=sum(child.startswith("block") for child in params[name]),
+            blocks=("block0" in params[name]) + repeats(name),
             parameters=count_parameters(params[name]),
-            multiply_adds=multiply_adds[name],
+            multiply_adds=sum(
+                work * (repeats(name) if REST in path else 1) for path, work in work_of.items() if path[0] == name
+            ),
         )
         for name, shape in outputs.items()
     ]

@@ -55,7 +55,14 @@ def imagenet_net(config: ConfigDict) -> dict[str, Any]:
 FAMILIES: dict[str, Callable[[ConfigDict], dict[str, Any]]] = {"cifar": cifar_net, "imagenet": imagenet_net}
 
 
-def build(config: ConfigDict, num_classes: int, dtype: str = "float32", axis_name: str | None = None) -> ResNet:
+def build(
+    config: ConfigDict,
+    num_classes: int,
+    dtype: str = "float32",
+    axis_name: str | None = None,
+    unroll: bool = False,
+    remat: bool = False,
+) -> ResNet:
     """Return the net that ``config`` (the ``model`` part of a run's config) describes.
 
     Args:
@@ -63,6 +70,8 @@ def build(config: ConfigDict, num_classes: int, dtype: str = "float32", axis_nam
       num_classes: width of the head.
       dtype: type of the computation, "float32" or "bfloat16".
       axis_name: device axis for synchronised batch norm; None for statistics of each device.
+      unroll: whether the loops over blocks are written out.
+      remat: whether the backward pass computes blocks anew to save memory.
 
     Raises:
       UserError: a field has a value that describes no net.
@@ -76,4 +85,11 @@ def build(config: ConfigDict, num_classes: int, dtype: str = "float32", axis_nam
     for field, (value, allowed) in choices.items():
         if value not in allowed:
             raise UserError(f"config.{field}={value!r} is unknown; choose one of {', '.join(allowed)}.")
-    return ResNet(**FAMILIES[config.family](config), num_classes=num_classes, dtype=DTYPES[dtype], axis_name=axis_name)
+    return ResNet(
+        **FAMILIES[config.family](config),
+        num_classes=num_classes,
+        dtype=DTYPES[dtype],
+        axis_name=axis_name,
+        unroll=unroll,
+        remat=remat,
+    )

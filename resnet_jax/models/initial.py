@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from resnet_jax.models.resnet import REST
+
 
 def initial_variables(model: nn.Module, seed: int, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """Return the initial ``{"params": ..., "batch_stats": ...}`` of ``model``.
@@ -25,17 +27,21 @@ def initial_variables(model: nn.Module, seed: int, image_shape: tuple[int, ...])
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     shapes = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
 
-    def draw(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        match path[-1].key:
+    def draw(path: list[str], shape: tuple[int, ...]) -> np.ndarray:
+        if REST in path:  # Stacked blocks: each has the values that it would have on its own.
+            place = path.index(REST)
+            blocks = [[*path[:place], f"block{index + 1}", *path[place + 1 :]] for index in range(shape[0])]
+            return np.stack([draw(block, shape[1:]) for block in blocks])
+        match path[-1]:
             case "kernel":
-                address = zlib.crc32("/".join(key.key for key in path).encode())
-                normal = np.random.default_rng([seed, address]).standard_normal(leaf.shape, np.float32)
-                return normal * np.float32(np.sqrt(2 / np.prod(leaf.shape[:-1])))
+                address = zlib.crc32("/".join(path).encode())
+                normal = np.random.default_rng([seed, address]).standard_normal(shape, np.float32)
+                return normal * np.float32(np.sqrt(2 / np.prod(shape[:-1])))
             case "scale" | "var":
-                return np.ones(leaf.shape, np.float32)
+                return np.ones(shape, np.float32)
             case "bias" | "mean":
-                return np.zeros(leaf.shape, np.float32)
+                return np.zeros(shape, np.float32)
             case name:
                 raise NotImplementedError(f"no initial value is defined for leaves named {name!r}")
 
-    return jax.tree.map_with_path(draw, shapes)
+    return jax.tree.map_with_path(lambda path, leaf: draw([key.key for key in path], leaf.shape), shapes)

@@ -15,6 +15,9 @@ import jax.numpy as jnp
 # A convolution or batch norm of which all but its own size and name is settled, so that blocks need not know of it.
 Layer = Callable[..., nn.Module]
 
+# Names the blocks of a stage behind the first, whose parameters are stacked.
+REST = "rest"
+
 # He et al. 2015, "Delving deep into rectifiers", equation 10: Gaussian of variance 2 / fan-in, not truncated.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -26,28 +29,89 @@ def convolve(
     padding: Sequence[tuple[int, int]],
     **settings: Any,
 ) -> jax.Array:
-    """Convolve as ``lax.conv_general_dilated`` does, maps smaller than the kernel as one matrix product.
+    """Convolve as ``lax.conv_general_dilated`` does, on a CPU in the form that XLA is quick at.
 
-    XLA:CPU's convolution takes eight times as long as the product on 2x2 maps, the last stage of nets on 8x8 images.
+    XLA:CPU takes eight times as long for a convolution as for the matrix product on 2x2 maps, the last stage of nets
+    on 8x8 images; and the gradients that JAX derives are 40 times slower inside a loop than ``_convolve_on_cpu``'s.
 
     Args:
       x: ``[batch, height, width, channels]``.
       kernel: ``[kernel, kernel, channels, features]``.
-      strides: of height and width.
-      padding: rows and columns added before and behind.
+      strides: of height and width, equal.
+      padding: rows and columns added before and behind, all equal.
       **settings: the other arguments that Flax gives, for ``lax.conv_general_dilated``.
     """
+    if min(x.shape[1:3]) < kernel.shape[0]:
+        return _convolve_by_product(x, kernel, strides[0], padding[0][0])
+    if jax.default_backend() == "cpu":
+        return _convolve_on_cpu(x, kernel, strides[0], padding[0][0])
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, **settings)
+
+
+def _convolve_by_product(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """Convolve by one product of all windows of ``x`` with ``kernel``."""
     size = kernel.shape[0]
-    if min(x.shape[1:3]) >= size:
-        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **settings)
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    height, width = ((x.shape[i + 1] - size) // strides[i] + 1 for i in (0, 1))
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    height, width = ((length - size) // stride + 1 for length in x.shape[1:3])
     shifted = [
-        x[:, i : i + height * strides[0] : strides[0], j : j + width * strides[1] : strides[1]]
+        x[:, i : i + height * stride : stride, j : j + width * stride : stride]
         for i in range(size)
         for j in range(size)
     ]
     return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+_AXES = ("NHWC", "HWIO", "NHWC")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve_on_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """Convolve, with gradients whose dimensions are in the order of the forward pass.
+
+    XLA:CPU has fast code for this order alone, and brings the gradients that JAX derives into it only outside of
+    loops (jax issue 12868).
+    """
+    pads = ((padding, padding), (padding, padding))
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_AXES)
+
+
+def _convolve_on_cpu_forward(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _convolve_on_cpu(x, kernel, stride, padding), (x, kernel)
+
+
+def _convolve_on_cpu_backward(
+    stride: int, padding: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return the gradients by ``x``, of the output's gradient with the mirrored kernel, and by ``kernel``."""
+    x, kernel = saved
+    size = kernel.shape[0]
+    # What the output's gradient, spread out by the stride, must be padded with to give back the size of x.
+    before = size - 1 - padding
+    after = [x.shape[i] - (gradient.shape[i] - 1) * stride - 1 + padding for i in (1, 2)]
+    by_x = jax.lax.conv_general_dilated(
+        gradient,
+        kernel[::-1, ::-1].swapaxes(2, 3),
+        (1, 1),
+        [(before, each) for each in after],
+        lhs_dilation=(stride, stride),
+        dimension_numbers=_AXES,
+    )
+    # Channels in the place of the batch and the batch in that of the channels: every product is summed over images.
+    behind = [(gradient.shape[i] - 1) * stride + size - x.shape[i] - padding for i in (1, 2)]
+    by_kernel = jax.lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0),
+        gradient.transpose(1, 2, 0, 3),
+        (1, 1),
+        [(padding, each) for each in behind],
+        rhs_dilation=(stride, stride),
+        dimension_numbers=_AXES,
+    )
+    return by_x, by_kernel.transpose(1, 2, 0, 3)
+
+
+_convolve_on_cpu.defvjp(_convolve_on_cpu_forward, _convolve_on_cpu_backward)
 
 
 def square_conv(features: int, kernel: int, stride: int = 1, **settings: Any) -> nn.Conv:
@@ -175,23 +239,47 @@ class Stem(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks on feature maps of one size; the first block takes the stride."""
+    """Blocks on feature maps of one size; the first takes the stride, and the rest, all alike, are a loop.
+
+    The parameters of the rest are stacked along a first axis, and so compile time does not grow with the depth.
+
+    Attributes:
+      blocks: how many.
+      stride: of the first.
+      block: all but its stride settled.
+      unroll: whether the loop is written out, which compiles longer and computes the same.
+      remat: whether the backward pass computes what is within a block anew instead of keeping it in memory.
+    """
 
     blocks: int
     stride: int
     block: Callable[..., nn.Module]
+    unroll: bool = False
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        for index in range(self.blocks):
-            x = self.block(stride=self.stride if index == 0 else 1, name=f"block{index}")(x)
+        def apply(block: nn.Module, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return block(x), None
+
+        step = nn.remat(apply, prevent_cse=False) if self.remat else apply
+        x, _ = step(self.block(stride=self.stride, name="block0"), x, None)
+        if self.blocks > 1:
+            loop = nn.scan(
+                step,
+                variable_axes={"params": 0, "batch_stats": 0, "intermediates": 0},
+                split_rngs={"params": True},
+                length=self.blocks - 1,
+                unroll=self.blocks - 1 if self.unroll else 1,
+            )
+            x, _ = loop(self.block(stride=1, name=REST), x, None)
         return x
 
 
 class ResNet(nn.Module):
     """A stem, stages of blocks, global average pooling and a fully connected head.
 
-    Parameter paths read ``stage2/block0/conv1/kernel``.
+    Parameter paths read ``stage2/block0/conv1/kernel``, of the stacked blocks ``stage2/rest/conv1/kernel``.
 
     Attributes:
       stage_sizes: blocks of each stage.
@@ -201,6 +289,8 @@ class ResNet(nn.Module):
       imagenet_stem: 7x7 stem with pooling instead of the 3x3 one.
       dtype: type of the computation; parameters and statistics are always float32.
       axis_name: device axis over which batch norm takes its statistics; None keeps them to each device.
+      unroll: as of the stages.
+      remat: as of the stages.
     """
 
     stage_sizes: Sequence[int]
@@ -210,6 +300,8 @@ class ResNet(nn.Module):
     imagenet_stem: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    unroll: bool = False
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -229,7 +321,8 @@ class ResNet(nn.Module):
         x = Stem(self.widths[0], self.imagenet_stem, conv, norm, name="stem")(x)
         for index, (blocks, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
             block = functools.partial(self.block, width=width, conv=conv, norm=norm)
-            x = Stage(blocks, 1 if index == 0 else 2, block, name=f"stage{index + 1}")(x)
+            stride = 1 if index == 0 else 2
+            x = Stage(blocks, stride, block, self.unroll, self.remat, name=f"stage{index + 1}")(x)
         x = jnp.mean(x, axis=(1, 2))
         head = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=self.dtype, name="head")
         return head(x).astype(jnp.float32)

@@ -76,7 +76,8 @@ def make_program(config: ConfigDict, num_classes: int) -> Program:
             f"give a multiple of {mesh.size}."
         )
     sync = config.batch_norm.sync
-    model = models.build(config.model, num_classes, config.dtype, parallel.AXIS if sync else None)
+    axis_name = parallel.AXIS if sync else None
+    model = models.build(config.model, num_classes, config.dtype, axis_name, **config.compile)
     rate = optimizer.learning_rate(config.optimizer, config.model.depth)
     sgd = optimizer.sgd(config.optimizer, rate)
 

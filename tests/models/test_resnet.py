@@ -30,10 +30,11 @@ def flat(tree):
     return traverse_util.flatten_dict(tree, sep="/")
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride"), [(1, 3, 1), (2, 3, 1), (2, 3, 2), (3, 5, 2), (4, 3, 2)])
-def test_convolve_equals_the_convolution_of_lax(size, kernel, stride):
-    x = images((size, size, 3))
-    w = np.random.default_rng(1).normal(size=(kernel, kernel, 3, 5)).astype(np.float32)
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (5, 2), (7, 2)])
+@pytest.mark.parametrize("size", [1, 2, 4, 5, 8, 9])
+def test_convolve_and_its_gradients_equal_those_of_lax_in_float64(size, kernel, stride):
+    random = np.random.default_rng(1)
+    x, w = random.normal(size=(2, size, size, 3)), random.normal(size=(kernel, kernel, 3, 5))
     padding = [(kernel // 2, kernel // 2)] * 2
     names = jax.lax.conv_dimension_numbers(x.shape, w.shape, ("NHWC", "HWIO", "NHWC"))
 
@@ -41,11 +42,42 @@ def test_convolve_equals_the_convolution_of_lax(size, kernel, stride):
         y = function(x, w, (stride, stride), padding, dimension_numbers=names)
         return jnp.sum(jnp.sin(y)), y
 
-    results = [
-        jax.value_and_grad(lambda x, w, f=f: total(f, x, w), argnums=(0, 1), has_aux=True)(x, w)
-        for f in (convolve, jax.lax.conv_general_dilated)
-    ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *results)
+    with jax.enable_x64(True):
+        results = [
+            jax.value_and_grad(lambda x, w, f=f: total(f, x, w), argnums=(0, 1), has_aux=True)(x, w)
+            for f in (convolve, jax.lax.conv_general_dilated)
+        ]
+        assert {leaf.dtype for leaf in jax.tree.leaves(results)} == {jnp.dtype("float64")}
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), *results)
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B", "C"])
+@pytest.mark.parametrize("settings", [{"unroll": True}, {"remat": True}], ids=["unrolled", "rematerialised"])
+def test_loops_written_out_and_blocks_computed_anew_change_nothing_but_rounding(settings, shortcut):
+    config = model_config(depth=20, shortcut=shortcut)
+    x = images(FAMILY_IMAGES["cifar"])
+    results = []
+    for options in ({}, settings):
+        model, variables = make(config, **options)
+
+        @jax.jit
+        def loss(params, model=model, variables=variables):
+            logits, updates = model.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
+            return jnp.mean(jax.nn.log_softmax(logits)[:, 0]), updates
+
+        results.append(jax.value_and_grad(loss, has_aux=True)(variables["params"]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *results)
+
+
+def test_the_program_does_not_grow_with_the_depth():
+    def lines(depth):
+        model, variables = make(model_config(depth=depth))
+        x = images(FAMILY_IMAGES["cifar"])
+        state = {"batch_stats": variables["batch_stats"]}
+        loss = lambda params: jnp.sum(model.apply({"params": params, **state}, x, train=False))  # noqa: E731
+        return len(jax.jit(jax.grad(loss)).lower(variables["params"]).as_text().splitlines())
+
+    assert lines(110) == lines(20)
 
 
 def test_zero_padded_identity_keeps_every_second_pixel_and_adds_empty_channels():
@@ -77,7 +109,9 @@ def reference_forward(variables, x, residual, shortcut, blocks):
     x = relu(norm(conv(x, params["stem"]["conv"]["kernel"], 1), params["stem"]["bn"]))
     for stage, width in ((1, 16), (2, 32), (3, 64)):
         for index in range(blocks):
-            layers = params[f"stage{stage}"][f"block{index}"]
+            layers = params[f"stage{stage}"]["block0"]
+            if index > 0:
+                layers = jax.tree.map(lambda leaf, index=index: leaf[index - 1], params[f"stage{stage}"]["rest"])
             stride = 2 if stage > 1 and index == 0 else 1
             y = relu(norm(conv(x, layers["conv1"]["kernel"], stride), layers["bn1"]))
             y = norm(conv(y, layers["conv2"]["kernel"], 1), layers["bn2"])
