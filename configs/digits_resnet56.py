@@ -1,4 +1,4 @@
-"""Residual-56 on the embedded digits. With seed 0 on a CPU: 0.00 % training and 3.70 % test error."""
+"""Residual-56 on the embedded digits. With seed 0 on a CPU: 0.00 % training and 2.36 % test error."""
 
 from configs import recipes
 
