@@ -20,7 +20,7 @@ from experiments import command
 from resnet_jax.analysis import figures, tables
 from resnet_jax.analysis.report import report
 from resnet_jax.analysis.runs import group_runs, read_runs
-from resnet_jax.analysis.verdict import judge, sentences
+from resnet_jax.analysis.verdict import exclusions, judge, sentences
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, write_text
 
@@ -43,7 +43,8 @@ def main(arguments: list[str]) -> int:
             problems.append(f"{len(missing)} of {len(sweep['runs'])} runs of {folder} have not started: {missing}.")
     nets = group_runs(runs)
     verdict = judge(runs)
-    rows = tables.text_rows(tables.records(nets))
+    records = tables.records(nets)
+    rows = tables.text_rows(records)
     question = _QUESTION.value or " ".join(sweep["question"] for sweep in sweeps.values())
     reproduce = [shlex.join(sweep["command"]) for sweep in sweeps.values()]
     reproduce.append(shlex.join(["python", "-m", "experiments.compare", *sys.argv[1:]]))
@@ -54,9 +55,9 @@ def main(arguments: list[str]) -> int:
             for suffix in ("png", "svg"):
                 figure.savefig(out / f"{name}.{suffix}", dpi=200)
         write_text(out / "table.md", tables.markdown_table(rows))
-        write_text(out / "table.csv", tables.csv_table(tables.records(nets)))
+        write_text(out / "table.csv", tables.csv_table(records))
         title = ", ".join(folder.name for folder in folders)
-        write_text(out / "report.html", report(title, question, nets, verdict, problems, reproduce))
+        write_text(out / "report.html", report(title, question, nets, rows, verdict, problems, reproduce))
     except OSError as error:
         raise UserError(f"--out={out} cannot be written ({error.strerror}); give another --out.") from error
 
@@ -64,8 +65,8 @@ def main(arguments: list[str]) -> int:
         rich.print(tables.terminal_table(rows))
     for problem in problems:
         print(problem)
-    for run, reason in verdict.left_out:
-        print(f"{run.name} is not in the verdict: {reason}.")
+    for exclusion in exclusions(verdict):
+        print(exclusion)
     if question:
         print(question)
     for sentence in sentences(verdict):

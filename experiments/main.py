@@ -40,7 +40,6 @@ def default_workdir(config_file: str, overrides: dict[str, Any]) -> pathlib.Path
 def main(arguments: list[str]) -> int:
     """Train or describe the net of --config; return the exit status."""
     command.refuse_arguments(arguments)
-    keep_compiled_programs()
     config = command.config_from_flags()
     if _DESCRIBE.value:
         image_shape, num_classes = data.shape(config.data)
@@ -51,6 +50,7 @@ def main(arguments: list[str]) -> int:
     workdir = _WORKDIR.value or default_workdir(
         config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
     )
+    keep_compiled_programs()
     summary = train(config, pathlib.Path(workdir), ["python", "-m", "experiments.main", *sys.argv[1:]])
     rich.print(summary_table(summary))
     print(f"The run is recorded in {workdir}")

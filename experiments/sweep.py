@@ -26,7 +26,7 @@ from rich.table import Table
 
 from experiments import command
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import flatten, read_json, write_json
+from resnet_jax.rundir import read_json, write_json
 from resnet_jax.sweeps import local, slurm
 from resnet_jax.sweeps.grid import Overrides
 from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, only, plan, shard, state
@@ -137,7 +137,7 @@ def main(arguments: list[str]) -> int:
         "file": path,
         "question": question,
         "command": ["python", "-m", "experiments.sweep", *sys.argv[1:]],
-        "runs": {run.name: flatten(run.overrides) for run in all_runs},
+        "runs": {run.name: run.overrides for run in all_runs},
     }
     write_json(folder / "sweep.json", content)
     if finished:

@@ -1,5 +1,6 @@
 """Figures in the style of the paper's figure 6, from nets."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from resnet_jax.analysis.runs import Net
+from resnet_jax.analysis.runs import Net, families
 
 # Okabe and Ito's palette for all kinds of colour vision, without its yellow, too pale on paper.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -24,14 +25,6 @@ Ends = dict[str, tuple[float, str]]
 def colours(nets: Sequence[Net]) -> dict[int, str]:
     """Return the colour of each depth, the same in every figure of ``nets``."""
     return {depth: PALETTE[i % len(PALETTE)] for i, depth in enumerate(sorted({net.depth for net in nets}))}
-
-
-def families(nets: Sequence[Net]) -> dict[str, list[Net]]:
-    """Return ``nets`` by family, of rising depth."""
-    found: dict[str, list[Net]] = {}
-    for net in sorted(nets, key=lambda net: (net.family, net.depth)):
-        found.setdefault(net.family, []).append(net)
-    return found
 
 
 def mean_curve(net: Net, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,10 +54,11 @@ def draw_curves(nets: Sequence[Net], log_scale: bool = False) -> Figure:
     figure = Figure(figsize=(4.8 * len(panels_of), 3.8), layout="constrained")
     panels = figure.subplots(1, len(panels_of), sharex=True, sharey=True, squeeze=False)[0]
     ends: list[Ends] = []
+    colour_of = colours(nets)
     for (family, members), panel in zip(panels_of.items(), panels, strict=True):
         ends.append({})
         for net in members:
-            colour = colours(nets)[net.depth]
+            colour = colour_of[net.depth]
             for split, width in WIDTHS.items():
                 steps, means, deviations = mean_curve(net, split)
                 panel.plot(steps, 100 * means, color=colour, linewidth=width)
@@ -88,15 +82,16 @@ def draw_depths(nets: Sequence[Net], log_scale: bool = False) -> Figure:
     figure = Figure(figsize=(9.6, 3.8), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     ends: list[Ends] = []
+    colour_of = colours(nets)
     for split, title, panel in zip(("train_clean", "test"), ("training error", "test error"), panels, strict=True):
         ends.append({})
-        for style, (family, members) in zip(cycle(LINE_STYLES), families(nets).items(), strict=False):
+        for style, (family, members) in zip(itertools.cycle(LINE_STYLES), families(nets).items(), strict=False):
             points = [(net, 100 * np.array([run.final(split) for run in net.finished])) for net in members]
             points = [(net, errors) for net, errors in points if len(errors)]
             means = [errors.mean() for _, errors in points]
             panel.plot([net.depth for net, _ in points], means, color="0.3", linestyle=style, linewidth=1.2, zorder=1)
             for net, errors in points:
-                colour = colours(nets)[net.depth]
+                colour = colour_of[net.depth]
                 panel.errorbar(
                     net.depth, errors.mean(), deviation(errors.tolist()), color=colour, marker="o", capsize=3
                 )
@@ -112,11 +107,6 @@ def draw_depths(nets: Sequence[Net], log_scale: bool = False) -> Figure:
     style_axes(panels, log_scale)
     label_ends(panels, ends)
     return figure
-
-
-def cycle(styles: Sequence[str]) -> list[str]:
-    """Return ``styles`` again and again, often enough for any comparison."""
-    return list(styles) * 100
 
 
 def style_axes(panels: Sequence[Axes], log_scale: bool) -> None:

@@ -12,10 +12,9 @@ import numpy as np
 import plotly.io
 from plotly.subplots import make_subplots
 
-from resnet_jax.analysis.figures import WIDTHS, colours, draw_depths, families
-from resnet_jax.analysis.runs import Net, Run, differing_fields
-from resnet_jax.analysis.tables import records, text_rows
-from resnet_jax.analysis.verdict import Verdict, sentences
+from resnet_jax.analysis.figures import WIDTHS, colours, draw_depths
+from resnet_jax.analysis.runs import Net, Run, differing_fields, families
+from resnet_jax.analysis.verdict import Verdict, exclusions, sentences
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 AXES = {"step": "step (mini-batches)", "epoch": "epoch", "seconds": "time (s)"}
@@ -26,7 +25,13 @@ MOST_SVG_TRACES = 100
 
 
 def report(
-    title: str, question: str, nets: Sequence[Net], verdict: Verdict, problems: Sequence[str], commands: Sequence[str]
+    title: str,
+    question: str,
+    nets: Sequence[Net],
+    rows: Sequence[dict[str, str]],
+    verdict: Verdict,
+    problems: Sequence[str],
+    commands: Sequence[str],
 ) -> str:
     """Return the page as HTML.
 
@@ -34,21 +39,21 @@ def report(
       title: its heading.
       question: what the runs are to answer.
       nets: all that were read.
+      rows: the table of ``nets``, as of ``tables.text_rows``.
       verdict: on their runs.
       problems: sentences on what could not be read.
       commands: that make the runs and this page again.
     """
     runs = [run for net in nets for run in net.runs]
     differing = differing_fields([run.config for run in runs])
-    left_out = [f"{run.name} is not in the verdict: {reason}." for run, reason in verdict.left_out]
     return string.Template(TEMPLATE.read_text()).substitute(
         title=html.escape(title),
         question=html.escape(question),
         verdict=paragraphs(sentences(verdict)),
-        left_out=paragraphs([*left_out, *problems]),
+        left_out=paragraphs([*exclusions(verdict), *problems]),
         curves=interactive_curves(nets),
         depths=svg(draw_depths(nets)),
-        table=table_of(text_rows(records(nets))),
+        table=table_of(rows),
         differences=table_of({"run": run.name} | {name: run.config.get(name) for name in differing} for run in runs),
         shared=table_of(
             {"field": name, "value": value} for name, value in runs[0].config.items() if name not in differing
@@ -70,6 +75,7 @@ def interactive_curves(nets: Sequence[Net]) -> str:
     most_points = max(LEAST_POINTS, min(MOST_POINTS, MOST_POINTS_IN_ALL // count))
     xs: dict[str, list[np.ndarray]] = {axis: [] for axis in AXES}
     traces = []
+    colour_of = colours(nets)
     for row, members in enumerate(panels.values(), start=1):
         for net in members:
             for index, run in enumerate(net.runs):
@@ -90,7 +96,7 @@ def interactive_curves(nets: Sequence[Net]) -> str:
                         "legendgroup": net.label,
                         "showlegend": index == 0 and split == "test",
                         "mode": "lines",
-                        "line": {"color": colours(nets)[net.depth], "width": width},
+                        "line": {"color": colour_of[net.depth], "width": width},
                         "hovertemplate": f"{html.escape(run.name)}, {split}<br>%{{x}}: %{{y:.2f}} %<extra></extra>",
                     }
                     traces.append(trace)

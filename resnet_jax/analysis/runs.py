@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -189,3 +190,11 @@ def group_runs(runs: list[Run]) -> list[Net]:
         rest = [f"{name.split('.')[-1]} {each[name]}" for name in named if name in each]
         nets.setdefault((", ".join([kind, *rest]), run.config["model.depth"]), []).append(run)
     return [Net(family, depth, nets[family, depth]) for family, depth in sorted(nets)]
+
+
+def families(nets: Sequence[Net]) -> dict[str, list[Net]]:
+    """Return ``nets`` by family, of rising depth."""
+    found: dict[str, list[Net]] = {}
+    for net in sorted(nets, key=lambda net: (net.family, net.depth)):
+        found.setdefault(net.family, []).append(net)
+    return found

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from resnet_jax.analysis.runs import Net, Run, differing_fields, group_runs, recipe
+from resnet_jax.analysis.runs import Net, Run, differing_fields, families, group_runs, recipe
 
 CONFIDENCE = 0.95
 RESAMPLES = 4_999
@@ -114,10 +114,8 @@ def judge(runs: list[Run]) -> Verdict:
             left_out.append((run, f"another recipe than most: {fields}"))
         else:
             judged.append(run)
-    families: dict[str, list[Net]] = {}
-    for net in group_runs(judged):
-        families.setdefault(net.family, []).append(net)
-    return Verdict([judge_family(nets) for nets in families.values() if len(nets) > 1], left_out)
+    judged_families = families(group_runs(judged)).values()
+    return Verdict([judge_family(nets) for nets in judged_families if len(nets) > 1], left_out)
 
 
 def unfinished_reason(run: Run) -> str:
@@ -158,6 +156,11 @@ def sentences(verdict: Verdict) -> list[str]:
             each = [f"{shallow} to {deep} {points_of(step)} ({certainty(step)})" for shallow, deep, step in pairs]
             said.append(f"{family.family}, depth by depth: {'; '.join(each)}.")
     return said
+
+
+def exclusions(verdict: Verdict) -> list[str]:
+    """Return a sentence on each run that the verdict leaves out."""
+    return [f"{run.name} is not in the verdict: {reason}." for run, reason in verdict.left_out]
 
 
 def points_of(gap: Gap) -> str:

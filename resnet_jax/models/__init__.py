@@ -2,7 +2,7 @@
 
 from resnet_jax.models.counts import Part as Part
 from resnet_jax.models.counts import architecture_table as architecture_table
-from resnet_jax.models.counts import count_parameters as count_parameters
 from resnet_jax.models.counts import describe as describe
+from resnet_jax.models.counts import totals as totals
 from resnet_jax.models.families import build as build
 from resnet_jax.models.initial import initial_variables as initial_variables

@@ -73,15 +73,21 @@ def describe(model: nn.Module, image_shape: tuple[int, ...]) -> list[Part]:
     ]
 
 
+def totals(parts: list[Part]) -> tuple[int, int]:
+    """Return the parameters and multiply-adds of all ``parts``."""
+    return sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts)
+
+
 def architecture_table(parts: list[Part], image_shape: tuple[int, ...]) -> Table:
     """Return ``parts``, as ``describe`` gives them for images of ``image_shape``, as a table with their sums."""
     table = Table(title=f"input {shape_text(image_shape)}", show_footer=True)
+    parameters, multiply_adds = totals(parts)
     sums = {
         "stage": "total",
         "output": "",
         "blocks": f"{sum(part.blocks for part in parts)}",
-        "parameters": f"{sum(part.parameters for part in parts):,}",
-        "multiply-adds": f"{sum(part.multiply_adds for part in parts):,}",
+        "parameters": f"{parameters:,}",
+        "multiply-adds": f"{multiply_adds:,}",
     }
     for column, footer in sums.items():
         table.add_column(column, footer, justify="left" if column == "stage" else "right")

@@ -99,15 +99,16 @@ def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
     Raises:
       UserError: a condition is none, or nothing fulfils them.
     """
-    chosen = runs
+    fields = [flatten(run.config.to_dict()) for run in runs]
+    wanted = []
     for condition in conditions.split(","):
-        field, _, text = condition.strip().partition("=")
-        fields = flatten(runs[0].config.to_dict())
-        if field.removeprefix("config.") not in fields:
+        field, _, text = condition.strip().removeprefix("config.").partition("=")
+        if field not in fields[0]:
             raise UserError(f"--only={conditions} names no field of the config in {condition!r}; write FIELD=VALUE.")
-        chosen = [
-            run for run in chosen if flatten(run.config.to_dict())[field.removeprefix("config.")] == value_of(text)
-        ]
+        wanted.append((field, value_of(text)))
+    chosen = [
+        run for run, values in zip(runs, fields, strict=True) if all(values[field] == value for field, value in wanted)
+    ]
     if not chosen:
         raise UserError(f"--only={conditions} chooses none of the {len(runs)} runs; --dry_run lists them.")
     return chosen
@@ -148,8 +149,7 @@ def cost(config: ConfigDict) -> Cost:
 def net_cost(model: str, image_shape: tuple[int, ...], num_classes: int) -> tuple[int, int]:
     """Return parameters and multiply-adds of one forward pass; runs that differ in the seed share one count."""
     net = models.build(ConfigDict(json.loads(model)), num_classes)
-    parts = models.describe(net, image_shape)
-    return sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts)
+    return models.totals(models.describe(net, image_shape))
 
 
 def state(run: PlannedRun) -> str:

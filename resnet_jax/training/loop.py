@@ -186,9 +186,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
     with RunRecord(workdir, config, command or []) as record:
         with Checkpoints(workdir / "checkpoints") as checkpoints:
             status, state = run_steps(config, program, state, examples, splits, record, checkpoints)
-        parts = models.describe(program.model, image_shape)
-        sums = (sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts))
-        return record.finish(status, int(state.step), *sums)
+        totals = models.totals(models.describe(program.model, image_shape))
+        return record.finish(status, int(state.step), *totals)
 
 
 def run_steps(

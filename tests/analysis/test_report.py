@@ -7,6 +7,7 @@ import pytest
 
 from resnet_jax.analysis.report import report
 from resnet_jax.analysis.runs import group_runs, read_runs
+from resnet_jax.analysis.tables import records, text_rows
 from resnet_jax.analysis.verdict import judge
 from tests.analysis.synthetic import write_run
 
@@ -25,9 +26,9 @@ def page(tmp_path):
     read, problems = read_runs([runs])
     nets = group_runs(read)
     problems = [*problems, "a <problem> & more"]
-    text = report(
-        "the title", "Does <depth> degrade?", nets, judge(read), problems, ["python -m this", "python -m that"]
-    )
+    rows = text_rows(records(nets))
+    commands = ["python -m this", "python -m that"]
+    text = report("the title", "Does <depth> degrade?", nets, rows, judge(read), problems, commands)
     file = tmp_path / "report.html"
     file.write_text(text)
     return file
