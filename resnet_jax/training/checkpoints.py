@@ -1,5 +1,6 @@
 """Checkpoints of a run, by Orbax."""
 
+import copy
 import pathlib
 from types import TracebackType
 from typing import Any, Self
@@ -31,6 +32,7 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState, progress: dict[str, Any]) -> None:
         """Save ``state`` after ``step`` steps and ``progress``, what else a resumed run must know, as JSON."""
+        progress = copy.deepcopy(progress)  # It is written in the background, while the caller goes on to change it.
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))
         self._manager.save(step, args=items, force=True)
 
