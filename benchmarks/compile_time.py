@@ -41,8 +41,8 @@ def measure(depth: int, unroll: bool) -> dict[str, float]:
     state = program.init(examples.images.shape[1:])
     times = []
     for step in itertools.count():
-        indices = sampling.batch_indices(config.seed, step, BATCH_SIZE, len(splits["train"]))
-        state, _ = jax.block_until_ready(program.train_step(state, examples, indices))
+        indices = sampling.batch_indices(config.seed, range(step, step + 1), BATCH_SIZE, len(splits["train"]))
+        state, _ = jax.block_until_ready(program.train_steps(state, examples, indices))
         times.append(time.perf_counter())
         if step == 5:
             break

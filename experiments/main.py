@@ -21,7 +21,7 @@ from ml_collections import config_flags
 
 from experiments import command
 from resnet_jax import data, models
-from resnet_jax.backend import keep_compiled_programs
+from resnet_jax.backend import keep_compiled_programs, keep_freed_memory
 from resnet_jax.training import summary_table, train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
         config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
     )
     keep_compiled_programs()
+    keep_freed_memory()
     summary = train(config, pathlib.Path(workdir), ["python", "-m", "experiments.main", *sys.argv[1:]])
     rich.print(summary_table(summary))
     print(f"The run is recorded in {workdir}")

@@ -19,14 +19,16 @@ def epoch_order(seed: int, epoch: int, examples: int) -> np.ndarray:
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(examples).astype(np.int32)
 
 
-def batch_indices(seed: int, step: int, batch_size: int, examples: int) -> np.ndarray:
-    """Return the training examples of ``step``, counted from 0: int32 ``[batch_size]``.
+def batch_indices(seed: int, steps: range, batch_size: int, examples: int) -> np.ndarray:
+    """Return the training examples of each of ``steps``, counted from 0: int32 ``[steps, batch_size]``.
 
     A batch that an epoch's end cuts is filled from the next epoch, so every epoch visits each example exactly once.
     """
-    epochs, offsets = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), examples)
-    orders = {epoch: epoch_order(seed, epoch, examples) for epoch in range(epochs[0], epochs[-1] + 1)}
-    return np.array([orders[epoch][offset] for epoch, offset in zip(epochs, offsets, strict=True)], np.int32)
+    start, stop = steps.start * batch_size, steps.stop * batch_size
+    epochs = range(start // examples, (stop - 1) // examples + 1)
+    stream = np.concatenate([epoch_order(seed, epoch, examples) for epoch in epochs])
+    start -= epochs.start * examples
+    return stream[start : start + len(steps) * batch_size].reshape(-1, batch_size)
 
 
 def evaluation_batches(split: range, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

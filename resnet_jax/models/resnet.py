@@ -12,124 +12,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resnet_jax.models.layers import BatchNorm, he_normal, square_conv
+
 # A convolution or batch norm of which all but its own size and name is settled, so that blocks need not know of it.
+# ReLU, and before it the addition of a shortcut, belong to the norm.
 Layer = Callable[..., nn.Module]
 
 # Names the blocks of a stage behind the first, whose parameters are stacked.
 REST = "rest"
-
-# He et al. 2015, "Delving deep into rectifiers", equation 10: Gaussian of variance 2 / fan-in, not truncated.
-he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-
-
-def convolve(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    **settings: Any,
-) -> jax.Array:
-    """Convolve as ``lax.conv_general_dilated`` does, on a CPU in the form that XLA is quick at.
-
-    XLA:CPU takes eight times as long for a convolution as for the matrix product on 2x2 maps, the last stage of nets
-    on 8x8 images; and the gradients that JAX derives are 40 times slower inside a loop than ``_convolve_on_cpu``'s.
-
-    Args:
-      x: ``[batch, height, width, channels]``.
-      kernel: ``[kernel, kernel, channels, features]``.
-      strides: of height and width, equal.
-      padding: rows and columns added before and behind, all equal.
-      **settings: the other arguments that Flax gives, for ``lax.conv_general_dilated``.
-    """
-    if min(x.shape[1:3]) < kernel.shape[0]:
-        return _convolve_by_product(x, kernel, strides[0], padding[0][0])
-    if jax.default_backend() == "cpu":
-        return _convolve_on_cpu(x, kernel, strides[0], padding[0][0])
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, **settings)
-
-
-def _convolve_by_product(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """Convolve by one product of all windows of ``x`` with ``kernel``."""
-    size = kernel.shape[0]
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    height, width = ((length - size) // stride + 1 for length in x.shape[1:3])
-    shifted = [
-        x[:, i : i + height * stride : stride, j : j + width * stride : stride]
-        for i in range(size)
-        for j in range(size)
-    ]
-    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
-
-
-_AXES = ("NHWC", "HWIO", "NHWC")
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve_on_cpu(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """Convolve, with gradients whose dimensions are in the order of the forward pass.
-
-    XLA:CPU has fast code for this order alone, and brings the gradients that JAX derives into it only outside of
-    loops (jax issue 12868).
-    """
-    pads = ((padding, padding), (padding, padding))
-    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_AXES)
-
-
-def _convolve_on_cpu_forward(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: int
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolve_on_cpu(x, kernel, stride, padding), (x, kernel)
-
-
-def _convolve_on_cpu_backward(
-    stride: int, padding: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Return the gradients by ``x``, of the output's gradient with the mirrored kernel, and by ``kernel``."""
-    x, kernel = saved
-    size = kernel.shape[0]
-    # What the output's gradient, spread out by the stride, must be padded with to give back the size of x.
-    before = size - 1 - padding
-    after = [x.shape[i] - (gradient.shape[i] - 1) * stride - 1 + padding for i in (1, 2)]
-    by_x = jax.lax.conv_general_dilated(
-        gradient,
-        kernel[::-1, ::-1].swapaxes(2, 3),
-        (1, 1),
-        [(before, each) for each in after],
-        lhs_dilation=(stride, stride),
-        dimension_numbers=_AXES,
-    )
-    # Channels in the place of the batch and the batch in that of the channels: every product is summed over images.
-    behind = [(gradient.shape[i] - 1) * stride + size - x.shape[i] - padding for i in (1, 2)]
-    by_kernel = jax.lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0),
-        gradient.transpose(1, 2, 0, 3),
-        (1, 1),
-        [(padding, each) for each in behind],
-        rhs_dilation=(stride, stride),
-        dimension_numbers=_AXES,
-    )
-    return by_x, by_kernel.transpose(1, 2, 0, 3)
-
-
-_convolve_on_cpu.defvjp(_convolve_on_cpu_forward, _convolve_on_cpu_backward)
-
-
-def square_conv(features: int, kernel: int, stride: int = 1, **settings: Any) -> nn.Conv:
-    """Return a ``kernel`` x ``kernel`` convolution without bias, padded by ``kernel // 2`` on every side.
-
-    The padding is explicit because "SAME" pads a strided convolution on one side only: another net than the paper's
-    and PyTorch's.
-    """
-    return nn.Conv(
-        features,
-        (kernel, kernel),
-        strides=stride,
-        padding=kernel // 2,
-        use_bias=False,
-        kernel_init=he_normal,
-        conv_general_dilated=convolve,
-        **settings,
-    )
 
 
 def zero_padded_identity(x: jax.Array, features: int, stride: int) -> jax.Array:
@@ -162,7 +52,7 @@ class Shortcut(nn.Module):
         changes_shape = self.stride != 1 or x.shape[-1] != self.features
         if self.option == "C" or (self.option == "B" and changes_shape):
             x = self.conv(self.features, 1, self.stride, name="conv")(x)
-            return self.norm(name="bn")(x)
+            return self.norm(relu=False, name="bn")(x)
         return zero_padded_identity(x, self.features, self.stride) if changes_shape else x
 
 
@@ -180,10 +70,9 @@ class BasicBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map ``[batch, height, width, channels]`` to ``[batch, height / stride, width / stride, features]``."""
         branch = self.conv(self.width, 3, self.stride, name="conv1")(x)
-        branch = nn.relu(self.norm(name="bn1")(branch))
+        branch = self.norm(name="bn1")(branch)
         branch = self.conv(self.width, 3, name="conv2")(branch)
-        branch = self.norm(name="bn2")(branch)
-        return nn.relu(add_shortcut(self, x, branch))
+        return self.norm(name="bn2")(branch, shortcut_around(self, x, self.width))
 
 
 class BottleneckBlock(nn.Module):
@@ -205,20 +94,18 @@ class BottleneckBlock(nn.Module):
         """Map ``[batch, height, width, channels]`` to ``[batch, height / stride, width / stride, 4 * width]``."""
         first, middle = (self.stride, 1) if self.stride_on_first else (1, self.stride)
         branch = self.conv(self.width, 1, first, name="conv1")(x)
-        branch = nn.relu(self.norm(name="bn1")(branch))
+        branch = self.norm(name="bn1")(branch)
         branch = self.conv(self.width, 3, middle, name="conv2")(branch)
-        branch = nn.relu(self.norm(name="bn2")(branch))
+        branch = self.norm(name="bn2")(branch)
         branch = self.conv(4 * self.width, 1, name="conv3")(branch)
-        branch = self.norm(name="bn3")(branch)
-        return nn.relu(add_shortcut(self, x, branch))
+        return self.norm(name="bn3")(branch, shortcut_around(self, x, 4 * self.width))
 
 
-def add_shortcut(block: BasicBlock | BottleneckBlock, x: jax.Array, branch: jax.Array) -> jax.Array:
-    """Return ``shortcut(x) + branch`` in a residual net (paper, equation 2) and ``branch`` in a plain one."""
+def shortcut_around(block: BasicBlock | BottleneckBlock, x: jax.Array, features: int) -> jax.Array | None:
+    """Return what a residual net adds to its branch (paper, equation 2), and None in a plain one."""
     if not block.residual:
-        return branch
-    shortcut = Shortcut(branch.shape[-1], block.stride, block.shortcut, block.conv, block.norm, name="shortcut")
-    return shortcut(x) + branch
+        return None
+    return Shortcut(features, block.stride, block.shortcut, block.conv, block.norm, name="shortcut")(x)
 
 
 class Stem(nn.Module):
@@ -232,7 +119,7 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.conv(self.width, 7 if self.imagenet else 3, 2 if self.imagenet else 1, name="conv")(x)
-        x = nn.relu(self.norm(name="bn")(x))
+        x = self.norm(name="bn")(x)
         if self.imagenet:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         return x
@@ -305,18 +192,14 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        """Map normalised images ``[batch, height, width, channels]`` to float32 logits ``[batch, num_classes]``."""
+        """Map normalised images ``[batch, height, width, channels]`` to logits ``[batch, num_classes]``.
+
+        Logits are float32, or more where the computation is.
+        """
         conv = functools.partial(square_conv, dtype=self.dtype)
         # Scales start at 1 everywhere: a last scale of zero, popular in residual nets, would leave a plain net
         # without any gradient.
-        norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-        )
+        norm = functools.partial(BatchNorm, train=train, axis_name=self.axis_name)
         x = images.astype(self.dtype)
         x = Stem(self.widths[0], self.imagenet_stem, conv, norm, name="stem")(x)
         for index, (blocks, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
@@ -325,4 +208,4 @@ class ResNet(nn.Module):
             x = Stage(blocks, stride, block, self.unroll, self.remat, name=f"stage{index + 1}")(x)
         x = jnp.mean(x, axis=(1, 2))
         head = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=self.dtype, name="head")
-        return head(x).astype(jnp.float32)
+        return head(x).astype(jnp.promote_types(self.dtype, jnp.float32))

@@ -1,5 +1,6 @@
 """Training: from a config to a run directory."""
 
+import collections
 import contextlib
 import functools
 import math
@@ -26,14 +27,18 @@ from resnet_jax.training import optimizer, parallel
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.progress import Pace, ProgressLine, console
 from resnet_jax.training.record import RunRecord, check_workdir
-from resnet_jax.training.step import DeviceData, TrainState, eval_step, train_step
+from resnet_jax.training.step import DeviceData, TrainState, eval_step, train_steps
 
 Metrics = dict[str, Any]
+
+# Enough that starting a program costs next to nothing, and few enough that a stop is soon.
+STEPS_PER_DISPATCH = 100
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 LEAST_VALUES = {
     **dict.fromkeys(("steps", "batch_size", "eval_batch_size", "log_every", "eval_every", "checkpoint_every"), 1),
+    "steps_per_dispatch": 1,
     **dict.fromkeys(("seed", "data.padding", "optimizer.warmup_steps"), 0),
     **{f"optimizer.{name}": 0.0 for name in ("learning_rate", "factor", "momentum", "weight_decay")},
 }
@@ -47,7 +52,7 @@ class Program(NamedTuple):
       mesh: the devices.
       rate: learning rate of each step.
       init: makes the initial state for images ``(height, width, channels)``.
-      train_step: ``(state, data, indices) -> (state, metrics)`` over all devices.
+      train_steps: ``(state, data, indices) -> (state, metrics)`` over all devices; indices ``[steps, batch]``.
       eval_step: ``(state, data, indices, weights) -> sums`` over all devices.
     """
 
@@ -55,7 +60,7 @@ class Program(NamedTuple):
     mesh: Mesh
     rate: optax.Schedule
     init: Callable[[tuple[int, ...]], TrainState]
-    train_step: Callable[..., tuple[TrainState, Metrics]]
+    train_steps: Callable[..., tuple[TrainState, Metrics]]
     eval_step: Callable[..., Metrics]
 
 
@@ -68,7 +73,7 @@ def make_program(config: ConfigDict, num_classes: int) -> Program:
     mesh = parallel.device_mesh()
     for field, value in flatten(config.to_dict()).items():
         least = LEAST_VALUES.get(field)
-        if least is not None and value < least:
+        if least is not None and value is not None and value < least:
             raise UserError(f"config.{field}={value} must be at least {least}.")
     if config.batch_size % mesh.size:
         raise UserError(
@@ -87,8 +92,8 @@ def make_program(config: ConfigDict, num_classes: int) -> Program:
         state = (np.zeros((), np.int32), params, variables["batch_stats"], sgd.init(params))
         return TrainState(*parallel.replicate(state, mesh))
 
-    device_train_step = functools.partial(
-        train_step,
+    device_train_steps = functools.partial(
+        train_steps,
         model=model,
         optimizer=sgd,
         padding=config.data.padding,
@@ -102,7 +107,7 @@ def make_program(config: ConfigDict, num_classes: int) -> Program:
         mesh,
         rate,
         init,
-        mapped(device_train_step, batch_arguments=1, donate_state=True),
+        mapped(device_train_steps, batch_arguments=1, batch_axis=1, donate_state=True),
         mapped(device_eval_step, batch_arguments=2),
     )
 
@@ -185,9 +190,9 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
     state = program.init(image_shape)
     with RunRecord(workdir, config, command or []) as record:
         with Checkpoints(workdir / "checkpoints") as checkpoints:
-            status, state = run_steps(config, program, state, examples, splits, record, checkpoints)
+            status, step = run_steps(config, program, state, examples, splits, record, checkpoints)
         totals = models.totals(models.describe(program.model, image_shape))
-        return record.finish(status, int(state.step), *totals)
+        return record.finish(status, step, *totals)
 
 
 def run_steps(
@@ -198,9 +203,10 @@ def run_steps(
     splits: dict[str, range],
     record: RunRecord,
     checkpoints: Checkpoints,
-) -> tuple[str, TrainState]:
-    """Train from ``state``, or from the newest checkpoint, to the end; return the run's status and last state."""
-    seconds, recent = 0.0, []  # Metrics of the steps since the running training error was last recorded.
+) -> tuple[str, int]:
+    """Train from ``state``, or from the newest checkpoint, to the end; return the run's status and steps."""
+    seconds = 0.0
+    recent: list[dict[str, float]] = []  # Figures of the steps since the running training error was last recorded.
     restored = checkpoints.restore(state)
     if restored is not None:
         state, past = restored
@@ -210,7 +216,7 @@ def run_steps(
     record.begin(step, seconds)
     pace = Pace(step)
 
-    def write(split: str, figures: Metrics, images_per_second: float) -> None:
+    def write(step: int, split: str, figures: Metrics, images_per_second: float) -> None:
         record.write(
             step,
             split,
@@ -221,47 +227,54 @@ def run_steps(
             images_per_second=round(images_per_second, 1),
         )
 
-    with stop_request() as stopping, ProgressLine(step, config.steps, config.batch_size) as progress:
-        while step < config.steps and not stopping():
-            indices = sampling.batch_indices(config.seed, step, config.batch_size, len(splits["train"]))
-            state, metrics = program.train_step(state, examples, indices)
-            step += 1
-            last = step == config.steps
-            recent.append(metrics)
-            if step == first_step + 1:  # Compiling is over.
-                jax.block_until_ready(metrics)
-                pace.restart(step)
-            # The host stays one step ahead of the devices: enough to keep them busy, and what is shown has happened.
-            done = recent[-2:][0]
-            jax.block_until_ready(done)
-            progress.update(step, done, pace)
+    def settle(step: int, metrics: Metrics) -> bool:
+        """Show and record the dispatch that ends with ``step``, once it is done; return whether the loss is finite."""
+        nonlocal recent
+        losses, errors = (jax.device_get(metrics[name]).tolist() for name in ("loss", "error"))
+        recent += [{"loss": loss, "error": error} for loss, error in zip(losses, errors, strict=True)]
+        progress.update(step, recent[-1], pace)
+        if step % config.log_every and step != config.steps:
+            return True
+        means = {name: float(np.mean([figures[name] for figures in recent])) for name in ("loss", "error")}
+        recent = []
+        write(step, "train", means, pace.steps_per_second(step) * config.batch_size)
+        progress.log(step, means, pace)
+        return math.isfinite(means["loss"])
 
-            if step % config.log_every == 0 or last:
-                means = mean_metrics(recent)
-                recent = []
-                write("train", means, pace.steps_per_second(step) * config.batch_size)
-                progress.log(step, means, pace)
-                if not math.isfinite(means["loss"]):
-                    logging.error("the loss is %s at step %d: the run has diverged", means["loss"], step)
-                    return "diverged", state
-            if step % config.eval_every == 0 or last:
+    dispatch = config.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else STEPS_PER_DISPATCH)
+    stop, unsettled = False, collections.deque[tuple[int, Metrics]]()
+    with stop_request() as stopping, ProgressLine(step, config.steps, config.batch_size) as progress:
+        while step < config.steps and not stop:
+            # A dispatch ends where something is to be done, and at multiples of its length, so that lengths recur.
+            ends = (dispatch, config.log_every, config.eval_every, config.checkpoint_every)
+            until = min(config.steps, *(step - step % every + every for every in ends))
+            indices = sampling.batch_indices(config.seed, range(step, until), config.batch_size, len(splits["train"]))
+            state, metrics = program.train_steps(state, examples, indices)
+            if step == first_step:  # Compiling is over.
+                jax.block_until_ready(metrics)
+                pace.restart(until)
+            step, stop = until, stopping()
+            last = step == config.steps
+            evaluates = step % config.eval_every == 0 or last
+            saves = step % config.checkpoint_every == 0 or last or stop
+            # The devices are at the newest dispatch while the host settles the one before: neither waits.
+            unsettled.append((step, metrics))
+            while len(unsettled) > (0 if evaluates or saves else 1):
+                settled = unsettled.popleft()
+                if not settle(*settled):
+                    logging.error("the loss at step %d is not finite: the run has diverged", settled[0])
+                    return "diverged", settled[0]
+            if evaluates:
                 for name, split in splits.items():
                     progress.say(step, f"evaluating {name}")
                     start = time.perf_counter()
                     figures = evaluate(program, state, examples, split, config.eval_batch_size)
                     # On training examples as they are, by the running statistics; "train" is the running error.
                     recorded_name = "train_clean" if name == "train" else name
-                    write(recorded_name, figures, len(split) / (time.perf_counter() - start))
+                    write(step, recorded_name, figures, len(split) / (time.perf_counter() - start))
                     logging.info("step %d: %s error %.2f%%", step, recorded_name, 100 * figures["error"])
-                pace.restart(step)
-            if step % config.checkpoint_every == 0 or last or stopping():
-                recent = [mean_metrics([metrics]) for metrics in recent]
+            if saves:
                 checkpoints.save(step, state, {"seconds": record.seconds, "recent": recent})
+            if evaluates or saves:
                 pace.restart(step)
-    return "finished" if step == config.steps else "preempted", state
-
-
-def mean_metrics(steps: list[Metrics]) -> dict[str, float]:
-    """Return the means of the "loss" and "error" of ``steps``, fetched from the devices."""
-    steps = jax.device_get(steps)
-    return {name: float(np.mean([metrics[name] for metrics in steps], dtype=np.float64)) for name in ("loss", "error")}
+    return "finished" if step == config.steps else "preempted", step

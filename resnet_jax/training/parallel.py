@@ -29,7 +29,12 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def map_over_devices(
-    function: Callable[..., Any], mesh: Mesh, mapper: str, batch_arguments: int, donate_state: bool = False
+    function: Callable[..., Any],
+    mesh: Mesh,
+    mapper: str,
+    batch_arguments: int,
+    batch_axis: int = 0,
+    donate_state: bool = False,
 ) -> Callable[..., Any]:
     """Return ``function(state, data, *batch)`` compiled for all devices of ``mesh``.
 
@@ -38,7 +43,8 @@ def map_over_devices(
         axis ``AXIS`` is bound.
       mesh: the devices.
       mapper: "shard_map" or "pmap".
-      batch_arguments: how many arrays ``[batch, ...]`` follow state and data; the devices divide each batch.
+      batch_arguments: how many arrays follow state and data of which the devices divide the batch.
+      batch_axis: which axis of these is the batch.
       donate_state: whether the memory of the state is given to the result.
 
     Raises:
@@ -46,18 +52,20 @@ def map_over_devices(
     """
     donated = (0,) if donate_state else ()
     if mapper == "shard_map":
-        whole, share = PartitionSpec(), PartitionSpec(AXIS)
+        whole, share = PartitionSpec(), PartitionSpec(*[None] * batch_axis, AXIS)
         mapped = jax.shard_map(
             function, mesh=mesh, in_specs=(whole, whole, *[share] * batch_arguments), out_specs=whole
         )
         return jax.jit(mapped, donate_argnums=donated)
     if mapper == "pmap":
-        in_axes = (None, None, *[0] * batch_arguments)
+        in_axes = (None, None, *[batch_axis] * batch_arguments)
         devices = list(mesh.devices.flat)
         mapped = jax.pmap(function, AXIS, in_axes=in_axes, out_axes=None, devices=devices, donate_argnums=donated)
 
         def call(state: Any, data: Any, *batch: np.ndarray) -> Any:
-            return mapped(state, data, *(part.reshape(mesh.size, -1, *part.shape[1:]) for part in batch))
+            before, after = slice(batch_axis), slice(batch_axis + 1, None)
+            shares = (part.reshape(*part.shape[before], mesh.size, -1, *part.shape[after]) for part in batch)
+            return mapped(state, data, *shares)
 
         return call
     raise UserError(f"config.parallel.mapper={mapper!r} is unknown; choose one of {', '.join(MAPPERS)}.")

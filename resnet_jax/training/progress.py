@@ -1,6 +1,7 @@
 """What a person sees of a run: a live line on a terminal, log lines elsewhere, a table at the end."""
 
 import datetime
+import math
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -28,8 +29,9 @@ class Pace:
         self._first_step, self._start = step, time.perf_counter()
 
     def steps_per_second(self, step: int) -> float:
-        """Return the mean since the last restart, 0 if no step has been made since."""
-        return (step - self._first_step) / (time.perf_counter() - self._start)
+        """Return the mean since the last restart, NaN if no step has been made since."""
+        steps = step - self._first_step
+        return steps / (time.perf_counter() - self._start) if steps else math.nan
 
 
 class ProgressLine:
@@ -75,11 +77,11 @@ class ProgressLine:
 
     def _figures(self, step: int, metrics: Mapping[str, SupportsFloat], pace: Pace) -> str:
         rate = pace.steps_per_second(step)
-        left = datetime.timedelta(seconds=round((self._steps - step) / rate)) if rate else "?"
-        return (
-            f"{rate:.1f} steps/s, {rate * self._batch_size:,.0f} images/s, ETA {left}, "
-            f"loss {float(metrics['loss']):.3f}, error {float(metrics['error']):.2%}"
-        )
+        figures = f"loss {float(metrics['loss']):.3f}, error {float(metrics['error']):.2%}"
+        if math.isnan(rate):
+            return figures
+        left = datetime.timedelta(seconds=round((self._steps - step) / rate))
+        return f"{rate:.1f} steps/s, {rate * self._batch_size:,.0f} images/s, ETA {left}, {figures}"
 
 
 def summary_table(summary: dict[str, Any]) -> Table:

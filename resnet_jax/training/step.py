@@ -1,5 +1,7 @@
-"""What happens to the state in one training step, and how the state is evaluated: the view of one device."""
+"""What happens to the state in training steps, and how the state is evaluated: the view of one device."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -103,6 +105,24 @@ def train_step(
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, batch_stats, opt_state), {"loss": loss, "error": error}
+
+
+def train_steps(
+    state: TrainState, data: DeviceData, indices: jax.Array, **settings: Any
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Make ``train_step`` for each row of ``indices``, without the host in between.
+
+    Args:
+      state: equal on all devices.
+      data: whole on every device.
+      indices: int32 ``[steps, batch / devices]``.
+      **settings: of ``train_step``.
+
+    Returns:
+      The last state, and the "loss" and "error" of each step, ``[steps]``.
+    """
+    step: Callable = functools.partial(train_step, **settings)
+    return jax.lax.scan(lambda state, batch: step(state, data, batch), state, indices)
 
 
 def eval_step(

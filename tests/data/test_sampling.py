@@ -9,7 +9,9 @@ from resnet_jax.data import sampling
 @pytest.mark.parametrize(("examples", "batch_size"), [(100, 32), (100, 20), (10, 32), (7, 7)])
 def test_every_epoch_visits_every_example_once(examples, batch_size):
     steps = 5 * examples // batch_size + 1
-    stream = np.concatenate([sampling.batch_indices(3, step, batch_size, examples) for step in range(steps)])
+    stream = sampling.batch_indices(3, range(steps), batch_size, examples)
+    assert stream.shape == (steps, batch_size)
+    stream = stream.ravel()
     epochs = stream[: len(stream) // examples * examples].reshape(-1, examples)
     assert len(epochs) >= 4
     np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(examples), (len(epochs), 1)))
@@ -18,11 +20,13 @@ def test_every_epoch_visits_every_example_once(examples, batch_size):
 
 
 def test_seed_and_step_alone_settle_a_batch():
-    first = sampling.batch_indices(0, 1234, 128, 50_000)
-    sampling.batch_indices(0, 9, 128, 50_000)
+    first = sampling.batch_indices(0, range(1234, 1235), 128, 50_000)
+    assert first.shape == (1, 128)
+    sampling.batch_indices(0, range(9, 10), 128, 50_000)
     sampling.epoch_order.cache_clear()
-    np.testing.assert_array_equal(sampling.batch_indices(0, 1234, 128, 50_000), first)
-    assert np.any(sampling.batch_indices(1, 1234, 128, 50_000) != first)
+    np.testing.assert_array_equal(sampling.batch_indices(0, range(1234, 1235), 128, 50_000), first)
+    np.testing.assert_array_equal(sampling.batch_indices(0, range(1000, 2000), 128, 50_000)[234:235], first)
+    assert np.any(sampling.batch_indices(1, range(1234, 1235), 128, 50_000) != first)
     assert first.dtype == np.int32
 
 

@@ -8,7 +8,8 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from resnet_jax import models
-from resnet_jax.models.resnet import convolve, zero_padded_identity
+from resnet_jax.models import layers
+from resnet_jax.models.resnet import zero_padded_identity
 
 FAMILY_IMAGES = {"cifar": (8, 8, 3), "imagenet": (32, 32, 3)}
 
@@ -30,27 +31,6 @@ def flat(tree):
     return traverse_util.flatten_dict(tree, sep="/")
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (5, 2), (7, 2)])
-@pytest.mark.parametrize("size", [1, 2, 4, 5, 8, 9])
-def test_convolve_and_its_gradients_equal_those_of_lax_in_float64(size, kernel, stride):
-    random = np.random.default_rng(1)
-    x, w = random.normal(size=(2, size, size, 3)), random.normal(size=(kernel, kernel, 3, 5))
-    padding = [(kernel // 2, kernel // 2)] * 2
-    names = jax.lax.conv_dimension_numbers(x.shape, w.shape, ("NHWC", "HWIO", "NHWC"))
-
-    def total(function, x, w):
-        y = function(x, w, (stride, stride), padding, dimension_numbers=names)
-        return jnp.sum(jnp.sin(y)), y
-
-    with jax.enable_x64(True):
-        results = [
-            jax.value_and_grad(lambda x, w, f=f: total(f, x, w), argnums=(0, 1), has_aux=True)(x, w)
-            for f in (convolve, jax.lax.conv_general_dilated)
-        ]
-        assert {leaf.dtype for leaf in jax.tree.leaves(results)} == {jnp.dtype("float64")}
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), *results)
-
-
 @pytest.mark.parametrize("shortcut", ["A", "B", "C"])
 @pytest.mark.parametrize("settings", [{"unroll": True}, {"remat": True}], ids=["unrolled", "rematerialised"])
 def test_loops_written_out_and_blocks_computed_anew_change_nothing_but_rounding(settings, shortcut):
@@ -67,6 +47,42 @@ def test_loops_written_out_and_blocks_computed_anew_change_nothing_but_rounding(
 
         results.append(jax.value_and_grad(loss, has_aux=True)(variables["params"]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *results)
+
+
+@pytest.mark.parametrize(
+    ("family", "depth", "shortcut"),
+    [("cifar", 14, None), ("cifar", 14, "A"), ("cifar", 14, "B"), ("cifar", 14, "C"), ("imagenet", 50, "B")],
+)
+def test_gradients_written_here_equal_those_that_jax_derives_in_float64(family, depth, shortcut, monkeypatch):
+    """Of whole nets, whose layers JAX differentiates when they are replaced by the formulas."""
+    config = model_config(family, depth, residual=shortcut is not None, shortcut=shortcut or "A")
+    variables = models.initial_variables(models.build(config, 10), 0, FAMILY_IMAGES[family])
+    x = images(FAMILY_IMAGES[family])
+
+    def formula(x, scale, bias, shortcut, relu, axis_name, epsilon):
+        mean, var = jnp.mean(x, (0, 1, 2), keepdims=True), jnp.var(x, (0, 1, 2), keepdims=True)
+        y = (x - mean) / jnp.sqrt(var + epsilon) * scale[None, None, None] + bias[None, None, None]
+        y = y if shortcut is None else y + shortcut
+        return jnp.maximum(y, 0) if relu else y, mean.ravel(), var.ravel()
+
+    def gradients():
+        model = models.build(config, 10).clone(dtype=jnp.float64)
+
+        @jax.jit
+        def loss(params):
+            logits, updates = model.apply({**wide, "params": params}, x, train=True, mutable=["batch_stats"])
+            assert logits.dtype == jnp.float64
+            return jnp.mean(jax.nn.log_softmax(logits)[:, 0]), updates
+
+        return jax.value_and_grad(loss, has_aux=True)(wide["params"])
+
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
+        written = gradients()
+        monkeypatch.setattr(layers, "convolve", jax.lax.conv_general_dilated)
+        monkeypatch.setattr(layers, "normalise_by_batch", formula)
+        derived = gradients()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9), written, derived)
 
 
 def test_the_program_does_not_grow_with_the_depth():

@@ -6,6 +6,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from resnet_jax import data
 from resnet_jax.data import sampling
@@ -19,10 +20,10 @@ def at_step(monkeypatch, step, action):
     """Call ``action`` when the examples of ``step`` are chosen."""
     original = sampling.batch_indices
 
-    def batch_indices(seed, current, *sizes):
-        if current == step:
+    def batch_indices(seed, steps, *sizes):
+        if step in steps:
             action()
-        return original(seed, current, *sizes)
+        return original(seed, steps, *sizes)
 
     monkeypatch.setattr(sampling, "batch_indices", batch_indices)
 
@@ -126,6 +127,59 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_and_equals_an_uninterrupt
     assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("mapper", ["shard_map", "pmap"])
+def test_many_steps_a_dispatch_record_what_single_steps_record(config, tmp_path, mapper):
+    config.parallel.mapper = mapper
+    config.data.padding = 1
+    config.steps_per_dispatch = 1
+    train(config, tmp_path / "single")
+    config.steps_per_dispatch = 100
+    train(config, tmp_path / "many")
+    single, many = (figures(tmp_path / name) for name in ("single", "many"))
+    assert [(line["step"], line["split"]) for line in many] == [(line["step"], line["split"]) for line in single]
+    for name in ("loss", "error", "lr"):
+        np.testing.assert_allclose([line[name] for line in many], [line[name] for line in single], rtol=1e-4)
+
+
+def test_a_run_compiles_its_step_once_and_a_restart_and_another_seed_compile_nothing(config, tmp_path, monkeypatch):
+    """Compiled are the programs of a run; a restart finds them among those that are kept."""
+    kept = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()
+    config.steps, config.log_every, config.eval_every, config.checkpoint_every = 104, 4, 52, 52  # Two epochs.
+
+    def programs():
+        names = [path.name for path in (tmp_path / "compiled").glob("jit_*-cache")]
+        return sorted(name for name in names if name.startswith(("jit_train_steps", "jit_eval_step")))
+
+    try:
+        at_step(monkeypatch, 60, lambda: signal.raise_signal(signal.SIGINT))
+        assert train(config, tmp_path / "run")["status"] == "preempted"
+        first = programs()
+        assert [name.rsplit("-", 2)[0] for name in first] == ["jit_eval_step", "jit_train_steps"]
+        jax.clear_caches()
+        assert train(config, tmp_path / "run")["status"] == "finished"
+        config.seed = 1
+        config.steps = 52
+        train(config, tmp_path / "other")
+        assert programs() == first
+    finally:
+        jax.config.update("jax_compilation_cache_dir", kept[0])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", kept[1])
+        compilation_cache.reset_cache()
+
+
+def test_a_compiled_dispatch_talks_to_no_host(config):
+    program = loop.make_program(config, 10)
+    examples, splits = loop.place(data.load(config.data).splits, config.seed, program.mesh)
+    indices = sampling.batch_indices(config.seed, range(5), config.batch_size, len(splits["train"]))
+    compiled = program.train_steps.lower(program.init((8, 8, 1)), examples, indices).compile().as_text()
+    assert "while" in compiled
+    for operation in ("infeed", "outfeed", "send(", "recv(", "callback", "host_"):
+        assert operation not in compiled
+
+
 def test_a_second_ctrl_c_ends_at_once(config, tmp_path, monkeypatch):
     def interrupt_twice():
         signal.raise_signal(signal.SIGINT)
@@ -162,7 +216,8 @@ def test_a_run_with_another_seed_needs_no_other_program(config):
         program = loop.make_program(config, 10)
         splits = data.load(config.data).splits
         examples, _ = loop.place(splits, config.seed, program.mesh)
-        return program.train_step.lower(program.init((8, 8, 1)), examples, np.arange(32, dtype=np.int32)).as_text()
+        indices = np.zeros((1, 32), np.int32)
+        return program.train_steps.lower(program.init((8, 8, 1)), examples, indices).as_text()
 
     first = lowered()
     config.seed = 1

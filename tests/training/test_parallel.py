@@ -28,13 +28,10 @@ def program_and_examples(config, devices, monkeypatch):
 def trajectory(config, devices, monkeypatch, steps=5):
     """Return the losses of the first steps, the state after them and its figures on the test set."""
     program, examples, splits = program_and_examples(config, devices, monkeypatch)
-    state, losses = program.init((8, 8, 1)), []
-    for step in range(steps):
-        indices = sampling.batch_indices(config.seed, step, config.batch_size, len(splits["train"]))
-        state, metrics = program.train_step(state, examples, indices)
-        losses.append(float(metrics["loss"]))
+    indices = sampling.batch_indices(config.seed, range(steps), config.batch_size, len(splits["train"]))
+    state, metrics = program.train_steps(program.init((8, 8, 1)), examples, indices)
     figures = loop.evaluate(program, state, examples, splits["test"], 100)
-    return losses, jax.device_get(state), figures
+    return np.asarray(metrics["loss"]), jax.device_get(state), figures
 
 
 @pytest.mark.parametrize("mapper", parallel.MAPPERS)
@@ -65,7 +62,7 @@ def test_without_synchronisation_two_devices_average_what_each_would_have_done_a
     after = []
     for devices, share in ((2, indices), (1, indices[:16]), (1, indices[16:])):
         program, examples, _ = program_and_examples(config, devices, monkeypatch)
-        state, metrics = program.train_step(program.init((8, 8, 1)), examples, share)
+        state, metrics = program.train_steps(program.init((8, 8, 1)), examples, share[None])
         after.append(jax.device_get((state.params, state.batch_stats, metrics)))
     both, *alone = after
     mean = jax.tree.map(lambda a, b: (a + b) / 2, *alone)
