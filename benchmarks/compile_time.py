@@ -1,4 +1,4 @@
-"""Time to the first training step over depth, loops against blocks written out, on the digits.
+"""Time to the first training step over depth: loops, blocks written out, and blocks computed anew, on the digits.
 
     python -m benchmarks.compile_time
 
@@ -12,65 +12,55 @@ import subprocess
 import sys
 import time
 
-import rich
-from rich.table import Table
+import jax
+
+from benchmarks import measure
+from configs import recipes
+from resnet_jax.data import sampling
 
 BATCH_SIZE = 32
-NETS = [(20, False), (56, False), (110, False), (1202, False), (20, True), (56, True)]
+# Depth, settings of config.compile.
+NETS: list[tuple[int, dict[str, bool]]] = [(depth, {}) for depth in (20, 56, 110, 1202)]
+NETS += [(depth, {"unroll": True}) for depth in (20, 56)] + [(depth, {"remat": True}) for depth in (56, 1202)]
+STEPS = 6
 
 
-def measure(depth: int, unroll: bool) -> dict[str, float]:
-    """Return seconds to the first step, of compiling and of a step."""
-    from resnet_jax.backend import set_xla_flags
-
-    set_xla_flags()
-    import jax
-
-    from configs import recipes
-    from resnet_jax import data
-    from resnet_jax.data import sampling
-    from resnet_jax.training import loop
-
+def figures(depth: int, settings: dict[str, bool]) -> dict[str, float]:
+    """Return seconds to the first step and of compiling, milliseconds of a step and memory besides the state."""
     config = recipes.digits(depth, residual=True)
     config.batch_size = BATCH_SIZE
-    config.compile.unroll = unroll
+    config.compile.update(settings)
     start = time.perf_counter()
-    dataset = data.load(config.data)
-    program = loop.make_program(config, dataset.num_classes)
-    examples, splits = loop.place(dataset.splits, config.seed, program.mesh)
-    state = program.init(examples.images.shape[1:])
+    program, state, examples, train = measure.subject(config)
+    indices = sampling.batch_indices(config.seed, range(STEPS), BATCH_SIZE, len(train.labels))
     times = []
-    for step in itertools.count():
-        indices = sampling.batch_indices(config.seed, range(step, step + 1), BATCH_SIZE, len(splits["train"]))
-        state, _ = jax.block_until_ready(program.train_steps(state, examples, indices))
+    for batch in indices:
+        state, _ = jax.block_until_ready(program.train_steps(state, examples, batch[None]))
         times.append(time.perf_counter())
-        if step == 5:
-            break
-    step_time = statistics.median(later - earlier for earlier, later in itertools.pairwise(times))
-    first = times[0] - start
-    return {"first step (s)": first, "without the step itself (s)": first - step_time, "step (ms)": 1e3 * step_time}
+    step = statistics.median(later - earlier for earlier, later in itertools.pairwise(times))
+    memory = program.train_steps.lower(state, examples, indices[:1]).compile().memory_analysis()
+    return {
+        "first step (s)": round(times[0] - start, 2),
+        "compiling (s)": round(times[0] - start - step, 2),
+        "step (ms)": round(1e3 * step, 1),
+        "temporary memory (MiB)": round(memory.temp_size_in_bytes / 2**20, 1),
+    }
 
 
 def main() -> None:
-    """Measure every net in a process of its own and print the table."""
+    """Measure every net in a process of its own."""
     if len(sys.argv) == 3:
-        print(json.dumps(measure(int(sys.argv[1]), sys.argv[2] == "True")))
+        print(json.dumps(figures(int(sys.argv[1]), json.loads(sys.argv[2]))))
         return
-    table = Table(title=f"residual nets on the digits, batch {BATCH_SIZE}")
-    results = {}
-    for depth, unroll in NETS:
-        command = [sys.executable, "-m", "benchmarks.compile_time", str(depth), str(unroll)]
+    results = []
+    for depth, settings in NETS:
+        command = [sys.executable, "-m", "benchmarks.compile_time", str(depth), json.dumps(settings)]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        results[depth, unroll] = json.loads(output)
-    columns = next(iter(results.values()))
-    for column in ("depth", "blocks", *columns, "ratio to 20 layers"):
-        table.add_column(column, justify="right")
-    for (depth, unroll), result in results.items():
-        name = "without the step itself (s)"
-        ratio = result[name] / results[20, unroll][name]
-        figures = (f"{value:.1f}" for value in result.values())
-        table.add_row(f"{depth}", "written out" if unroll else "loop", *figures, f"{ratio:.2f}")
-    rich.print(table)
+        results.append({"depth": depth, "blocks": "+".join(settings) or "loop", **json.loads(output)})
+        results[-1]["compiling, ratio to 20 layers"] = round(
+            results[-1]["compiling (s)"] / results[0]["compiling (s)"], 2
+        )
+    measure.save("compile_time", {"net": f"residual, digits, batch {BATCH_SIZE}", "nets": results})
 
 
 if __name__ == "__main__":

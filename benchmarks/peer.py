@@ -7,6 +7,7 @@ graphs. ``load`` takes the weights of a net of this project, so that both comput
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -79,20 +80,16 @@ class PeerNet(nn.Module):
         for number, stage in enumerate(self.stages, start=1):
             trees = params[f"stage{number}"], stats[f"stage{number}"]
             for index, block in enumerate(stage):
-                own = [tree["block0"] if index == 0 else _take(tree[REST], index - 1) for tree in trees]
+                own = [tree["block0"] if index == 0 else _block(tree[REST], index - 1) for tree in trees]
                 layer(block.conv1, block.bn1, *own, ("conv1", "bn1"))
                 layer(block.conv2, block.bn2, *own, ("conv2", "bn2"))
         copy(self.head.weight, params["head"]["kernel"], (1, 0))
         copy(self.head.bias, params["head"]["bias"])
 
 
-def _take(tree: Any, index: int) -> Any:
-    return {name: _take(leaf, index) for name, leaf in tree.items()} if isinstance(tree, dict) else leaf_at(tree, index)
-
-
-def leaf_at(leaf: Any, index: int) -> np.ndarray:
-    """Return block ``index`` of a stacked leaf."""
-    return np.asarray(leaf)[index]
+def _block(stacked: Any, index: int) -> Any:
+    """Return the values of one block of those that are stacked."""
+    return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
 def make_step(
@@ -123,7 +120,7 @@ def make_step(
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     all_images = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
     all_labels = torch.from_numpy(labels.astype(np.int64)).to(device)
-    pixel_mean = torch.from_numpy(mean).permute(2, 0, 1).to(device)
+    pixel_mean = torch.from_numpy(mean.copy()).permute(2, 0, 1).to(device)
     model = torch.compile(net, mode="reduce-overhead") if compiled else net
 
     def augment(x: torch.Tensor) -> torch.Tensor:

@@ -64,13 +64,18 @@ class Program(NamedTuple):
     eval_step: Callable[..., Metrics]
 
 
-def make_program(config: ConfigDict, num_classes: int) -> Program:
+def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None) -> Program:
     """Return the functions that train and evaluate the net of ``config``; nothing is compiled yet.
+
+    Args:
+      config: as ``configs/recipes.py`` defines it.
+      num_classes: width of the head.
+      mesh: the devices to train on; by default all.
 
     Raises:
       UserError: a field of the config has a value that cannot be.
     """
-    mesh = parallel.device_mesh()
+    mesh = mesh or parallel.device_mesh()
     for field, value in flatten(config.to_dict()).items():
         least = LEAST_VALUES.get(field)
         if least is not None and value is not None and value < least:

@@ -83,7 +83,7 @@ def test_a_finished_run_has_all_its_records_and_is_not_run_again(config, tmp_pat
     ]
     names = {"step", "split", "epoch", "loss", "error", "lr", "images_per_second", "seconds"}
     assert all(line.keys() == names for line in lines)
-    assert [line["lr"] for line in lines if line["split"] == "train"] == [0.05, 0.005, 0.0005]
+    assert [line["lr"] for line in lines if line["split"] == "train"] == [0.03, 0.003, 0.0003]
     assert lines[-1]["epoch"] == pytest.approx(12 * 32 / 1500, abs=1e-3)
     assert read_json(run / "summary.json") == json.loads(json.dumps(summary))
     assert summary["final"]["test"] == {name: lines[-1][name] for name in ("step", "loss", "error")}

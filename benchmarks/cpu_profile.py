@@ -1,0 +1,78 @@
+"""Where the time of a training step goes on a CPU, from JAX's profiler.
+
+    python -m benchmarks.cpu_profile
+
+Every operation is timed but convolutions, which work in the background: they are what is left of the step.
+"""
+
+import collections
+import gzip
+import json
+import pathlib
+import re
+import tempfile
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from benchmarks import measure
+from configs import recipes
+from resnet_jax.data import sampling
+
+STEPS = 3
+# Of the names that XLA gives to operations, the first that fits.
+KINDS = {
+    "transposes for the gradient by the kernel": r"transpose",
+    "matrix products (sums over images among them)": r"^dot",
+    "sums": r"reduce",
+    "loop: storing and fetching blocks' arrays": r"dynamic|^copy|^wrapped_broadcast",
+    "elementwise: batch norm, ReLU, shortcut, update": r"fusion|^wrapped|^slice|^pad|^bitcast|^add|^multiply",
+}
+
+
+def profile(config: ConfigDict) -> dict[str, Any]:
+    """Return milliseconds of a step by kind of operation."""
+    subject = measure.subject(config)
+    state, steps = subject.state, range(2 * STEPS)
+    batches = sampling.batch_indices(0, steps, config.batch_size, len(subject.train.labels))
+    for indices in batches[:STEPS]:
+        state, metrics = subject.program.train_steps(state, subject.examples, indices[None])
+    jax.block_until_ready(metrics)
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder, create_perfetto_trace=True):
+            for indices in batches[STEPS:]:
+                state, metrics = subject.program.train_steps(state, subject.examples, indices[None])
+                jax.block_until_ready(metrics)
+        (trace,) = pathlib.Path(folder).rglob("perfetto_trace.json.gz")
+        events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    times: dict[str, float] = collections.Counter()
+    step = 0.0
+    for event in events:
+        if event.get("ph") != "X" or event["name"].startswith("end:"):
+            continue
+        name, milliseconds = event["name"], event["dur"] / 1e3 / STEPS
+        if name == "ThunkExecutor::Execute (wait for completion)":
+            step += milliseconds
+        kind = next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), None)
+        if kind is not None and "::" not in name:
+            times[kind] += milliseconds
+    rest = {"convolutions (the rest)": step - sum(times.values())}
+    shares = sorted((rest | times).items(), key=lambda item: -item[1])
+    return {
+        "net": f"residual-{config.model.depth}, {config.data.name}, batch {config.batch_size}",
+        "ms a step": round(step, 1),
+        "ms": {kind: round(value, 1) for kind, value in shares},
+    }
+
+
+def main() -> None:
+    """Profile the nets that ``step_time`` measures on a CPU."""
+    if jax.default_backend() != "cpu":
+        print("This profile is of CPUs; the default device is none.")
+        return
+    measure.save("cpu_profile", [profile(recipes.digits(56, True)), profile(recipes.cifar(20, True))])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What the benchmarks share: a net to measure, times taken in turn, and records."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from resnet_jax import data
+from resnet_jax.backend import keep_freed_memory
+from resnet_jax.rundir import write_json
+from resnet_jax.training import loop
+from resnet_jax.training.step import DeviceData, TrainState
+
+RECORDS = pathlib.Path(__file__).parent / "records"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
+
+
+class Subject(NamedTuple):
+    """A net ready to be trained.
+
+    Attributes:
+      program: of its config.
+      state: initial.
+      examples: on the devices.
+      train: the training examples, on the host.
+    """
+
+    program: loop.Program
+    state: TrainState
+    examples: DeviceData
+    train: data.Split
+
+
+def subject(config: ConfigDict) -> Subject:
+    """Return the net of ``config`` on the digits or, of every other data set, on noise of the size of CIFAR-10."""
+    keep_freed_memory()
+    if config.data.name == "digits":
+        splits = data.load(config.data).splits
+    else:
+        random = np.random.default_rng(0)
+        images = random.integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8)
+        splits = {"train": data.Split(images, random.integers(0, 10, 10_000).astype(np.int32))}
+    program = loop.make_program(config, 10)
+    examples, _ = loop.place(splits, config.seed, program.mesh)
+    return Subject(program, program.init(examples.images.shape[1:]), examples, splits["train"])
+
+
+def in_turn(contestants: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each of ``contestants``, which take turns, so that all meet the same disturbances.
+
+    The first call of each, which compiles, does not count.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for contestant in contestants.values():
+        contestant()
+    for _ in range(rounds):
+        for name, contestant in contestants.items():
+            start = time.perf_counter()
+            contestant()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def hardware() -> dict[str, Any]:
+    """Return what this is measured on."""
+    processor = platform.machine()
+    if pathlib.Path("/proc/cpuinfo").exists():
+        names = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+        processor = names[1] if names else processor
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processor": processor,
+        "cores": cores,
+    }
+
+
+def short_name(hardware: Mapping[str, Any]) -> str:
+    """Return ``hardware`` in a few words, as "2 CPU cores" or "NVIDIA H200"."""
+    if hardware["backend"] == "cpu":
+        return f"{hardware['cores']} CPU core{'s' if hardware['cores'] != 1 else ''}"
+    return f"{hardware['devices']} x {hardware['device']}" if hardware["devices"] > 1 else hardware["device"]
+
+
+def save(benchmark: str, results: Any) -> None:
+    """Write ``results`` of ``benchmark`` with hardware, versions and date to ``RECORDS``, and print them."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    machine = hardware()
+    record = {
+        "benchmark": benchmark,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "hardware": machine,
+        "versions": versions,
+        "results": results,
+    }
+    RECORDS.mkdir(exist_ok=True)
+    path = RECORDS / f"{benchmark}-{re.sub(r'[^a-z0-9]+', '-', short_name(machine).lower())}.json"
+    write_json(path, record)
+    print(json.dumps(results, indent=1))
+    print(f"Recorded in {path}")
+
+
+def read(benchmark: str) -> list[dict[str, Any]]:
+    """Return the records of ``benchmark``, one for each kind of hardware."""
+    return [json.loads(path.read_text()) for path in sorted(RECORDS.glob(f"{benchmark}-*.json"))]

@@ -1,0 +1,100 @@
+"""Throughput over 1, 2, 4, 8 ... devices, and the bytes that they exchange in a step.
+
+    python -m benchmarks.scaling
+
+Weak scaling keeps 128 images on each device, strong scaling 128 (rounded up to a multiple of the devices) on all of
+them together. Virtual devices of a CPU share its cores, so on a CPU nothing is timed; the exchange is read from the
+compiled program either way.
+"""
+
+import math
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+from benchmarks import measure
+from configs import recipes
+from resnet_jax.data import sampling
+from resnet_jax.training import loop, parallel
+
+jax.config.update("jax_num_cpu_devices", 8)
+ON_CPU = jax.default_backend() == "cpu"
+BATCH_SIZE = 128
+STEPS = 200
+ROUNDS = 5
+BYTES = {"f64": 8, "f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4}
+
+
+def mesh_of(devices: int) -> Mesh:
+    """Return the first ``devices`` devices."""
+    types = (AxisType.Auto,)
+    return jax.make_mesh((devices,), (parallel.AXIS,), axis_types=types, devices=jax.devices()[:devices])
+
+
+def exchanged_bytes(compiled: str) -> int:
+    """Return the bytes of all arrays that the all-reduces of ``compiled``, a program's text, combine."""
+    total = 0
+    for line in compiled.splitlines():
+        match = re.search(r" = (.*?) all-reduce(-start)?\(", line)
+        if match:
+            for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", match[1]):
+                total += BYTES[kind] * math.prod(int(length) for length in shape.split(",") if length)
+    return total
+
+
+def exchange(depth: int) -> dict[str, Any]:
+    """Return what devices exchange in a step of a CIFAR net, beside its parameters."""
+    config = recipes.cifar(depth, True)
+    config.batch_size = 2 * jax.device_count()
+    subject = measure.subject(config)
+    indices = np.zeros((1, config.batch_size), np.int32)
+    compiled = subject.program.train_steps.lower(subject.state, subject.examples, indices).compile()
+    numbers = sum(leaf.size for leaf in jax.tree.leaves((subject.state.params, subject.state.batch_stats)))
+    return {
+        "net": f"residual-{depth}",
+        "devices": jax.device_count(),
+        "bytes all-reduced a step": exchanged_bytes(compiled.as_text()),
+        "bytes of parameters and statistics": 4 * numbers,
+    }
+
+
+def throughput(devices: int, batch_size: int) -> float:
+    """Return images a second of ResNet-56 in bfloat16."""
+    config = recipes.cifar(56, True)
+    config.dtype, config.batch_size = "bfloat16", batch_size
+    mesh = mesh_of(devices)
+    subject = measure.subject(config)
+    program = loop.make_program(config, 10, mesh)
+    examples, _ = loop.place({"train": subject.train}, config.seed, mesh)
+    state = program.init((32, 32, 3))
+    batches = sampling.batch_indices(0, range(STEPS), batch_size, len(subject.train.labels))
+
+    def turn() -> None:
+        nonlocal state
+        state, metrics = program.train_steps(state, examples, batches)
+        jax.block_until_ready(metrics)
+
+    return STEPS * batch_size / measure.in_turn({"ours": turn}, ROUNDS)["ours"]
+
+
+def main() -> None:
+    """Read the exchange, and measure over the devices if they are real."""
+    results: dict[str, Any] = {"exchange": [exchange(depth) for depth in (20, 56, 110)]}
+    if not ON_CPU:
+        counts = [2**power for power in range(jax.device_count().bit_length())]
+        results["images a second"] = [
+            {
+                "devices": count,
+                "weak": round(throughput(count, BATCH_SIZE * count)),
+                "strong": round(throughput(count, math.ceil(BATCH_SIZE / count) * count)),
+            }
+            for count in counts
+        ]
+    measure.save("scaling", results)
+
+
+if __name__ == "__main__":
+    main()
