@@ -1,12 +1,14 @@
 # make demo    four nets on the embedded digits, their training curves and the verdict
 # make test    the test suite
 # make lint    style, format and types
+# make bench   speed beside PyTorch, on the accelerator or CPU that is there; installs PyTorch
+# make figure6 figure 6 of the paper, nine nets of 64,000 steps, into results/cifar_figure6
 # Each makes .venv itself when it is missing or older than the requirements.
 
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: demo test lint
+.PHONY: demo test lint bench figure6
 demo: .venv/installed
 	JAX_PLATFORMS=cpu $(RUN) -m experiments.sweep --config=configs/sweeps/digits_depth.py
 	$(RUN) -m experiments.compare runs/digits_depth
@@ -18,6 +20,32 @@ lint: .venv/installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+
+# A benchmark records what it measures in benchmarks/records, of which table.py writes a section of README.md.
+bench: .venv/peer
+	$(RUN) -m benchmarks.right_answer
+	$(RUN) -m benchmarks.step_time
+	$(RUN) -m benchmarks.cpu_profile
+	$(RUN) -m benchmarks.compile_time
+	$(RUN) -m benchmarks.seeds
+	$(RUN) -m benchmarks.scaling
+	$(RUN) -m benchmarks.table
+
+# SWEEP has flags for the sweep, as SWEEP=--config.steps=100; RUNS and RESULTS are where runs and records go.
+RUNS ?= runs/cifar_figure6
+RESULTS ?= results/cifar_figure6
+figure6: .venv/installed
+	$(RUN) -m experiments.sweep --config=configs/sweeps/cifar_figure6.py --folder=$(RUNS) --config.dtype=bfloat16 $(SWEEP)
+	$(RUN) -m experiments.compare $(RUNS) --out=$(RESULTS)
+	cp $(RUNS)/sweep.json $(RESULTS)
+	for run in $(RUNS)/*/summary.json; do \
+	  run=$$(dirname $$run); copy=$(RESULTS)/$$(basename $$run); mkdir -p $$copy; \
+	  cp $$run/config.json $$run/environment.json $$run/metrics.jsonl $$run/summary.json $$copy; \
+	done
+
+.venv/peer: .venv/installed benchmarks/requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
 
 .venv/installed: requirements.txt requirements-dev.txt requirements.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or later is needed; name one as in: make PYTHON=python3.12")'

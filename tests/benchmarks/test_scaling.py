@@ -1,0 +1,26 @@
+"""The bytes that devices exchange, read from a program's text."""
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import scaling
+
+MESH = jax.make_mesh((8,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def compiled(function, *arguments):
+    spec = jax.sharding.PartitionSpec()
+    mapped = jax.shard_map(function, mesh=MESH, in_specs=spec, out_specs=spec, check_vma=False)
+    return jax.jit(mapped).lower(*arguments).compile().as_text()
+
+
+def test_all_reduced_arrays_are_counted_and_others_not():
+    x, y = jnp.ones((10, 3)), jnp.ones(7, jnp.int32)
+    both = compiled(lambda x, y: jax.lax.psum((x, y), "devices"), x, y)
+    assert scaling.exchanged_bytes(both) == 4 * (30 + 7)
+    assert scaling.exchanged_bytes(compiled(lambda x: x + 1, x)) == 0
+
+
+def test_a_step_exchanges_its_gradients_statistics_loss_and_error_and_nothing_else():
+    exchange = scaling.exchange(8)
+    assert exchange["bytes all-reduced a step"] == exchange["bytes of parameters and statistics"] + 8
