@@ -251,17 +251,13 @@ def _normalise_backward(
     if relu:
         y = _affine(x, factor, offset, shortcut, relu=False)
         gradient = jnp.where(y > 0, gradient, 0)
-    if jax.default_backend() == "cpu":  # Or XLA:CPU computes it anew for each of its uses.
-        gradient = jax.lax.optimization_barrier(gradient)
     wide = gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))
-    by_bias = _channel_sums(wide)
-    by_scale = (_channel_sums(wide * x) - mean * by_bias) * inverse
+    normalised = (x - mean[_CHANNELS]) * inverse[_CHANNELS]
+    by_scale, by_bias = _channel_sums(wide * normalised), _channel_sums(wide)
     # Ioffe and Szegedy 2015, section 3, with the mean and the variance as functions of x.
     count = x.size // x.shape[-1]
-    mean_by_bias, mean_by_scale = _mean_over(axis_name, by_bias / count, by_scale / count)
-    slope = -mean_by_scale * inverse
-    shift = mean_by_bias + slope * mean
-    by_x = factor[_CHANNELS] * (wide + slope[_CHANNELS] * x - shift[_CHANNELS])
+    mean_by_scale, mean_by_bias = _mean_over(axis_name, by_scale / count, by_bias / count)
+    by_x = factor[_CHANNELS] * (wide - mean_by_bias[_CHANNELS] - normalised * mean_by_scale[_CHANNELS])
     return by_x.astype(x.dtype), by_scale, by_bias, None if shortcut is None else gradient
 
 

@@ -13,6 +13,7 @@ def write_run(folder, depth=20, residual=False, error=0.5, seed=0, status="finis
     folder.mkdir(parents=True)
     config = recipes.digits(depth, residual)
     config.seed = seed
+    config.steps, config.optimizer.learning_rate = 300, 0.05  # Whatever the recipe's are.
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
     steps = [config.steps * (index + 1) // records for index in range(records)]
     if status != "finished":

@@ -53,8 +53,10 @@ def test_loops_written_out_and_blocks_computed_anew_change_nothing_but_rounding(
     ("family", "depth", "shortcut"),
     [("cifar", 14, None), ("cifar", 14, "A"), ("cifar", 14, "B"), ("cifar", 14, "C"), ("imagenet", 50, "B")],
 )
-def test_gradients_written_here_equal_those_that_jax_derives_in_float64(family, depth, shortcut, monkeypatch):
-    """Of whole nets, whose layers JAX differentiates when they are replaced by the formulas."""
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_gradients_written_here_equal_those_that_jax_derives_in_float64(family, depth, shortcut, backend, monkeypatch):
+    """Of whole nets, whose layers JAX differentiates when they are replaced by the formulas; in the forms for both."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     config = model_config(family, depth, residual=shortcut is not None, shortcut=shortcut or "A")
     variables = models.initial_variables(models.build(config, 10), 0, FAMILY_IMAGES[family])
     x = images(FAMILY_IMAGES[family])
