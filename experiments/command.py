@@ -81,10 +81,14 @@ def explain_bad_value(error: str) -> str:
         return (
             f"--config cannot be loaded: {reason}." if error.startswith("flag --config=") else f"{reason}; see --help."
         )
-    field = fields_of_file(sys.argv).get(match[2])
-    way_out = (
-        f"give a value of type {type(field).__name__}, as {field}" if field is not None else "set one field at a time"
-    )
+    fields = fields_of_file(sys.argv)
+    field = fields.get(match[2])
+    if match[2] not in fields:
+        way_out = "set one field at a time"
+    elif field is None:
+        way_out = "configs/recipes.py says what it takes"
+    else:
+        way_out = f"give a value of type {type(field).__name__}, as {field}"
     return f"--{match[1]} does not fit the field: {way_out}."
 
 

@@ -78,6 +78,10 @@ def test_another_config_in_the_same_workdir_is_refused_and_overwrites_nothing(fi
             [CONFIG, "--config.model.residual=si"],
             "--config.model.residual=si does not fit the field: give a value of type",
         ),
+        (
+            [CONFIG, "--config.steps_per_dispatch=many"],
+            "--config.steps_per_dispatch=many does not fit the field: configs/recipes.py says what it takes.",
+        ),
         ([CONFIG, "--config.model=5"], "--config.model=5 does not fit the field: set one field at a time."),
         (
             [CONFIG, "--config.model.depth=21"],
