@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
 import re
@@ -13,11 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax import data
 from resnet_jax.backend import keep_freed_memory
 from resnet_jax.rundir import write_json
+from resnet_jax.sweeps.local import available_cores
 from resnet_jax.training import loop
 from resnet_jax.training.step import DeviceData, TrainState
 
@@ -41,8 +42,11 @@ class Subject(NamedTuple):
     train: data.Split
 
 
-def subject(config: ConfigDict) -> Subject:
-    """Return the net of ``config`` on the digits or, of every other data set, on noise of the size of CIFAR-10."""
+def subject(config: ConfigDict, mesh: Mesh | None = None) -> Subject:
+    """Return the net of ``config`` on the digits or, of every other data set, on noise of the size of CIFAR-10.
+
+    ``mesh`` holds the devices to train on, by default all.
+    """
     keep_freed_memory()
     if config.data.name == "digits":
         splits = data.load(config.data).splits
@@ -50,7 +54,7 @@ def subject(config: ConfigDict) -> Subject:
         random = np.random.default_rng(0)
         images = random.integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8)
         splits = {"train": data.Split(images, random.integers(0, 10, 10_000).astype(np.int32))}
-    program = loop.make_program(config, 10)
+    program = loop.make_program(config, 10, mesh)
     examples, _ = loop.place(splits, config.seed, program.mesh)
     return Subject(program, program.init(examples.images.shape[1:]), examples, splits["train"])
 
@@ -77,13 +81,12 @@ def hardware() -> dict[str, Any]:
     if pathlib.Path("/proc/cpuinfo").exists():
         names = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
         processor = names[1] if names else processor
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "processor": processor,
-        "cores": cores,
+        "cores": len(available_cores()),
     }
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType
 
 from benchmarks import measure
 from configs import recipes
@@ -26,7 +25,7 @@ CASES = [("float32", "highest", 1e-4), ("float32", None, 3e-2), ("bfloat16", Non
 
 def step_of(device: jax.Device, residual: bool, dtype: str) -> dict[str, Any]:
     """Return loss and change of all parameters in one step of a 20-layer net on ``device``."""
-    mesh = jax.make_mesh((1,), (parallel.AXIS,), axis_types=(AxisType.Auto,), devices=[device])
+    mesh = parallel.device_mesh([device])
     config = recipes.cifar(20, residual)
     config.batch_size, config.dtype = BATCH_SIZE, dtype
     random = np.random.default_rng(0)

@@ -13,12 +13,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh
 
 from benchmarks import measure
 from configs import recipes
 from resnet_jax.data import sampling
-from resnet_jax.training import loop, parallel
+from resnet_jax.training import parallel
 
 jax.config.update("jax_num_cpu_devices", 8)
 ON_CPU = jax.default_backend() == "cpu"
@@ -26,12 +25,6 @@ BATCH_SIZE = 128
 STEPS = 200
 ROUNDS = 5
 BYTES = {"f64": 8, "f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4}
-
-
-def mesh_of(devices: int) -> Mesh:
-    """Return the first ``devices`` devices."""
-    types = (AxisType.Auto,)
-    return jax.make_mesh((devices,), (parallel.AXIS,), axis_types=types, devices=jax.devices()[:devices])
 
 
 def exchanged_bytes(compiled: str) -> int:
@@ -65,12 +58,8 @@ def throughput(devices: int, batch_size: int) -> float:
     """Return images a second of ResNet-56 in bfloat16."""
     config = recipes.cifar(56, True)
     config.dtype, config.batch_size = "bfloat16", batch_size
-    mesh = mesh_of(devices)
-    subject = measure.subject(config)
-    program = loop.make_program(config, 10, mesh)
-    examples, _ = loop.place({"train": subject.train}, config.seed, mesh)
-    state = program.init((32, 32, 3))
-    batches = sampling.batch_indices(0, range(STEPS), batch_size, len(subject.train.labels))
+    program, state, examples, train = measure.subject(config, parallel.device_mesh(jax.devices()[:devices]))
+    batches = sampling.batch_indices(0, range(STEPS), batch_size, len(train.labels))
 
     def turn() -> None:
         nonlocal state

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from benchmarks import measure
 from configs import recipes
 from resnet_jax.data import sampling
-from resnet_jax.training import optimizer, parallel
+from resnet_jax.training import loop, optimizer, parallel
 from resnet_jax.training.step import DeviceData, TrainState, train_steps
 
 SEEDS = 5
@@ -30,10 +30,11 @@ STEPS = 10 if ON_CPU else 400
 ROUNDS = 5
 
 
-def config_of_benchmark() -> ConfigDict:
+def config_of_benchmark(seed: int = 0) -> ConfigDict:
     """Return the net that is trained: on a CPU one of the digits."""
     config = recipes.digits(20, True) if ON_CPU else recipes.cifar(20, True)
     config.dtype = "float32" if ON_CPU else "bfloat16"
+    config.seed = seed
     return config
 
 
@@ -46,8 +47,7 @@ class OneSeed:
     """Trains one seed; a turn is ``STEPS`` steps."""
 
     def __init__(self, seed: int) -> None:
-        config = config_of_benchmark()
-        config.seed = seed
+        config = config_of_benchmark(seed)
         self.subject = measure.subject(config)
         self._state = self.subject.state
         self._batches = batches(seed, config, len(self.subject.train.labels))
@@ -80,7 +80,8 @@ def ensemble(first: measure.Subject, way: str) -> Any:
         return jax.lax.map(lambda arguments: one(*arguments), (state, data.seed, indices))
 
     mapped = parallel.map_over_devices(all_seeds, mesh, "shard_map", batch_arguments=1, batch_axis=2)
-    states = [OneSeed(seed).subject.state for seed in range(SEEDS)]
+    image_shape = first.examples.images.shape[1:]
+    states = [loop.make_program(config_of_benchmark(seed), 10).init(image_shape) for seed in range(SEEDS)]
     state = parallel.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), mesh)
     examples = first.examples._replace(seed=parallel.replicate(np.arange(SEEDS, dtype=np.uint32), mesh))
     indices = np.stack([batches(seed, config, len(first.train.labels)) for seed in range(SEEDS)])

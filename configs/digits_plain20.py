@@ -1,4 +1,4 @@
-"""Plain-20 on the embedded digits. With seed 0 on a CPU: 0.00 % training and 2.36 % test error."""
+"""Plain-20 on the embedded digits. With seed 0 on a CPU: 0.00 % training and 4.04 % test error."""
 
 from configs import recipes
 

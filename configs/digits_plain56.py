@@ -1,4 +1,4 @@
-"""Plain-56 on the embedded digits. With seed 0 on a CPU: 77.47 % training and 79.46 % test error."""
+"""Plain-56 on the embedded digits. With seed 0 on a CPU: 80.33 % training and 84.51 % test error."""
 
 from configs import recipes
 

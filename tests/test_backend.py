@@ -54,3 +54,20 @@ def test_without_a_place_for_compiled_programs_the_run_goes_on(tmp_path, monkeyp
 def test_versions_that_may_not_know_the_flag_do_not_get_it(flags):
     assert flags("--xla_a=1", "0.9.0") == "--xla_a=1"
     assert flags("", "99.0") == ""
+
+
+@pytest.mark.parametrize("variable", [None, "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_freed_memory_is_kept_unless_the_user_says_how_memory_is_managed(variable, monkeypatch):
+    calls = []
+
+    class Library:
+        def mallopt(self, parameter, value):
+            calls.append((parameter, value))
+
+    monkeypatch.setattr(backend.ctypes, "CDLL", lambda _: Library())
+    monkeypatch.setattr(backend.sys, "platform", "linux")
+    monkeypatch.setattr(backend.os, "environ", {variable: "1"} if variable else {})
+    backend.keep_freed_memory()
+    assert calls == ([] if variable else [(-1, 2**31 - 1), (-3, 2**31 - 1)])
+    monkeypatch.setattr(backend.ctypes, "CDLL", lambda _: object())  # A C library without mallopt.
+    backend.keep_freed_memory()

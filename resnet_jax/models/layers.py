@@ -185,8 +185,7 @@ def _affine(x: jax.Array, factor: jax.Array, offset: jax.Array, shortcut: jax.Ar
 
 
 def _channel_sums(x: jax.Array) -> jax.Array:
-    """Return the float32 sums over all but the last axis."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    """Return the sums over all but the last axis."""
     if jax.default_backend() == "cpu":  # XLA:CPU sums over images five times as fast by a matrix product.
         rows = x.reshape(x.shape[0], -1)
         x = (jnp.ones((1, x.shape[0]), x.dtype) @ rows).reshape(-1, x.shape[-1])

@@ -5,7 +5,7 @@ device with the same numbers. Plain ``jax.jit`` over a sharded batch would not d
 the whole batch, where the paper's, and pmap's, is over each device's share.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,9 +18,10 @@ AXIS = "devices"
 MAPPERS = ("shard_map", "pmap")
 
 
-def device_mesh() -> Mesh:
-    """Return all devices of all processes along the one axis ``AXIS``."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+def device_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Return ``devices``, by default all of all processes, along the one axis ``AXIS``."""
+    count = jax.device_count() if devices is None else len(devices)
+    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

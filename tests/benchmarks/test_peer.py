@@ -6,7 +6,7 @@ import pytest
 
 from configs import recipes
 from resnet_jax import data
-from resnet_jax.training import loop
+from resnet_jax.training import loop, parallel
 
 torch = pytest.importorskip("torch", reason="the peer needs PyTorch; make .venv/peer installs it")
 peer = pytest.importorskip("benchmarks.peer")
@@ -17,7 +17,7 @@ def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(resi
     config = recipes.digits(14, residual)
     config.optimizer.learning_rate = 0.1
     config.batch_size = 16
-    mesh = jax.make_mesh((1,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1])
+    mesh = parallel.device_mesh(jax.devices()[:1])
     program = loop.make_program(config, 10, mesh)
     splits = data.load(config.data).splits
     examples, _ = loop.place(splits, config.seed, mesh)

@@ -59,6 +59,14 @@ def test_one_failing_and_one_killed_run_do_not_stop_the_others(run, console, tmp
     assert (tmp_path / "sweep" / "fails.log").read_text() == "why it fails\n"
 
 
+@pytest.mark.parametrize(("workers", "said"), [(1, "None"), (2, "false")])
+def test_several_workers_do_not_let_the_first_take_all_memory_of_a_gpu(run, console, tmp_path, workers, said):
+    program = "import os; print(os.environ.get('XLA_PYTHON_CLIENT_PREALLOCATE'))"
+    write_run(tmp_path / "sweep" / "asks")
+    assert local.train_all([run("asks", program)], workers, console) == []
+    assert (tmp_path / "sweep" / "asks.log").read_text() == f"{said}\n"
+
+
 def test_damaged_metrics_of_one_run_do_not_stop_the_others(run, console, tmp_path):
     damaged = run("damaged", "import sys, time; time.sleep(1); sys.exit(2)")
     damaged.workdir.mkdir(parents=True)

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 
 from resnet_jax import data
 from resnet_jax.data import sampling
@@ -19,7 +18,7 @@ def augmented(config):
 
 
 def program_and_examples(config, devices):
-    mesh = jax.make_mesh((devices,), (parallel.AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    mesh = parallel.device_mesh(jax.devices()[:devices])
     program = loop.make_program(config, 10, mesh)
     return program, *loop.place(data.load(config.data).splits, config.seed, mesh)
 
