@@ -15,6 +15,8 @@ def base() -> ConfigDict:
     config.batch_size = 128  # Examples of one step over all devices. Paper: 128, on two GPUs.
     config.dtype = "float32"  # Of the computation, or "bfloat16"; parameters and statistics stay float32.
 
+    config.deterministic = False  # Whether GPUs use only kernels that give equal bits each time, which are slower.
+
     config.model = ConfigDict()
     config.model.family = "cifar"  # "cifar" (section 4.2) or "imagenet" (table 1).
     config.model.depth = 20  # Weighted layers: 6n+2 for cifar; 18, 34, 50, 101 or 152 for imagenet.
@@ -42,6 +44,7 @@ def base() -> ConfigDict:
     config.batch_norm = ConfigDict()
     config.batch_norm.sync = False  # Whether batch statistics are of all devices' examples or of each device's.
 
+    config.stop_at_divergence = True  # Whether a loss that is infinite or no number ends the run.
     config.steps_per_dispatch = config_dict.placeholder(int)  # Steps in one program; default 100, on a CPU 1.
 
     config.compile = ConfigDict()

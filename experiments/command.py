@@ -1,6 +1,7 @@
 """What all commands share: how flags are parsed, what is logged and how mistakes are told.
 
-Exit status 0: done. 2: a mistake that the user can mend, said in one sentence. 130: Ctrl-C. 1: anything else.
+Exit status 0: done. 2: a mistake that the user can mend, said in one sentence. 75: stopped by a signal behind a
+checkpoint. 128 and a signal's number, as 130 for Ctrl-C: stopped at once. 1: anything else.
 """
 
 import difflib
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict
 from rich.logging import RichHandler
 
@@ -23,6 +24,7 @@ from resnet_jax.training.progress import console
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again.
 
 
 def run(main: Callable[[list[str]], int]) -> NoReturn:
@@ -125,12 +127,20 @@ def config_from_flags() -> ConfigDict:
     return config
 
 
+def say_only_warnings() -> None:
+    """Leave progress and log to the first of several processes."""
+    logging.set_verbosity(logging.WARNING)
+    console.quiet = True
+
+
 def set_up_log() -> None:
     """Log what this project says, and of other libraries only warnings; on a terminal around the progress line."""
     ours = str(pathlib.Path(resnet_jax.__file__).parent)
 
     def is_wanted(record: standard_logging.LogRecord) -> bool:
-        return record.levelno >= standard_logging.WARNING or record.pathname.startswith(ours)
+        # Orbax logs an error of its background thread with a traceback, and then raises it, which is told.
+        of_others = record.levelno >= standard_logging.WARNING and "/orbax/" not in record.pathname
+        return of_others or record.pathname.startswith(ours)
 
     root = standard_logging.getLogger()
     if console.is_terminal:

@@ -8,26 +8,35 @@ Any field of the config is overridden by --config.FIELD=VALUE behind --config; c
 their meaning. The run is recorded in --workdir: its config, metrics.jsonl, TensorBoard events, checkpoints and
 summary.json. The same command resumes a run that was interrupted.
 
-Exit status: 0 the run has finished, 1 it has not (diverged or interrupted), 2 the command or the config must be mended.
+On several hosts, start the same command on each: tasks of a Slurm step and hosts of a TPU pod find each other, others are
+told by --coordinator, --num_processes and --process_id.
+
+Exit status: 0 the run has finished. 1 it has diverged, or another process is gone. 2 the command, the config, the data or
+the storage must be mended. 75 it was stopped by a signal behind a checkpoint, and the same command resumes it.
 """
 
 import pathlib
 import sys
 from typing import Any
 
+import jax
 import rich
 from absl import flags
 from ml_collections import config_flags
 
 from experiments import command
 from resnet_jax import data, models
-from resnet_jax.backend import keep_compiled_programs, keep_freed_memory
-from resnet_jax.training import summary_table, train
+from resnet_jax.backend import join_processes, keep_compiled_programs, keep_freed_memory, set_xla_flags
+from resnet_jax.training import first_layer, summary_table, train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Run directory; by default runs/ and the names of config and overrides."
 )
+_DEBUG_NANS = flags.DEFINE_bool("debug_nans", False, "Find the first layer that is not finite in a run that diverges.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "Address and port of process 0, as 10.0.0.1:1234.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train together, one on each host.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 _DESCRIBE = flags.DEFINE_bool("describe", False, "Print the net's architecture as a table and train nothing.")
 
 
@@ -50,14 +59,24 @@ def main(arguments: list[str]) -> int:
     workdir = _WORKDIR.value or default_workdir(
         config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
     )
+    set_xla_flags(config.deterministic)
     keep_compiled_programs()
     keep_freed_memory()
-    summary = train(config, pathlib.Path(workdir), ["python", "-m", "experiments.main", *sys.argv[1:]])
-    rich.print(summary_table(summary))
-    print(f"The run is recorded in {workdir}")
-    if summary["status"] == "preempted":
-        print("The same command resumes it.")
-    return 0 if summary["status"] == "finished" else 1
+    join_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    if jax.process_index() > 0:  # The first speaks for all.
+        command.say_only_warnings()
+    workdir = pathlib.Path(workdir)
+    summary = train(config, workdir, ["python", "-m", "experiments.main", *sys.argv[1:]])
+    status = summary["status"]
+    bad_layer = first_layer(config, workdir) if status == "diverged" and _DEBUG_NANS.value else None
+    if jax.process_index() == 0:
+        rich.print(summary_table(summary))
+        print(f"The run is recorded in {workdir}")
+        if status == "preempted":
+            print("The same command resumes it.")
+        if status == "diverged":
+            print(bad_layer or "The same command with --debug_nans finds the first layer that is not finite.")
+    return {"finished": 0, "preempted": command.EXIT_PREEMPTED, "diverged": 1}[status]
 
 
 if __name__ == "__main__":

@@ -7,13 +7,19 @@
     metrics.jsonl      one object a line: step, epoch, split, loss, error, lr, images_per_second, seconds
     tensorboard/       the same scalars as event files
     checkpoints/       Orbax
+    lock               held by the process that writes here
+    diverged.json      of a run whose loss became infinite or no number: the step and its examples
     summary.json       written last: status "finished", "diverged" or "preempted", final and best figures
 
 Errors are fractions. ``docs/architecture.md`` describes every field.
 """
 
+import contextlib
 import json
+import os
 import pathlib
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from resnet_jax.errors import UserError
@@ -43,8 +49,30 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 def write_text(path: pathlib.Path, text: str) -> None:
     """Write ``text`` to ``path`` whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # Or a power cut could leave the new name with nothing behind it.
     partial.replace(path)
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+    """Turn a failure of the storage under ``path``, as a full disk, into a UserError."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        else:  # Perhaps of TensorStore, which writes checkpoints.
+            told = re.search(r"([^:]*) \[os_error_code=", str(error))
+            if told is None:
+                raise
+            reason = told[1].strip()
+        raise UserError(
+            f"{path} cannot be written ({reason}); mend that and the same command continues from the last checkpoint, "
+            "or give another --workdir."
+        ) from error
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:

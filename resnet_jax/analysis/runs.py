@@ -20,6 +20,9 @@ NOT_THE_RECIPE = (
     "compile.unroll",
     "compile.remat",
     "parallel.mapper",
+    "steps_per_dispatch",
+    "deterministic",
+    "stop_at_divergence",
     "seed",
 )
 

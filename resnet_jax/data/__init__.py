@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 from resnet_jax.data import digits, prepared
 from resnet_jax.data.dataset import Dataset as Dataset
 from resnet_jax.data.dataset import Split as Split
+from resnet_jax.data.dataset import digest as digest
 from resnet_jax.data.dataset import hold_out
 
 # Image shape and number of classes of sets whose nets are described without their data.

@@ -1,5 +1,6 @@
 """What every source of images gives: whole splits as arrays in host memory."""
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,16 @@ class Dataset(NamedTuple):
 
     num_classes: int
     splits: dict[str, Split]
+
+
+def digest(dataset: Dataset) -> str:
+    """Return the SHA-256 of all images and labels of ``dataset``, split by split."""
+    sha = hashlib.sha256()
+    for name, split in sorted(dataset.splits.items()):
+        sha.update(f"{name} {split.images.shape}".encode())
+        sha.update(np.ascontiguousarray(split.images).data)
+        sha.update(np.ascontiguousarray(split.labels).data)
+    return sha.hexdigest()
 
 
 def hold_out(dataset: Dataset, validation_examples: int) -> Dataset:

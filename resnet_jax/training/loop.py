@@ -1,14 +1,13 @@
 """Training: from a config to a run directory."""
 
 import collections
-import contextlib
 import functools
+import itertools
 import math
+import os
 import pathlib
-import signal
 import time
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,21 +19,21 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax import data, models
+from resnet_jax.backend import DETERMINISTIC_FLAG
 from resnet_jax.data import augment, sampling
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import flatten, read_json
 from resnet_jax.training import optimizer, parallel
 from resnet_jax.training.checkpoints import Checkpoints
-from resnet_jax.training.progress import Pace, ProgressLine, console
+from resnet_jax.training.progress import Pace, ProgressLine
 from resnet_jax.training.record import RunRecord, check_workdir
 from resnet_jax.training.step import DeviceData, TrainState, eval_step, train_steps
+from resnet_jax.training.stopping import stop_request
 
 Metrics = dict[str, Any]
 
 # Enough that starting a program costs next to nothing, and few enough that a stop is soon.
 STEPS_PER_DISPATCH = 100
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 LEAST_VALUES = {
     **dict.fromkeys(("steps", "batch_size", "eval_batch_size", "log_every", "eval_every", "checkpoint_every"), 1),
@@ -85,6 +84,8 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
             f"config.batch_size={config.batch_size} cannot be divided among {mesh.size} devices; "
             f"give a multiple of {mesh.size}."
         )
+    if config.deterministic and jax.default_backend() == "gpu" and DETERMINISTIC_FLAG not in os.environ["XLA_FLAGS"]:
+        raise UserError(f"config.deterministic=True needs {DETERMINISTIC_FLAG} in XLA_FLAGS before JAX starts.")
     sync = config.batch_norm.sync
     axis_name = parallel.AXIS if sync else None
     model = models.build(config.model, num_classes, config.dtype, axis_name, **config.compile)
@@ -118,8 +119,13 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
 
 
 def evaluate(
-    program: Program, state: TrainState, examples: DeviceData, split: range, batch_size: int
-) -> dict[str, float]:
+    program: Program,
+    state: TrainState,
+    examples: DeviceData,
+    split: range,
+    batch_size: int,
+    stopping: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
     """Return the mean "loss" and "error" (a fraction) of ``state`` over every example of ``split``, each once.
 
     Args:
@@ -128,11 +134,24 @@ def evaluate(
       examples: on the devices.
       split: which of the examples.
       batch_size: about how many examples to evaluate at once; it changes no figure.
+      stopping: whether to stop has been asked of this process; if it has in any, None is returned.
     """
     batch_size = math.ceil(batch_size / program.mesh.size) * program.mesh.size
+    totals = {"loss": 0.0, "error": 0.0}
+    launched = collections.deque[tuple[Metrics, Any]]()
     batches = sampling.evaluation_batches(split, batch_size)
-    sums = jax.device_get([program.eval_step(state, examples, *batch) for batch in batches])
-    return {name: sum(float(batch[name]) for batch in sums) / len(split) for name in ("loss", "error")}
+    # The devices are at the newest batch while the host reads the one before: neither waits.
+    for batch in itertools.chain(batches, [None]):
+        if batch is not None:
+            sums = program.eval_step(state, examples, *batch)
+            launched.append((sums, parallel.any_process(stopping(), program.mesh)))
+        if batch is None or len(launched) > 1:
+            sums, stop = launched.popleft()
+            if stop:
+                return None
+            for name in totals:
+                totals[name] += float(sums[name])
+    return {name: total / len(split) for name, total in totals.items()}
 
 
 def place(splits: dict[str, data.Split], seed: int, mesh: Mesh) -> tuple[DeviceData, dict[str, range]]:
@@ -145,27 +164,6 @@ def place(splits: dict[str, data.Split], seed: int, mesh: Mesh) -> tuple[DeviceD
     images, labels = (np.concatenate(parts) for parts in zip(*ordered.values(), strict=True))
     mean = augment.pixel_mean(splits["train"].images)
     return DeviceData(*parallel.replicate((images, labels, mean, np.uint32(seed)), mesh)), ranges
-
-
-@contextlib.contextmanager
-def stop_request() -> Iterator[Callable[[], bool]]:
-    """Give a function that says whether to stop has been asked; asked again, the program ends at once.
-
-    By Ctrl-C, by SIGTERM, or by SIGUSR2, with which Slurm announces that a job's time is taken away.
-    """
-    received = []
-
-    def receive(number: int, frame: types.FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, previous[signal.Signals(number)])
-        console.print("Stopping after this step; again to leave at once, without a checkpoint.")
-
-    previous = {number: signal.signal(number, receive) for number in STOP_SIGNALS}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None = None) -> dict[str, Any]:
@@ -182,22 +180,36 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
     Raises:
       UserError: the config, the data or the workdir cannot be used; nothing has been written.
     """
-    check_workdir(workdir, config)
-    summary = read_json(workdir / "summary.json")
-    if summary and summary["status"] in ("finished", "diverged"):
+    with parallel.together():
+        if jax.process_index() == 0:
+            check_workdir(workdir, config)
+        summary = read_json(workdir / "summary.json")
+    if summary and is_over(summary, config):
         logging.info("%s holds this run already", workdir)
         return summary
 
-    dataset = data.load(config.data)
-    program = make_program(config, dataset.num_classes)
-    examples, splits = place(dataset.splits, config.seed, program.mesh)
-    image_shape = examples.images.shape[1:]
-    state = program.init(image_shape)
-    with RunRecord(workdir, config, command or []) as record:
+    with parallel.together():
+        dataset = data.load(config.data)
+        program = make_program(config, dataset.num_classes)
+    with parallel.together():
+        record = RunRecord(workdir, config, command or [])
+    with record:
+        examples, splits = place(dataset.splits, config.seed, program.mesh)
+        data_sha256 = data.digest(dataset)
+        del dataset  # It is on the devices now.
+        image_shape = examples.images.shape[1:]
         with Checkpoints(workdir / "checkpoints") as checkpoints:
+            state = program.init(image_shape)
             status, step = run_steps(config, program, state, examples, splits, record, checkpoints)
         totals = models.totals(models.describe(program.model, image_shape))
-        return record.finish(status, step, *totals)
+        return record.finish(status, step, *totals, data_sha256)
+
+
+def is_over(summary: dict[str, Any], config: ConfigDict) -> bool:
+    """Return whether the run of ``summary`` has nothing left to do under ``config``."""
+    if summary["status"] == "diverged":
+        return config.stop_at_divergence or summary["steps"] == config.steps
+    return summary["status"] == "finished"
 
 
 def run_steps(
@@ -210,15 +222,18 @@ def run_steps(
     checkpoints: Checkpoints,
 ) -> tuple[str, int]:
     """Train from ``state``, or from the newest checkpoint, to the end; return the run's status and steps."""
-    seconds = 0.0
-    recent: list[dict[str, float]] = []  # Figures of the steps since the running training error was last recorded.
+    # On training examples as they are, by the running statistics; split "train" is the running error.
+    evaluated = {"train_clean" if name == "train" else name: split for name, split in splits.items()}
+    # What a resumed run must know besides the state: the time taken, figures of the steps since the running training
+    # error was last recorded, and splits still to be evaluated at this step.
+    past: dict[str, Any] = {"seconds": 0.0, "recent": [], "due": []}
     restored = checkpoints.restore(state)
     if restored is not None:
         state, past = restored
-        seconds, recent = past["seconds"], past["recent"]
         logging.info("resuming after step %d of %d", int(state.step), config.steps)
-    first_step = step = int(state.step)
-    record.begin(step, seconds)
+    recent, due = past["recent"], past["due"]
+    first_step = step = saved_step = int(state.step)
+    record.begin(step, past["seconds"], due)
     pace = Pace(step)
 
     def write(step: int, split: str, figures: Metrics, images_per_second: float) -> None:
@@ -232,24 +247,52 @@ def run_steps(
             images_per_second=round(images_per_second, 1),
         )
 
-    def settle(step: int, metrics: Metrics) -> bool:
-        """Show and record the dispatch that ends with ``step``, once it is done; return whether the loss is finite."""
+    def settle(first: int, metrics: Metrics) -> int | None:
+        """Show and record the dispatch that begins behind step ``first``, once it is done.
+
+        Returns:
+          The step at which the run has diverged and is to stop; None if it goes on.
+        """
         nonlocal recent
         losses, errors = (jax.device_get(metrics[name]).tolist() for name in ("loss", "error"))
-        recent += [{"loss": loss, "error": error} for loss, error in zip(losses, errors, strict=True)]
+        good = next((place for place, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
+        diverged = good < len(losses) and config.stop_at_divergence
+        done = good + 1 if diverged else len(losses)
+        recent += [{"loss": loss, "error": error} for loss, error in zip(losses[:done], errors[:done], strict=True)]
+        step = first + done
         progress.update(step, recent[-1], pace)
-        if step % config.log_every and step != config.steps:
-            return True
-        means = {name: float(np.mean([figures[name] for figures in recent])) for name in ("loss", "error")}
-        recent = []
-        write(step, "train", means, pace.steps_per_second(step) * config.batch_size)
-        progress.log(step, means, pace)
-        return math.isfinite(means["loss"])
+        if step % config.log_every == 0 or step == config.steps or diverged:
+            means = {name: float(np.mean([figures[name] for figures in recent])) for name in ("loss", "error")}
+            recent = []
+            write(step, "train", means, pace.steps_per_second(step) * config.batch_size)
+            progress.log(step, means, pace)
+        return step if diverged else None
 
     dispatch = config.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else STEPS_PER_DISPATCH)
-    stop, unsettled = False, collections.deque[tuple[int, Metrics]]()
+    stop, unsettled = False, collections.deque[tuple[int, Metrics, Any]]()
     with stop_request() as stopping, ProgressLine(step, config.steps, config.batch_size) as progress:
-        while step < config.steps and not stop:
+        while True:
+            pending = bool(due)
+            while due and not stop:
+                progress.say(step, f"evaluating {due[0]}")
+                start, split = time.perf_counter(), evaluated[due[0]]
+                figures = evaluate(program, state, examples, split, config.eval_batch_size, stopping)
+                if figures is None:
+                    stop = True
+                    break
+                write(step, due[0], figures, len(split) / (time.perf_counter() - start))
+                logging.info("step %d: %s error %.2f%%", step, due[0], 100 * figures["error"])
+                due = due[1:]
+            saves = step % config.checkpoint_every == 0 or step == config.steps or stop
+            if saves and step > saved_step:
+                record.sync()
+                checkpoints.save(step, state, {"seconds": record.seconds, "recent": recent, "due": due})
+                saved_step = step
+            if stop or step == config.steps:
+                break
+            if pending or saves:
+                pace.restart(step)
+
             # A dispatch ends where something is to be done, and at multiples of its length, so that lengths recur.
             ends = (dispatch, config.log_every, config.eval_every, config.checkpoint_every)
             until = min(config.steps, *(step - step % every + every for every in ends))
@@ -258,28 +301,21 @@ def run_steps(
             if step == first_step:  # Compiling is over.
                 jax.block_until_ready(metrics)
                 pace.restart(until)
-            step, stop = until, stopping()
-            last = step == config.steps
-            evaluates = step % config.eval_every == 0 or last
-            saves = step % config.checkpoint_every == 0 or last or stop
+            asked = parallel.any_process(stopping(), program.mesh)
+            stop = asked is True  # Of several processes, all hear of it together, when they settle this dispatch.
+            unsettled.append((step, metrics, asked))
+            step = until
+            if step % config.eval_every == 0 or step == config.steps:
+                due = list(evaluated)
             # The devices are at the newest dispatch while the host settles the one before: neither waits.
-            unsettled.append((step, metrics))
-            while len(unsettled) > (0 if evaluates or saves else 1):
-                settled = unsettled.popleft()
-                if not settle(*settled):
-                    logging.error("the loss at step %d is not finite: the run has diverged", settled[0])
-                    return "diverged", settled[0]
-            if evaluates:
-                for name, split in splits.items():
-                    progress.say(step, f"evaluating {name}")
-                    start = time.perf_counter()
-                    figures = evaluate(program, state, examples, split, config.eval_batch_size)
-                    # On training examples as they are, by the running statistics; "train" is the running error.
-                    recorded_name = "train_clean" if name == "train" else name
-                    write(step, recorded_name, figures, len(split) / (time.perf_counter() - start))
-                    logging.info("step %d: %s error %.2f%%", step, recorded_name, 100 * figures["error"])
-            if saves:
-                checkpoints.save(step, state, {"seconds": record.seconds, "recent": recent})
-            if evaluates or saves:
-                pace.restart(step)
-    return "finished" if step == config.steps else "preempted", step
+            while len(unsettled) > (0 if due or stop or step % config.checkpoint_every == 0 else 1):
+                first, metrics, asked = unsettled.popleft()
+                stop = stop or bool(asked)
+                diverged_at = settle(first, metrics)
+                if diverged_at is not None:
+                    last = range(diverged_at - 1, diverged_at)
+                    [batch] = sampling.batch_indices(config.seed, last, config.batch_size, len(splits["train"]))
+                    record.diverged(diverged_at, batch.tolist())
+                    logging.error("the loss of step %d is not finite: the run has diverged", diverged_at)
+                    return "diverged", diverged_at
+    return "preempted" if due or step < config.steps else "finished", step

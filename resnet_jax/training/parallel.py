@@ -5,11 +5,13 @@ device with the same numbers. Plain ``jax.jit`` over a sharded batch would not d
 the whole batch, where the paper's, and pmap's, is over each device's share.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from resnet_jax.errors import UserError
@@ -25,8 +27,44 @@ def device_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Return ``tree`` with every leaf whole on every device of ``mesh``."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """Return ``tree``, of arrays that are equal in all processes, with every leaf whole on every device of ``mesh``."""
+    sharding = NamedSharding(mesh, PartitionSpec())
+
+    def place(leaf: np.ndarray) -> jax.Array:
+        # Not by device_put, which would let the processes compare their arrays first.
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+    return jax.tree.map(lambda leaf: place(np.asarray(leaf)), tree)
+
+
+def any_process(flag: bool, mesh: Mesh) -> jax.Array | bool:
+    """Return whether ``flag`` holds in any process, all of which must ask; read it late, the devices work it out."""
+    if jax.process_count() == 1:
+        return flag
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+    flags = jax.make_array_from_callback((mesh.size,), sharding, lambda _: np.array([flag]))
+    return _any(flags)
+
+
+_any = jax.jit(jax.numpy.any)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Run the body in every process; a UserError in one becomes one in all, so that none waits for it in vain."""
+    error = None
+    try:
+        yield
+    except UserError as mistake:
+        error = mistake
+    if jax.process_count() > 1:
+        failed = np.flatnonzero(multihost_utils.process_allgather(np.array(error is not None)))
+        if error is None and len(failed):
+            raise UserError(
+                f"process {failed[0]} cannot take part in this run and says why; mend that and start all again."
+            )
+    if error is not None:
+        raise error
 
 
 def map_over_devices(
@@ -44,7 +82,7 @@ def map_over_devices(
         axis ``AXIS`` is bound.
       mesh: the devices.
       mapper: "shard_map" or "pmap".
-      batch_arguments: how many arrays follow state and data of which the devices divide the batch.
+      batch_arguments: how many arrays, equal in all processes, follow state and data; the devices divide their batch.
       batch_axis: which axis of these is the batch.
       donate_state: whether the memory of the state is given to the result.
 
@@ -61,12 +99,13 @@ def map_over_devices(
     if mapper == "pmap":
         in_axes = (None, None, *[batch_axis] * batch_arguments)
         devices = list(mesh.devices.flat)
+        own = [place for place, device in enumerate(devices) if device.process_index == jax.process_index()]
         mapped = jax.pmap(function, AXIS, in_axes=in_axes, out_axes=None, devices=devices, donate_argnums=donated)
 
         def call(state: Any, data: Any, *batch: np.ndarray) -> Any:
             before, after = slice(batch_axis), slice(batch_axis + 1, None)
             shares = (part.reshape(*part.shape[before], mesh.size, -1, *part.shape[after]) for part in batch)
-            return mapped(state, data, *shares)
+            return mapped(state, data, *(share.take(own, batch_axis) for share in shares))
 
         return call
     raise UserError(f"config.parallel.mapper={mapper!r} is unknown; choose one of {', '.join(MAPPERS)}.")

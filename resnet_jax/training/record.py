@@ -1,5 +1,7 @@
 """Writing the run directory, which ``resnet_jax.rundir`` describes, and asking whether a folder can be one."""
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import math
@@ -8,19 +10,23 @@ import pathlib
 import platform
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import jax
+from absl import logging
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import FORMAT_VERSION, flatten, read_json, read_metrics, write_json, write_text
+from resnet_jax.rundir import FORMAT_VERSION, flatten, read_json, read_metrics, write_json, write_text, writing
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "tensorflow-datasets")
-# Fields that say where things lie, not what is computed: two runs that differ in them are the same run.
-PLACES = ("data.data_dir",)
+# Fields that change nothing a run has computed so far: two runs that differ in them alone are the same run.
+NOT_THE_RUN = ("data.data_dir", "stop_at_divergence")
 
 
 def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -37,12 +43,12 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
         raise UserError(f"--workdir={workdir} cannot be written, because {existing} cannot; give another --workdir.")
     recorded = read_json(workdir / "config.json")
     if recorded is None:
-        if workdir.is_dir() and any(file.suffix != ".partial" for file in workdir.iterdir()):
+        if workdir.is_dir() and any(file.suffix != ".partial" and file.name != "lock" for file in workdir.iterdir()):
             raise UserError(f"--workdir={workdir} holds files of something else than a run; give another --workdir.")
         return
     old, new = flatten(recorded["config"]), flatten(config.to_dict())
     differing = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    differing = [name for name in differing if name not in PLACES]
+    differing = [name for name in differing if name not in NOT_THE_RUN]
     if differing:
         changes = ", ".join(f"config.{name} ({old.get(name)} there, {new.get(name)} here)" for name in differing)
         raise UserError(
@@ -52,10 +58,10 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 
 class RunRecord:
-    """Writes the run directory of one run; a context that closes its files."""
+    """Writes the run directory of one run, in the first process only; a context that closes its files."""
 
     def __init__(self, workdir: pathlib.Path, config: ConfigDict, command: list[str]) -> None:
-        """Open ``workdir``, which ``check_workdir`` accepts, and make it if it is missing.
+        """Open ``workdir``, which ``check_workdir`` accepts, make it if it is missing, and keep other processes out.
 
         Args:
           workdir: the run directory.
@@ -63,21 +69,23 @@ class RunRecord:
           command: the words of the command line that started the run.
 
         Raises:
-          UserError: the directory cannot be written.
+          UserError: the directory cannot be written, or another process does.
         """
         self.workdir = workdir
-        self._open_files: list[Any] = []
-        try:
+        self._config, self._command = config, command
+        self._writes = jax.process_index() == 0
+        self._open = contextlib.ExitStack()
+        if not self._writes:
+            return
+        with writing(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
+            self._open.enter_context(lock(workdir))
+            check_workdir(workdir, config)  # Which another process may have made its own since.
             if not (workdir / "config.json").exists():
                 content = {"version": FORMAT_VERSION, "command": command, "config": config.to_dict()}
                 write_json(workdir / "config.json", content)
             starts = read_json(workdir / "environment.json") or []
             write_json(workdir / "environment.json", [*starts, environment()])
-        except OSError as error:
-            raise UserError(
-                f"--workdir={workdir} cannot be written ({error.strerror}); give another --workdir."
-            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -85,22 +93,37 @@ class RunRecord:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in self._open_files:
-            file.close()
+        with writing(self.workdir):
+            self._open.close()
 
-    def begin(self, step: int, seconds: float) -> None:
-        """Begin to record after ``step`` steps that took ``seconds``, and drop what is recorded of later steps.
+    def begin(self, step: int, seconds: float, due: Sequence[str] = ()) -> None:
+        """Begin to record after ``step`` steps that took ``seconds``, and drop what is recorded of what comes now.
 
-        Such records are of a run that ended after its last checkpoint; the steps are about to be made again.
+        Such records are of a run that ended after its last checkpoint: later steps, and the evaluations ``due`` at
+        this one, are about to be made again.
         """
         self._start = time.perf_counter() - seconds
-        (self.workdir / "summary.json").unlink(missing_ok=True)
-        path = self.workdir / "metrics.jsonl"
-        kept = [line for line in read_metrics(path) if line["step"] <= step]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._metrics = path.open("a")
-        self._events = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
-        self._open_files = [self._metrics, self._events]
+        if not self._writes:
+            return
+        with writing(self.workdir):
+            for ended in ("summary.json", "diverged.json"):
+                (self.workdir / ended).unlink(missing_ok=True)
+            path = self.workdir / "metrics.jsonl"
+            written = path.read_text() if path.exists() else ""
+            if not written.endswith("\n") and written:
+                logging.warning("the last line of %s was half written; it is dropped", path)
+            lines = read_metrics(path)
+            kept = [
+                line for line in lines if line["step"] < step or (line["step"] == step and line["split"] not in due)
+            ]
+            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+            self._metrics = self._open.enter_context(path.open("a"))
+            # Written at once and not by a thread, as tensorboardX's SummaryWriter would, which waits for ever when
+            # its thread meets a full disk.
+            (self.workdir / "tensorboard").mkdir(exist_ok=True)
+            self._events = EventsWriter(str(self.workdir / "tensorboard" / "events"), f".{os.getpid()}.{step}")
+            self._open.callback(self._events.close)
+            self._events.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     @property
     def seconds(self) -> float:
@@ -108,23 +131,50 @@ class RunRecord:
         return time.perf_counter() - self._start
 
     def write(self, step: int, split: str, **scalars: float) -> None:
-        """Record ``scalars`` of ``split`` after ``step`` steps; one that is not finite, which JSON lacks, as null."""
+        """Record ``scalars`` of ``split`` after ``step`` steps; one that is not finite, which JSON lacks, as null.
+
+        Raises:
+          UserError: the directory cannot be written any more.
+        """
+        if not self._writes:
+            return
         finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
         line = {"step": step, "split": split, **dict.fromkeys(scalars), **finite, "seconds": round(self.seconds, 3)}
-        self._metrics.write(json.dumps(line) + "\n")
-        self._metrics.flush()
-        for name, value in finite.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+        values = [Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in finite.items()]
+        with writing(self.workdir):
+            self._metrics.write(json.dumps(line) + "\n")
+            self._metrics.flush()
+            self._events.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+            self._events.flush()
 
-    def finish(self, status: str, step: int, parameters: int, multiply_adds: int) -> dict[str, Any]:
-        """Write and return the summary of a run that ended after ``step`` steps.
+    def sync(self) -> None:
+        """Have all that is recorded on the disk, so that a checkpoint is never newer than the record."""
+        if self._writes:
+            with writing(self.workdir):
+                os.fsync(self._metrics.fileno())
 
-        ``status`` is "finished", "diverged" or "preempted"; ``multiply_adds`` are of one forward pass for one image.
+    def diverged(self, step: int, indices: list[int]) -> None:
+        """Record that the loss of ``step`` is infinite or no number, and the training examples it was made with."""
+        if self._writes:
+            with writing(self.workdir):
+                write_json(self.workdir / "diverged.json", {"step": step, "indices": indices})
+
+    def finish(self, status: str, step: int, parameters: int, multiply_adds: int, data_sha256: str) -> dict[str, Any]:
+        """Return the summary of a run that ended after ``step`` steps, which the first process writes.
+
+        Args:
+          status: "finished", "diverged" or "preempted"; one that is finished but for a loss that is infinite or
+            no number in the end has diverged.
+          step: the steps made.
+          parameters: of the net.
+          multiply_adds: of one forward pass for one image.
+          data_sha256: of the data set.
         """
         metrics = read_metrics(self.workdir / "metrics.jsonl")
         splits = dict.fromkeys(line["split"] for line in metrics)
         of = {split: [line for line in metrics if line["split"] == split] for split in splits}
         figures = ("step", "loss", "error")
+        final = {split: {name: of[split][-1][name] for name in figures} for split in splits}
         summary = {
             "version": FORMAT_VERSION,
             "status": status,
@@ -132,20 +182,63 @@ class RunRecord:
             "seconds": round(self.seconds, 1),
             "parameters": parameters,
             "multiply_adds": multiply_adds,
-            "final": {split: {name: of[split][-1][name] for name in figures} for split in splits},
+            "final": final,
             "best": {
                 split: {name: min(of[split], key=lambda line: line["error"])[name] for name in figures}
                 for split in splits
             },
+            # All that is needed to repeat the run.
+            "repeat": {
+                "command": self._command,
+                "config": flatten(self._config.to_dict()),
+                "environment": environment(),
+                "data_sha256": data_sha256,
+            },
         }
-        write_json(self.workdir / "summary.json", summary)
+        if status == "finished" and any(figure["loss"] is None for figure in final.values()):
+            summary["status"] = "diverged"
+        if self._writes:
+            with writing(self.workdir):
+                write_json(self.workdir / "summary.json", summary)
         return summary
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path) -> Iterator[None]:
+    """Keep all other processes from holding the lock of ``workdir``.
+
+    The system takes the lock from a process that ends, however it ends; the file stays, and what it says is about the
+    last holder.
+
+    Raises:
+      UserError: another process holds it.
+    """
+    with (workdir / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"--workdir={workdir} is in use by {file.read().strip() or 'another process'}; "
+                "wait until it ends or give another --workdir."
+            ) from None
+        except OSError as error:  # Some network file systems have no locks.
+            logging.warning("%s cannot be locked (%s); start no second process there", workdir, error.strerror)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()} since {utc_now()}\n")
+        file.flush()
+        yield
+
+
+def utc_now() -> str:
+    """Return the time as in 2026-11-21T14:00:00Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def environment() -> dict[str, Any]:
     """Return what a run was made with: versions, devices, code and flags."""
     return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "time": utc_now(),
         "python": platform.python_version(),
         "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
         "platform": platform.platform(),

@@ -52,6 +52,31 @@ class DeviceData(NamedTuple):
     seed: jax.Array
 
 
+def training_batch(
+    data: DeviceData, indices: jax.Array, step: jax.Array, padding: int, flip: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Return the normalised, augmented images of ``step``, float32, and their labels; ``AXIS`` is bound.
+
+    Args:
+      data: whole on every device.
+      indices: int32 ``[batch / devices]``, this device's share of the batch.
+      step: the steps already made.
+      padding: of the random crops.
+      flip: whether images are mirrored at random.
+    """
+    images = augment.normalise(data.images[indices], data.mean)
+    labels = data.labels[indices]
+    if padding or flip:
+        # Drawn for the whole batch, so that the draws do not depend on the number of devices.
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(data.seed), _AUGMENTATION), step)
+        share = indices.shape[0]
+        crops = augment.draw_crops(key, share * jax.lax.axis_size(AXIS), padding, flip)
+        start = jax.lax.axis_index(AXIS) * share
+        crops = jax.tree.map(lambda all_: jax.lax.dynamic_slice(all_, (start,), (share,)), crops)
+        images = augment.crop_and_flip(images, crops, padding)
+    return images, labels
+
+
 def train_step(
     state: TrainState,
     data: DeviceData,
@@ -78,17 +103,7 @@ def train_step(
     Returns:
       The next state, and the mean "loss" and "error" (a fraction) of the augmented batch before the step.
     """
-    images = augment.normalise(data.images[indices], data.mean)
-    labels = data.labels[indices]
-    if padding or flip:
-        # Drawn for the whole batch, so that the draws do not depend on the number of devices.
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(data.seed), _AUGMENTATION), state.step)
-        share = indices.shape[0]
-        crops = augment.draw_crops(key, share * jax.lax.axis_size(AXIS), padding, flip)
-        start = jax.lax.axis_index(AXIS) * share
-        crops = jax.tree.map(lambda all_: jax.lax.dynamic_slice(all_, (start,), (share,)), crops)
-        images = augment.crop_and_flip(images, crops, padding)
-
+    images, labels = training_batch(data, indices, state.step, padding, flip)
     # Without this, gradients of parameters that are equal on all devices arrive already summed over the devices.
     params = jax.lax.pcast(state.params, AXIS, to="varying")
 

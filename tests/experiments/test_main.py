@@ -88,7 +88,7 @@ def test_another_config_in_the_same_workdir_is_refused_and_overwrites_nothing(fi
             "config.model.depth=21 is not 6n+2 with n of at least 1; depths near it are 20",
         ),
         ([CONFIG, "--config.data.name=cifar11"], "config.data.name='cifar11' is unknown to TFDS"),
-        ([CONFIG, "--workdir=/proc/run"], "--workdir=/proc/run cannot be written"),
+        ([CONFIG, "--workdir=/proc/run"], "/proc/run cannot be written"),
         (
             [CONFIG, "--config.optimizer.milestones=(5,2)"],
             "config.optimizer.milestones=(5, 2) must be rising steps above 0",

@@ -69,6 +69,7 @@ def test_a_finished_run_has_all_its_records_and_is_not_run_again(config, tmp_pat
         "metrics.jsonl",
         "tensorboard",
         "checkpoints",
+        "lock",
         "summary.json",
     }
     lines = read_metrics(run / "metrics.jsonl")
@@ -135,10 +136,7 @@ def test_many_steps_a_dispatch_record_what_single_steps_record(config, tmp_path,
     train(config, tmp_path / "single")
     config.steps_per_dispatch = 100
     train(config, tmp_path / "many")
-    single, many = (figures(tmp_path / name) for name in ("single", "many"))
-    assert [(line["step"], line["split"]) for line in many] == [(line["step"], line["split"]) for line in single]
-    for name in ("loss", "error", "lr"):
-        np.testing.assert_allclose([line[name] for line in many], [line[name] for line in single], rtol=1e-4)
+    assert figures(tmp_path / "many") == figures(tmp_path / "single")
 
 
 def test_a_run_compiles_its_step_once_and_a_restart_and_another_seed_compile_nothing(config, tmp_path, monkeypatch):
@@ -178,16 +176,6 @@ def test_a_compiled_dispatch_talks_to_no_host(config):
     assert "while" in compiled
     for operation in ("infeed", "outfeed", "send(", "recv(", "callback", "host_"):
         assert operation not in compiled
-
-
-def test_a_second_ctrl_c_ends_at_once(config, tmp_path, monkeypatch):
-    def interrupt_twice():
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-
-    at_step(monkeypatch, 3, interrupt_twice)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "run")
 
 
 def test_a_diverged_run_says_so_and_stays_so(config, tmp_path):
