@@ -138,9 +138,10 @@ def set_up_log() -> None:
     ours = str(pathlib.Path(resnet_jax.__file__).parent)
 
     def is_wanted(record: standard_logging.LogRecord) -> bool:
-        # Orbax logs an error of its background thread with a traceback, and then raises it, which is told.
-        of_others = record.levelno >= standard_logging.WARNING and "/orbax/" not in record.pathname
-        return of_others or record.pathname.startswith(ours)
+        # Orbax and the asyncio tasks that it starts log errors with tracebacks, which Orbax then raises: they are told.
+        if "/orbax/" in record.pathname or record.name == "asyncio":
+            return False
+        return record.levelno >= standard_logging.WARNING or record.pathname.startswith(ours)
 
     root = standard_logging.getLogger()
     if console.is_terminal:

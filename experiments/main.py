@@ -8,11 +8,11 @@ Any field of the config is overridden by --config.FIELD=VALUE behind --config; c
 their meaning. The run is recorded in --workdir: its config, metrics.jsonl, TensorBoard events, checkpoints and
 summary.json. The same command resumes a run that was interrupted.
 
-On several hosts, start the same command on each: tasks of a Slurm step and hosts of a TPU pod find each other, others are
-told by --coordinator, --num_processes and --process_id.
+On several hosts, start the same command on each: tasks of a Slurm step and hosts of a TPU pod find each other; others
+are told by --coordinator, --num_processes and --process_id.
 
-Exit status: 0 the run has finished. 1 it has diverged, or another process is gone. 2 the command, the config, the data or
-the storage must be mended. 75 it was stopped by a signal behind a checkpoint, and the same command resumes it.
+Exit status: 0 the run has finished. 1 it has diverged, or another process is gone. 2 the command, the config, the data
+or the storage must be mended. 75 it was stopped by a signal behind a checkpoint, and the same command resumes it.
 """
 
 import pathlib

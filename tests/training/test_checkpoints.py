@@ -1,7 +1,13 @@
 """What is saved is what was given, whatever happens to it while it is being written."""
 
-import jax.numpy as jnp
+import shutil
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.step import TrainState
 
@@ -15,3 +21,91 @@ def test_progress_that_changes_while_it_is_saved_is_saved_as_it_was(tmp_path):
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         _, progress = checkpoints.restore(state)
     assert progress == {"seconds": 2.0, "recent": [{"loss": 0.5}]}
+
+
+def state_at(step):
+    """Return a state of parts large enough to be files of their own, different at every step."""
+    numbers = np.random.default_rng(step).standard_normal((3, 40, 500)).astype(np.float32)
+    params = {"stage1": {"conv": jnp.asarray(numbers[0])}, "head": jnp.asarray(numbers[1])}
+    return TrainState(jnp.asarray(step, jnp.int32), params, {"bn": jnp.asarray(numbers[2, 0])}, {})
+
+
+def saved(folder, steps=(10, 20)):
+    with Checkpoints(folder) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, state_at(step), {"seconds": step / 3, "recent": []})
+
+
+def restored(folder):
+    with Checkpoints(folder) as checkpoints:
+        return checkpoints.restore(state_at(0))
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+
+
+def assert_is_step(found, step):
+    state, progress = found
+    jax.tree.map(np.testing.assert_array_equal, state, state_at(step))
+    assert progress == {"seconds": step / 3, "recent": []}
+
+
+def truncate(content, random):
+    return content[: random.integers(len(content))]
+
+
+def flip_a_bit(content, random):
+    damaged = bytearray(content)
+    damaged[random.integers(len(content))] ^= 1 << random.integers(8)
+    return bytes(damaged)
+
+
+def remove(content, random):
+    return None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax leaves some reads that failed.
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, remove])
+def test_whatever_happens_to_a_file_of_the_newest_checkpoint_nothing_wrong_is_restored(tmp_path, damage, caplog):
+    """Each file in turn, several times; a few bits, as of a time stamp, mean nothing, then the newest may be used."""
+    saved(tmp_path / "whole")
+    random = np.random.default_rng(0)
+    fell_back = 0
+    names = [path.relative_to(tmp_path / "whole") for path in files(tmp_path / "whole" / "20")]
+    assert len(names) > 5
+    for name in names:
+        for _ in range(3):
+            folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+            shutil.copytree(tmp_path / "whole", folder)
+            content = damage((folder / name).read_bytes(), random)
+            (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+            caplog.clear()
+            found = restored(folder)
+            if int(found[0].step) == 20:
+                assert_is_step(found, 20)
+                continue
+            fell_back += 1
+            assert_is_step(found, 10)
+            assert "checkpoint 20 in" in caplog.text
+            assert "and the one before it, 10, used" in caplog.text
+            saved(folder, steps=[20])  # The damaged one stands in nobody's way.
+            assert_is_step(restored(folder), 20)
+    assert fell_back >= len(names)
+
+
+def test_if_every_checkpoint_is_damaged_none_is_used_and_none_removed(tmp_path):
+    saved(tmp_path / "c")
+    for path in files(tmp_path / "c"):
+        path.write_bytes(path.read_bytes()[:-1])
+    before = {path: path.read_bytes() for path in files(tmp_path / "c")}
+    with pytest.raises(UserError, match=r"every checkpoint in .*/c is damaged; remove that folder to train from the"):
+        restored(tmp_path / "c")
+    assert {path: path.read_bytes() for path in files(tmp_path / "c")} == before
+
+
+def test_a_restart_before_a_step_takes_an_older_checkpoint(tmp_path):
+    saved(tmp_path / "c")
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert_is_step(checkpoints.restore(state_at(0), before=20), 10)
+        assert checkpoints.restore(state_at(0), before=10) is None

@@ -1,0 +1,75 @@
+"""A small run as a process of its own, and what it leaves behind, for tests of the promises in docs/reliability.md."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+
+from resnet_jax.rundir import read_metrics
+from resnet_jax.training import loop
+from resnet_jax.training.checkpoints import Checkpoints
+
+ROOT = pathlib.Path(__file__).parents[2]
+# The net and the devices of these tests' own process, so that both compute the same and share what is compiled.
+DEVICES = 8
+SETTINGS = {
+    "model.depth": 8,
+    "batch_size": 32,
+    "steps": 12,
+    "optimizer.milestones": (6, 9),
+    "log_every": 4,
+    "eval_every": 6,
+    "checkpoint_every": 5,
+}
+TIMES = ("seconds", "images_per_second")
+
+
+def command(workdir, *words, **settings):
+    """Return the words that train the run of ``SETTINGS``, changed by ``settings``, in ``workdir``."""
+    overrides = [f"--config.{name}={value}" for name, value in (SETTINGS | settings).items()]
+    return ["-m", "experiments.main", "--config=configs/digits_resnet20.py", *overrides, f"--workdir={workdir}", *words]
+
+
+def start(words, devices=DEVICES, **variables):
+    """Start Python on ``words`` with ``devices`` virtual devices."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONUNBUFFERED": "1"} | variables
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, timeout=300):
+    """Return exit status, output and errors of ``process`` when it has ended."""
+    stdout, stderr = process.communicate(timeout=timeout)
+    return process.returncode, stdout, stderr
+
+
+def wait_for_line(process, text):
+    """Read what ``process`` says until ``text`` is said, and return that line."""
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if text in line:
+            return line
+    raise AssertionError(f"{text!r} was not said, but\n{''.join(lines)}")
+
+
+def figures(workdir):
+    """Return what is recorded but for times."""
+    lines = read_metrics(workdir / "metrics.jsonl")
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def last_state(config, workdir, mesh=None):
+    """Return the newest state in the checkpoints of ``workdir``, on the host."""
+    program = loop.make_program(config, 10, mesh)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        state, _ = checkpoints.restore(program.init((8, 8, 1)))
+    return jax.device_get(state)

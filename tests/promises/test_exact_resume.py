@@ -1,0 +1,111 @@
+"""A run killed at any moment and resumed ends with the bits of an undisturbed one; `make soak` kills it more often."""
+
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import soak
+from resnet_jax.training import train
+from tests.promises.runs import SETTINGS, figures, finish, last_state, start
+
+# Each kills its own process, by what no program can catch, at one moment of the run that is then begun.
+MOMENTS = {
+    "half a line of metrics is written": """
+write = record.RunRecord.write
+def half(self, step, split, **scalars):
+    if step == 8:
+        self._metrics.write('{"step": 8, "spl')
+        self._metrics.flush()
+        die()
+    write(self, step, split, **scalars)
+record.RunRecord.write = half
+""",
+    "an evaluation has recorded one of two splits": """
+write = record.RunRecord.write
+def one(self, step, split, **scalars):
+    write(self, step, split, **scalars)
+    if step == 6 and split == "train_clean":
+        die()
+record.RunRecord.write = one
+""",
+    "a checkpoint is being written": """
+save = checkpoints.Checkpoints.save
+def begun(self, step, state, progress):
+    save(self, step, state, progress)
+    if step == 10:
+        die()
+checkpoints.Checkpoints.save = begun
+""",
+    "a file of a checkpoint is not yet complete": """
+import orbax.checkpoint as ocp
+ocp.CheckpointManager._finalize = lambda *words, **settings: die()
+""",
+    "the record of the last step is whole but its checkpoint not begun": """
+save = checkpoints.Checkpoints.save
+def begun(self, step, state, progress):
+    if step == 12:
+        die()
+    save(self, step, state, progress)
+checkpoints.Checkpoints.save = begun
+""",
+    "the summary is written but has not its name yet": """
+replace = pathlib.Path.replace
+def named(self, target):
+    if self.name == "summary.json.partial":
+        die()
+    return replace(self, target)
+pathlib.Path.replace = named
+""",
+}
+DRIVER = """
+import os, pathlib, signal
+from resnet_jax.backend import set_xla_flags
+set_xla_flags()
+from configs import recipes
+from resnet_jax.training import checkpoints, record, train
+
+def die(): os.kill(os.getpid(), signal.SIGKILL)
+{moment}
+config = recipes.digits(depth=8, residual=True)
+config.update_from_flattened_dict({settings})
+train(config, pathlib.Path({workdir!r}))
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole") / "run"
+
+
+@pytest.mark.xdist_group("exact_resume")
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_run_killed_when(moment, config, whole, tmp_path):
+    config.data.padding = 1
+    train(config, whole)  # Once; then it is found.
+    settings = SETTINGS | {"data.padding": 1}
+    driver = DRIVER.format(moment=MOMENTS[moment], settings=settings, workdir=str(tmp_path / "run"))
+    status, _, said = finish(start(["-c", driver]))
+    assert status == -signal.SIGKILL, said
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert train(config, tmp_path / "run")["status"] == "finished"
+    assert figures(tmp_path / "run") == figures(whole)
+    states = last_state(config, tmp_path / "run"), last_state(config, whole)
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_runs_killed_at_random_moments_differ_in_no_bit(tmp_path):
+    record = soak.soak(tmp_path, kills=3, seed=3)
+    assert sum(record["kills"].values()) == 3
+    assert record["differences"] == 0
+
+
+def test_a_difference_would_be_found(config, tmp_path):
+    """What the comparisons above rest on."""
+    config.update_from_flattened_dict(soak.SETTINGS | {"steps": 12, "optimizer.milestones": (6, 9)})
+    train(config, tmp_path / "one")
+    config.seed = 1
+    train(config, tmp_path / "other")
+    assert soak.differences(tmp_path / "one", tmp_path / "one") == 0
+    assert soak.differences(tmp_path / "one", tmp_path / "other") > 60
