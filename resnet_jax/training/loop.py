@@ -21,9 +21,8 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data, models
 from resnet_jax.data import augment, sampling
-from resnet_jax.errors import UserError
-from resnet_jax.rundir import flatten, read_json
-from resnet_jax.training import optimizer, parallel
+from resnet_jax.rundir import read_json
+from resnet_jax.training import fields, optimizer, parallel
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.progress import Pace, ProgressLine, console
 from resnet_jax.training.record import RunRecord, check_workdir
@@ -35,13 +34,6 @@ Metrics = dict[str, Any]
 STEPS_PER_DISPATCH = 100
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-
-LEAST_VALUES = {
-    **dict.fromkeys(("steps", "batch_size", "eval_batch_size", "log_every", "eval_every", "checkpoint_every"), 1),
-    "steps_per_dispatch": 1,
-    **dict.fromkeys(("seed", "data.padding", "optimizer.warmup_steps"), 0),
-    **{f"optimizer.{name}": 0.0 for name in ("learning_rate", "factor", "momentum", "weight_decay")},
-}
 
 
 class Program(NamedTuple):
@@ -76,15 +68,7 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
       UserError: a field of the config has a value that cannot be.
     """
     mesh = mesh or parallel.device_mesh()
-    for field, value in flatten(config.to_dict()).items():
-        least = LEAST_VALUES.get(field)
-        if least is not None and value is not None and value < least:
-            raise UserError(f"config.{field}={value} must be at least {least}.")
-    if config.batch_size % mesh.size:
-        raise UserError(
-            f"config.batch_size={config.batch_size} cannot be divided among {mesh.size} devices; "
-            f"give a multiple of {mesh.size}."
-        )
+    fields.check(config, mesh.size)
     sync = config.batch_norm.sync
     axis_name = parallel.AXIS if sync else None
     model = models.build(config.model, num_classes, config.dtype, axis_name, **config.compile)
@@ -129,6 +113,8 @@ def evaluate(
       split: which of the examples.
       batch_size: about how many examples to evaluate at once; it changes no figure.
     """
+    # No more than there are, so that a huge batch is not made of padding; the same for all splits, to compile once.
+    batch_size = min(batch_size, len(examples.labels))
     batch_size = math.ceil(batch_size / program.mesh.size) * program.mesh.size
     batches = sampling.evaluation_batches(split, batch_size)
     sums = jax.device_get([program.eval_step(state, examples, *batch) for batch in batches])
@@ -182,6 +168,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
     Raises:
       UserError: the config, the data or the workdir cannot be used; nothing has been written.
     """
+    fields.check(config, jax.device_count())  # Mistakes are told before data are loaded, or even downloaded.
     check_workdir(workdir, config)
     summary = read_json(workdir / "summary.json")
     if summary and summary["status"] in ("finished", "diverged"):
@@ -189,6 +176,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         return summary
 
     dataset = data.load(config.data)
+    fields.check_against_data(config, dataset)
     program = make_program(config, dataset.num_classes)
     examples, splits = place(dataset.splits, config.seed, program.mesh)
     image_shape = examples.images.shape[1:]

@@ -12,8 +12,6 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from resnet_jax.errors import UserError
-
 AXIS = "devices"
 MAPPERS = ("shard_map", "pmap")
 
@@ -47,9 +45,6 @@ def map_over_devices(
       batch_arguments: how many arrays follow state and data of which the devices divide the batch.
       batch_axis: which axis of these is the batch.
       donate_state: whether the memory of the state is given to the result.
-
-    Raises:
-      UserError: the mapper is unknown.
     """
     donated = (0,) if donate_state else ()
     if mapper == "shard_map":
@@ -58,15 +53,13 @@ def map_over_devices(
             function, mesh=mesh, in_specs=(whole, whole, *[share] * batch_arguments), out_specs=whole
         )
         return jax.jit(mapped, donate_argnums=donated)
-    if mapper == "pmap":
-        in_axes = (None, None, *[batch_axis] * batch_arguments)
-        devices = list(mesh.devices.flat)
-        mapped = jax.pmap(function, AXIS, in_axes=in_axes, out_axes=None, devices=devices, donate_argnums=donated)
+    in_axes = (None, None, *[batch_axis] * batch_arguments)
+    devices = list(mesh.devices.flat)
+    mapped = jax.pmap(function, AXIS, in_axes=in_axes, out_axes=None, devices=devices, donate_argnums=donated)
 
-        def call(state: Any, data: Any, *batch: np.ndarray) -> Any:
-            before, after = slice(batch_axis), slice(batch_axis + 1, None)
-            shares = (part.reshape(*part.shape[before], mesh.size, -1, *part.shape[after]) for part in batch)
-            return mapped(state, data, *shares)
+    def call(state: Any, data: Any, *batch: np.ndarray) -> Any:
+        before, after = slice(batch_axis), slice(batch_axis + 1, None)
+        shares = (part.reshape(*part.shape[before], mesh.size, -1, *part.shape[after]) for part in batch)
+        return mapped(state, data, *shares)
 
-        return call
-    raise UserError(f"config.parallel.mapper={mapper!r} is unknown; choose one of {', '.join(MAPPERS)}.")
+    return call
