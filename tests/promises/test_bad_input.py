@@ -2,10 +2,12 @@
 
 import contextlib
 import signal
+import tempfile
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from configs import recipes
 from resnet_jax.errors import UserError
@@ -244,6 +246,8 @@ def test_a_config_that_does_not_suit_a_good_set(commands, tmp_path):
 
 # Random input. Everything is drawn from a fixed seed and nothing is kept, so that a test does today what it did
 # yesterday; of deadlines there is one only, far above what a slow machine needs.
+HOME = tempfile.TemporaryDirectory(prefix="hypothesis")  # Of its own tables, which it would keep in the working tree.
+set_hypothesis_home_dir(HOME.name)
 DRAWN = {"derandomize": True, "database": None, "deadline": None}
 
 
