@@ -106,7 +106,7 @@ def check(config: ConfigDict, devices: int) -> None:
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.4)
             hint = f"did you mean config.{near[0]}?" if near else "see configs/recipes.py for the fields."
-            raise UserError(f"config.{name} names no field: {hint}")
+            raise UserError(f"config.{name if name.isprintable() else shown(name)} names no field: {hint}")
     for name, field in FIELDS.items():
         if name not in values:
             raise UserError(f"config.{name} is missing; set it as configs/recipes.py does.")

@@ -60,6 +60,7 @@ def test_a_missing_field_is_named(name):
     [
         ("sede", r"config\.sede names no field: did you mean config\.seed\?"),
         ("zzz", r"config\.zzz names no field: see configs/recipes\.py for the fields\."),
+        ("a\nb", r"config\.'a\\nb' names no field: see configs/recipes\.py for the fields\."),
         (1, r"the config cannot be read \(.*\); make it as configs/recipes\.py does\."),
     ],
 )
