@@ -31,7 +31,8 @@ bench: .venv/peer
 	$(RUN) -m benchmarks.scaling
 	$(RUN) -m benchmarks.table
 
-# SWEEP has flags for the sweep, as SWEEP=--config.steps=100; RUNS and RESULTS are where runs and records go.
+# SWEEP has flags for the sweep, as SWEEP="--config.steps=100 --config.optimizer.milestones=50,75"; RUNS and RESULTS are
+# where runs and records go.
 RUNS ?= runs/cifar_figure6
 RESULTS ?= results/cifar_figure6
 figure6: .venv/installed

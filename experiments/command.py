@@ -51,8 +51,8 @@ def refuse_arguments(arguments: list[str]) -> None:
 
 
 def fail(sentence: str) -> NoReturn:
-    """Say ``sentence`` and exit with status 2."""
-    print(f"error: {sentence}", file=sys.stderr)
+    """Say ``sentence`` on one line, whatever the user's words in it are, and exit with status 2."""
+    print("error:", " ".join(sentence.split()), file=sys.stderr)
     sys.exit(EXIT_USER)
 
 
@@ -61,6 +61,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     file = config_file(argv)
     if file is not None and not pathlib.Path(file).is_file():
         fail(f"--config={file} names no file; the configs are in configs/.")
+    standard_logging.disable(standard_logging.WARNING)  # What ml_collections warns of is a mistake, told in its turn.
     try:
         return flags.FLAGS(argv)
     except SystemExit:
@@ -69,15 +70,15 @@ def parse_flags(argv: list[str]) -> list[str]:
         fail(explain_bad_value(str(error)))
     except flags.Error as error:
         fail(f"{error}; see --help.")
-    except AttributeError as error:
-        fail(explain_unknown_field(argv) or f"--config cannot be loaded: {error}.")
-    except Exception as error:  # A config is a program: it can raise anything.
-        fail(f"--config cannot be loaded: {' '.join(str(error).split())}.")
+    except Exception as error:  # A config is a program, and what names a field is parsed as one: both raise anything.
+        fail(explain_unknown_field(argv) or f"--config cannot be loaded: {str(error) or type(error).__name__}.")
+    finally:
+        standard_logging.disable(standard_logging.NOTSET)
 
 
 def explain_bad_value(error: str) -> str:
     """Return a sentence on an override of another type than its field's."""
-    match = re.match(r"flag --(config\.([\w.]+)=.*?): ", error)
+    match = re.match(r"flag --(config\.([\w.]+)=.*?): ", error, re.DOTALL)
     if not match:
         reason = error.strip().splitlines()[-1]
         return (
@@ -90,6 +91,7 @@ def explain_bad_value(error: str) -> str:
     elif field is None:
         way_out = "configs/recipes.py says what it takes"
     else:
+        field = tuple(field) if isinstance(field, list) else field
         way_out = f"give a value of type {type(field).__name__}, as {field}"
     return f"--{match[1]} does not fit the field: {way_out}."
 
@@ -97,8 +99,8 @@ def explain_bad_value(error: str) -> str:
 def explain_unknown_field(argv: list[str]) -> str | None:
     """Return a sentence on the first override in ``argv`` that names no field, None if there is none."""
     fields = fields_of_file(argv)
-    for word in argv:
-        name = re.match(r"--?(?:no)?config\.([\w.]+)", word)
+    for word in argv if fields else []:
+        name = re.match(r"--?(?:no)?config\.([^=]*)", word)
         if name and name[1] not in fields:
             near = difflib.get_close_matches(name[1], fields, n=1, cutoff=0.4)
             hint = f"did you mean --config.{near[0]}?" if near else "see configs/recipes.py for the fields."
@@ -108,19 +110,22 @@ def explain_unknown_field(argv: list[str]) -> str | None:
 
 def config_file(argv: list[str]) -> str | None:
     """Return the file that ``argv`` names as --config; behind a colon there may be an option for it."""
-    match = re.search(r"^--?config[=\n](.*)$", "\n".join(argv), re.MULTILINE)
-    return match[1].partition(":")[0] if match else None
+    files = re.findall(r"^--?config[=\n](.*)$", "\n".join(argv), re.MULTILINE)
+    return files[-1].partition(":")[0] if files else None
 
 
 def fields_of_file(argv: list[str]) -> dict[str, Any]:
-    """Return the fields, with dotted names, of the config file that ``argv`` names, without the overrides."""
-    return flatten(flags.FLAGS["config"].parser.parse(config_file(argv)).to_dict())
+    """Return the fields, with dotted names, of the config file in ``argv`` without the overrides; none of a bad one."""
+    try:
+        return flatten(flags.FLAGS["config"].parser.parse(config_file(argv)).to_dict())
+    except Exception:  # The same that the caller is about to explain.
+        return {}
 
 
 def config_from_flags() -> ConfigDict:
     """Return the config that --config names, overrides included; fail if there is none."""
     config = flags.FLAGS["config"].value
-    if config is None:
+    if config is None and config_file(sys.argv) is None:
         fail("give a config, as --config=configs/digits_plain20.py.")
     if not isinstance(config, ConfigDict):
         fail("--config cannot be loaded: its get_config() returns no ConfigDict.")

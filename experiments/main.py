@@ -27,7 +27,7 @@ from ml_collections import config_flags
 from experiments import command
 from resnet_jax import data, models
 from resnet_jax.backend import join_processes, keep_compiled_programs, keep_freed_memory, set_xla_flags
-from resnet_jax.training import first_layer, summary_table, train
+from resnet_jax.training import fields, first_layer, summary_table, train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
     command.refuse_arguments(arguments)
     config = command.config_from_flags()
     if _DESCRIBE.value:
+        fields.check(config, devices=1)
         image_shape, num_classes = data.shape(config.data)
         model = models.build(config.model, num_classes)
         rich.print(models.architecture_table(models.describe(model, image_shape), image_shape))

@@ -1,20 +1,29 @@
 """Sets that TFDS has prepared, read through ``tfds.data_source`` without TensorFlow."""
 
 import difflib
-import json
+import io
 import os
 import pathlib
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import PIL.Image
 from absl import logging
 
 from resnet_jax.data import cache, prepare
 from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.errors import UserError
+from resnet_jax.rundir import read_json
 
 if TYPE_CHECKING:  # Imported late in earnest: it takes a second that a cached set does not need.
     import tensorflow_datasets as tfds
+
+# Name, configurations and version, of which a part may be any.
+NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*(:(\d+|\*)\.(\d+|\*)\.(\d+|\*))?")
+# What Pillow calls 8-bit images of so many channels.
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def load(name: str, data_dir: str | None) -> Dataset:
@@ -25,31 +34,47 @@ def load(name: str, data_dir: str | None) -> Dataset:
       data_dir: where TFDS prepares; None for ``TFDS_DATA_DIR`` or else TFDS's own default, ~/tensorflow_datasets.
 
     Raises:
-      UserError: the set is unknown, missing, or no set of images of one size with one label each.
+      UserError: the set is unknown, missing, damaged, or no set of images of one size with one label each.
     """
-    root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    folder = find(name, root)
-    if folder is None:
-        check_known(name, root)
-        prepare.prepare(name, root)
+    if not NAME.fullmatch(name):
+        raise UserError(
+            f"config.data.name={name!r} is no name of a data set; give one as cifar10, emnist/digits or cifar10:3.0.2."
+        )
+    root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    try:
+        root = root.expanduser()
+        if root.exists() and not root.is_dir():
+            raise UserError(f"{root} is a file; give as config.data.data_dir the folder that holds the data sets.")
         folder = find(name, root)
         if folder is None:
-            raise UserError(f"TFDS prepared {name!r}, but {root} does not hold it; give its folder as data_dir.")
-    return cache.cached(folder, lambda: read(folder))
+            check_known(name, root)
+            prepare.prepare(name, root)
+            folder = find(name, root)
+            if folder is None:
+                raise UserError(f"TFDS prepared {name!r}, but {root} does not hold it; give its folder as data_dir.")
+        return cache.cached(folder, lambda: read(folder))
+    except (OSError, RuntimeError) as error:  # A RuntimeError is the home folder of nobody.
+        raise UserError(f"{root} cannot be read ({error}); give another folder as config.data.data_dir.") from error
 
 
 def find(name: str, root: pathlib.Path) -> pathlib.Path | None:
     """Return the folder under ``root`` that holds the newest prepared version of TFDS set ``name``, or None.
 
     Raises:
-      UserError: the set is there in a file format that cannot be read without TensorFlow.
+      UserError: the set is there but not whole, or in a file format that cannot be read without TensorFlow.
     """
     name, _, version = name.partition(":")
-    found = [info.parent for info in (root / name).glob(f"{version or '*.*.*'}/dataset_info.json")]
+    found = [folder for folder in (root / name).glob(version or "*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", folder.name)]
     if not found:
         return None
-    newest = max(found, key=lambda folder: [int(part) for part in folder.name.split(".") if part.isdigit()])
-    file_format = json.loads((newest / "dataset_info.json").read_text()).get("fileFormat", "tfrecord")
+    newest = max(found, key=lambda folder: [int(part) for part in folder.name.split(".")])
+    info = read_json(newest / "dataset_info.json")
+    if not isinstance(info, dict):
+        raise UserError(
+            f"{newest} has no dataset_info.json that describes a set; "
+            "remove the folder, and the set is prepared anew, or give another one as config.data.data_dir."
+        )
+    file_format = info.get("fileFormat", "tfrecord")
     if file_format != "array_record":
         raise UserError(
             f"{newest} holds {file_format} files, which only TensorFlow reads; "
@@ -74,37 +99,104 @@ def read(folder: pathlib.Path) -> Dataset:
     """Decode the train and test split ("validation" where there is no "test") of the set prepared in ``folder``.
 
     Raises:
-      UserError: the set is no set of images of one size with one label each.
+      UserError: the set is damaged, or no set of images of one size with one label each.
     """
+    try:
+        return decode(folder)
+    except UserError:
+        raise
+    except Exception as error:  # Of a damaged file TFDS, array_record and Pillow each raise what they like.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(f"{folder} is damaged or not whole ({reason}); remove it and prepare the set anew.") from error
+
+
+def decode(folder: pathlib.Path) -> Dataset:
+    """Do the work of ``read``, which tells what this raises of a damaged set."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(str(folder))
-    image_key, label_key = image_and_label(folder, builder.info)
-    num_classes = builder.info.features[label_key].num_classes
-    sources = {"train": "train", "test": "test" if "test" in builder.info.splits else "validation"}
-    if not set(sources.values()) <= set(builder.info.splits):
+    info = builder.info
+    image_key, label_key = image_and_label(folder, info)
+    sources = {"train": "train", "test": "test" if "test" in info.splits else "validation"}
+    if not set(sources.values()) <= set(info.splits):
         raise UserError(
-            f"{folder} has the splits {', '.join(builder.info.splits)}; "
+            f"{folder} has the splits {', '.join(info.splits)}; "
             "config.data.name must be a set with a train and a test (or validation) split."
         )
     splits = {}
     for split, source in sources.items():
+        if not info.splits[source].num_examples:
+            raise UserError(f"{folder} has no examples in split {source!r}; prepare the set anew.")
         logging.info("decoding the %s split of %s, once", source, folder)
-        examples = list(builder.as_data_source(split=source))
-        images = [example[image_key] for example in examples]
-        if len({(image.shape, image.dtype) for image in images}) != 1 or images[0].dtype != np.uint8:
-            raise UserError(
-                f"{folder} has no images, images of several sizes or not of 8 bits in split {source!r}; "
-                "config.data.name must be a set of uint8 images of one size."
-            )
-        labels = np.array([example[label_key] for example in examples], np.int32)
-        if labels.min() < 0 or labels.max() >= num_classes:
-            raise UserError(
-                f"{folder} has labels from {labels.min()} to {labels.max()} in split {source!r} "
-                f"but {num_classes} classes; prepare the set anew."
-            )
-        splits[split] = Split(np.stack(images), labels)
-    return Dataset(num_classes, splits)
+        # TFDS would decode images of any kind as if they were of the declared one.
+        examples = builder.as_data_source(split=source, decoders={image_key: tfds.decode.SkipDecoding()})
+        encoded, labels = zip(*[(example[image_key], example[label_key]) for example in examples], strict=True)
+        images = decode_images(encoded, info.features[image_key], f"{folder} in split {source!r}")
+        splits[split] = Split(images, check_labels(labels, info.features[label_key], f"{folder} in split {source!r}"))
+    train, test = (splits[split].images.shape[1:] for split in ("train", "test"))
+    if train != test:
+        raise UserError(
+            f"{folder} has training images of {size(train)} and test images of {size(test)} pixels; "
+            "config.data.name must be a set of uint8 images of one size."
+        )
+    return Dataset(info.features[label_key].num_classes, splits)
+
+
+def decode_images(encoded: Sequence[bytes], feature: "tfds.features.Image", where: str) -> np.ndarray:
+    """Return images ``[examples, height, width, channels]`` that ``feature`` declares, from PNG or JPEG files.
+
+    Raises:
+      UserError: they are not uint8, of several sizes, or not as declared; the sentence begins with ``where``.
+    """
+    *sides, channels = feature.shape
+    mode = MODES.get(channels)
+    if feature.np_dtype != np.uint8 or mode is None:
+        raise UserError(
+            f"{where} has {feature.np_dtype} images of shape {feature.shape}; "
+            "config.data.name must be a set of uint8 images of 1, 3 or 4 channels."
+        )
+    images = []
+    for file in encoded:
+        with PIL.Image.open(io.BytesIO(file)) as image:
+            images.append(np.asarray(image))
+            if image.mode != mode:
+                raise UserError(
+                    f"{where} has images of mode {image.mode} that its features.json declares to be {mode}; "
+                    "prepare the set anew."
+                )
+    sizes = sorted({image.shape[:2] for image in images})
+    if len(sizes) != 1:
+        raise UserError(
+            f"{where} has images of several sizes ({', '.join(map(size, sizes[:3]))}); "
+            "config.data.name must be a set of uint8 images of one size."
+        )
+    if any(declared not in (None, side) for declared, side in zip(sides, sizes[0], strict=True)):
+        raise UserError(
+            f"{where} has images of {size(sizes[0])} pixels, but its features.json declares {size(sides)}; "
+            "prepare the set anew."
+        )
+    return np.stack(images).reshape(len(images), *sizes[0], channels)
+
+
+def size(shape: Sequence[int]) -> str:
+    """Return height and width of ``shape``, as in "32x32"."""
+    return "x".join(map(str, shape[:2]))
+
+
+def check_labels(labels: Sequence[int], feature: "tfds.features.ClassLabel", where: str) -> np.ndarray:
+    """Return ``labels`` as int32 ``[examples]``.
+
+    Raises:
+      UserError: they are none of the classes of ``feature``; the sentence begins with ``where``.
+    """
+    if feature.num_classes is None or feature.num_classes < 2:
+        raise UserError(f"{where} has fewer than two classes; config.data.name must be a set of at least two.")
+    least, most = min(labels), max(labels)
+    if least < 0 or most >= feature.num_classes:
+        raise UserError(
+            f"{where} has labels from {least} to {most} but {feature.num_classes} classes; prepare the set anew."
+        )
+    return np.array(labels, np.int32)
 
 
 def image_and_label(folder: pathlib.Path, info: "tfds.core.DatasetInfo") -> tuple[str, str]:
@@ -120,7 +212,7 @@ def image_and_label(folder: pathlib.Path, info: "tfds.core.DatasetInfo") -> tupl
     pair = info.supervised_keys or (images + labels)
     if len(pair) != 2 or pair[0] not in images or pair[1] not in labels:
         raise UserError(
-            f"{folder} has the features {', '.join(info.features)}; "
+            f"{folder} has the features {', '.join(sorted(info.features))}; "
             "config.data.name must be a set with one image and one class label for each example."
         )
     return pair[0], pair[1]

@@ -66,7 +66,7 @@ def build(
     """Return the net that ``config`` (the ``model`` part of a run's config) describes.
 
     Args:
-      config: fields family, depth, residual, shortcut and bottleneck_stride.
+      config: fields family, depth, residual, shortcut and bottleneck_stride, one of the choices above each.
       num_classes: width of the head.
       dtype: type of the computation, "float32" or "bfloat16".
       axis_name: device axis for synchronised batch norm; None for statistics of each device.
@@ -74,17 +74,8 @@ def build(
       remat: whether the backward pass computes blocks anew to save memory.
 
     Raises:
-      UserError: a field has a value that describes no net.
+      UserError: the family has no net of this depth.
     """
-    choices = {
-        "model.family": (config.family, FAMILIES),
-        "model.shortcut": (config.shortcut, SHORTCUTS),
-        "model.bottleneck_stride": (config.bottleneck_stride, BOTTLENECK_STRIDES),
-        "dtype": (dtype, DTYPES),
-    }
-    for field, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise UserError(f"config.{field}={value!r} is unknown; choose one of {', '.join(allowed)}.")
     return ResNet(
         **FAMILIES[config.family](config),
         num_classes=num_classes,

@@ -13,6 +13,7 @@ from resnet_jax import data, models
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import flatten, read_json
 from resnet_jax.sweeps.grid import Overrides
+from resnet_jax.training import fields
 
 NET = ("model.residual", "model.depth")
 # A backward pass is two more convolutions of the forward pass's size for each: by the input and by the kernel.
@@ -59,7 +60,7 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
       command: the words that train ``base``; overrides and workdir are added.
 
     Raises:
-      UserError: there are no runs, an override fits no field, or two runs have one name.
+      UserError: there are no runs, a config cannot be trained, or two runs have one name.
     """
     if not sweep:
         raise UserError("get_sweep() returns no runs; let it return a list with one dictionary of overrides for each.")
@@ -74,6 +75,7 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
             raise UserError(
                 f"get_sweep() returns overrides that the config does not take, {overrides}: {reason}."
             ) from error
+        fields.check(config, devices=1)  # How many devices a run gets is known only where it runs.
         name = name_of(config, overrides)
         if name in runs:
             raise UserError(
@@ -99,15 +101,15 @@ def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
     Raises:
       UserError: a condition is none, or nothing fulfils them.
     """
-    fields = [flatten(run.config.to_dict()) for run in runs]
+    values = [flatten(run.config.to_dict()) for run in runs]
     wanted = []
     for condition in conditions.split(","):
         field, _, text = condition.strip().removeprefix("config.").partition("=")
-        if field not in fields[0]:
+        if field not in values[0]:
             raise UserError(f"--only={conditions} names no field of the config in {condition!r}; write FIELD=VALUE.")
         wanted.append((field, value_of(text)))
     chosen = [
-        run for run, values in zip(runs, fields, strict=True) if all(values[field] == value for field, value in wanted)
+        run for run, have in zip(runs, values, strict=True) if all(have[field] == value for field, value in wanted)
     ]
     if not chosen:
         raise UserError(f"--only={conditions} chooses none of the {len(runs)} runs; --dry_run lists them.")

@@ -22,8 +22,8 @@ from resnet_jax import data, models
 from resnet_jax.backend import DETERMINISTIC_FLAG
 from resnet_jax.data import augment, sampling
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import flatten, read_json
-from resnet_jax.training import optimizer, parallel
+from resnet_jax.rundir import read_json
+from resnet_jax.training import fields, optimizer, parallel
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.progress import Pace, ProgressLine
 from resnet_jax.training.record import RunRecord, check_workdir
@@ -34,13 +34,6 @@ Metrics = dict[str, Any]
 
 # Enough that starting a program costs next to nothing, and few enough that a stop is soon.
 STEPS_PER_DISPATCH = 100
-
-LEAST_VALUES = {
-    **dict.fromkeys(("steps", "batch_size", "eval_batch_size", "log_every", "eval_every", "checkpoint_every"), 1),
-    "steps_per_dispatch": 1,
-    **dict.fromkeys(("seed", "data.padding", "optimizer.warmup_steps"), 0),
-    **{f"optimizer.{name}": 0.0 for name in ("learning_rate", "factor", "momentum", "weight_decay")},
-}
 
 
 class Program(NamedTuple):
@@ -75,16 +68,9 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
       UserError: a field of the config has a value that cannot be.
     """
     mesh = mesh or parallel.device_mesh()
-    for field, value in flatten(config.to_dict()).items():
-        least = LEAST_VALUES.get(field)
-        if least is not None and value is not None and value < least:
-            raise UserError(f"config.{field}={value} must be at least {least}.")
-    if config.batch_size % mesh.size:
-        raise UserError(
-            f"config.batch_size={config.batch_size} cannot be divided among {mesh.size} devices; "
-            f"give a multiple of {mesh.size}."
-        )
-    if config.deterministic and jax.default_backend() == "gpu" and DETERMINISTIC_FLAG not in os.environ["XLA_FLAGS"]:
+    fields.check(config, mesh.size)
+    flags = os.environ.get("XLA_FLAGS", "")
+    if config.deterministic and jax.default_backend() == "gpu" and DETERMINISTIC_FLAG not in flags:
         raise UserError(f"config.deterministic=True needs {DETERMINISTIC_FLAG} in XLA_FLAGS before JAX starts.")
     sync = config.batch_norm.sync
     axis_name = parallel.AXIS if sync else None
@@ -136,6 +122,8 @@ def evaluate(
       batch_size: about how many examples to evaluate at once; it changes no figure.
       stopping: whether to stop has been asked of this process; if it has in any, None is returned.
     """
+    # No more than there are, so that a huge batch is not made of padding; the same for all splits, to compile once.
+    batch_size = min(batch_size, len(examples.labels))
     batch_size = math.ceil(batch_size / program.mesh.size) * program.mesh.size
     totals = {"loss": 0.0, "error": 0.0}
     launched = collections.deque[tuple[Metrics, Any]]()
@@ -181,6 +169,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
       UserError: the config, the data or the workdir cannot be used; nothing has been written.
     """
     with parallel.together():
+        fields.check(config, jax.device_count())  # Mistakes are told before data are loaded, or even downloaded.
         if jax.process_index() == 0:
             check_workdir(workdir, config)
         summary = read_json(workdir / "summary.json")
@@ -190,6 +179,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
 
     with parallel.together():
         dataset = data.load(config.data)
+        fields.check_against_data(config, dataset)
         program = make_program(config, dataset.num_classes)
     with parallel.together():
         record = RunRecord(workdir, config, command or [])

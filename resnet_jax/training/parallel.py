@@ -60,9 +60,7 @@ def together() -> Iterator[None]:
     if jax.process_count() > 1:
         failed = np.flatnonzero(multihost_utils.process_allgather(np.array(error is not None)))
         if error is None and len(failed):
-            raise UserError(
-                f"process {failed[0]} cannot take part in this run and says why; mend that and start all again."
-            )
+            raise UserError(f"process {failed[0]} of this run has stopped and says why; mend that and start all again.")
     if error is not None:
         raise error
 
@@ -85,9 +83,6 @@ def map_over_devices(
       batch_arguments: how many arrays, equal in all processes, follow state and data; the devices divide their batch.
       batch_axis: which axis of these is the batch.
       donate_state: whether the memory of the state is given to the result.
-
-    Raises:
-      UserError: the mapper is unknown.
     """
     donated = (0,) if donate_state else ()
     if mapper == "shard_map":
@@ -96,16 +91,14 @@ def map_over_devices(
             function, mesh=mesh, in_specs=(whole, whole, *[share] * batch_arguments), out_specs=whole
         )
         return jax.jit(mapped, donate_argnums=donated)
-    if mapper == "pmap":
-        in_axes = (None, None, *[batch_axis] * batch_arguments)
-        devices = list(mesh.devices.flat)
-        own = [place for place, device in enumerate(devices) if device.process_index == jax.process_index()]
-        mapped = jax.pmap(function, AXIS, in_axes=in_axes, out_axes=None, devices=devices, donate_argnums=donated)
+    in_axes = (None, None, *[batch_axis] * batch_arguments)
+    devices = list(mesh.devices.flat)
+    own = [place for place, device in enumerate(devices) if device.process_index == jax.process_index()]
+    mapped = jax.pmap(function, AXIS, in_axes=in_axes, out_axes=None, devices=devices, donate_argnums=donated)
 
-        def call(state: Any, data: Any, *batch: np.ndarray) -> Any:
-            before, after = slice(batch_axis), slice(batch_axis + 1, None)
-            shares = (part.reshape(*part.shape[before], mesh.size, -1, *part.shape[after]) for part in batch)
-            return mapped(state, data, *(share.take(own, batch_axis) for share in shares))
+    def call(state: Any, data: Any, *batch: np.ndarray) -> Any:
+        before, after = slice(batch_axis), slice(batch_axis + 1, None)
+        shares = (part.reshape(*part.shape[before], mesh.size, -1, *part.shape[after]) for part in batch)
+        return mapped(state, data, *(share.take(own, batch_axis) for share in shares))
 
-        return call
-    raise UserError(f"config.parallel.mapper={mapper!r} is unknown; choose one of {', '.join(MAPPERS)}.")
+    return call

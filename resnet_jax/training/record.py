@@ -34,6 +34,10 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
 
     It can if it is new or empty, or if it holds a run of the same config, which is then resumed.
     """
+    try:
+        workdir.exists()
+    except OSError as error:  # A name can be too long to ask for.
+        raise UserError(f"--workdir={workdir} cannot be ({error.strerror}); give another --workdir.") from error
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; give another --workdir.")
     existing = workdir

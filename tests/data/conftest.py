@@ -27,14 +27,20 @@ def tiny_splits(shape=(8, 8, 3), splits=("train", "test")):
     }
 
 
-def write_set(root, name, splits, version="1.0.0", shape=None):
-    """Write ``splits`` under ``root`` as TFDS does, without TensorFlow; ``shape`` is for images of several shapes."""
+def write_set(root, name, splits, version="1.0.0", shape=None, **features):
+    """Write ``splits`` under ``root`` as TFDS does, without TensorFlow; ``shape`` is for images of several shapes.
+
+    ``features`` are those of another set than one with an "image" and a "label": each gets the image or the label.
+    """
     import tensorflow_datasets as tfds
 
     folder = root / name / version
     folder.mkdir(parents=True)
-    shape = shape or next(iter(splits.values()))[0].shape[1:]
-    features = {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(names=CLASSES)}
+    supervised_keys = None
+    if not features:
+        shape = shape or next(iter(splits.values()))[0].shape[1:]
+        features = {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(names=CLASSES)}
+        supervised_keys = ("image", "label")
     builder = tfds.core.DatasetIdentity(
         name=name, version=tfds.core.Version(version), data_dir=str(folder), module_name="tests"
     )
@@ -42,13 +48,20 @@ def write_set(root, name, splits, version="1.0.0", shape=None):
         builder=builder,
         description="",
         features=tfds.features.FeaturesDict(features),
-        supervised_keys=("image", "label"),
+        supervised_keys=supervised_keys,
     )
     writer = tfds.core.SequentialWriter(info, max_examples_per_shard=16, overwrite=True, file_format="array_record")
     writer.initialize_splits(list(splits))
+
+    def example(image, number):
+        image = image if isinstance(image, bytes) else png(image)
+        return {
+            key: image if isinstance(feature, tfds.features.Image) else int(number) for key, feature in features.items()
+        }
+
     writer.add_examples(
         {
-            split: [{"image": png(image), "label": int(number)} for image, number in zip(*arrays, strict=True)]
+            split: [example(image, number) for image, number in zip(*arrays, strict=True)]
             for split, arrays in splits.items()
         }
     )

@@ -58,6 +58,21 @@ def test_a_damaged_cache_is_made_anew(source, dataset, cache_folder):
     assert_same(cache.cached(source, refuse), dataset)
 
 
+def test_no_wrong_bit_in_the_cache_slips_through(dataset, tmp_path):
+    file = tmp_path / "cache.npz"
+    cache.write(file, dataset)
+    whole = file.read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        file.write_bytes(damaged)
+        try:
+            read = cache.read(file)
+        except Exception:  # Whatever it is, ``cached`` takes the file for damaged.
+            continue
+        assert_same(read, dataset)
+
+
 def test_without_a_place_for_the_cache_the_set_is_still_there(source, dataset, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

@@ -1,7 +1,6 @@
 """Sets that TFDS has prepared, through the real ``tfds.data_source``."""
 
 import hashlib
-import json
 import os
 import pathlib
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 from resnet_jax import data
 from resnet_jax.data import prepare, prepared
 from resnet_jax.errors import UserError
+from tests.data.bad_sets import BAD_SETS
 from tests.data.conftest import tiny_splits, write_set
 
 
@@ -57,26 +57,39 @@ def test_the_newest_version_is_read_unless_one_is_named(tmp_path):
     assert_equal(prepared.load("tiny:1.2.0", str(tmp_path)), old)
 
 
-def test_files_that_only_tensorflow_reads_are_refused(tiny_set):
-    root, _ = tiny_set
-    info = root / "tiny" / "1.0.0" / "dataset_info.json"
-    info.write_text(json.dumps(json.loads(info.read_text()) | {"fileFormat": "tfrecord"}))
-    with pytest.raises(UserError, match=r"tfrecord files, which only TensorFlow reads; give another folder as config"):
-        prepared.load("tiny", str(root))
-
-
-def test_a_set_without_test_examples_is_refused(tmp_path):
-    write_set(tmp_path, "tiny", tiny_splits(splits=("train", "extra")))
-    with pytest.raises(UserError, match=r"has the splits train, extra; config\.data\.name must be a set with"):
+@pytest.mark.parametrize(("make", "sentence"), [case[1:] for case in BAD_SETS], ids=[case[0] for case in BAD_SETS])
+def test_a_bad_set_is_told_in_one_sentence_that_names_it(tmp_path, make, sentence):
+    make(tmp_path)
+    with pytest.raises(UserError, match=f"{tmp_path / 'tiny' / '1.0.0'}.*{sentence}") as told:
         prepared.load("tiny", str(tmp_path))
+    assert "\n" not in str(told.value)
 
 
-def test_images_of_several_sizes_are_refused(tmp_path):
-    large, small = tiny_splits(), tiny_splits(shape=(4, 4, 3))
-    mixed = {split: ([large[split][0][0], small[split][0][0]], [0, 1]) for split in large}
-    write_set(tmp_path, "mixed", mixed, shape=(None, None, 3))
-    with pytest.raises(UserError, match=r"images of several sizes .* must be a set of uint8 images of one size"):
-        prepared.load("mixed", str(tmp_path))
+def test_a_whole_version_is_not_hidden_by_a_newer_one_that_was_being_prepared(tmp_path):
+    splits = tiny_splits()
+    write_set(tmp_path, "tiny", splits)
+    (tmp_path / "tiny" / "2.0.0.incompleteAB12CD").mkdir()
+    assert_equal(prepared.load("tiny", str(tmp_path)), splits)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/", "..", "a/../b", "/etc", "a b", "tiny:1", "tiny:", "tiny:**", "a\0b", "[", "*"]
+)
+def test_a_name_that_is_none_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match=r"^config\.data\.name='.*' is no name of a data set; give one as cifar10, "):
+        prepared.load(name, str(tmp_path))
+
+
+def test_a_folder_that_cannot_be_one_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"/file is a file; give as config\.data\.data_dir the folder that holds"):
+        prepared.load("tiny", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"xxx cannot be read \(.*too long.*\); give another folder as config\.data"):
+        prepared.load("tiny", str(tmp_path / ("x" * 300)))
+    with pytest.raises(
+        UserError, match=r"~nobody here/sets cannot be read \(.*\); give another folder as config\.data"
+    ):
+        prepared.load("tiny", "~nobody here/sets")
 
 
 def test_an_unknown_name_is_refused_with_near_ones(tmp_path):

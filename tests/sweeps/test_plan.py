@@ -72,6 +72,8 @@ def test_a_run_has_its_name_config_folder_and_command():
         ([], r"get_sweep\(\) returns no runs"),
         ([{"model.dept": 20}], r"overrides that the config does not take, \{'model\.dept': 20\}"),
         ([{"model.depth": "deep"}], r"overrides that the config does not take, \{'model\.depth': 'deep'\}"),
+        ([{"model.depth": 21}], r"config\.model\.depth=21 is not 6n\+2"),
+        ([{"steps": 100}], r"config\.optimizer\.milestones=\(100, 150\) must be rising steps above 0 and below"),
         ([{"seed": 1}, {"seed": 1}], r"two runs named plain-20-seed1, \{'seed': 1\} and \{'seed': 1\}; drop one"),
     ],
 )

@@ -189,6 +189,7 @@ def test_a_diverged_run_says_so_and_stays_so(config, tmp_path):
 
 def test_runs_of_one_seed_are_equal_and_of_another_differ(config, tmp_path):
     config.steps = config.eval_every = 4
+    config.optimizer.milestones = ()
     train(config, tmp_path / "first")
     train(config, tmp_path / "second")
     assert figures(tmp_path / "first") == figures(tmp_path / "second")

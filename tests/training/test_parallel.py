@@ -69,7 +69,7 @@ def test_without_synchronisation_two_devices_average_what_each_would_have_done_a
     assert all(jax.tree.leaves(differs))
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000, 2**31 - 1])
 def test_evaluation_counts_every_example_once_whatever_the_batch_and_the_devices(config, batch_size):
     program, examples, splits = program_and_examples(config, 8)
     state = program.init((8, 8, 1))
@@ -88,12 +88,6 @@ def test_evaluation_counts_every_example_once_whatever_the_batch_and_the_devices
     probabilities /= probabilities.sum(1, keepdims=True)
     assert figures["error"] == np.mean(logits.argmax(1) != labels)
     assert figures["loss"] == pytest.approx(-np.mean(np.log(probabilities[np.arange(len(labels)), labels])), rel=1e-5)
-
-
-def test_an_unknown_mapper_is_refused(config):
-    config.parallel.mapper = "vmap"
-    with pytest.raises(UserError, match=r"config\.parallel\.mapper='vmap' is unknown; choose one of shard_map, pmap"):
-        loop.make_program(config, 10)
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(config):

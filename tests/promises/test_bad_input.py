@@ -1,0 +1,394 @@
+"""Bad input is told in one sentence that names the field or the file, with exit status 2, and leaves nothing behind."""
+
+import contextlib
+import signal
+import tempfile
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
+
+from configs import recipes
+from resnet_jax.errors import UserError
+from resnet_jax.rundir import flatten
+from resnet_jax.training import fields, train
+from tests.data.bad_sets import BAD_SETS
+from tests.data.conftest import tiny_splits, write_set
+from tests.promises.commands import Commands
+
+pytestmark = pytest.mark.xdist_group("bad_input")  # One process runs all commands.
+CONFIG = "--config=configs/digits_plain20.py"
+TINY = "--config.optimizer.milestones=()", "--config.steps=1", "--config.model.depth=8"
+
+# What is wrong on the command line, and how the sentence begins. The commands run on two devices.
+BAD_COMMANDS = [
+    ("--config.seed=-1", "config.seed=-1 must be at least 0."),
+    ("--config.seed=4294967296", "config.seed=4294967296 must be at most 4294967295."),
+    ("--config.seed=1.5", "--config.seed=1.5 does not fit the field: give a value of type int, as 0."),
+    ("--config.seed=" + "9" * 5000, "--config.seed=99999"),
+    ("--config.steps=0", "config.steps=0 must be at least 1."),
+    ("--config.steps=-5", "config.steps=-5 must be at least 1."),
+    ("--config.steps=2147483648", "config.steps=2147483648 must be at most 2147483647."),
+    ("--config.steps=many", "--config.steps=many does not fit the field: give a value of type int, as 200."),
+    (
+        "--config.steps=150",
+        "config.optimizer.milestones=(100, 150) must be rising steps above 0 and below config.steps",
+    ),
+    (
+        "--config.steps=1",
+        "config.optimizer.milestones=(100, 150) must be rising steps above 0 and below config.steps=1;",
+    ),
+    ("--config.batch_size=0", "config.batch_size=0 must be at least 1."),
+    ("--config.batch_size=127", "config.batch_size=127 cannot be divided among 2 devices; give a multiple of 2."),
+    ("--config.batch_size=1502", "config.batch_size=1502 is more than the 1500 training examples; give at most 1500."),
+    ("--config.batch_size=99999999999999", "config.batch_size=99999999999999 must be at most 2147483647."),
+    ("--config.dtype=float16", "config.dtype='float16' is unknown; choose one of float32, bfloat16."),
+    ("--config.dtype=", "config.dtype='' is unknown; choose one of float32, bfloat16."),
+    ("--config.model.family=vgg", "config.model.family='vgg' is unknown; choose one of cifar, imagenet."),
+    ("--config.model.family=imagenet", "config.model.depth=20 is no depth of the imagenet family; choose one of 18,"),
+    (
+        "--config.model.depth=21",
+        "config.model.depth=21 is not 6n+2 with n of at least 1; depths near it are 20 and 26.",
+    ),
+    ("--config.model.depth=2", "config.model.depth=2 is not 6n+2 with n of at least 1; the least depth is 8."),
+    ("--config.model.depth=-20", "config.model.depth=-20 is not 6n+2 with n of at least 1; the least depth is 8."),
+    ("--config.model.depth=2000000", "config.model.depth=2000000 must be at most 20000."),
+    ("--config.model.depth=deep", "--config.model.depth=deep does not fit the field: give a value of type int, as 20."),
+    ("--config.model.residual=si", "--config.model.residual=si does not fit the field: give a value of type bool, as"),
+    ("--config.model.shortcut=D", "config.model.shortcut='D' is unknown; choose one of A, B, C."),
+    ("--config.model.shortcut=a", "config.model.shortcut='a' is unknown; choose one of A, B, C."),
+    ("--config.model.bottleneck_stride=last", "config.model.bottleneck_stride='last' is unknown; choose one of first,"),
+    ("--config.data.name=", "config.data.name='' is no name of a data set; give one as cifar10, emnist/digits or"),
+    ("--config.data.name=../digits", "config.data.name='../digits' is no name of a data set; give one as cifar10,"),
+    ("--config.data.name=cifar11", "config.data.name='cifar11' is unknown to TFDS and is not under"),
+    ("--config.data.data_dir=/\udcff", "config.data.data_dir='/\\udcff' must be printable text or None."),
+    ("--config.data.validation_examples=-1", "config.data.validation_examples=-1 must be from 0 to 1499: there are"),
+    ("--config.data.validation_examples=1500", "config.data.validation_examples=1500 must be from 0 to 1499: there"),
+    ("--config.data.validation_examples=1490", "config.batch_size=128 is more than the 10 training examples; give at"),
+    ("--config.data.padding=-1", "config.data.padding=-1 must be at least 0."),
+    ("--config.data.padding=9", "config.data.padding=9 is more than the images of 8x8 pixels have; give at most 8."),
+    ("--config.data.padding=1000000", "config.data.padding=1000000 is more than the images of 8x8 pixels have; give"),
+    (
+        "--config.data.flip=maybe",
+        "--config.data.flip=maybe does not fit the field: give a value of type bool, as False.",
+    ),
+    ("--config.optimizer.learning_rate=-0.1", "config.optimizer.learning_rate=-0.1 must be at least 0."),
+    ("--config.optimizer.learning_rate=nan", "config.optimizer.learning_rate=nan must be a finite number."),
+    ("--config.optimizer.learning_rate=1e999", "config.optimizer.learning_rate=inf must be a finite number."),
+    ("--config.optimizer.learning_rate=1e39", "config.optimizer.learning_rate=1e+39 must be at most 3.40282"),
+    ("--config.optimizer.learning_rate=", "--config.optimizer.learning_rate= does not fit the field: give a value of"),
+    ("--config.optimizer.milestones=(5,2)", "config.optimizer.milestones=(5, 2) must be rising steps above 0 and"),
+    ("--config.optimizer.milestones=(5,5)", "config.optimizer.milestones=(5, 5) must be rising steps above 0 and"),
+    ("--config.optimizer.milestones=0", "config.optimizer.milestones=(0,) must be rising steps above 0 and below"),
+    ("--config.optimizer.milestones=200", "config.optimizer.milestones=(200,) must be rising steps above 0 and below"),
+    ("--config.optimizer.milestones=(0.5,)", "config.optimizer.milestones=(0.5,) must be a tuple of integers, as"),
+    ("--config.optimizer.milestones=soon", "config.optimizer.milestones=('soon',) must be a tuple of integers, as"),
+    ("--config.optimizer.milestones=a b", "--config.optimizer.milestones=a b does not fit the field: give a value"),
+    ("--config.optimizer.milestones=True", "config.optimizer.milestones=(True,) must be a tuple of integers, as"),
+    ("--config.optimizer.milestones=" + "-" * 9999 + "1", "--config cannot be loaded: "),
+    (f"--config.optimizer.milestones={tuple(range(1, 150))}", "config.optimizer.milestones has 149 steps; give at"),
+    ("--config.optimizer.factor=0", "config.optimizer.factor=0.0 must be above 0."),
+    ("--config.optimizer.factor=-0.1", "config.optimizer.factor=-0.1 must be above 0."),
+    ("--config.optimizer.momentum=1", "config.optimizer.momentum=1.0 must be below 1."),
+    ("--config.optimizer.momentum=-0.9", "config.optimizer.momentum=-0.9 must be at least 0."),
+    ("--config.optimizer.weight_decay=-1e-4", "config.optimizer.weight_decay=-0.0001 must be at least 0."),
+    ("--config.optimizer.warmup_learning_rate=-1", "config.optimizer.warmup_learning_rate=-1.0 must be at least 0."),
+    ("--config.optimizer.warmup_steps=-1", "config.optimizer.warmup_steps=-1 must be at least 0."),
+    ("--config.optimizer.warmup_min_depth=-1", "config.optimizer.warmup_min_depth=-1 must be at least 0."),
+    ("--config.batch_norm.sync=2", "--config.batch_norm.sync=2 does not fit the field: give a value of type bool, as"),
+    ("--config.steps_per_dispatch=0", "config.steps_per_dispatch=0 must be at least 1."),
+    ("--config.steps_per_dispatch=1000000", "config.steps_per_dispatch=1000000 must be at most 10000."),
+    ("--config.steps_per_dispatch=all", "--config.steps_per_dispatch=all does not fit the field: configs/recipes.py"),
+    ("--config.compile.unroll=yes please", "--config.compile.unroll=yes please does not fit the field: give a value"),
+    (
+        "--config.compile.remat=None",
+        "--config.compile.remat=None does not fit the field: give a value of type bool, as",
+    ),
+    ("--config.parallel.mapper=vmap", "config.parallel.mapper='vmap' is unknown; choose one of shard_map, pmap."),
+    ("--config.log_every=0", "config.log_every=0 must be at least 1."),
+    ("--config.eval_every=0", "config.eval_every=0 must be at least 1."),
+    ("--config.eval_batch_size=0", "config.eval_batch_size=0 must be at least 1."),
+    ("--config.checkpoint_every=-1", "config.checkpoint_every=-1 must be at least 1."),
+    ("--config.model.dept=8", "--config.model.dept names no field: did you mean --config.model.depth?"),
+    ("--config.zzz=8", "--config.zzz names no field: see configs/recipes.py for the fields."),
+    ("--config.seed.x=8", "--config.seed.x names no field: did you mean --config.seed?"),
+    ("--config.model[depth]=8", "--config.model[depth] names no field: did you mean --config.model.depth?"),
+    ("--config.=8", "--config. names no field: see configs/recipes.py for the fields."),
+    ("--config.model=5", "--config.model=5 does not fit the field: set one field at a time."),
+    ("--config.model={}", "config.model.family is missing; set it as configs/recipes.py does."),
+    ("--config.seed", "Missing value for flag --config.seed; see --help."),
+    ("--config=configs/none.py", "--config=configs/none.py names no file; the configs are in configs/."),
+]
+
+# What a config file does to the config, and how the sentence begins.
+BAD_FILES = [
+    ("del config.seed", "config.seed is missing; set it as configs/recipes.py does."),
+    ("del config.optimizer", "config.optimizer.learning_rate is missing; set it as configs/recipes.py does."),
+    ("config.sede = 3", "config.sede names no field: did you mean config.seed?"),
+    ("config.model.width = 3", "config.model.width names no field: did you mean config.model.depth?"),
+    ("config.seed = True", "config.seed=True must be an integer."),
+    ("config.seed = None", "config.seed=None must be an integer."),
+    ("config.seed = '3'", "config.seed='3' must be an integer."),
+    ("config.seed = 10**5000", "config.seed=... must be at most 4294967295."),
+    ("config.steps = 200.0", "config.steps=200.0 must be an integer."),
+    ("config.model.residual = 1", "config.model.residual=1 must be True or False."),
+    ("config.model.depth = [8, 14]", "config.model.depth=(8, 14) must be an integer."),
+    ("config.model = None", "config.model names no field: did you mean config.model.depth?"),
+    ("config.dtype = float", "config.dtype=<class 'float'> must be printable text."),
+    ("config.data.name = 'a\\0b'", "config.data.name='a\\x00b' must be printable text."),
+    ("config.data.data_dir = 3", "config.data.data_dir=3 must be printable text or None."),
+    ("config.optimizer.momentum = '0.9'", "config.optimizer.momentum='0.9' must be a number."),
+    ("config.optimizer.learning_rate = 1j", "config.optimizer.learning_rate=1j must be a number."),
+    ("config.optimizer.milestones = 100", "config.optimizer.milestones=100 must be a tuple of integers, as"),
+    ("config.optimizer.milestones = (50, (100,))", "config.optimizer.milestones=(50, (100,)) must be a tuple of int"),
+    ("config.steps_per_dispatch = 2.5", "config.steps_per_dispatch=2.5 must be an integer or None."),
+    ("config[1] = 2", "the config cannot be read ("),
+    ("raise RuntimeError('why')", "--config cannot be loaded: why."),
+    ("return None", "--config cannot be loaded: its get_config() returns no ConfigDict."),
+    ("return 3", "--config cannot be loaded: its get_config() returns no ConfigDict."),
+    ("no python", "--config cannot be loaded: invalid syntax"),
+]
+
+FILE = """
+from configs import recipes
+
+
+def get_config():
+    config = recipes.digits(depth=8, residual=True)
+    with config.unlocked(), config.ignore_type():
+        {change}
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    """Return what runs commands: ``commands(*words)`` gives status, stdout and stderr."""
+    with Commands(XDG_CACHE_HOME=str(tmp_path_factory.mktemp("cache"))) as process:
+        yield process.run
+
+
+def assert_told(result, beginning):
+    status, stdout, stderr = result
+    assert status == 2, stderr
+    assert stderr.startswith(f"error: {beginning}")
+    assert stderr.count("\n") == 1
+    assert stderr.endswith("\n")
+    assert stdout == ""
+
+
+def test_what_is_not_bad_is_trained(commands, tmp_path):
+    status, _, stderr = commands(CONFIG, *TINY, f"--workdir={tmp_path / 'run'}")
+    assert status == 0, stderr
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(("word", "beginning"), BAD_COMMANDS, ids=[word[9:50] for word, _ in BAD_COMMANDS])
+def test_a_bad_override(commands, tmp_path, word, beginning):
+    assert_told(commands(CONFIG, f"--workdir={tmp_path / 'run'}", word), beginning)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_override_where_nothing_is_trained(commands):
+    assert_told(commands(CONFIG, "--config.model.shortcut=D", "--describe"), "config.model.shortcut='D' is unknown;")
+
+
+def test_a_workdir_of_too_long_a_name(commands, tmp_path):
+    workdir = tmp_path / ("x" * 300)
+    assert_told(commands(CONFIG, f"--workdir={workdir}"), f"--workdir={workdir} cannot be (File name too long); give")
+
+
+@pytest.mark.parametrize(("change", "beginning"), BAD_FILES, ids=[change for change, _ in BAD_FILES])
+def test_a_bad_config_file(commands, tmp_path, change, beginning):
+    (tmp_path / "config.py").write_text(FILE.format(change=change))
+    assert_told(commands(f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'run'}"), beginning)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "make"), [case[:2] for case in BAD_SETS], ids=[case[0] for case in BAD_SETS])
+def test_a_bad_data_set(commands, tmp_path, name, make):
+    """What is said of each is a test of its own, tests/data/test_prepared.py."""
+    make(tmp_path / "sets")
+    assert_told(load(commands, tmp_path), str(tmp_path / "sets" / "tiny" / "1.0.0"))
+    assert not (tmp_path / "run").exists()
+
+
+def load(commands, tmp_path, *words, data_dir=None):
+    words = ("--config.data.name=tiny", "--config.batch_size=16", *words, "--verbosity=-1")  # Without the log.
+    data_dir = data_dir or tmp_path / "sets"
+    return commands(CONFIG, f"--config.data.data_dir={data_dir}", *words, f"--workdir={tmp_path / 'run'}")
+
+
+def test_a_folder_without_the_set(commands, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert_told(load(commands, tmp_path), "config.data.name='tiny' is unknown to TFDS and is not under")
+    assert_told(load(commands, tmp_path, data_dir=tmp_path / "file"), f"{tmp_path / 'file'} is a file; give as config.")
+    assert_told(load(commands, tmp_path, data_dir=tmp_path / ("x" * 300)), f"{tmp_path / ('x' * 300)} cannot be read (")
+    assert_told(load(commands, tmp_path, data_dir="~nobody here"), "~nobody here cannot be read (")
+    assert_told(load(commands, tmp_path, "--config.data.name=cifar10"), "data set 'cifar10' is not prepared under")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_config_that_does_not_suit_a_good_set(commands, tmp_path):
+    write_set(tmp_path / "sets", "tiny", tiny_splits())
+    for word, beginning in (
+        ("--config.batch_size=42", "config.batch_size=42 is more than the 40 training examples; give at most 40."),
+        (
+            "--config.data.padding=9",
+            "config.data.padding=9 is more than the images of 8x8 pixels have; give at most 8.",
+        ),
+        ("--config.data.validation_examples=40", "config.data.validation_examples=40 must be from 0 to 39: there are"),
+    ):
+        assert_told(load(commands, tmp_path, word), beginning)
+    assert not (tmp_path / "run").exists()
+
+
+# Random input. Everything is drawn from a fixed seed and nothing is kept, so that a test does today what it did
+# yesterday; of deadlines there is one only, far above what a slow machine needs.
+HOME = tempfile.TemporaryDirectory(prefix="hypothesis")  # Of its own tables, which it would keep in the working tree.
+set_hypothesis_home_dir(HOME.name)
+DRAWN = {"derandomize": True, "database": None, "deadline": None}
+
+
+@contextlib.contextmanager
+def time_limit(seconds):
+    """Raise TimeoutError after ``seconds``."""
+
+    def stop(number, frame):
+        raise TimeoutError(f"it hangs: {seconds} s are over")
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+INTEGERS = st.integers() | st.integers(-3, 300) | st.sampled_from([10**400, -(10**400), 2**31, 2**32, 2**63])
+NUMBERS = INTEGERS | st.floats(allow_nan=True, allow_infinity=True)
+WORDS = st.text() | st.sampled_from(["A", "cifar", "imagenet", "pmap", "bfloat16", "first", "digits", "~", "/", "None"])
+SCALARS = NUMBERS | WORDS | st.booleans() | st.none() | st.binary() | st.complex_numbers()
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner)
+        | st.lists(INTEGERS, max_size=5).map(tuple)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+RECIPES = [recipes.base, lambda: recipes.digits(8, False), lambda: recipes.imagenet(50, True)]
+NAMES = st.sampled_from([*fields.FIELDS, "model", "data", "optimizer", "compile"])
+NEW_NAMES = st.text(min_size=1, max_size=8).filter(lambda name: "." not in name)
+CHANGES = st.lists(
+    st.tuples(st.just("set"), NAMES, VALUES)
+    | st.tuples(st.just("delete"), NAMES, st.none())
+    | st.tuples(st.just("add"), NEW_NAMES, VALUES),
+    min_size=1,
+    max_size=3,
+)
+
+
+def change(config, action, name, value):
+    """Set, delete or add one field of ``config``; return whether it could be done."""
+    *parts, last = name.split(".")
+    holder = config
+    try:
+        for part in parts:
+            holder = holder[part]
+        if action == "delete":
+            del holder[last]
+        else:
+            holder[last] = value
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):  # The ConfigDict takes no such value.
+        return False
+    return True
+
+
+@settings(max_examples=500, **DRAWN)
+@given(st.sampled_from(RECIPES), CHANGES, st.sampled_from([1, 2, 8]))
+def test_any_change_of_a_good_config_passes_or_is_told_in_one_sentence(recipe, changes, devices):
+    config = recipe().unlock()
+    with config.ignore_type():
+        assume(all(change(config, *each) for each in changes))
+    with time_limit(60):
+        try:
+            fields.check(config, devices)
+        except UserError as error:
+            sentence = str(error)
+            assert sentence.startswith(("config.", "the config cannot be read ("))
+            assert "\n" not in sentence
+            assert sentence.endswith((".", "?"))
+        else:
+            assert flatten(config.to_dict()).keys() == fields.FIELDS.keys()
+
+
+@settings(max_examples=150, **DRAWN)
+@given(
+    words=st.lists(
+        st.tuples(
+            st.sampled_from(["--config.", "--config.", "--config.", "--noconfig.", "--", "--config", ""]),
+            st.sampled_from(list(fields.FIELDS)) | WORDS,
+            st.just("=") | st.just(""),
+            VALUES.map(lambda value: value if isinstance(value, str) else repr(value)) | WORDS,
+        ).map("".join),
+        min_size=1,
+        max_size=3,
+    ).filter(lambda words: not any("\0" in word for word in words))  # No shell can say these.
+)
+def test_any_words_on_the_command_line_pass_or_are_told_in_one_sentence(commands, words):
+    status, stdout, stderr = commands(CONFIG, *words, only_check=True)
+    if status == 2:
+        assert_told((status, stdout, stderr), "")
+    else:
+        assert (status, stderr) == (0, "")
+
+
+# Changes that leave a net and a run of seconds.
+SMALL_CHANGES = st.fixed_dictionaries(
+    {
+        "steps": st.integers(1, 2),
+        "optimizer.milestones": st.sampled_from([(), (1,)]),
+        "batch_size": st.sampled_from([8, 16]),
+    },
+    optional={
+        "seed": st.integers(0, 2**32 - 1),
+        "dtype": st.sampled_from(["float32", "bfloat16"]),
+        "model.residual": st.booleans(),
+        "model.shortcut": st.sampled_from("ABC"),
+        "model.bottleneck_stride": st.sampled_from(["first", "middle"]),
+        "data.validation_examples": st.integers(0, 1480),
+        "data.padding": st.integers(0, 8),
+        "data.flip": st.booleans(),
+        "optimizer.learning_rate": st.floats(0, fields.LARGEST_FLOAT),
+        "optimizer.factor": st.floats(0, fields.LARGEST_FLOAT, exclude_min=True),
+        "optimizer.momentum": st.floats(0, 1, exclude_max=True),
+        "optimizer.weight_decay": st.floats(0, fields.LARGEST_FLOAT),
+        "optimizer.warmup_learning_rate": st.floats(0, fields.LARGEST_FLOAT),
+        "optimizer.warmup_steps": st.integers(0, fields.LARGEST_INT),
+        "optimizer.warmup_min_depth": st.integers(0, fields.LARGEST_INT),
+        "batch_norm.sync": st.booleans(),
+        "steps_per_dispatch": st.none() | st.integers(1, 10_000),
+        "compile.unroll": st.booleans(),
+        "compile.remat": st.booleans(),
+        "parallel.mapper": st.sampled_from(["shard_map", "pmap"]),
+        **dict.fromkeys(("log_every", "eval_every", "checkpoint_every"), st.integers(1, fields.LARGEST_INT)),
+        "eval_batch_size": st.integers(64, fields.LARGEST_INT),
+    },
+)
+SMALL = recipes.digits(8, True)
+
+
+@settings(max_examples=6, **DRAWN)
+@given(SMALL_CHANGES)
+def test_a_changed_config_that_passes_is_trained(tmp_path_factory, changes):
+    config = SMALL.copy_and_resolve_references()
+    config.update_from_flattened_dict(changes)
+    assume(max(config.optimizer.milestones, default=0) < config.steps)
+    with time_limit(300):
+        summary = train(config, tmp_path_factory.mktemp("runs") / "run")
+    assert summary["status"] in ("finished", "diverged")
