@@ -2,13 +2,14 @@
 # make test    the test suite
 # make lint    style, format and types
 # make bench   speed beside PyTorch, on the accelerator or CPU that is there; installs PyTorch
+# make soak    kill a run 60 times and compare its end with an undisturbed one: ten minutes
 # make figure6 figure 6 of the paper, nine nets of 64,000 steps, into results/cifar_figure6
 # Each makes .venv itself when it is missing or older than the requirements.
 
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: demo test lint bench figure6
+.PHONY: demo test lint bench soak figure6
 demo: .venv/installed
 	JAX_PLATFORMS=cpu $(RUN) -m experiments.sweep --config=configs/sweeps/digits_depth.py
 	$(RUN) -m experiments.compare runs/digits_depth
@@ -30,6 +31,9 @@ bench: .venv/peer
 	$(RUN) -m benchmarks.seeds
 	$(RUN) -m benchmarks.scaling
 	$(RUN) -m benchmarks.table
+
+soak: .venv/installed
+	JAX_PLATFORMS=cpu $(RUN) -m benchmarks.soak
 
 # SWEEP has flags for the sweep, as SWEEP="--config.steps=100 --config.optimizer.milestones=50,75"; RUNS and RESULTS are
 # where runs and records go.

@@ -148,6 +148,8 @@ def outcome(worker: Worker) -> str:
         final = summary["final"]
         errors = f"training error {final['train_clean']['error']:.2%}, test error {final['test']['error']:.2%}"
         return f"{run.name}: {errors}, {summary['seconds']:,.0f} s"
+    if summary and summary["status"] == "preempted":
+        return f"{run.name}: stopped by a signal after step {summary['steps']:,}; the same sweep resumes it"
     reason = f"killed by signal {-status}" if status < 0 else f"failed with exit status {status}"
     said = log_of(run).read_text(errors="replace").rstrip().splitlines()
     return "\n".join([f"{run.name}: {reason}; the end of {log_of(run)}:", *(f"    {line}" for line in said[-5:])])

@@ -86,19 +86,26 @@ def map_over_devices(
     """
     donated = (0,) if donate_state else ()
     if mapper == "shard_map":
-        whole, share = PartitionSpec(), PartitionSpec(*[None] * batch_axis, AXIS)
-        mapped = jax.shard_map(
-            function, mesh=mesh, in_specs=(whole, whole, *[share] * batch_arguments), out_specs=whole
-        )
+        share = PartitionSpec(*[None] * batch_axis, AXIS)
+        in_specs = (PartitionSpec(), PartitionSpec(), *[share] * batch_arguments)
+        mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=PartitionSpec())
         return jax.jit(mapped, donate_argnums=donated)
     in_axes = (None, None, *[batch_axis] * batch_arguments)
     devices = list(mesh.devices.flat)
     own = [place for place, device in enumerate(devices) if device.process_index == jax.process_index()]
     mapped = jax.pmap(function, AXIS, in_axes=in_axes, out_axes=None, devices=devices, donate_argnums=donated)
 
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def as_one_of_all(array: jax.Array) -> jax.Array:
+        shards = [shard.data for shard in array.addressable_shards]
+        return jax.make_array_from_single_device_arrays(array.shape, whole, shards)
+
     def call(state: Any, data: Any, *batch: np.ndarray) -> Any:
         before, after = slice(batch_axis), slice(batch_axis + 1, None)
         shares = (part.reshape(*part.shape[before], mesh.size, -1, *part.shape[after]) for part in batch)
-        return mapped(state, data, *(share.take(own, batch_axis) for share in shares))
+        result = mapped(state, data, *(share.take(own, batch_axis) for share in shares))
+        # What pmap returns is of this process; checkpoints are of arrays that all processes have together.
+        return result if len(own) == mesh.size else jax.tree.map(as_one_of_all, result)
 
     return call

@@ -155,7 +155,7 @@ def test_ctrl_c_saves_the_run_and_the_same_command_resumes_it(tmp_path):
                 break
         process.send_signal(2)
         stdout, _ = process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 75
     assert "The same command resumes it." in stdout
     stopped = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert stopped["status"] == "preempted"

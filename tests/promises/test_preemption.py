@@ -1,0 +1,95 @@
+"""A signal stops a run behind a checkpoint, within seconds; a second one at once. Neither loses anything."""
+
+import signal
+import time
+
+import pytest
+
+from resnet_jax.data import sampling
+from resnet_jax.rundir import read_json
+from resnet_jax.training import train
+from tests.promises.runs import SETTINGS, command, figures, finish, start, wait_for_line
+
+LONG = {"steps": 400, "optimizer.milestones": (200, 300), "checkpoint_every": 1000}
+
+
+@pytest.fixture
+def long_config(config):
+    config.update_from_flattened_dict(SETTINGS | LONG)
+    return config
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_command_with_status_75_within_seconds_and_it_resumes(long_config, tmp_path, number):
+    with start(command(tmp_path / "run", **LONG)) as process:
+        wait_for_line(process, "step 8/")
+        sent = time.monotonic()
+        process.send_signal(number)
+        status, stdout, stderr = finish(process)
+        assert time.monotonic() - sent < 20
+    assert status == 75, stderr
+    assert "preempted after" in stdout
+    assert "The same command resumes it." in stdout
+    summary = read_json(tmp_path / "run" / "summary.json")
+    assert summary["status"] == "preempted"
+    assert 8 <= summary["steps"] < 400
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [str(summary["steps"])]
+    assert train(long_config, tmp_path / "run")["status"] == "finished"
+    train(long_config, tmp_path / "whole")
+    assert figures(tmp_path / "run") == figures(tmp_path / "whole")
+
+
+def test_a_signal_does_not_wait_for_an_evaluation_which_is_made_when_the_run_resumes(config, tmp_path, monkeypatch):
+    config.eval_batch_size = 8  # Some 38 batches of the test set.
+    train(config, tmp_path / "whole")
+    evaluated = []
+
+    def evaluation_batches(split, batch_size):
+        for number, batch in enumerate(original(split, batch_size)):
+            if len(split) == 297 and number == 5 and not evaluated:
+                signal.raise_signal(signal.SIGTERM)
+            if evaluated == ["stopped"]:
+                pytest.fail("the evaluation went on")
+            yield batch
+            if len(split) == 297 and number == 6 and not evaluated:
+                evaluated.append("stopped")
+
+    original = sampling.evaluation_batches
+    with monkeypatch.context() as patch:
+        patch.setattr(sampling, "evaluation_batches", evaluation_batches)
+        summary = train(config, tmp_path / "run")
+    assert (summary["status"], summary["steps"]) == ("preempted", 6)
+    assert summary["final"].keys() == {"train", "train_clean"}
+    assert train(config, tmp_path / "run")["status"] == "finished"
+    assert figures(tmp_path / "run") == figures(tmp_path / "whole")
+
+
+def test_a_run_stopped_in_its_last_evaluation_is_not_finished_but_resumes(config, tmp_path, monkeypatch):
+    config.eval_every = 12
+    train(config, tmp_path / "whole")
+
+    def evaluation_batches(*words):
+        signal.raise_signal(signal.SIGTERM)
+        return original(*words)
+
+    original = sampling.evaluation_batches
+    with monkeypatch.context() as patch:
+        patch.setattr(sampling, "evaluation_batches", evaluation_batches)
+        summary = train(config, tmp_path / "run")
+    assert (summary["status"], summary["steps"]) == ("preempted", 12)
+    assert train(config, tmp_path / "run")["status"] == "finished"
+    assert figures(tmp_path / "run") == figures(tmp_path / "whole")
+
+
+def test_a_second_ctrl_c_leaves_at_once_without_damage(tmp_path):
+    with start(command(tmp_path / "run", **LONG | {"eval_every": 2, "eval_batch_size": 8})) as process:
+        wait_for_line(process, "step 4/")
+        process.send_signal(signal.SIGINT)
+        wait_for_line(process, "again to leave at once")
+        process.send_signal(signal.SIGINT)
+        status, _, stderr = finish(process)
+    if status == 75:
+        pytest.skip("it had stopped before the second signal came")
+    assert status == 130
+    assert "Left at once; the same command continues from the last checkpoint." in stderr
+    assert not (tmp_path / "run" / "summary.json").exists()
