@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from benchmarks import measure
 from configs import recipes
@@ -58,16 +58,24 @@ def start(workdir: pathlib.Path) -> subprocess.Popen[bytes]:
 
 def wait_for(moment: str, process: subprocess.Popen[bytes], workdir: pathlib.Path, chance: random.Random) -> None:
     """Return when ``moment`` has come in the run of ``process``, or the run has ended."""
-    before = size(workdir)
+    before, old = size(workdir), unfinished_checkpoints(workdir)
     come = {
         "time": lambda: True,
-        "checkpoint": lambda: any(workdir.glob("checkpoints/*tmp*")),
+        "checkpoint": lambda: unfinished_checkpoints(workdir) - old,
         "metrics": lambda: size(workdir) > before,
         "end": lambda: f'"step": {SETTINGS["steps"]}, ' in metrics(workdir),
     }[moment]
     while process.poll() is None and not come():
         time.sleep(SECONDS_BETWEEN_LOOKS)
     time.sleep(chance.uniform(0, MOMENTS[moment]))
+
+
+def unfinished_checkpoints(workdir: pathlib.Path) -> set[int]:
+    """Return the checkpoints that are being written, or were when a run was killed, by their number in the disk."""
+    try:
+        return {path.stat().st_ino for path in workdir.glob("checkpoints/*tmp*")}
+    except FileNotFoundError:  # It has its name now.
+        return set()
 
 
 def metrics(workdir: pathlib.Path) -> str:
@@ -149,6 +157,7 @@ def soak(folder: pathlib.Path, kills: int, seed: int) -> dict[str, Any]:
 
 def main(_: list[str]) -> int:
     """Soak and record; return the exit status."""
+    logging.set_verbosity(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         record = soak(pathlib.Path(folder), _KILLS.value, _SEED.value)
     measure.save("soak", record)

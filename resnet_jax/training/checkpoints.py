@@ -32,7 +32,7 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(
                 self._folder,
                 item_names=("state", "progress"),
-                options=ocp.CheckpointManagerOptions(max_to_keep=2),
+                options=ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True),
             )
 
     def __enter__(self) -> Self:

@@ -84,6 +84,24 @@ def open_page(page, tmp_path):
         driver.quit()
 
 
+def test_a_browser_executes_nothing_of_what_a_run_directory_says(page, open_page, tmp_path):
+    evil = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
+    for index, depth in enumerate((20, 56)):
+        folder = tmp_path / "evil" / f"<img src=x onerror=window.hacked=1>{index}"
+        write_run(folder, depth, residual=True, model__shortcut=evil, data__name=evil)
+        for name in ("config.json", "environment.json"):
+            text = (folder / name).read_text().replace("experiments.main", evil.replace('"', '\\"'))
+            (folder / name).write_text(text.replace("cpu", evil.replace('"', '\\"')))
+    read, problems = read_runs([tmp_path / "evil"])
+    assert len(read) == 2
+    nets = group_runs(read)
+    page.write_text(report(evil, evil, nets, text_rows(records(nets)), judge(read), [*problems, evil], [evil]))
+    driver = open_page(1100)
+    assert driver.find_elements("css selector", ".scatterlayer .trace .js-line")
+    assert driver.execute_script("return window.hacked") is None
+    assert "window.hacked" in driver.find_element("css selector", "body").text
+
+
 @pytest.mark.parametrize("width", [1100, 400])
 def test_a_browser_draws_the_curves_and_its_buttons_work(open_page, width):
     from selenium.webdriver.support.ui import WebDriverWait

@@ -1,0 +1,78 @@
+"""One config gives one set of numbers, and the summary has all that is needed to get them again."""
+
+import hashlib
+
+import pytest
+
+from configs import recipes
+from resnet_jax import data
+from resnet_jax.backend import DETERMINISTIC_FLAG
+from resnet_jax.errors import UserError
+from resnet_jax.rundir import read_json
+from resnet_jax.training import loop, train
+from tests.promises.runs import DEVICES, command, figures, finish, start
+
+
+@pytest.mark.parametrize("mapper", ["shard_map", "pmap"])
+def test_bits_depend_neither_on_steps_per_dispatch_nor_on_what_is_evaluated_and_saved_when(config, tmp_path, mapper):
+    config.parallel.mapper = mapper
+    config.data.padding = 1
+    config.data.flip = True
+    train(config, tmp_path / "base")
+    base = [line for line in figures(tmp_path / "base") if line["split"] == "train" or line["step"] == 12]
+    changes = {
+        "dispatch": {"steps_per_dispatch": 100},
+        "evaluation": {"eval_every": 12},
+        "often": {"eval_every": 1, "checkpoint_every": 3, "steps_per_dispatch": 7},
+    }
+    for name, change in changes.items():
+        config.update_from_flattened_dict(change)
+        train(config, tmp_path / name)
+        found = [line for line in figures(tmp_path / name) if line["split"] == "train" or line["step"] == 12]
+        assert found == base, name
+
+
+def test_another_process_repeats_the_bits(tmp_path):
+    for name in ("first", "second"):
+        status, _, stderr = finish(start(command(tmp_path / name)))
+        assert status == 0, stderr
+    assert figures(tmp_path / "first") == figures(tmp_path / "second")
+
+
+def test_a_summary_is_enough_to_repeat_its_run(config, tmp_path):
+    train(config, tmp_path / "run", ["python", "-m", "experiments.main", "--config=configs/digits_resnet20.py"])
+    repeat = read_json(tmp_path / "run" / "summary.json")["repeat"]
+    assert repeat["command"][:3] == ["python", "-m", "experiments.main"]
+    environment = repeat["environment"]
+    assert environment["device_count"] == DEVICES
+    assert {"git_revision", "git_dirty", "xla_flags", "device_kind", "host_count", "python"} <= environment.keys()
+    assert {"jax", "jaxlib", "flax", "optax", "numpy"} <= environment["packages"].keys()
+    digits = data.load(config.data)
+    sha = hashlib.sha256()
+    for name in ("test", "train"):
+        images, labels = digits.splits[name]
+        sha.update(f"{name} {images.shape}".encode() + images.tobytes() + labels.tobytes())
+    assert repeat["data_sha256"] == sha.hexdigest()
+
+    again = recipes.base()
+    again.update_from_flattened_dict(
+        {name: tuple(value) if isinstance(value, list) else value for name, value in repeat["config"].items()}
+    )
+    train(again, tmp_path / "again")
+    assert figures(tmp_path / "again") == figures(tmp_path / "run")
+
+
+def test_the_switch_for_deterministic_kernels_reaches_xla(tmp_path):
+    status, _, stderr = finish(start(command(tmp_path / "run", deterministic=True)))
+    assert status == 0, stderr
+    [environment] = read_json(tmp_path / "run" / "environment.json")
+    assert DETERMINISTIC_FLAG in environment["xla_flags"].split()
+
+
+def test_on_a_gpu_the_switch_is_refused_where_it_comes_too_late(config, monkeypatch):
+    config.deterministic = True
+    monkeypatch.setattr(loop.jax, "default_backend", lambda: "gpu")
+    with pytest.raises(UserError, match=rf"config\.deterministic=True needs {DETERMINISTIC_FLAG} in XLA_FLAGS before"):
+        loop.make_program(config, 10)
+    monkeypatch.setenv("XLA_FLAGS", DETERMINISTIC_FLAG)
+    loop.make_program(config, 10)

@@ -1,0 +1,97 @@
+"""Reading a run executes nothing from it; loading a config file is the one thing that does execute."""
+
+import ast
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from resnet_jax.training import train
+from tests.promises.runs import ROOT
+
+# What turns bytes into code.
+UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
+UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
+
+# Refuses, in a process of its own, what unpickling does.
+READ = """
+import pathlib, sys
+
+def refuse(event, arguments):
+    if event == "pickle.find_class":
+        raise SystemExit(f"{event} {arguments}")
+
+sys.addaudithook(refuse)
+from resnet_jax.backend import set_xla_flags
+set_xla_flags()
+from configs import recipes
+from resnet_jax.analysis import runs
+from resnet_jax.rundir import read_json
+from resnet_jax.training import first_layer, loop, train
+from resnet_jax.training.checkpoints import Checkpoints
+
+config = recipes.digits(depth=8, residual=True)
+config.update_from_flattened_dict(SETTINGS)
+folder = pathlib.Path(sys.argv[1])
+assert runs.read_run(folder).metrics
+config.steps = 12
+with Checkpoints(folder / "checkpoints") as checkpoints:
+    state, _ = checkpoints.restore(loop.make_program(config, 10).init((8, 8, 1)))
+assert int(state.step) == 12
+print("read")
+"""
+
+
+def python_files(*folders):
+    return [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+
+
+@pytest.mark.parametrize(
+    "path", python_files("resnet_jax", "experiments"), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_no_code_that_could_execute_data(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not UNSAFE_MODULES & {name.name.partition(".")[0] for name in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert (node.module or "").partition(".")[0] not in UNSAFE_MODULES
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "id", None)
+            assert name not in UNSAFE_CALLS
+            if ast.unparse(node.func) == "np.load":
+                assert "allow_pickle=False" in ast.unparse(node)
+
+
+def test_a_run_directory_is_read_and_its_weights_restored_without_unpickling(config, tmp_path):
+    train(config, tmp_path / "run")
+    settings = {"batch_size": 32, "steps": 12, "optimizer.milestones": (6, 9)}
+    program = READ.replace("SETTINGS", repr(settings))
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "run")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.stdout == "read\n", result.stderr
+
+
+def test_the_hook_above_would_see_unpickling():
+    program = (
+        "import pickle, sys\n"
+        "sys.addaudithook(lambda event, _: sys.exit(event) if event == 'pickle.find_class' else None)\n"
+        "pickle.loads(pickle.dumps(print))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.stderr.strip() == "pickle.find_class"
+
+
+def test_a_config_json_with_code_is_text(config, tmp_path):
+    """Compared with the config of the command, it is found to be another."""
+    train(config, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    content = json.loads(path.read_text())
+    content["config"]["data"]["name"] = "__import__('pathlib').Path('made').touch()"
+    path.write_text(json.dumps(content))
+    subprocess.run(
+        [sys.executable, "-m", "experiments.compare", str(tmp_path)], cwd=ROOT, capture_output=True, check=False
+    )
+    assert not pathlib.Path(ROOT, "made").exists()
