@@ -226,6 +226,9 @@ def run_steps(
     record.begin(step, past["seconds"], due)
     pace = Pace(step)
 
+    def indices_of(steps: range) -> np.ndarray:
+        return sampling.batch_indices(config.seed, steps, config.batch_size, len(splits["train"]))
+
     def write(step: int, split: str, figures: Metrics, images_per_second: float) -> None:
         record.write(
             step,
@@ -256,7 +259,12 @@ def run_steps(
             recent = []
             write(step, "train", means, pace.steps_per_second(step) * config.batch_size)
             progress.log(step, means, pace)
-        return step if diverged else None
+        if not diverged:
+            return None
+        [batch] = indices_of(range(step - 1, step))
+        record.diverged(step, batch.tolist())
+        logging.error("the loss of step %d is not finite: the run has diverged", step)
+        return step
 
     dispatch = config.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else STEPS_PER_DISPATCH)
     stop, unsettled = False, collections.deque[tuple[int, Metrics, Any]]()
@@ -286,8 +294,7 @@ def run_steps(
             # A dispatch ends where something is to be done, and at multiples of its length, so that lengths recur.
             ends = (dispatch, config.log_every, config.eval_every, config.checkpoint_every)
             until = min(config.steps, *(step - step % every + every for every in ends))
-            indices = sampling.batch_indices(config.seed, range(step, until), config.batch_size, len(splits["train"]))
-            state, metrics = program.train_steps(state, examples, indices)
+            state, metrics = program.train_steps(state, examples, indices_of(range(step, until)))
             if step == first_step:  # Compiling is over.
                 jax.block_until_ready(metrics)
                 pace.restart(until)
@@ -303,9 +310,5 @@ def run_steps(
                 stop = stop or bool(asked)
                 diverged_at = settle(first, metrics)
                 if diverged_at is not None:
-                    last = range(diverged_at - 1, diverged_at)
-                    [batch] = sampling.batch_indices(config.seed, last, config.batch_size, len(splits["train"]))
-                    record.diverged(diverged_at, batch.tolist())
-                    logging.error("the loss of step %d is not finite: the run has diverged", diverged_at)
                     return "diverged", diverged_at
     return "preempted" if due or step < config.steps else "finished", step
