@@ -78,17 +78,13 @@ def endure(folder: pathlib.Path, steps: int) -> dict[str, Any]:
     ended.set()
     thread.join()
     tenth, writes_tenth = len(memory) // 10, len(writes) // 10
-    early, late = memory[tenth : 2 * tenth], memory[-tenth:]
+    tenths = [memory[first : first + tenth] for first in range(0, 10 * tenth, tenth)]
     stall = sum(saves) + sum(syncs) + sum(waits)
     return {
         "status": summary["status"],
         "steps": steps,
         "seconds": summary["seconds"],
-        "memory_mib": {
-            "second_tenth": round(statistics.median(early) / 2**20, 1),
-            "last_tenth": round(statistics.median(late) / 2**20, 1),
-            "most": round(max(memory) / 2**20, 1),
-        },
+        "memory_mib_in_each_tenth": [round(statistics.median(samples) / 2**20, 1) for samples in tenths],
         "record_ms": {
             "first_tenth": round(1e3 * statistics.median(writes[:writes_tenth]), 3),
             "last_tenth": round(1e3 * statistics.median(writes[-writes_tenth:]), 3),
