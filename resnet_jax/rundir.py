@@ -41,6 +41,20 @@ def read_json(path: pathlib.Path) -> Any:
         raise UserError(f"{path} is no valid JSON ({error}); remove it or choose another folder.") from error
 
 
+def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """Return the content of ``config.json`` in ``workdir``, None if there is no such file.
+
+    Raises:
+      UserError: it is not the config of a run.
+    """
+    content = read_json(workdir / "config.json")
+    if content is None:
+        return None
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict) or "command" not in content:
+        raise UserError(f"{workdir / 'config.json'} is not the config of a run; remove it or choose another folder.")
+    return content
+
+
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Write ``content`` to ``path`` whole or not at all."""
     write_text(path, json.dumps(content, indent=2) + "\n")

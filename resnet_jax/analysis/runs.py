@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import flatten, read_json, read_metrics
+from resnet_jax.rundir import flatten, read_config, read_json, read_metrics
 
 # Fields that change what is recorded, where, or how it is spread over devices, but not what is learnt.
 NOT_THE_RECIPE = (
@@ -109,7 +109,7 @@ def read_run(folder: pathlib.Path) -> Run:
     Raises:
       UserError: it holds no run, or one of its files is damaged.
     """
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     if config is None:
         raise UserError(f"{folder} holds no run, for there is no {folder / 'config.json'}; name a run directory.")
     return Run(

@@ -22,7 +22,16 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import FORMAT_VERSION, flatten, read_json, read_metrics, write_json, write_text, writing
+from resnet_jax.rundir import (
+    FORMAT_VERSION,
+    flatten,
+    read_config,
+    read_json,
+    read_metrics,
+    write_json,
+    write_text,
+    writing,
+)
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "tensorflow-datasets")
 # Fields that change nothing a run has computed so far: two runs that differ in them alone are the same run.
@@ -45,7 +54,7 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"--workdir={workdir} cannot be written, because {existing} cannot; give another --workdir.")
-    recorded = read_json(workdir / "config.json")
+    recorded = read_config(workdir)
     if recorded is None:
         if workdir.is_dir() and any(file.suffix != ".partial" and file.name != "lock" for file in workdir.iterdir()):
             raise UserError(f"--workdir={workdir} holds files of something else than a run; give another --workdir.")

@@ -1,6 +1,7 @@
 """Several processes, as on several hosts, train one net: real ones on this machine, that talk over its loopback."""
 
 import random
+import shutil
 import signal
 import socket
 import time
@@ -21,22 +22,22 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start_two(workdir, workdirs=None, **settings):
-    """Start two processes of two devices each on the run in ``workdir``."""
+def start_all(workdir, processes=2, devices=2, **settings):
+    """Start so many processes of so many devices each on the run in ``workdir``."""
     address = f"127.0.0.1:{free_port()}"
     return [
         start(
             command(
-                (workdirs or [workdir] * 2)[number],
+                workdir,
                 f"--coordinator={address}",
-                "--num_processes=2",
+                f"--num_processes={processes}",
                 f"--process_id={number}",
                 **settings,
             ),
-            devices=2,
+            devices=devices,
             JAX_COORDINATOR_BIND_ADDRESS=address,
         )
-        for number in range(2)
+        for number in range(processes)
     ]
 
 
@@ -79,11 +80,11 @@ def test_two_processes_of_two_devices_train_as_one_of_four(tmp_path, mapper):
 
 
 def test_with_synchronised_batch_norm_any_split_of_devices_trains_alike_and_checkpoints_move(config, tmp_path):
-    """Two processes of two devices are stopped; one of eight and one of four go on from copies of what they left."""
+    """Two processes of two devices are stopped; one of four devices goes on, four of one each from a copy."""
     settings = {"batch_norm.sync": True, "steps": 60, "optimizer.milestones": (30, 45)}
     config.update_from_flattened_dict(SETTINGS | settings)
     train(config, tmp_path / "eight")
-    two = start_two(tmp_path / "two", **settings)
+    two = start_all(tmp_path / "two", **settings)
     wait_for_line(two[0], "step 8/")
     two[1].send_signal(signal.SIGTERM)  # One host hears of it; both must stop, at the same step.
     sent = time.monotonic()
@@ -93,13 +94,13 @@ def test_with_synchronised_batch_norm_any_split_of_devices_trains_alike_and_chec
     stopped = read_json(tmp_path / "two" / "summary.json")
     assert stopped["status"] == "preempted"
     assert 8 <= stopped["steps"] < 60
-    four = start(command(tmp_path / "two", **settings), devices=4)
-    status, _, stderr = finish(four)
-    assert status == 0
-    assert f"resuming after step {stopped['steps']} of 60" in stderr
-    assert_same_trajectory(tmp_path / "two", tmp_path / "eight", rtol=0.02)  # Rounding grows over 60 steps.
-    for folder in ("two", "eight"):  # Saved by four devices and by eight, restored on these eight.
-        assert int(last_state(config, tmp_path / folder).step) == 60
+    shutil.copytree(tmp_path / "two", tmp_path / "copy")
+    for folder, processes, devices in (("two", 1, 4), ("copy", 4, 1)):
+        results = [finish(process) for process in start_all(tmp_path / folder, processes, devices, **settings)]
+        assert [status for status, _, _ in results] == [0] * processes, results
+        assert f"resuming after step {stopped['steps']} of 60" in results[0][2]
+        assert_same_trajectory(tmp_path / folder, tmp_path / "eight", rtol=0.02)  # Rounding grows over 60 steps.
+        assert int(last_state(config, tmp_path / folder).step) == 60  # On the eight devices of this process.
 
 
 def test_a_checkpoint_of_one_process_is_resumed_by_two(config, tmp_path):
@@ -109,7 +110,7 @@ def test_a_checkpoint_of_one_process_is_resumed_by_two(config, tmp_path):
     for checkpoint in (tmp_path / "run" / "checkpoints").glob("12"):
         checkpoint.rename(tmp_path / "12")
     before = figures(tmp_path / "run")
-    results = [finish(process) for process in start_two(tmp_path / "run", **{"batch_norm.sync": True})]
+    results = [finish(process) for process in start_all(tmp_path / "run", **{"batch_norm.sync": True})]
     assert [status for status, _, _ in results] == [0, 0], results
     assert "resuming after step 10 of 12" in results[0][2]
     losses = ([line["loss"] for line in lines] for lines in (figures(tmp_path / "run"), before))
@@ -117,7 +118,7 @@ def test_a_checkpoint_of_one_process_is_resumed_by_two(config, tmp_path):
 
 
 def test_when_a_process_dies_the_other_says_so_and_ends(tmp_path):
-    two = start_two(tmp_path / "run", steps=1_000_000, log_every=2)
+    two = start_all(tmp_path / "run", steps=1_000_000, log_every=2)
     wait_for_line(two[0], "step 4/")
     two[1].kill()
     died = time.monotonic()
@@ -132,7 +133,7 @@ def test_when_a_process_dies_the_other_says_so_and_ends(tmp_path):
 
 def test_what_one_process_refuses_all_refuse_at_once(config, tmp_path):
     train(config, tmp_path / "run")
-    results = [finish(process, timeout=100) for process in start_two(tmp_path / "run", seed=5)]
+    results = [finish(process, timeout=100) for process in start_all(tmp_path / "run", seed=5)]
     assert [status for status, _, _ in results] == [2, 2]
     assert "differing in config.seed (0 there, 5 here)" in results[0][2]
     assert "error: process 0 of this run has stopped and says why; mend that and start all again." in results[1][2]

@@ -121,7 +121,16 @@ def test_folders_that_cannot_be_a_run_are_refused(config, tmp_path):
         RunRecord(type(tmp_path)("/proc/run"), config, [])
 
 
-def test_a_damaged_config_is_told(config, tmp_path):
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json is no valid JSON"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no valid JSON"),
+        ("[]", "is not the config of a run; remove it or choose another folder"),
+        ('{"config": 3, "command": []}', "is not the config of a run"),
+        ('{"config": {}}', "is not the config of a run"),
+    ],
+)
+def test_a_damaged_config_is_told(config, tmp_path, content, message):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=rf"config\.json {message}"):
         check_workdir(tmp_path, config)
