@@ -29,6 +29,14 @@ def test_the_first_signal_asks_and_the_handlers_are_put_back(number):
     assert signal.set_wakeup_fd(-1) == -1
 
 
+def test_signals_of_two_kinds_ask_but_once():
+    """As when Ctrl-C reaches a sweep and its runs, and the sweep then ends these by SIGTERM."""
+    with stop_request() as stopping:
+        for number in STOP_SIGNALS:
+            signal.raise_signal(number)
+        assert stopping()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_signal_ends_the_process_at_once_whatever_it_does(number):
     with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
