@@ -52,7 +52,7 @@ def refuse_arguments(arguments: list[str]) -> None:
 
 def fail(sentence: str) -> NoReturn:
     """Say ``sentence`` on one line, whatever the user's words in it are, and exit with status 2."""
-    print("error:", " ".join(sentence.split()), file=sys.stderr)
+    sys.stderr.write(f"error: {' '.join(sentence.split())}\n")  # At once, for threads may be complaining too.
     sys.exit(EXIT_USER)
 
 
