@@ -1,6 +1,6 @@
 """Kill a run again and again, resume it each time, and compare its end with that of an undisturbed run.
 
-    python -m benchmarks.soak               # 60 kills, into benchmarks/records/soak.json
+    python -m benchmarks.soak               # 60 kills, into benchmarks/records/soak-*.json
     python -m benchmarks.soak --kills=500
 
 Each run is ``python -m experiments.main`` on the digits, killed by SIGKILL and started again with the same command, at
@@ -113,10 +113,13 @@ def result(workdir: pathlib.Path) -> tuple[Any, list[dict[str, Any]]]:
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         restored = checkpoints.restore(program.init((8, 8, 1)))
     assert restored is not None
+    return jax.device_get(restored[0]), figures(workdir)
+
+
+def figures(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Return the metrics of the run in ``workdir`` without the times."""
     lines = read_metrics(workdir / "metrics.jsonl")
-    return jax.device_get(restored[0]), [
-        {name: value for name, value in line.items() if name not in TIMES} for line in lines
-    ]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
 def differences(one: pathlib.Path, other: pathlib.Path) -> int:

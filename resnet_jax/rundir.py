@@ -104,6 +104,15 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} is damaged ({error}); remove the damaged lines or the run.") from error
 
 
+def cut_off(metrics: pathlib.Path) -> bool:
+    """Return whether file ``metrics`` ends within a line."""
+    if not metrics.exists() or metrics.stat().st_size == 0:
+        return False
+    with metrics.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read(1) != b"\n"
+
+
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested ``config`` with dotted names, as overrides spell them, and lists for tuples, as JSON has them."""
     flat: dict[str, Any] = {}

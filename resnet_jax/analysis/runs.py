@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import flatten, read_config, read_json, read_metrics
+from resnet_jax.rundir import cut_off, flatten, read_config, read_json, read_metrics
 
 # Fields that change what is recorded, where, or how it is spread over devices, but not what is learnt.
 NOT_THE_RECIPE = (
@@ -150,15 +150,6 @@ def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
     if not runs:
         raise UserError(f"none of the {len(found)} runs can be read; the first: {problems[0]}")
     return runs, problems
-
-
-def cut_off(metrics: pathlib.Path) -> bool:
-    """Return whether file ``metrics`` ends within a line."""
-    if not metrics.exists() or metrics.stat().st_size == 0:
-        return False
-    with metrics.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read(1) != b"\n"
 
 
 def family_fields(run: Run) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.parallel import AXIS
 from resnet_jax.training.step import DeviceData, TrainState, training_batch
 
-# For each layer, by its path, whether it is finite: a bool, or one for each block of a loop.
+# For each layer, by its path, whether it is finite: one bool for each block of a loop, outside loops a single one.
 Flags = dict[tuple[str, ...], jax.Array]
 
 

@@ -45,7 +45,7 @@ class Field(NamedTuple):
 
 
 COUNT = Field(int, at_least=1, at_most=LARGEST_INT)
-COUNT_OR_NONE = Field(int, at_least=0, at_most=LARGEST_INT)
+COUNT_OR_ZERO = Field(int, at_least=0, at_most=LARGEST_INT)
 RATE = Field(float, at_least=0, at_most=LARGEST_FLOAT)
 
 FIELDS = {
@@ -62,7 +62,7 @@ FIELDS = {
     "data.name": Field(str),
     "data.data_dir": Field(str, optional=True),
     "data.validation_examples": Field(int, at_most=LARGEST_INT),
-    "data.padding": COUNT_OR_NONE,
+    "data.padding": COUNT_OR_ZERO,
     "data.flip": Field(bool),
     "optimizer.learning_rate": RATE,
     "optimizer.milestones": Field(tuple),
@@ -70,8 +70,8 @@ FIELDS = {
     "optimizer.momentum": Field(float, at_least=0, below=1),
     "optimizer.weight_decay": RATE,
     "optimizer.warmup_learning_rate": RATE,
-    "optimizer.warmup_steps": COUNT_OR_NONE,
-    "optimizer.warmup_min_depth": COUNT_OR_NONE,
+    "optimizer.warmup_steps": COUNT_OR_ZERO,
+    "optimizer.warmup_min_depth": COUNT_OR_ZERO,
     "batch_norm.sync": Field(bool),
     "stop_at_divergence": Field(bool),
     "steps_per_dispatch": Field(int, at_least=1, at_most=10_000, optional=True),  # Their batches lie in memory at once.

@@ -24,6 +24,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import (
     FORMAT_VERSION,
+    cut_off,
     flatten,
     read_config,
     read_json,
@@ -85,7 +86,7 @@ class RunRecord:
           UserError: the directory cannot be written, or another process does.
         """
         self.workdir = workdir
-        self._config, self._command = config, command
+        self._config, self._command, self._environment = config, command, environment()
         self._writes = jax.process_index() == 0
         self._open = contextlib.ExitStack()
         if not self._writes:
@@ -98,7 +99,7 @@ class RunRecord:
                 content = {"version": FORMAT_VERSION, "command": command, "config": config.to_dict()}
                 write_json(workdir / "config.json", content)
             starts = read_json(workdir / "environment.json") or []
-            write_json(workdir / "environment.json", [*starts, environment()])
+            write_json(workdir / "environment.json", [*starts, self._environment])
 
     def __enter__(self) -> Self:
         return self
@@ -122,12 +123,12 @@ class RunRecord:
             for ended in ("summary.json", "diverged.json"):
                 (self.workdir / ended).unlink(missing_ok=True)
             path = self.workdir / "metrics.jsonl"
-            written = path.read_text() if path.exists() else ""
-            if not written.endswith("\n") and written:
+            if cut_off(path):
                 logging.warning("the last line of %s was half written; it is dropped", path)
-            lines = read_metrics(path)
             kept = [
-                line for line in lines if line["step"] < step or (line["step"] == step and line["split"] not in due)
+                line
+                for line in read_metrics(path)
+                if line["step"] < step or (line["step"] == step and line["split"] not in due)
             ]
             write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
             self._metrics = self._open.enter_context(path.open("a"))
@@ -204,7 +205,7 @@ class RunRecord:
             "repeat": {
                 "command": self._command,
                 "config": flatten(self._config.to_dict()),
-                "environment": environment(),
+                "environment": self._environment,
                 "data_sha256": data_sha256,
             },
         }

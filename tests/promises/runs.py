@@ -7,7 +7,7 @@ import sys
 
 import jax
 
-from resnet_jax.rundir import read_metrics
+from benchmarks.soak import figures as figures
 from resnet_jax.training import loop
 from resnet_jax.training.checkpoints import Checkpoints
 
@@ -23,7 +23,6 @@ SETTINGS = {
     "eval_every": 6,
     "checkpoint_every": 5,
 }
-TIMES = ("seconds", "images_per_second")
 
 
 def command(workdir, *words, **settings):
@@ -59,12 +58,6 @@ def wait_for_line(process, text):
         if text in line:
             return line
     raise AssertionError(f"{text!r} was not said, but\n{''.join(lines)}")
-
-
-def figures(workdir):
-    """Return what is recorded but for times."""
-    lines = read_metrics(workdir / "metrics.jsonl")
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
 def last_state(config, workdir, mesh=None):

@@ -13,7 +13,7 @@ from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, read_metrics
 from resnet_jax.training import loop, train
-from resnet_jax.training.checkpoints import Checkpoints
+from tests.promises.runs import figures, last_state
 
 
 def at_step(monkeypatch, step, action):
@@ -26,22 +26,6 @@ def at_step(monkeypatch, step, action):
         return original(seed, steps, *sizes)
 
     monkeypatch.setattr(sampling, "batch_indices", batch_indices)
-
-
-def figures(workdir):
-    """Return what is recorded but for times."""
-    times = ("seconds", "images_per_second")
-    return [
-        {name: value for name, value in line.items() if name not in times}
-        for line in read_metrics(workdir / "metrics.jsonl")
-    ]
-
-
-def last_state(config, workdir):
-    program = loop.make_program(config, 10)
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state, _ = checkpoints.restore(program.init((8, 8, 1)))
-    return jax.device_get(state)
 
 
 @pytest.mark.parametrize(("residual", "dtype"), [(False, "float32"), (True, "float32"), (True, "bfloat16")])
