@@ -7,13 +7,12 @@ graphs. ``load`` takes the weights of a net of this project, so that both comput
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from resnet_jax.models.resnet import REST
+from resnet_jax import interop
 
 
 class PeerBlock(nn.Module):
@@ -41,55 +40,33 @@ class PeerBlock(nn.Module):
 
 
 class PeerNet(nn.Module):
-    """The net of ``6n+2`` layers of section 4.2 of the paper."""
+    """The net of ``6n+2`` layers of section 4.2 of the paper, its layers called what PyTorch users call them."""
 
     def __init__(self, depth: int, residual: bool, channels: int, num_classes: int = 10) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
-        self.bn = nn.BatchNorm2d(16)
-        inputs, self.stages = 16, nn.ModuleList()
-        for width in (16, 32, 64):
-            blocks = [PeerBlock(inputs if i == 0 else width, width, residual) for i in range((depth - 2) // 6)]
-            self.stages.append(nn.Sequential(*blocks))
-            inputs = width
-        self.head = nn.Linear(64, num_classes)
+        self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        blocks = (depth - 2) // 6
+        self.layer1 = self.stage(16, 16, blocks, residual)
+        self.layer2 = self.stage(16, 32, blocks, residual)
+        self.layer3 = self.stage(32, 64, blocks, residual)
+        self.linear = nn.Linear(64, num_classes)
+
+    @staticmethod
+    def stage(inputs: int, width: int, blocks: int, residual: bool) -> nn.Sequential:
+        """Return ``blocks`` blocks, the first of which has ``inputs`` channels."""
+        return nn.Sequential(*[PeerBlock(inputs if i == 0 else width, width, residual) for i in range(blocks)])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``[batch, channels, height, width]`` to logits ``[batch, num_classes]``."""
-        x = F.relu(self.bn(self.conv(x)))
-        for stage in self.stages:
-            x = stage(x)
-        return self.head(x.mean((2, 3)))
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean((2, 3)))
 
     def load(self, variables: dict[str, Any]) -> None:
         """Take the values of ``{"params": ..., "batch_stats": ...}`` of the same net of this project."""
-
-        def copy(target: torch.Tensor, value: np.ndarray, axes: tuple[int, ...] = ()) -> None:
-            with torch.no_grad():
-                target.copy_(torch.from_numpy(np.array(np.transpose(value, axes) if axes else value)))
-
-        def layer(conv: nn.Conv2d, norm: nn.BatchNorm2d, params: Any, stats: Any, names: tuple[str, str]) -> None:
-            copy(conv.weight, params[names[0]]["kernel"], (3, 2, 0, 1))
-            copy(norm.weight, params[names[1]]["scale"])
-            copy(norm.bias, params[names[1]]["bias"])
-            copy(norm.running_mean, stats[names[1]]["mean"])
-            copy(norm.running_var, stats[names[1]]["var"])
-
-        params, stats = variables["params"], variables["batch_stats"]
-        layer(self.conv, self.bn, params["stem"], stats["stem"], ("conv", "bn"))
-        for number, stage in enumerate(self.stages, start=1):
-            trees = params[f"stage{number}"], stats[f"stage{number}"]
-            for index, block in enumerate(stage):
-                own = [tree["block0"] if index == 0 else _block(tree[REST], index - 1) for tree in trees]
-                layer(block.conv1, block.bn1, *own, ("conv1", "bn1"))
-                layer(block.conv2, block.bn2, *own, ("conv2", "bn2"))
-        copy(self.head.weight, params["head"]["kernel"], (1, 0))
-        copy(self.head.bias, params["head"]["bias"])
-
-
-def _block(stacked: Any, index: int) -> Any:
-    """Return the values of one block of those that are stacked."""
-    return jax.tree.map(lambda leaf: leaf[index], stacked)
+        tensors = interop.to_torch(variables, interop.SCHEME_OF_FAMILY["cifar"])
+        self.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()}, strict=True)
 
 
 def make_step(

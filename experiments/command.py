@@ -4,15 +4,16 @@ Exit status 0: done. 2: a mistake that the user can mend, said in one sentence. 
 checkpoint. 128 and a signal's number, as 130 for Ctrl-C: stopped at once. 1: anything else.
 """
 
+import contextlib
 import difflib
 import logging as standard_logging
 import pathlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict
 from rich.logging import RichHandler
 
@@ -27,8 +28,14 @@ EXIT_INTERRUPTED = 130
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again.
 
 
-def run(main: Callable[[list[str]], int]) -> NoReturn:
-    """Parse the flags, run ``main`` on the other arguments and exit with its status, with 2 after a ``UserError``."""
+def run(
+    main: Callable[[list[str]], int],
+    interrupted: str = "Interrupted; the same command continues from the last checkpoint.",
+) -> NoReturn:
+    """Parse the flags, run ``main`` on the other arguments and exit with its status, with 2 after a ``UserError``.
+
+    ``interrupted`` is said after Ctrl-C.
+    """
 
     def guarded(argv: list[str]) -> int:
         set_up_log()
@@ -38,7 +45,7 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
         except UserError as error:
             fail(str(error))
         except KeyboardInterrupt:
-            print("Interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
+            print(interrupted, file=sys.stderr)
             return EXIT_INTERRUPTED
 
     app.run(guarded, flags_parser=parse_flags)
@@ -132,10 +139,22 @@ def config_from_flags() -> ConfigDict:
     return config
 
 
-def say_only_warnings() -> None:
-    """Leave progress and log to the first of several processes."""
-    logging.set_verbosity(logging.WARNING)
-    console.quiet = True
+def new_file(flag: str, value: str | pathlib.Path) -> pathlib.Path:
+    """Return the file that ``flag`` names; refuse one that is there already, for nothing is overwritten."""
+    path = pathlib.Path(value)
+    if path.exists() or not path.parent.is_dir():
+        reason = "is there already" if path.exists() else "is in a folder that is not there"
+        raise UserError(f"--{flag}={path} {reason}; name a new file in a folder that is there.")
+    return path
+
+
+@contextlib.contextmanager
+def saving(path: pathlib.Path) -> Iterator[None]:
+    """Turn a failure to write ``path`` into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); name another file.") from error
 
 
 def set_up_log() -> None:

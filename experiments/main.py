@@ -19,14 +19,13 @@ import pathlib
 import sys
 from typing import Any
 
-import jax
 import rich
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command
+from experiments import command, processes
 from resnet_jax import data, models
-from resnet_jax.backend import join_processes, keep_compiled_programs, keep_freed_memory, set_xla_flags
+from resnet_jax.backend import keep_compiled_programs, keep_freed_memory, set_xla_flags
 from resnet_jax.training import fields, first_layer, summary_table, train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
@@ -34,10 +33,8 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Run directory; by default runs/ and the names of config and overrides."
 )
 _DEBUG_NANS = flags.DEFINE_bool("debug_nans", False, "Find the first layer that is not finite in a run that diverges.")
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "Address and port of process 0, as 10.0.0.1:1234.")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train together, one on each host.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 _DESCRIBE = flags.DEFINE_bool("describe", False, "Print the net's architecture as a table and train nothing.")
+flags.adopt_module_key_flags(processes)
 
 
 def default_workdir(config_file: str, overrides: dict[str, Any]) -> pathlib.Path:
@@ -63,14 +60,12 @@ def main(arguments: list[str]) -> int:
     set_xla_flags(config.deterministic)
     keep_compiled_programs()
     keep_freed_memory()
-    join_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    if jax.process_index() > 0:  # The first speaks for all.
-        command.say_only_warnings()
+    is_first = processes.join()
     workdir = pathlib.Path(workdir)
     summary = train(config, workdir, ["python", "-m", "experiments.main", *sys.argv[1:]])
     status = summary["status"]
     bad_layer = first_layer(config, workdir) if status == "diverged" and _DEBUG_NANS.value else None
-    if jax.process_index() == 0:
+    if is_first:
         rich.print(summary_table(summary))
         print(f"The run is recorded in {workdir}")
         if status == "preempted":

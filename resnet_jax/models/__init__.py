@@ -6,3 +6,4 @@ from resnet_jax.models.counts import describe as describe
 from resnet_jax.models.counts import totals as totals
 from resnet_jax.models.families import build as build
 from resnet_jax.models.initial import initial_variables as initial_variables
+from resnet_jax.models.stacking import template as template

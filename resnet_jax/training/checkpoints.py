@@ -21,19 +21,21 @@ from resnet_jax.training.step import TrainState
 class Checkpoints:
     """The checkpoints of one run, the newest two kept; saving goes on in the background while training does."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, read_only: bool = False) -> None:
         """Open ``folder``, and make it if it is missing; every process of a run does.
+
+        With ``read_only`` nothing in it is changed, so that another process may be writing.
 
         Raises:
           UserError: the folder cannot be written.
         """
-        self._folder = folder.absolute()
+        self._folder, self._read_only = folder.absolute(), read_only
+        if read_only:
+            options = ocp.CheckpointManagerOptions(read_only=True)
+        else:
+            options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
         with writing(self._folder):
-            self._manager = ocp.CheckpointManager(
-                self._folder,
-                item_names=("state", "progress"),
-                options=ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True),
-            )
+            self._manager = ocp.CheckpointManager(self._folder, item_names=("state", "progress"), options=options)
 
     def __enter__(self) -> Self:
         return self
@@ -61,8 +63,8 @@ class Checkpoints:
     def restore(self, template: TrainState, before: float = math.inf) -> tuple[TrainState, dict[str, Any]] | None:
         """Return the newest whole state, placed as ``template`` is, and its progress; None if there is no checkpoint.
 
-        It is of less than ``before`` steps. Newer ones that are damaged are removed, which is said; their steps will be
-        made again.
+        It is of less than ``before`` steps. Newer ones that are damaged are removed (unless ``read_only``), which is
+        said; their steps will be made again.
 
         Raises:
           UserError: there are checkpoints, but each is damaged.
@@ -78,8 +80,10 @@ class Checkpoints:
                 damaged.append(step)
                 continue
             for newer in damaged:
-                self._manager.delete(newer)
-                logging.warning("checkpoint %d is removed and the one before it, %d, used", newer, step)
+                if not self._read_only:
+                    self._manager.delete(newer)
+                done = "passed over" if self._read_only else "removed"
+                logging.warning("checkpoint %d is %s and the one before it, %d, used", newer, done, step)
             return restored
         if damaged:
             raise UserError(

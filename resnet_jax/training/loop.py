@@ -72,25 +72,15 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
     flags = os.environ.get("XLA_FLAGS", "")
     if config.deterministic and jax.default_backend() == "gpu" and DETERMINISTIC_FLAG not in flags:
         raise UserError(f"config.deterministic=True needs {DETERMINISTIC_FLAG} in XLA_FLAGS before JAX starts.")
-    sync = config.batch_norm.sync
-    axis_name = parallel.AXIS if sync else None
-    model = models.build(config.model, num_classes, config.dtype, axis_name, **config.compile)
+    model = build_net(config, num_classes)
     rate = optimizer.learning_rate(config.optimizer, config.model.depth)
-    sgd = optimizer.sgd(config.optimizer, rate)
-
-    def init(image_shape: tuple[int, ...]) -> TrainState:
-        variables = models.initial_variables(model, config.seed, image_shape)
-        params = variables["params"]
-        state = (np.zeros((), np.int32), params, variables["batch_stats"], sgd.init(params))
-        return TrainState(*parallel.replicate(state, mesh))
-
     device_train_steps = functools.partial(
         train_steps,
         model=model,
-        optimizer=sgd,
+        optimizer=optimizer.sgd(config.optimizer, rate),
         padding=config.data.padding,
         flip=config.data.flip,
-        sync_batch_norm=sync,
+        sync_batch_norm=config.batch_norm.sync,
     )
     device_eval_step = functools.partial(eval_step, model=model)
     mapped = functools.partial(parallel.map_over_devices, mesh=mesh, mapper=config.parallel.mapper)
@@ -98,10 +88,25 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
         model,
         mesh,
         rate,
-        init,
+        functools.partial(initial_state, config, model, mesh),
         mapped(device_train_steps, batch_arguments=1, batch_axis=1, donate_state=True),
         mapped(device_eval_step, batch_arguments=2),
     )
+
+
+def build_net(config: ConfigDict, num_classes: int) -> nn.Module:
+    """Return the net that ``config`` trains, with a head of width ``num_classes``."""
+    axis_name = parallel.AXIS if config.batch_norm.sync else None
+    return models.build(config.model, num_classes, config.dtype, axis_name, **config.compile)
+
+
+def initial_state(config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape: tuple[int, ...]) -> TrainState:
+    """Return the state that training of ``model`` begins with, whole on every device of ``mesh``."""
+    variables = models.initial_variables(model, config.seed, image_shape)
+    params = variables["params"]
+    sgd = optimizer.sgd(config.optimizer, optimizer.learning_rate(config.optimizer, config.model.depth))
+    state = (np.zeros((), np.int32), params, variables["batch_stats"], sgd.init(params))
+    return TrainState(*parallel.replicate(state, mesh))
 
 
 def evaluate(

@@ -62,6 +62,8 @@ def test_no_code_that_could_execute_data(path):
             assert name not in UNSAFE_CALLS
             if ast.unparse(node.func) == "np.load":
                 assert "allow_pickle=False" in ast.unparse(node)
+            if ast.unparse(node.func) == "torch.load":
+                assert "weights_only=True" in ast.unparse(node)
 
 
 def test_a_run_directory_is_read_and_its_weights_restored_without_unpickling(config, tmp_path):

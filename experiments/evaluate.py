@@ -1,0 +1,139 @@
+"""Evaluate trained nets: of runs, or of files of weights trained elsewhere.
+
+    python -m experiments.evaluate --run=runs/cifar_resnet20
+    python -m experiments.evaluate --config=configs/cifar_resnet20.py --weights=weights.safetensors
+    python -m experiments.evaluate --run=runs/one --run=runs/two --run=runs/three    # and their ensemble
+
+Several nets are an ensemble too: their probabilities are averaged. The images are those of --config, by default those
+of the first run. A single file of weights must fit the net of --config; of several, each one's names and shapes tell
+what net it is.
+
+Exit status: 0 done, 2 the command, the weights or the data must be mended.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+import rich
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from rich.progress import track
+
+from experiments import command, processes
+from resnet_jax import data, evaluation
+from resnet_jax.backend import keep_compiled_programs, keep_freed_memory
+from resnet_jax.errors import UserError
+from resnet_jax.evaluation.views import check_protocol
+from resnet_jax.models import families
+from resnet_jax.rundir import read_config, write_json
+from resnet_jax.training import fields, parallel
+from resnet_jax.training.progress import console
+
+UNTOLD = evaluation.Untold()
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
+_RUNS = flags.DEFINE_multi_string("run", [], "Run directory; may be given several times.")
+_WEIGHTS = flags.DEFINE_multi_string("weights", [], "File of weights: safetensors, .pth, .pt; also several times.")
+_SPLIT = flags.DEFINE_string("split", "test", "Which images: train, validation or test.")
+_PROTOCOL = flags.DEFINE_enum(
+    "protocol", "single", evaluation.PROTOCOLS, "Views of an image that are averaged (paper, section 3.4)."
+)
+_FLIP = flags.DEFINE_bool("flip", False, "Whether mirrored views are averaged too.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+_PREDICTIONS = flags.DEFINE_string("predictions", None, "npz file for logits and labels, of the ensemble if it is one.")
+# What files of weights that were trained elsewhere do not tell.
+_MEAN = flags.DEFINE_list("mean", list(UNTOLD.mean), "Of foreign weights: mean of each channel, in units of 255.")
+_STD = flags.DEFINE_list("std", list(UNTOLD.std), "Of foreign weights: deviation of each channel.")
+_EPSILON = flags.DEFINE_float("epsilon", UNTOLD.epsilon, "Of foreign weights: epsilon of their batch norms.", 0)
+_BOTTLENECK_STRIDE = flags.DEFINE_enum(
+    "bottleneck_stride",
+    UNTOLD.bottleneck_stride,
+    families.BOTTLENECK_STRIDES,
+    "Of foreign weights: on the middle 3x3 convolution, or on the first 1x1 as in nets converted from Caffe.",
+)
+flags.adopt_module_key_flags(processes)
+
+
+def config_of_data() -> ConfigDict:
+    """Return the config that says which images: that of --config, or else of the first run."""
+    if _CONFIG.value is not None or not _RUNS.value:
+        return command.config_from_flags()
+    content = read_config(pathlib.Path(_RUNS.value[0]))
+    if content is None:
+        raise UserError(f"--run={_RUNS.value[0]} is no run directory; give one as runs/NAME.")
+    return ConfigDict(content["config"])
+
+
+def floats(flag: flags.FlagHolder) -> tuple[float, ...]:
+    """Return the numbers that ``flag`` lists."""
+    try:
+        return tuple(float(value) for value in flag.value)
+    except ValueError as error:
+        raise UserError(f"--{flag.name}={','.join(flag.value)} must be numbers, as 0.5,0.5,0.5.") from error
+
+
+def main(arguments: list[str]) -> int:
+    """Evaluate the nets that the flags name; return the exit status."""
+    command.refuse_arguments(arguments)
+    if not (_RUNS.value or _WEIGHTS.value):
+        raise UserError("name what to evaluate, as --run=runs/NAME or --weights=FILE.safetensors.")
+    output = command.new_file("output", _OUTPUT.value) if _OUTPUT.value else None
+    predictions = command.new_file("predictions", _PREDICTIONS.value) if _PREDICTIONS.value else None
+    config = config_of_data()
+    fields.check(config, devices=1)
+    keep_compiled_programs()
+    keep_freed_memory()
+    is_first = processes.join()
+    mesh = parallel.device_mesh()
+    dataset = data.load(config.data)
+    if _SPLIT.value not in dataset.splits:
+        raise UserError(f"--split={_SPLIT.value} is not among the splits {', '.join(dataset.splits)}.")
+    images, labels = dataset.splits[_SPLIT.value]
+
+    data_dir = None if _CONFIG.value is None else config.data.data_dir
+    nets = [evaluation.of_run(pathlib.Path(run), mesh, data_dir) for run in _RUNS.value]
+    untold = evaluation.Untold(
+        config.model.residual, _BOTTLENECK_STRIDE.value, _EPSILON.value, floats(_MEAN), floats(_STD)
+    )
+    expected = config.model if len(_WEIGHTS.value) == 1 else None
+    nets += [
+        evaluation.of_weights(pathlib.Path(file), images.shape[1:], dataset.num_classes, expected, untold, config.dtype)
+        for file in _WEIGHTS.value
+    ]
+    for net in nets:
+        check_protocol(net.config.family, _PROTOCOL.value)
+        if net.num_classes != dataset.num_classes:
+            raise UserError(f"{net.name} tells {net.num_classes} classes apart, {config.data.name} has others.")
+
+    rows, logits = [], []
+    for net in nets:
+        watched = track(images, net.name, console=console, transient=True, disable=not console.is_terminal)
+        settings = (config.parallel.mapper, config.eval_batch_size, _PROTOCOL.value, _FLIP.value)
+        found, rate = evaluation.predict(net, watched, mesh, *settings)
+        logits.append(found)
+        rows.append(evaluation.Row(net.name, net.kind, evaluation.score(found, labels), rate))
+    if len(nets) > 1:
+        logits = [evaluation.average(logits)]
+        rows.append(evaluation.Row("ensemble", f"{len(nets)} nets", evaluation.score(logits[0], labels), None))
+
+    words = ["python", "-m", "experiments.evaluate", *sys.argv[1:]]
+    if not is_first:
+        return 0
+    seen = {"data": config.data.name, "split": _SPLIT.value, "images": len(labels)}
+    views = {"protocol": _PROTOCOL.value, "flip": _FLIP.value}
+    title = f"{config.data.name} {_SPLIT.value}, {len(labels):,} images, {_PROTOCOL.value}{' and flip' * _FLIP.value}"
+    rich.print(evaluation.table(rows, title))
+    if output:
+        with command.saving(output):
+            write_json(output, {"command": words, **seen, **views, "nets": evaluation.records(rows)})
+        print(f"Figures: {output}")
+    if predictions:
+        with command.saving(predictions), predictions.open("xb") as file:
+            np.savez(file, logits=logits[0], labels=labels)
+        print(f"Logits and labels: {predictions}")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main, interrupted="Interrupted; nothing was written.")

@@ -1,0 +1,15 @@
+"""Evaluation of trained nets as the papers do it: crops and scales, mirrored views, ensembles."""
+
+from resnet_jax.evaluation.nets import Net as Net
+from resnet_jax.evaluation.nets import Untold as Untold
+from resnet_jax.evaluation.nets import of_run as of_run
+from resnet_jax.evaluation.nets import of_weights as of_weights
+from resnet_jax.evaluation.nets import write_weights as write_weights
+from resnet_jax.evaluation.predict import predict as predict
+from resnet_jax.evaluation.scores import Row as Row
+from resnet_jax.evaluation.scores import Scores as Scores
+from resnet_jax.evaluation.scores import average as average
+from resnet_jax.evaluation.scores import records as records
+from resnet_jax.evaluation.scores import score as score
+from resnet_jax.evaluation.scores import table as table
+from resnet_jax.evaluation.views import PROTOCOLS as PROTOCOLS

@@ -1,0 +1,93 @@
+"""What a net sees of an image: the image itself, crops of it, or all of it at several sizes.
+
+The imagenet family is trained on crops of 224x224 pixels of images whose shorter side is 256 or more, and tested in one
+of three ways (paper, section 3.4); nets of other families take images as they are.
+"""
+
+import numpy as np
+import PIL.Image
+
+from resnet_jax.errors import UserError
+
+PROTOCOLS = ("single", "ten_crop", "multi_scale")
+
+CROP = 224
+SHORTER_SIDE = 256
+# Paper, section 3.4, fully convolutional testing.
+SCALES = (224, 256, 384, 480, 640)
+# The nets halve the sides of an image five times. Sides that are multiples leave no rest, and images of nearly the
+# same shape go in one batch and one program: at most 16 pixels of the longer side are stretched or squeezed.
+STRIDE = 32
+
+
+def views(image: np.ndarray, family: str, protocol: str, flip: bool) -> list[np.ndarray]:
+    """Return what a net of ``family`` is to see of ``image``; its scores for all of them are averaged.
+
+    Args:
+      image: uint8 ``[height, width, channels]``.
+      family: of the net, as ``config.model.family``.
+      protocol: "single": the central crop. "ten_crop": the four corners and the centre, and their mirror images.
+        "multi_scale": all of the image at five sizes.
+      flip: whether each view is mirrored too; those of "ten_crop" always are.
+
+    Returns:
+      Views, uint8 ``[height, width, channels]`` each.
+    """
+    crops = family == "imagenet" and protocol != "multi_scale"
+    if family != "imagenet":
+        wholes = [image]
+    elif crops:
+        wholes = [resize(image, *with_shorter_side(image.shape, SHORTER_SIDE))]
+    else:
+        wholes = [resize(image, *whole_strides(image.shape, side)) for side in SCALES]
+    if flip or protocol == "ten_crop":
+        wholes += [whole[:, ::-1] for whole in wholes]
+    if not crops:
+        return wholes
+    return [crop(whole, *corner) for whole in wholes for corner in corners(whole.shape, protocol == "ten_crop")]
+
+
+def check_protocol(family: str, protocol: str) -> None:
+    """Raise a UserError if nets of ``family`` are not tested by ``protocol``."""
+    if family != "imagenet" and protocol != "single":
+        raise UserError(
+            f"--protocol={protocol} is of nets of the imagenet family; those of the {family} family see images as they "
+            "are, and with --flip their mirror images."
+        )
+
+
+def with_shorter_side(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """Return the height and width of an image of ``shape`` scaled to a shorter side of ``side`` pixels."""
+    height, width = shape[:2]
+    if height <= width:
+        return side, side * width // height
+    return side * height // width, side
+
+
+def whole_strides(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """Return the same with the longer side rounded to a multiple of ``STRIDE``."""
+    height, width = (round(length / STRIDE) * STRIDE for length in with_shorter_side(shape, side))
+    return height, width
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return ``image`` ``[height, width, channels]`` in another size, by bilinear interpolation without aliasing."""
+    if image.shape[:2] == (height, width):
+        return image
+    grey = image.shape[-1] == 1
+    resized = PIL.Image.fromarray(image[..., 0] if grey else image).resize(
+        (width, height), PIL.Image.Resampling.BILINEAR
+    )
+    return np.asarray(resized).reshape(height, width, -1)
+
+
+def corners(shape: tuple[int, ...], ten_crop: bool) -> list[tuple[int, int]]:
+    """Return the first row and column of the central crop, with ``ten_crop`` behind those of the four corners."""
+    bottom, right = (length - CROP for length in shape[:2])
+    centre = (round(bottom / 2), round(right / 2))
+    return [(0, 0), (0, right), (bottom, 0), (bottom, right), centre] if ten_crop else [centre]
+
+
+def crop(image: np.ndarray, top: int, left: int) -> np.ndarray:
+    """Return the crop of ``image`` that begins at ``top`` and ``left``."""
+    return image[top : top + CROP, left : left + CROP]

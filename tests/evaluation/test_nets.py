@@ -1,0 +1,133 @@
+"""Nets to evaluate: from runs and from files."""
+
+import json
+import logging
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from resnet_jax import data, evaluation
+from resnet_jax.errors import UserError
+from resnet_jax.rundir import read_json
+from resnet_jax.training import parallel, train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Return the directory of a finished run with checkpoints of steps 10 and 12."""
+    from configs import recipes
+
+    config = recipes.digits(depth=8, residual=False)
+    overrides = {"batch_size": 32, "steps": 12, "optimizer.milestones": (6, 9), "checkpoint_every": 5}
+    config.update_from_flattened_dict(overrides | {"data.validation_examples": 100})
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    train(config, workdir)
+    return workdir
+
+
+def scores(net, split="test", validation_examples=100):
+    from configs import recipes
+
+    config = recipes.digits(8, True).data
+    config.validation_examples = validation_examples
+    images, labels = data.load(config).splits[split]
+    logits, _ = evaluation.predict(net, images, parallel.device_mesh())
+    return evaluation.score(logits, labels)
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_net_of_a_run_has_the_figures_that_the_run_recorded_and_nothing_is_written(run):
+    before = content(run)
+    net = evaluation.of_run(run, parallel.device_mesh())
+    assert (net.name, net.kind, net.num_classes) == ("run", "plain-8", 10)
+    final = read_json(run / "summary.json")["final"]
+    for split, recorded in (("train", "train_clean"), ("validation", "validation"), ("test", "test")):
+        found = scores(net, split)
+        assert found.top1_error == pytest.approx(final[recorded]["error"])
+        assert found.loss == pytest.approx(final[recorded]["loss"], rel=1e-5)
+    assert content(run) == before
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_left(run, tmp_path, caplog):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    for path in (copy / "checkpoints" / "12").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    before = content(copy)
+    with caplog.at_level(logging.WARNING):
+        evaluation.of_run(copy, parallel.device_mesh())
+    assert "checkpoint 12 is passed over and the one before it, 10, used" in caplog.text
+    assert content(copy) == before
+
+
+def test_what_holds_no_run_or_no_checkpoint_is_refused(run, tmp_path):
+    with pytest.raises(UserError, match=r"holds no run; give a run directory, as runs/NAME"):
+        evaluation.of_run(tmp_path, parallel.device_mesh())
+    shutil.copy(run / "config.json", tmp_path)
+    with pytest.raises(UserError, match=r"has no checkpoint yet; train it on, or give another run"):
+        evaluation.of_run(tmp_path, parallel.device_mesh())
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match=r"has no checkpoint yet"):
+        evaluation.of_run(tmp_path, parallel.device_mesh())
+
+
+def test_what_is_written_comes_back_the_same_net(run, tmp_path, config):
+    """Also where the config says another twin: names and shapes do not tell plain nets from residual ones."""
+    net = evaluation.of_run(run, parallel.device_mesh())
+    path = tmp_path / "net.safetensors"
+    evaluation.write_weights(net, path)
+    for expected in (config.model, None):
+        back = evaluation.of_weights(path, (8, 8, 1), 10, expected)
+        assert (back.name, back.kind) == ("net", "plain-8")
+        for one, other in ((back.variables, net.variables), (back.mean, net.mean), (back.std, net.std)):
+            jax.tree.map(np.testing.assert_array_equal, one, other)
+        assert scores(back) == scores(net)
+
+
+def test_the_metadata_tell_pytorch_users_how_pixels_are_normalised(run, tmp_path):
+    safetensors = pytest.importorskip("safetensors")
+    net = evaluation.of_run(run, parallel.device_mesh())
+    evaluation.write_weights(net, tmp_path / "net.safetensors")
+    with safetensors.safe_open(tmp_path / "net.safetensors", framework="numpy") as file:
+        told = json.loads(file.metadata()["resnet_jax"])
+    assert told["model"]["residual"] is False
+    assert told["num_classes"] == 10
+    assert "uint8 / 255 - mean" in told["pixels"]
+    np.testing.assert_array_equal(np.array(told["mean"], np.float32), net.mean)
+
+
+def test_weights_of_another_net_are_refused_and_theirs_named(run, tmp_path, config):
+    path = tmp_path / "net.safetensors"
+    evaluation.write_weights(evaluation.of_run(run, parallel.device_mesh()), path)
+    config.model.depth = 20
+    with pytest.raises(
+        UserError, match=r"nothing was loaded\. Its names and shapes are those of --config.model.depth=8"
+    ):
+        evaluation.of_weights(path, (8, 8, 1), 10, config.model)
+    with pytest.raises(
+        UserError, match=r"linear\.bias: \(10,\) in the file, \(12,\) in the net; nothing was loaded\.$"
+    ):
+        evaluation.of_weights(path, (8, 8, 1), 12)
+
+
+def test_foreign_weights_need_a_mean_and_deviation_for_each_channel(run, tmp_path, config):
+    from resnet_jax import interop
+
+    net = evaluation.of_run(run, parallel.device_mesh())
+    path = tmp_path / "foreign.safetensors"
+    interop.write(path, interop.to_torch(net.variables, interop.SCHEME_OF_FAMILY["cifar"]), {})
+    with pytest.raises(
+        UserError, match=r"--mean has 3 values and --std 3, but the images 1 channels; give one for each"
+    ):
+        evaluation.of_weights(path, (8, 8, 1), 10, config.model)
+    untold = evaluation.Untold(residual=False, mean=(0.5,), std=(0.25,))
+    foreign = evaluation.of_weights(path, (8, 8, 1), 10, config.model, untold)
+    assert foreign.kind == "plain-8"
+    np.testing.assert_array_equal(foreign.mean, np.full((1, 1, 1), 0.5))
+    np.testing.assert_array_equal(foreign.std, np.full((1, 1, 1), 0.25))

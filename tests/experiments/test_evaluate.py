@@ -1,0 +1,164 @@
+"""Evaluation and export as a user types them."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from resnet_jax import interop
+from resnet_jax.rundir import read_json
+
+pytestmark = pytest.mark.xdist_group("evaluate")  # Two runs serve many tests.
+ROOT = pathlib.Path(__file__).parents[2]
+WEIGHTS = pathlib.Path(os.environ.get("WEIGHTS_DIR", "/nowhere"))
+SMALL = (
+    "--config.model.depth=8",
+    "--config.batch_size=16",
+    "--config.steps=4",
+    "--config.optimizer.milestones=(2,3)",
+)
+
+
+def run(name, *words):
+    command = [sys.executable, "-m", f"experiments.{name}", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Return the directories of a plain and a residual run."""
+    folder = tmp_path_factory.mktemp("runs")
+    for kind in ("plain20", "resnet20"):
+        done = run("main", f"--config=configs/digits_{kind}.py", *SMALL, f"--workdir={folder / kind}")
+        assert done.returncode == 0, done.stderr
+    return folder / "plain20", folder / "resnet20"
+
+
+def test_a_run_is_evaluated_as_it_was_when_it_finished(runs, tmp_path):
+    done = run("evaluate", f"--run={runs[0]}", f"--output={tmp_path / 'o.json'}", f"--predictions={tmp_path / 'p.npz'}")
+    assert done.returncode == 0, done.stderr
+    final = read_json(runs[0] / "summary.json")["final"]["test"]
+    figures = read_json(tmp_path / "o.json")
+    [net] = figures.pop("nets")
+    assert net["top1_error"] == pytest.approx(final["error"])
+    assert net["loss"] == pytest.approx(final["loss"], rel=1e-5)
+    assert net["images_per_second"] > 0
+    assert figures.pop("command")[:3] == ["python", "-m", "experiments.evaluate"]
+    assert figures == {"data": "digits", "split": "test", "images": 297, "protocol": "single", "flip": False}
+    for text in ("digits test, 297 images", "plain-8", f"{final['error']:.2%}"):
+        assert text in done.stdout
+    with np.load(tmp_path / "p.npz", allow_pickle=False) as predictions:
+        assert predictions["logits"].shape == (297, 10)
+        assert np.mean(predictions["logits"].argmax(1) != predictions["labels"]) == pytest.approx(final["error"])
+
+
+def test_several_nets_are_an_ensemble(runs, tmp_path):
+    exported = tmp_path / "residual.safetensors"
+    assert run("export", f"--run={runs[1]}", f"--output={exported}").returncode == 0
+    members = (f"--run={runs[0]}", f"--run={runs[1]}", f"--weights={exported}")
+    done = run("evaluate", *members, "--split=train", f"--output={tmp_path / 'o.json'}")
+    assert done.returncode == 0, done.stderr
+    plain, residual, exported, ensemble = read_json(tmp_path / "o.json")["nets"]
+    assert [net["net"] for net in (plain, residual, exported, ensemble)] == [
+        "plain-8",
+        "residual-8",
+        "residual-8",
+        "3 nets",
+    ]
+    for figure in ("loss", "top1_error", "top5_error"):
+        assert residual[figure] == pytest.approx(exported[figure], rel=1e-6)
+    assert ensemble["loss"] < max(plain["loss"], residual["loss"])
+
+
+def test_pytorch_loads_an_export_strictly_and_computes_the_same(runs, tmp_path):
+    torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
+    peer = pytest.importorskip("benchmarks.peer")
+    safetensors = pytest.importorskip("safetensors.torch")
+    done = run("export", f"--run={runs[1]}", "--format=safetensors")
+    assert done.returncode == 0, done.stderr
+    path = runs[1] / "resnet20.safetensors"
+    assert str(path) in done.stdout
+    net = peer.PeerNet(8, residual=True, channels=1).eval()
+    net.load_state_dict(safetensors.load_file(path), strict=True)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        mean = np.array(json.loads(file.metadata()["resnet_jax"])["mean"], np.float32)
+
+    assert run("evaluate", f"--run={runs[1]}", f"--predictions={tmp_path / 'p.npz'}").returncode == 0
+    from resnet_jax.data import digits
+
+    images, labels = digits.load().splits["test"]
+    pixels = torch.from_numpy(images.astype(np.float32) / 255 - mean).permute(0, 3, 1, 2)
+    with np.load(tmp_path / "p.npz", allow_pickle=False) as predictions, torch.no_grad():
+        np.testing.assert_allclose(predictions["logits"], net(pixels).numpy(), rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(predictions["labels"], labels)
+    again = run("export", f"--run={runs[1]}")
+    assert again.returncode == 2
+    assert "is there already; name a new file in a folder that is there" in again.stderr
+    path.unlink()
+
+
+@pytest.mark.parametrize(("depth", "errors"), [(20, 827), (56, 661)])
+def test_nets_trained_elsewhere_make_their_published_errors_here(depth, errors, tmp_path):
+    """Counted in PyTorch on the same 10,000 images: 827 and 661."""
+    weights = WEIGHTS / f"cifar10_resnet{depth}_pytorch.safetensors"
+    if not weights.exists() or "TFDS_DATA_DIR" not in os.environ:
+        pytest.skip("WEIGHTS_DIR or TFDS_DATA_DIR names no folder with the weights or CIFAR-10")
+    output, predictions = tmp_path / "o.json", tmp_path / "p.npz"
+    words = (f"--config=configs/cifar_resnet{depth}.py", f"--weights={weights}")
+    done = run("evaluate", *words, f"--output={output}", f"--predictions={predictions}")
+    assert done.returncode == 0, done.stderr
+    figures = read_json(output)
+    assert figures["images"] == 10_000
+    assert abs(figures["nets"][0]["top1_error"] * 10_000 - errors) <= 2
+
+    torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
+    peer = pytest.importorskip("benchmarks.peer")
+    from configs import recipes
+    from resnet_jax import data
+
+    images = data.load(recipes.cifar(20, True).data).splits["test"].images[:1000]
+    net = peer.PeerNet(depth, residual=True, channels=3).eval()
+    tensors, _ = interop.read(weights)
+    net.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()}, strict=True)
+    mean, std = (torch.tensor(each)[None] for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    pixels = ((torch.from_numpy(images) / 255 - mean) / std).permute(0, 3, 1, 2)
+    with np.load(predictions, allow_pickle=False) as found, torch.no_grad():
+        np.testing.assert_allclose(found["logits"][:1000], net(pixels).numpy(), rtol=1e-4, atol=1e-4)
+
+
+CONFIG = "--config=configs/digits_resnet20.py"
+MISTAKES = [
+    ((), "name what to evaluate, as --run=runs/NAME or --weights=FILE.safetensors."),
+    (("--run=nowhere",), "--run=nowhere is no run directory; give one as runs/NAME."),
+    (("--weights=no.safetensors",), "give a config, as --config=configs/digits_plain20.py."),
+    ((CONFIG, "--weights=no.safetensors"), "no.safetensors is no file; give one of weights, as weights.safetensors."),
+    ((CONFIG, "--weights=README.md"), "README.md is of no known kind; give .safetensors or .pth, .pt, .th, .bin."),
+    (("--run={plain}", "--split=dev"), "--split=dev is not among the splits train, test."),
+    (("--run={plain}", "--protocol=ten_crop"), "--protocol=ten_crop is of nets of the imagenet family"),
+    (("--run={plain}", "--protocol=best"), "--protocol"),
+    (("--run={plain}", "--output=README.md"), "--output=README.md is there already; name a new file"),
+    (("--run={plain}", "--predictions=no/p.npz"), "--predictions=no/p.npz is in a folder that is not there"),
+    (("--run={plain}", "--mean=a,b"), "--mean=a,b must be numbers, as 0.5,0.5,0.5."),
+    (("--run={plain}", "--epsilon=-1"), "--epsilon"),
+    (("{plain}",), "is no flag; flags are given as --name=value, see --help."),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_mistakes_are_told_in_one_sentence(runs, words, message):
+    done = run("evaluate", *[word.format(plain=runs[0]) for word in words])
+    assert done.returncode == 2, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert message in line
+    assert "Traceback" not in done.stderr
+
+
+def test_an_export_needs_a_run():
+    for words, message in (((), "name a run, as --run=runs/NAME."), (("--run=nowhere",), "nowhere holds no run")):
+        done = run("export", *words)
+        assert done.returncode == 2
+        assert message in done.stderr

@@ -1,0 +1,213 @@
+"""Weights under PyTorch's names are the same nets here and there."""
+
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+from configs import recipes
+from resnet_jax import interop, models
+from resnet_jax.errors import UserError
+from resnet_jax.interop import names
+
+DEPTHS = (18, 34, 50, 101, 152)
+
+
+def net(family="cifar", num_classes=10, **fields):
+    """Return a module, the config of its model and variables of no special value."""
+    recipe = recipes.cifar if family == "cifar" else recipes.imagenet
+    config = recipe(fields.pop("depth", 8), fields.pop("residual", True)).model
+    config.update(fields)
+    model = models.build(config, num_classes)
+    random = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        near = {"var": 1.0, "scale": 1.0}.get(path[-1].key, 0.0)
+        return (near + 0.1 * random.standard_normal(leaf.shape)).astype(np.float32)
+
+    return model, config, jax.tree.map_with_path(draw, models.template(model, (32, 32, 3)))
+
+
+def shapes(tensors):
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
+
+
+def assert_equal(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+NETS = [
+    {"depth": 8},
+    {"depth": 20, "residual": False},
+    {"depth": 14, "shortcut": "B"},
+    {"depth": 14, "shortcut": "C"},
+    {"family": "imagenet", "depth": 18, "shortcut": "A"},
+    {"family": "imagenet", "depth": 34, "shortcut": "C"},
+    {"family": "imagenet", "depth": 50, "shortcut": "B"},
+]
+
+
+@pytest.mark.parametrize("fields", NETS, ids=str)
+@pytest.mark.parametrize("scheme", names.SCHEMES, ids=lambda scheme: scheme.title)
+def test_what_goes_out_comes_in_again_and_is_recognised(fields, scheme):
+    _, config, variables = net(**fields)
+    tensors = interop.to_torch(variables, scheme)
+    found = interop.recognise(tensors, "file")
+    assert found.scheme == scheme
+    assert found.model == {name: config[name] for name in ("family", "depth", "shortcut")}
+    like = jax.tree.map(np.zeros_like, variables)
+    assert_equal(interop.from_torch(tensors, like, scheme, "file"), variables)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_torchvision_and_timm_call_the_tensors_of_these_nets_so(depth):
+    torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
+    torchvision = pytest.importorskip("torchvision")
+    timm = pytest.importorskip("timm")
+    model, _, _ = net("imagenet", depth=depth, shortcut="B", num_classes=1000)
+    ours = shapes(interop.to_torch(models.template(model, (224, 224, 3)), names.TORCHVISION))
+    with torch.device("meta"):
+        assert shapes(torchvision.models.get_model(f"resnet{depth}").state_dict()) == ours
+        assert shapes(timm.create_model(f"resnet{depth}").state_dict()) == ours
+
+
+def hugging_face(depth, num_classes=1000):
+    transformers = pytest.importorskip("transformers")
+    basic = depth < 50
+    config = transformers.ResNetConfig(
+        layer_type="basic" if basic else "bottleneck",
+        hidden_sizes=[64, 128, 256, 512] if basic else [256, 512, 1024, 2048],
+        depths=list(models.families.IMAGENET_STAGES[depth][1]),
+        num_labels=num_classes,
+    )
+    return transformers.ResNetForImageClassification(config)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_hugging_face_calls_the_tensors_of_these_nets_so(depth):
+    torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
+    model, _, _ = net("imagenet", depth=depth, shortcut="B", num_classes=1000)
+    ours = shapes(interop.to_torch(models.template(model, (224, 224, 3)), names.HUGGING_FACE))
+    with torch.device("meta"):
+        assert shapes(hugging_face(depth).state_dict()) == ours
+
+
+def foreign(kind, depth, epsilon=1e-5):
+    """Return PyTorch's net with statistics as of a trained one."""
+    torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
+    torch.manual_seed(0)
+    if kind == "huggingface":
+        theirs = hugging_face(depth, 10)
+    else:
+        theirs = pytest.importorskip("torchvision").models.get_model(f"resnet{depth}", num_classes=10)
+        if kind == "caffe":
+            for stage in (theirs.layer2, theirs.layer3, theirs.layer4):
+                stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = epsilon
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.2, 0.5)
+            module.bias.data.normal_(0, 0.1)
+    return theirs.eval()
+
+
+def logits_of_both(theirs, depth, epsilon=1e-5, **fields):
+    """Return the logits of PyTorch's net and of ours with its weights, on images of an odd size."""
+    import torch
+
+    images = np.random.default_rng(0).normal(size=(2, 75, 64, 3)).astype(np.float32)
+    model, _, like = net("imagenet", depth=depth, shortcut="B", **fields)
+    tensors = {name: tensor.numpy() for name, tensor in theirs.state_dict().items() if "num_batches" not in name}
+    scheme = interop.recognise(tensors, "net").scheme
+    variables = interop.from_torch(tensors, like, scheme, "net", epsilon)
+    with torch.no_grad():
+        out = theirs(torch.from_numpy(images).permute(0, 3, 1, 2))
+    return getattr(out, "logits", out).numpy(), np.asarray(model.apply(variables, images, train=False))
+
+
+@pytest.mark.parametrize(
+    ("kind", "depth", "stride"),
+    [
+        ("torchvision", 18, "middle"),
+        ("torchvision", 50, "middle"),
+        ("caffe", 50, "first"),
+        ("huggingface", 34, "middle"),
+        ("huggingface", 50, "middle"),
+    ],
+)
+def test_nets_of_pytorch_compute_the_same_here(kind, depth, stride):
+    theirs, ours = logits_of_both(foreign(kind, depth), depth, bottleneck_stride=stride)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert np.abs(theirs).max() > 0.1
+
+
+def test_the_wrong_stride_of_bottlenecks_is_another_net():
+    theirs, ours = logits_of_both(foreign("torchvision", 50), 50, bottleneck_stride="first")
+    assert np.abs(ours - theirs).max() > 1e-3
+
+
+def test_another_epsilon_is_carried_over():
+    theirs, ours = logits_of_both(foreign("torchvision", 18, epsilon=0.1), 18, epsilon=0.1)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    _, unaware = logits_of_both(foreign("torchvision", 18, epsilon=0.1), 18)
+    assert np.abs(unaware - theirs).max() > 1e-3
+
+
+def test_weights_loaded_by_pytorch_strictly_give_the_same_logits():
+    torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
+    theirs = foreign("torchvision", 18)
+    model, _, variables = net("imagenet", depth=18, shortcut="B")
+    tensors = interop.to_torch(variables, names.TORCHVISION)
+    theirs.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, strict=True)
+    images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(model.apply(variables, images, train=False), expected, rtol=1e-3, atol=1e-4)
+
+
+def remove(tensors):
+    del tensors["layer2.0.bn1.bias"]
+    return ["layer2.0.bn1.bias: missing in the file, (32,) in the net"]
+
+
+def add(tensors):
+    tensors["layer1.1.conv1.weight"] = np.zeros((16, 16, 3, 3))
+    tensors["more"] = np.zeros(3)
+    return [
+        "layer1.1.conv1.weight: (16, 16, 3, 3) in the file, missing in the net",
+        "more: (3,) in the file, missing in the net",
+    ]
+
+
+def reshape(tensors):
+    tensors["linear.weight"] = np.zeros((100, 64))
+    return ["linear.weight: (100, 64) in the file, (10, 64) in the net"]
+
+
+def spoil(tensors):
+    tensors["conv1.weight"] = np.full((16, 3, 3, 3), np.nan)
+    return ["conv1.weight: not finite"]
+
+
+@pytest.mark.parametrize("damage", [remove, add, reshape, spoil])
+def test_what_does_not_fit_is_listed_by_name_with_both_shapes(damage, caplog):
+    _, _, variables = net()
+    tensors = interop.to_torch(variables, names.CIFAR)
+    expected = damage(tensors)
+    with (
+        caplog.at_level(logging.ERROR),
+        pytest.raises(UserError, match=r"weights\.pt does not fit the net in .* nothing was loaded") as raised,
+    ):
+        interop.from_torch(tensors, variables, names.CIFAR, "weights.pt")
+    assert [record.getMessage() for record in caplog.records] == expected
+    assert expected[0] in str(raised.value)
+
+
+@pytest.mark.parametrize("tensors", [{}, {"encoder.0.weight": np.zeros(3)}])
+def test_names_of_no_known_scheme_are_refused(tensors):
+    with pytest.raises(UserError, match=r"file has none of the known names .*torchvision and timm.* but \d as"):
+        interop.recognise(tensors, "file")
