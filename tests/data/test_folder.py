@@ -1,0 +1,251 @@
+"""Folders of image files: what is found, what is refused, what is split off."""
+
+import collections
+import os
+import pathlib
+import pickle
+
+import numpy as np
+import pytest
+
+from resnet_jax.data import folder, images
+from resnet_jax.errors import UserError
+
+
+def write(root, *names):
+    """Write files ``names`` under ``root``, each with its own name as content."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+
+
+def write_classes(root, **counts):
+    write(root, *[f"{name}/{index}.jpg" for name, count in counts.items() for index in range(count)])
+
+
+def contents(source):
+    """Return what ``source`` reads, as a list of pairs of content and class name."""
+    return [(encoded.decode(), source.class_names[label]) for encoded, label, _ in source]
+
+
+def files(source):
+    return {(source.class_names[label], name) for label, name in zip(source.labels, source.names, strict=True)}
+
+
+# What is found.
+
+
+@pytest.mark.parametrize("test", ["val", "validation", "test"])
+def test_two_splits_are_read_as_they_lie(tmp_path, test):
+    write(tmp_path, "train/dog/b.jpg", "train/dog/a.JPEG", "train/cat/z.png", f"{test}/cat/1.jpg", f"{test}/dog/1.jpg")
+    splits = folder.load(str(tmp_path), test_fraction=0.5)
+    assert contents(splits["train"]) == [
+        ("train/cat/z.png", "cat"),
+        ("train/dog/a.JPEG", "dog"),
+        ("train/dog/b.jpg", "dog"),
+    ]
+    assert contents(splits["test"]) == [(f"{test}/cat/1.jpg", "cat"), (f"{test}/dog/1.jpg", "dog")]
+    for source in splits.values():
+        assert source.class_names == ("cat", "dog")
+        assert source.labels.dtype == np.int32
+    assert splits["train"][2] == (b"train/dog/b.jpg", 1, str(tmp_path / "train/dog/b.jpg"))
+
+
+def test_val_goes_before_a_test_split_without_labels(tmp_path):
+    write(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg", "val/dog/1.jpg", "test/1.jpg")
+    assert folder.load(str(tmp_path), 0.5)["test"].root == str(tmp_path / "val")
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    write_classes(tmp_path, train=5, car=5)
+    assert folder.load(str(tmp_path), 0.2)["train"].class_names == ("car", "train")
+
+
+def test_images_are_told_by_suffix_and_all_else_is_passed_over(tmp_path):
+    good = ["a.jpg", "b.JPEG", "c.Png", "d.webp", "e.BMP", "f.gif", "g.tif", "h.jpg.png", "i j.jpg", "ü.jpg", "-.jpg"]
+    write(tmp_path, *[f"cat/{name}" for name in good], "dog/1.jpg")
+    write(tmp_path, "README.md", "1.jpg", ".git/1.jpg", "__MACOSX/._cat/1.jpg", "cat/deeper/2.jpg", "cat/folder.jpg/x")
+    write(tmp_path, "cat/Thumbs.db", "cat/.DS_Store", "cat/._a.jpg", "cat/a.jpg.txt", "cat/jpg", "cat/.jpg")
+    source = folder.scan(tmp_path)
+    assert contents(source) == [(f"cat/{name}", "cat") for name in sorted(good)] + [("dog/1.jpg", "dog")]
+
+
+def test_names_that_are_no_utf8_are_read(tmp_path):
+    write(tmp_path, "cat/1.jpg", "dog/1.jpg")
+    (tmp_path / "cat" / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
+    assert contents(folder.scan(tmp_path))[1] == ("x", "cat")
+
+
+def test_links_are_followed_and_one_that_leads_nowhere_is_told(tmp_path):
+    write(tmp_path / "else", "dogs/2.jpg", "1.jpg")
+    write(tmp_path / "set", "cat/2.jpg")
+    (tmp_path / "set/cat/1.jpg").symlink_to(tmp_path / "else/1.jpg")
+    (tmp_path / "set/dog").symlink_to(tmp_path / "else/dogs")
+    source = folder.scan(tmp_path / "set")
+    assert contents(source) == [("1.jpg", "cat"), ("cat/2.jpg", "cat"), ("dogs/2.jpg", "dog")]
+    (tmp_path / "else/1.jpg").unlink()
+    source = folder.scan(tmp_path / "set")
+    with pytest.raises(UserError, match=r"set/cat/1\.jpg cannot be read \(No such file.*\); mend or remove it"):
+        source[0]
+
+
+def test_a_source_is_a_sequence_that_travels_to_other_processes(tmp_path):
+    write_classes(tmp_path, cat=3, dog=2)
+    source = folder.scan(tmp_path)
+    copy = pickle.loads(pickle.dumps(source))
+    assert len(copy) == 5
+    assert list(copy) == list(source)
+    assert copy[-1] == copy[np.int64(4)]
+    with pytest.raises(IndexError):
+        copy[5]
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_classes(tmp_path / "set", cat=5, dog=5)
+    assert len(folder.load("~/set", 0.2)["train"]) == 8
+
+
+# What is split off.
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.25, 0.5, 0.9])
+def test_a_fraction_of_all_files_is_the_test_split(tmp_path, fraction):
+    write_classes(tmp_path, cat=70, dog=25, emu=5)
+    splits = folder.load(str(tmp_path), fraction)
+    train, test = (files(splits[name]) for name in ("train", "test"))
+    assert len(splits["test"]) == max(1, 100 * fraction)
+    assert not train & test
+    assert train | test == files(folder.scan(tmp_path))
+    for source in splits.values():
+        assert source.class_names == ("cat", "dog", "emu")
+        assert all(where.endswith(encoded.decode()) for encoded, _, where in source)
+        assert (np.diff(source.labels) >= 0).all()
+    assert set(splits["train"].labels) == {0, 1, 2}
+
+
+def test_the_split_does_not_depend_on_the_machine(tmp_path):
+    write_classes(tmp_path / "one", cat=12, dog=8)
+    write_classes(tmp_path / "two", dog=8)
+    write_classes(tmp_path / "two", cat=12)
+    splits = [folder.load(str(tmp_path / name), 0.2)["test"] for name in ("one", "two")]
+    assert files(splits[0]) == files(splits[1])
+    # As it has always been: a run that is resumed must not test on what it was trained on.
+    assert files(splits[0]) == {("cat", b"3.jpg"), ("dog", b"2.jpg"), ("dog", b"4.jpg"), ("dog", b"6.jpg")}
+
+
+def test_a_new_file_leaves_the_split_of_others_nearly_as_it_was(tmp_path):
+    write_classes(tmp_path, cat=100, dog=100)
+    before = files(folder.load(str(tmp_path), 0.2)["test"])
+    write(tmp_path, "cat/new.jpg", "cat/newer.jpg")
+    after = files(folder.load(str(tmp_path), 0.2)["test"])
+    assert len(before ^ after) <= 6
+
+
+def test_every_class_stays_in_training_as_long_as_there_are_other_files(tmp_path):
+    write_classes(tmp_path, **{f"c{index}": 1 for index in range(30)}, many=20)
+    splits = folder.load(str(tmp_path), 0.3)
+    assert len(set(splits["train"].labels)) == 31
+    assert collections.Counter(splits["test"].labels) == {30: 15}
+    splits = folder.load(str(tmp_path), 0.5)
+    assert len(splits["test"]) == 25
+    assert len(set(splits["train"].labels)) == 31 - 6
+
+
+def test_one_image_in_each_class_still_makes_two_splits(tmp_path):
+    write_classes(tmp_path, **{f"c{index}": 1 for index in range(20)})
+    splits = folder.load(str(tmp_path), 0.1)
+    assert {name: len(source) for name, source in splits.items()} == {"train": 18, "test": 2}
+    assert all(len(source.class_names) == 20 for source in splits.values())
+
+
+# What is refused.
+
+
+def make(root, *names):
+    root.mkdir()
+    write(root, *names)
+
+
+BAD = [
+    ("nothing", (), r"has no class folders; it must be a folder with a folder of images for each class\."),
+    ("images alone", ("1.jpg", "2.jpg"), r"has no class folders; it must"),
+    ("one class", ("cat/1.jpg",), r"has one class folder, cat, but must have at least two; add one, or give"),
+    ("one too high", ("set/cat/1.jpg", "set/dog/1.jpg"), r"has one class folder, set, but must have at least two"),
+    ("a class without images", ("cat/1.jpg", "dog/1.txt"), r"/dog has no images \(\.jpg, .*\); put some there or rem"),
+    ("nested classes", ("cat/1.jpg", "dog/deep/1.jpg"), r"/dog has no images"),
+    ("names that differ in case", ("Dog/1.jpg", "cat/1.jpg", "dog/1.jpg"), r"has classes Dog and dog, which differ"),
+    ("no test split", ("train/cat/1.jpg", "train/dog/1.jpg"), r"has a folder train but none called val or validation"),
+    ("flat splits", ("train/1.jpg", "val/1.jpg"), r"/train has no class folders; it must be a folder with"),
+    ("a flat test split", ("train/cat/1.jpg", "train/dog/1.jpg", "val/1.jpg"), r"/val has no class folders; it must"),
+    (
+        "a class that the test split lacks",
+        ("train/cat/1.jpg", "train/dog/1.jpg", "train/emu/1.jpg", "val/cat/1.jpg", "val/emu/1.jpg"),
+        r"/val lacks the class folder dog that .*/train has; both must have the same classes, so add it there or",
+    ),
+    (
+        "a class that the training split lacks",
+        ("train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg", "val/dog/1.jpg", "val/emu/1.jpg"),
+        r"/train lacks the class folder emu that .*/val has",
+    ),
+    (
+        "a class without test images",
+        ("train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg", "val/dog/notes"),
+        r"/val/dog has no images",
+    ),
+]
+
+
+@pytest.mark.parametrize(("names", "sentence"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_a_bad_folder_is_told_in_one_sentence_that_names_it(tmp_path, names, sentence):
+    root = tmp_path / "set"
+    make(root, *names)
+    with pytest.raises(UserError, match=f"^{root}.*{sentence}") as told:
+        folder.load(str(root), 0.5)
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_that_cannot_be_one_is_refused(tmp_path):
+    write(tmp_path, "file")
+    for root, sentence in (
+        (tmp_path / "file", r"/file is a file; give as config\.data\.data_dir a folder with a folder of images"),
+        (tmp_path / "none", r"/none does not exist; give as config\.data\.data_dir a folder with"),
+        (tmp_path / ("x" * 300), r"xxx cannot be read \(.*too long.*\); give as config\.data\.data_dir"),
+        ("~nobody here/set", r"~nobody here/set cannot be read \(.*\); give as config\.data\.data_dir"),
+        ("a\0b", r"does not exist; give as config\.data\.data_dir"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            folder.load(str(root), 0.5)
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan"), 0.95])
+def test_a_fraction_that_leaves_a_split_without_images_is_refused(tmp_path, fraction):
+    write_classes(tmp_path, cat=2, dog=3)
+    with pytest.raises(
+        UserError, match=rf"has 5 images, and a test fraction of {fraction} leaves none .* between 0 an"
+    ):
+        folder.load(str(tmp_path), fraction)
+
+
+# Real images.
+
+
+@pytest.mark.skipif(
+    not pathlib.Path(os.environ.get("IMAGENET_SAMPLE", "/nowhere")).is_dir(),
+    reason="IMAGENET_SAMPLE names no folder with folders of ImageNet's images",
+)
+def test_every_image_of_a_sample_of_imagenet_is_cropped(tmp_path):
+    sample = os.environ["IMAGENET_SAMPLE"]
+    splits = folder.load(sample, 0.1)
+    train, test = len(splits["train"]), len(splits["test"])
+    assert test == max(1, round(0.1 * (train + test)))
+    random = np.random.default_rng(0)
+    for encoded, label, where in splits["train"]:
+        assert splits["train"].class_names[label] == pathlib.Path(where).parent.name
+        for augmentation in images.AUGMENTATIONS:
+            assert images.train_crop(encoded, where, augmentation, random).std() > 1
+    means = np.mean([images.central_crop(encoded, where).mean((0, 1)) for encoded, _, where in splits["test"]], 0)
+    np.testing.assert_allclose(means / 255, [0.485, 0.456, 0.406], atol=0.15)  # Of ImageNet.
+    for split in ("train", "val"):
+        (tmp_path / split).symlink_to(pathlib.Path(sample).resolve())
+    assert [len(source) for source in folder.load(str(tmp_path), 0.1).values()] == [train + test] * 2

@@ -1,0 +1,366 @@
+"""Decoding and cropping, against Pillow step by step and against torchvision."""
+
+import contextlib
+import io
+import pickle
+import struct
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnet_jax.data import images
+
+SIZES = [(256, 256), (500, 375), (375, 500), (333, 500), (640, 256), (97, 61), (1, 1), (3, 300), (224, 224)]
+
+# Torchvision's defaults.
+AREAS, RATIOS = [0.08, 1.0], [3 / 4, 4 / 3]
+
+
+@pytest.fixture(scope="module")
+def transforms():
+    return pytest.importorskip("torchvision.transforms", reason="torchvision is what the crops are compared with")
+
+
+def photo(width, height):
+    """Return an RGB image as smooth as a photograph."""
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8)).resize((width, height))
+    noise = random.integers(-9, 10, (height, width, 3))
+    return Image.fromarray(np.clip(np.asarray(coarse) + noise, 0, 255).astype(np.uint8))
+
+
+def file(image, format_name, **settings):
+    stream = io.BytesIO()
+    image.save(stream, format_name, **settings)
+    return stream.getvalue()
+
+
+def difference(one, other):
+    return np.abs(np.asarray(one).astype(int) - np.asarray(other))
+
+
+# Crops.
+
+
+def resize_then_crop(image, columns, rows, left, top, side=224):
+    return image.resize((columns, rows), Image.Resampling.BILINEAR).crop((left, top, left + side, top + side))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_crop_of_the_paper_equals_resizing_and_then_cropping(size):
+    image = photo(*size)
+    encoded = file(image, "png")
+    shorter_sides = set()
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        got = images.train_crop(encoded, "it", "paper", np.random.default_rng(seed))
+        shorter = random.integers(256, 481)
+        columns, rows = (int(shorter * length / min(size)) for length in size)
+        left, top = random.integers(0, columns - 223), random.integers(0, rows - 223)
+        differences = difference(got, resize_then_crop(image, columns, rows, left, top))
+        assert differences.max() <= 2
+        assert differences.mean() < 0.3
+        shorter_sides.add(shorter)
+    assert len(shorter_sides) == 5
+
+
+def test_the_crop_of_the_paper_takes_every_shorter_side_and_place():
+    random = np.random.default_rng(0)
+    boxes = np.array([images.paper_box(480, 960, 224, random) for _ in range(20_000)])
+    shorter = 224 * 480 / (boxes[:, 2] - boxes[:, 0])
+    np.testing.assert_allclose(shorter, shorter.round(), rtol=1e-9)
+    assert set(shorter.round()) == set(range(256, 481))
+    np.testing.assert_allclose(shorter.mean(), 368, atol=2)
+    assert boxes[:, :2].min() == 0
+    assert (boxes[:, 2:].max(0) == (480, 960)).all()
+    np.testing.assert_allclose((boxes[:, :2] + boxes[:, 2:]).mean(0) / 2, (240, 480), rtol=0.01)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_central_crop_is_that_of_torchvision(size, transforms):
+    image = photo(*size)
+    want = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])(image)
+    got = images.central_crop(file(image, "png"), "it")
+    assert difference(got, want).max() <= (0 if min(size) == 256 else 1)
+
+
+def test_the_central_crop_of_a_photograph_is_that_of_torchvision(transforms):
+    encoded = file(photo(500, 375), "jpeg", quality=92)
+    image = Image.open(io.BytesIO(encoded))
+    want = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])(image)
+    assert difference(images.central_crop(encoded, "it"), want).mean() < 0.3
+
+
+@pytest.mark.parametrize("size", [(500, 375), (200, 420), (64, 64)])
+def test_random_resized_crops_are_distributed_as_torchvisions(size, transforms):
+    torch = pytest.importorskip("torch")
+    draws, random, image = 4000, np.random.default_rng(0), Image.new("L", size)
+    ours = np.array([images.random_resized_box(*size, 224, random) for _ in range(draws)])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        theirs = [transforms.RandomResizedCrop.get_params(image, AREAS, RATIOS) for _ in range(draws)]
+    theirs = np.array([(left, top, left + columns, top + rows) for top, left, rows, columns in theirs])
+
+    def statistics(boxes):
+        width, height = (boxes[:, 2:] - boxes[:, :2]).T
+        features = np.stack([width * height / np.prod(size), np.log(width / height), *boxes.T / max(size)])
+        return np.concatenate([features, features**2, features[:1] * features])
+
+    assert ours.min() >= 0
+    assert (ours[:, 2:] <= size).all()
+    ours, theirs = statistics(ours), statistics(theirs)
+    error = np.sqrt((ours.var(1) + theirs.var(1)) / draws)
+    assert (np.abs(ours.mean(1) - theirs.mean(1)) < 4.5 * error).all()
+
+
+@pytest.mark.parametrize("size", [(10, 1000), (1000, 10), (1, 100), (7, 100), (100, 7)])
+def test_an_image_that_no_random_box_fits_is_cut_as_torchvision_does(size, transforms):
+    params = transforms.RandomResizedCrop.get_params(Image.new("L", size), AREAS, RATIOS)
+    top, left, rows, columns = params
+    box = images.random_resized_box(*size, 224, np.random.default_rng(0))
+    assert box == (left, top, left + columns, top + rows)
+
+
+def test_an_allowed_image_that_no_random_box_fits_is_taken_whole():
+    class Greatest:
+        def uniform(self, low, high):
+            return high
+
+    assert images.random_resized_box(100, 100, 224, Greatest()) == (0, 0, 100, 100)
+
+
+@pytest.mark.parametrize("augmentation", images.AUGMENTATIONS)
+@pytest.mark.parametrize("size", [*SIZES, (1, 5000), (5000, 1), (2, 2), (223, 1999)])
+def test_every_size_of_image_gives_crops_of_one_size(augmentation, size):
+    encoded = file(photo(*size), "jpeg")
+    for seed in range(5):
+        got = images.train_crop(encoded, "it", augmentation, np.random.default_rng(seed), side=48)
+        assert (got.shape, got.dtype) == ((48, 48, 3), np.uint8)
+    assert images.central_crop(encoded, "it", side=48).shape == (48, 48, 3)
+
+
+@pytest.mark.parametrize("augmentation", images.AUGMENTATIONS)
+def test_equal_generators_give_equal_pixels_and_others_do_not(augmentation):
+    encoded = file(photo(300, 400), "jpeg")
+    first, again, other = (
+        images.train_crop(encoded, "it", augmentation, np.random.default_rng([7, index]), side=64)
+        for index in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(("size", "scale"), [((1201, 803), 2), ((1301, 1031), 4), ((1100, 511), 1)])
+def test_decoding_at_a_reduced_scale_gives_nearly_the_same_pixels(size, scale):
+    encoded = file(photo(*size), "jpeg", quality=92)
+    box = images.central_box(*size, 224)
+    image = images.open_image(encoded, "it")
+    got = images.crop(image, "it", box, 224)
+    assert image.size == tuple(-(-length // scale) for length in size)
+    want = images.central_crop(file(Image.fromarray(images.decode(encoded, "it")), "bmp"), "it")
+    assert difference(got, want).mean() < 1
+    np.testing.assert_array_equal(got, images.central_crop(encoded, "it"))
+
+
+@pytest.mark.parametrize(
+    ("box", "scale"),
+    [
+        ((0, 0, 1201, 803), 8),
+        ((1.5, 2.5, 513.4, 803), 4),
+        ((1.5, 2.5, 520.0, 803), 8),
+        ((0, 0, 1201, 150), 2),
+        ((0, 100, 150, 803), 2),
+        ((0, 0, 127.9, 803), 1),
+        ((0, 0, 1201, 3), 1),
+    ],
+)
+def test_a_reduced_scale_never_leaves_fewer_pixels_than_asked_for(box, scale):
+    image = images.open_image(file(photo(1201, 803), "jpeg"), "it")
+    images.crop(image, "it", box, side=64)
+    assert image.size == (-(-1201 // scale), -(-803 // scale))
+
+
+# Kinds of files.
+
+
+def deep_png(channels):
+    """Return a PNG of 16 bits a channel, which Pillow does not write for colours."""
+    pixels = np.random.default_rng(0).integers(0, 2**16, (12, 10, channels)).astype(">u2")
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 10, 12, 16, {1: 0, 3: 2}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def without_segment(jpeg, marker):
+    """Return ``jpeg`` without its segment ``marker``, which there must be."""
+    start = jpeg.index(b"\xff" + bytes([marker]))
+    return jpeg[:start] + jpeg[start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big") :]
+
+
+def with_corrupt_exif(jpeg):
+    """Return ``jpeg`` with an EXIF segment whose only entry lies behind its end."""
+    tiff = b"Exif\0\0II*\0" + struct.pack("<IHHHII", 8, 1, 0x010E, 2, 4000, 900)
+    return b"\xff\xd8\xff\xe1" + struct.pack(">H", len(tiff) + 2) + tiff + without_segment(jpeg, 0xE0)[2:]
+
+
+def rotated(image):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # To be shown turned by 90 degrees.
+    return file(image, "jpeg", exif=exif)
+
+
+def kinds():
+    image = photo(30, 20)
+    grey, alpha, palette = image.convert("L"), image.convert("RGBA"), image.convert("P")
+    alpha.putalpha(grey)
+    cmyk = file(image.convert("CMYK"), "jpeg")
+    return {
+        "jpeg": file(image, "jpeg"),
+        "progressive jpeg": file(image, "jpeg", progressive=True),
+        "grey jpeg": file(grey, "jpeg"),
+        "jpeg of RGB": file(image, "jpeg", keep_rgb=True),
+        "cmyk jpeg of Adobe": cmyk,
+        "cmyk jpeg of others": without_segment(cmyk, 0xEE),
+        "rotated jpeg": rotated(image),
+        "jpeg with corrupt EXIF": with_corrupt_exif(file(image, "jpeg")),
+        "jpeg with more behind it": file(image, "jpeg") + b"more",
+        "two jpegs in one": file(image, "mpo", save_all=True, append_images=[image]),
+        "png": file(image, "png"),
+        "grey png": file(grey, "png"),
+        "png of one bit": file(image.convert("1"), "png"),
+        "grey png with alpha": file(grey.convert("LA"), "png"),
+        "png with alpha": file(alpha, "png"),
+        "png with a transparent colour": file(image, "png", transparency=(1, 2, 3)),
+        "palette png": file(palette, "png"),
+        "palette png with a transparent colour": file(palette, "png", transparency=3),
+        "palette png with transparencies": file(palette, "png", transparency=bytes(range(200))),
+        "grey png of 16 bits": deep_png(1),
+        "png of 16 bits": deep_png(3),
+        "webp": file(image, "webp"),
+        "webp with alpha": file(alpha, "webp"),
+        "gif": file(image, "gif"),
+        "moving gif": file(palette, "gif", save_all=True, append_images=[palette.rotate(180)]),
+        "bmp": file(image, "bmp"),
+        "ppm": file(image, "ppm"),
+        "tiff": file(image, "tiff"),
+        "cmyk tiff": file(image.convert("CMYK"), "tiff"),
+        "tiff of 16 bits": file(Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30)), "tiff"),
+    }
+
+
+KINDS = kinds()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_of_any_kind_is_decoded_as_by_an_image_folder_of_torchvision(kind):
+    with warnings.catch_warnings(action="ignore"):
+        image = Image.open(io.BytesIO(KINDS[kind])).convert("RGB")
+    whole = images.decode(KINDS[kind], "it")
+    np.testing.assert_array_equal(whole, image)
+    assert (whole.shape, whole.dtype) == ((image.height, image.width, 3), np.uint8)
+    want = images.central_crop(file(image, "png"), "it", side=16)
+    np.testing.assert_array_equal(images.central_crop(KINDS[kind], "it", side=16), want)
+
+
+def test_colours_survive_every_kind_of_file():
+    for kind, encoded in KINDS.items():
+        if not any(word in kind for word in ("grey", "16 bits", "one bit")):
+            # JPEG and WebP keep a fourth of the colours, palettes 216 of them.
+            assert difference(images.decode(encoded, kind), photo(30, 20)).mean() < 25, kind
+
+
+def test_loading_equals_torchvisions_loader(transforms, tmp_path):
+    from torchvision.datasets.folder import pil_loader
+
+    path = tmp_path / "cmyk.JPEG"
+    path.write_bytes(KINDS["cmyk jpeg of others"])
+    np.testing.assert_array_equal(images.decode(path.read_bytes(), str(path)), pil_loader(path))
+
+
+@pytest.mark.parametrize("kind", ["jpeg with corrupt EXIF", "palette png with transparencies"])
+def test_what_pillow_warns_of_is_not_heard_in_any_thread(kind):
+    with pytest.warns(UserWarning, match="EXIF|Tag data|Transparency"):
+        Image.open(io.BytesIO(KINDS[kind])).convert("RGB")
+    with warnings.catch_warnings(record=True, action="always") as heard, ThreadPoolExecutor(8) as pool:
+        list(pool.map(images.decode, [KINDS[kind]] * 64, ["it"] * 64))
+    assert heard == []
+
+
+# Files that are no images.
+
+
+def bomb(pixels):
+    """Return a PNG of the header alone, which claims ``pixels`` in a row."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", pixels, 1, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+
+
+BAD = {
+    "empty": b"",
+    "text": b"<html><body>404 Not Found</body></html>\n" * 9,
+    "zeros": bytes(3000),
+    "noise": np.random.default_rng(0).bytes(3000),
+    "a program for printers": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n",
+    "bomb": bomb(200_000_000),
+    "header of a jpeg": KINDS["jpeg"][:20],
+    **{
+        f"{kind} cut at {percent}%": KINDS[kind][: len(KINDS[kind]) * percent // 100]
+        for kind in ("jpeg", "progressive jpeg", "cmyk jpeg of Adobe", "png", "webp", "bmp", "ppm", "tiff")
+        for percent in (50, 90)
+    },
+    "gif cut at 50%": KINDS["gif"][: len(KINDS["gif"]) // 2],
+    "png with a wrong byte": KINDS["png"][:60] + b"\xff\xff" + KINDS["png"][62:],
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_file_that_is_no_image_is_told_in_one_sentence_that_names_it(kind):
+    for read in (
+        lambda: images.decode(BAD[kind], "a/b.jpg"),
+        lambda: images.central_crop(BAD[kind], "a/b.jpg", side=8),
+        lambda: images.train_crop(BAD[kind], "a/b.jpg", "paper", np.random.default_rng(0), side=8),
+    ):
+        with pytest.raises(
+            images.BadImage, match=r"^a/b\.jpg is (empty|no image that can be decoded \(.+\))\.$"
+        ) as told:
+            read()
+        assert "\n" not in str(told.value)
+        assert "object at 0x" not in str(told.value)
+    assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)
+
+
+def test_a_bomb_is_an_image_of_more_than_twice_the_pixels_that_pillow_warns_of(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    assert images.decode(KINDS["png"], "it").shape == (20, 30, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)
+    with pytest.raises(images.BadImage, match=r"^it is no image .*600 pixels"):
+        images.decode(KINDS["png"], "it")
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "tiff", "two jpegs in one", "jpeg with corrupt EXIF"])
+def test_whatever_byte_is_wrong_nothing_but_bad_image_is_raised(kind):
+    random = np.random.default_rng(0)
+    encoded = KINDS[kind]
+    for position in range(0, len(encoded), 1 + len(encoded) // 400):
+        damaged = bytearray(encoded)
+        damaged[position] = random.integers(256)
+        for changed in (bytes(damaged), encoded[:position]):
+            with contextlib.suppress(images.BadImage):
+                assert images.central_crop(changed, "it", side=8).shape == (8, 8, 3)
+
+
+def test_want_of_memory_is_not_laid_on_the_file(monkeypatch):
+    def load(self):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "load", load)
+    with pytest.raises(MemoryError):
+        images.decode(KINDS["jpeg"], "it")
