@@ -19,7 +19,7 @@ from resnet_jax import data
 from resnet_jax.backend import keep_freed_memory
 from resnet_jax.rundir import write_json
 from resnet_jax.sweeps.local import available_cores
-from resnet_jax.training import loop
+from resnet_jax.training import feed, loop
 from resnet_jax.training.step import DeviceData, TrainState
 
 RECORDS = pathlib.Path(__file__).parent / "records"
@@ -55,7 +55,7 @@ def subject(config: ConfigDict, mesh: Mesh | None = None) -> Subject:
         images = random.integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8)
         splits = {"train": data.Split(images, random.integers(0, 10, 10_000).astype(np.int32))}
     program = loop.make_program(config, 10, mesh)
-    examples, _ = loop.place(splits, config.seed, program.mesh)
+    examples, _ = feed.place(splits, config.seed, program.mesh)
     return Subject(program, program.init(examples.images.shape[1:]), examples, splits["train"])
 
 

@@ -45,7 +45,7 @@ SETTINGS = {
 MOMENTS = {"time": 15.0, "checkpoint": 0.05, "metrics": 0.01, "end": 1.5}
 KILLS_OF_A_RUN = 12
 SECONDS_BETWEEN_LOOKS = 0.002
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds", "images_per_second", "data_wait")
 
 
 def start(workdir: pathlib.Path) -> subprocess.Popen[bytes]:

@@ -25,11 +25,20 @@ def base() -> ConfigDict:
     config.model.bottleneck_stride = "first"  # On the "first" 1x1 (paper) or the "middle" 3x3 (torchvision).
 
     config.data = ConfigDict()
-    config.data.name = "cifar10"  # "digits" (embedded) or any image-classification set of TFDS.
-    config.data.data_dir = config_dict.placeholder(str)  # Of TFDS; default TFDS_DATA_DIR or ~/tensorflow_datasets.
+    config.data.name = "cifar10"  # "digits" (embedded), "folder" (class folders) or any set of TFDS.
+    config.data.data_dir = config_dict.placeholder(str)  # Of class folders, or of TFDS: default ~/tensorflow_datasets.
     config.data.validation_examples = 0  # Held out of the training set. Paper: 5000 to choose the schedule.
     config.data.padding = 4  # Pixels added on each side before a random crop of the old size. Paper: 4.
     config.data.flip = True  # Whether half of the training images are mirrored, at random. Paper: yes.
+    # If a number, images of any size are streamed and cropped to that side; if None, they have one size and lie on the
+    # devices.
+    config.data.image_size = config_dict.placeholder(int)
+    config.data.augmentation = "paper"  # Of streams: crops of section 3.4, or "random_resized" as in torchvision.
+    config.data.color_noise = 0.0  # Deviation along the colours' principal components. Paper, ImageNet: AlexNet's, 0.1.
+    config.data.mean = "pixel"  # Of streams, what is subtracted: the mean of each "pixel" (paper) or "channel".
+    config.data.test_fraction = 0.1  # Of "folder" without folders train/ and val/: share of files held out as test.
+    config.data.on_bad_image = "error"  # Of streams: an image that cannot be decoded ends the run, or "skip".
+    config.data.workers = config_dict.placeholder(int)  # Of streams: processes that decode; default one for each core.
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.1  # Until the first milestone. Paper: 0.1.
@@ -78,10 +87,34 @@ def imagenet(depth: int, residual: bool) -> ConfigDict:
     config = cifar(depth, residual)
     config.model.family = "imagenet"
     config.data.name = "imagenet2012"
+    config.data.padding = 0
+    config.data.image_size = 224
+    config.data.color_noise = 0.1
     config.batch_size = 256
     config.steps = 600_000
     config.optimizer.milestones = (200_000, 400_000)
     config.eval_every = config.checkpoint_every = 10_000
+    return config
+
+
+def folder(depth: int, residual: bool) -> ConfigDict:
+    """Return a recipe for a user's own images in class folders: a few thousand of them, on one device.
+
+    Crops are those that most train with today, and shortcuts B as in all published nets of this kind.
+    """
+    config = imagenet(depth, residual)
+    config.model.shortcut = "B"
+    config.data.name = "folder"
+    config.data.augmentation = "random_resized"
+    config.data.color_noise = 0.0
+    config.data.mean = "channel"
+    config.batch_size = 32
+    config.optimizer.learning_rate = 0.0125  # As 0.1 for a batch of 256.
+    config.optimizer.milestones = ()
+    config.steps = 10_000
+    config.log_every = 20
+    config.eval_every = config.checkpoint_every = 500
+    config.eval_batch_size = 64
     return config
 
 

@@ -13,6 +13,7 @@ Exit status: 0 done, 2 the command, the weights or the data must be mended.
 
 import pathlib
 import sys
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import rich
@@ -73,6 +74,13 @@ def floats(flag: flags.FlagHolder) -> tuple[float, ...]:
         raise UserError(f"--{flag.name}={','.join(flag.value)} must be numbers, as 0.5,0.5,0.5.") from error
 
 
+def images_of(examples: Iterable[tuple[np.ndarray, int]], labels: list[int]) -> Iterator[np.ndarray]:
+    """Yield the images of ``examples``, and put their labels in ``labels`` on the way."""
+    for image, label in examples:
+        labels.append(label)
+        yield image
+
+
 def main(arguments: list[str]) -> int:
     """Evaluate the nets that the flags name; return the exit status."""
     command.refuse_arguments(arguments)
@@ -89,28 +97,30 @@ def main(arguments: list[str]) -> int:
     dataset = data.load(config.data)
     if _SPLIT.value not in dataset.splits:
         raise UserError(f"--split={_SPLIT.value} is not among the splits {', '.join(dataset.splits)}.")
-    images, labels = dataset.splits[_SPLIT.value]
-
     data_dir = None if _CONFIG.value is None else config.data.data_dir
     nets = [evaluation.of_run(pathlib.Path(run), mesh, data_dir) for run in _RUNS.value]
     untold = evaluation.Untold(
         config.model.residual, _BOTTLENECK_STRIDE.value, _EPSILON.value, floats(_MEAN), floats(_STD)
     )
+    image_shape = data.image_shape(dataset)
     expected = config.model if len(_WEIGHTS.value) == 1 else None
     nets += [
-        evaluation.of_weights(pathlib.Path(file), images.shape[1:], dataset.num_classes, expected, untold, config.dtype)
+        evaluation.of_weights(pathlib.Path(file), image_shape, dataset.num_classes, expected, untold, config.dtype)
         for file in _WEIGHTS.value
     ]
     for net in nets:
-        check_protocol(net.config.family, _PROTOCOL.value)
+        check_protocol(net.name, net.crop, _PROTOCOL.value)
         if net.num_classes != dataset.num_classes:
             raise UserError(f"{net.name} tells {net.num_classes} classes apart, {config.data.name} has others.")
 
-    rows, logits = [], []
+    rows, logits, labels = [], [], np.array([])
     for net in nets:
-        watched = track(images, net.name, console=console, transient=True, disable=not console.is_terminal)
+        count, examples = data.examples(dataset, _SPLIT.value)
+        shown = track(examples, net.name, count, console=console, transient=True, disable=not console.is_terminal)
+        seen_labels: list[int] = []
         settings = (config.parallel.mapper, config.eval_batch_size, _PROTOCOL.value, _FLIP.value)
-        found, rate = evaluation.predict(net, watched, mesh, *settings)
+        found, rate = evaluation.predict(net, images_of(shown, seen_labels), mesh, *settings)
+        labels = np.array(seen_labels)
         logits.append(found)
         rows.append(evaluation.Row(net.name, net.kind, evaluation.score(found, labels), rate))
     if len(nets) > 1:

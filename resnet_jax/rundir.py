@@ -4,7 +4,8 @@
 
     config.json        the whole resolved config, and the command that made it
     environment.json   for each start of the run: versions, devices, hosts, git revision, XLA flags
-    metrics.jsonl      one object a line: step, epoch, split, loss, error, lr, images_per_second, seconds
+    metrics.jsonl      one object a line: step, epoch, split, loss, error, lr, images_per_second,
+                       data_wait, seconds
     tensorboard/       the same scalars as event files
     checkpoints/       Orbax
     lock               held by the process that writes here

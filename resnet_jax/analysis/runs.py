@@ -13,6 +13,7 @@ from resnet_jax.rundir import cut_off, flatten, read_config, read_json, read_met
 # Fields that change what is recorded, where, or how it is spread over devices, but not what is learnt.
 NOT_THE_RECIPE = (
     "data.data_dir",
+    "data.workers",
     "log_every",
     "eval_every",
     "eval_batch_size",

@@ -1,10 +1,17 @@
-"""Normalisation and augmentation, inside the compiled step (paper, section 4.2)."""
+"""Normalisation and augmentation, inside the compiled step (paper, sections 3.4 and 4.2)."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+# Of the colours of ImageNet's pixels in units of 255: principal components, as columns, and their deviations
+# (Krizhevsky et al. 2012, section 4.1; the numbers are those that fb.resnet.torch published).
+COLOR_COMPONENTS = np.array(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
+)
+COLOR_DEVIATIONS = np.array([0.2175, 0.0188, 0.0045], np.float32)
 
 
 class Crops(NamedTuple):
@@ -27,7 +34,7 @@ def pixel_mean(images: np.ndarray) -> np.ndarray:
 
 
 def normalise(images: jax.Array, mean: jax.Array) -> jax.Array:
-    """Return uint8 ``images`` in units of 255 less their per-pixel ``mean``, float32 of the same shape."""
+    """Return uint8 ``images`` in units of 255 less their ``mean``, of each pixel or ``[1, 1, channels]``, float32."""
     return images.astype(jnp.float32) / 255 - mean[None]
 
 
@@ -49,6 +56,8 @@ def crop_and_flip(images: jax.Array, crops: Crops, padding: int) -> jax.Array:
       crops: one window and flip for each image.
       padding: rows and columns added on each side.
     """
+    if not padding:
+        return jnp.where(crops.flip[:, None, None, None], images[:, :, ::-1], images)
     shape = images.shape[1:]
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
@@ -57,3 +66,12 @@ def crop_and_flip(images: jax.Array, crops: Crops, padding: int) -> jax.Array:
         return jnp.where(flip, window[:, ::-1], window)
 
     return jax.vmap(crop)(padded, crops.top, crops.left, crops.flip)
+
+
+def draw_color_noise(key: jax.Array, batch: int, deviation: float) -> jax.Array:
+    """Draw what is added to all pixels of each image, float32 ``[batch, 1, 1, 3]`` in units of 255.
+
+    Along each principal component of the colours it is Gaussian, of ``deviation`` (AlexNet's: 0.1) times its own.
+    """
+    weights = deviation * jax.random.normal(jax.random.fold_in(key, 1), (batch, 3))
+    return ((weights * COLOR_DEVIATIONS[None]) @ COLOR_COMPONENTS.T)[:, None, None, :]

@@ -52,6 +52,11 @@ class Source:
         except OSError as error:
             raise UserError(f"{file} cannot be read ({error.strerror}); mend or remove it and start again.") from error
 
+    def digest(self) -> str:
+        """Return what tells these files from others: their names and labels, not their content."""
+        content = (repr(self.class_names).encode(), self.names.tobytes(), self.labels.tobytes())
+        return hashlib.sha256(b"".join(content)).hexdigest()
+
 
 def load(root: str, test_fraction: float) -> dict[str, Source]:
     """Return the splits "train" and "test" of the image folders under ``root``.

@@ -1,12 +1,13 @@
 """Sets that TFDS has prepared, read through ``tfds.data_source`` without TensorFlow."""
 
+import contextlib
 import difflib
 import io
 import os
 import pathlib
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
@@ -36,6 +37,80 @@ def load(name: str, data_dir: str | None) -> Dataset:
     Raises:
       UserError: the set is unknown, missing, damaged, or no set of images of one size with one label each.
     """
+    with located(name, data_dir) as folder:
+        return cache.cached(folder, lambda: read(folder))
+
+
+def open_sources(name: str, data_dir: str | None) -> tuple[int, dict[str, Any]]:
+    """Return the number of classes and the train and test split of TFDS set ``name``, whose images stay encoded.
+
+    The arguments are those of ``load``. "validation" is taken for test where that is missing or, as ImageNet's, has no
+    labels.
+
+    Raises:
+      UserError: the set is unknown, missing, damaged, or no set of images with one label each.
+    """
+    with located(name, data_dir) as folder, told_if_damaged(folder):
+        import tensorflow_datasets as tfds
+
+        info = tfds.builder_from_directory(str(folder)).info
+        keys = image_and_label(folder, info)
+        num_classes = info.features[keys[1]].num_classes
+        sources = {
+            split: Source(str(folder), split, keys, info.splits[split].num_examples)
+            for split in ("train", "test", "validation")
+            if split in info.splits and info.splits[split].num_examples
+        }
+        labelled = [split for split in ("test", "validation") if split in sources and sources[split][0][1] >= 0]
+        if "train" not in sources or not labelled:
+            raise UserError(
+                f"{folder} has the splits {', '.join(info.splits)}; "
+                "config.data.name must be a set with a train and a test (or validation) split, with labels."
+            )
+        check_labels([sources[split][0][1] for split in ("train", labelled[0])], info.features[keys[1]], str(folder))
+        return num_classes, {"train": sources["train"], "test": sources[labelled[0]]}
+
+
+class Source:
+    """The encoded images of one split of a prepared set, for random access from any process."""
+
+    def __init__(self, folder: str, split: str, keys: tuple[str, str], examples: int) -> None:
+        """Describe ``split`` of the set in ``folder``; ``keys`` are its features for image and label."""
+        self._folder, self._split, self._keys, self._examples = folder, split, keys, examples
+        self._files: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave open files behind: each process opens its own."""
+        return self.__dict__ | {"_files": None}
+
+    def __len__(self) -> int:
+        return self._examples
+
+    def __getitem__(self, index: int) -> tuple[bytes, int, str]:
+        """Return the content of image ``index``, its label and what to call it."""
+        if self._files is None:
+            import tensorflow_datasets as tfds
+
+            encoded = {self._keys[0]: tfds.decode.SkipDecoding()}
+            self._files = tfds.builder_from_directory(self._folder).as_data_source(self._split, decoders=encoded)
+        example = self._files[index]
+        name = example.get("file_name", b"")
+        name = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        where = f"{name or f'image {index}'} in split {self._split!r} of {self._folder}"
+        return example[self._keys[0]], int(example[self._keys[1]]), where
+
+    def digest(self) -> str:
+        """Return what tells this set from others: what TFDS says of it, with sizes and numbers, not its content."""
+        return f"{self._split} {pathlib.Path(self._folder, 'dataset_info.json').read_text()}"
+
+
+@contextlib.contextmanager
+def located(name: str, data_dir: str | None) -> Iterator[pathlib.Path]:
+    """Give the folder of TFDS set ``name``, prepared first if need be; tell what fails of the storage.
+
+    Raises:
+      UserError: the set is unknown or missing, or its folder cannot be read.
+    """
     if not NAME.fullmatch(name):
         raise UserError(
             f"config.data.name={name!r} is no name of a data set; give one as cifar10, emnist/digits or cifar10:3.0.2."
@@ -52,7 +127,7 @@ def load(name: str, data_dir: str | None) -> Dataset:
             folder = find(name, root)
             if folder is None:
                 raise UserError(f"TFDS prepared {name!r}, but {root} does not hold it; give its folder as data_dir.")
-        return cache.cached(folder, lambda: read(folder))
+        yield folder
     except (OSError, RuntimeError) as error:  # A RuntimeError is the home folder of nobody.
         raise UserError(f"{root} cannot be read ({error}); give another folder as config.data.data_dir.") from error
 
@@ -101,8 +176,15 @@ def read(folder: pathlib.Path) -> Dataset:
     Raises:
       UserError: the set is damaged, or no set of images of one size with one label each.
     """
-    try:
+    with told_if_damaged(folder):
         return decode(folder)
+
+
+@contextlib.contextmanager
+def told_if_damaged(folder: pathlib.Path) -> Iterator[None]:
+    """Turn what reading a damaged set raises into a UserError."""
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:  # Of a damaged file TFDS, array_record and Pillow each raise what they like.
@@ -168,7 +250,7 @@ def decode_images(encoded: Sequence[bytes], feature: "tfds.features.Image", wher
     if len(sizes) != 1:
         raise UserError(
             f"{where} has images of several sizes ({', '.join(map(size, sizes[:3]))}); "
-            "config.data.name must be a set of uint8 images of one size."
+            "set config.data.image_size, the side of the crops, as 224."
         )
     if any(declared not in (None, side) for declared, side in zip(sides, sizes[0], strict=True)):
         raise UserError(

@@ -5,12 +5,15 @@ other devices, therefore sees the same examples in the same order.
 """
 
 import functools
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 # Addresses the draw among those made from the same seed, as the leaf's name does for initial values.
 _ORDER = 0x0DE5
+# Whose batches are drawn at once.
+MOST_STEPS = 10_000
 
 
 @functools.lru_cache(maxsize=2)
@@ -29,6 +32,14 @@ def batch_indices(seed: int, steps: range, batch_size: int, examples: int) -> np
     stream = np.concatenate([epoch_order(seed, epoch, examples) for epoch in epochs])
     start -= epochs.start * examples
     return stream[start : start + len(steps) * batch_size].reshape(-1, batch_size)
+
+
+def evaluation_size(batch_size: int, examples: int, devices: int) -> int:
+    """Return ``batch_size`` as a multiple of ``devices``, but no more than is needed for so many examples.
+
+    So a huge batch is not made of padding.
+    """
+    return math.ceil(min(batch_size, examples) / devices) * devices
 
 
 def evaluation_batches(split: range, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax import data, interop, models
-from resnet_jax.data import augment
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.views import CROP
 from resnet_jax.models.layers import BatchNorm
 from resnet_jax.rundir import read_config
 from resnet_jax.training import fields, loop
@@ -34,6 +34,7 @@ class Net(NamedTuple):
       variables: ``{"params": ..., "batch_stats": ...}``, on the host.
       mean: float32, what pixels in units of 255 are lessened by, ``[height, width, channels]`` or ``[1, 1, channels]``.
       std: float32 ``[1, 1, channels]``, what they are then divided by.
+      crop: side of the crops it is for; None if it takes images as they are.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Net(NamedTuple):
     variables: dict[str, Any]
     mean: np.ndarray
     std: np.ndarray
+    crop: int | None
 
     @property
     def kind(self) -> str:
@@ -87,9 +89,9 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Ne
     fields.check(config, devices=1)
     config.data.data_dir = data_dir or config.data.data_dir
     dataset = data.load(config.data)
-    images = dataset.splits["train"].images
+    image_shape = data.image_shape(dataset)
     model = loop.build_net(config, dataset.num_classes)
-    template = loop.initial_state(config, model, mesh, images.shape[1:])
+    template = loop.initial_state(config, model, mesh, image_shape)
     restored = None
     if (workdir / "checkpoints").is_dir():
         with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
@@ -99,9 +101,10 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Ne
     state, _ = restored
     logging.info("%s: the checkpoint of step %d", workdir, int(state.step))
     variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
-    std = np.ones((1, 1, images.shape[-1]), np.float32)
-    name = str(workdir.resolve().name)
-    return Net(name, config.model, dataset.num_classes, model, variables, augment.pixel_mean(images), std)
+    mean, std = data.mean(dataset, config.data), np.ones((1, 1, image_shape[-1]), np.float32)
+    return Net(
+        workdir.resolve().name, config.model, dataset.num_classes, model, variables, mean, std, config.data.image_size
+    )
 
 
 def of_weights(
@@ -151,7 +154,8 @@ def of_weights(
             f"--mean has {mean.shape[-1]} values and --std {std.shape[-1]}, but the images {channels} channels; "
             "give one for each."
         )
-    return Net(path.stem, net_config, num_classes, model, variables, mean, std)
+    crop = told.get("crop", CROP if net_config.family == "imagenet" else None)
+    return Net(path.stem, net_config, num_classes, model, variables, mean, std, crop)
 
 
 def write_weights(net: Net, path: pathlib.Path) -> None:
@@ -163,6 +167,7 @@ def write_weights(net: Net, path: pathlib.Path) -> None:
     told = {
         "model": net.config.to_dict(),
         "num_classes": net.num_classes,
+        "crop": net.crop,
         "pixels": "(uint8 / 255 - mean) / std, [height, width, channels]",
         "mean": net.mean.tolist(),
         "std": net.std.tolist(),

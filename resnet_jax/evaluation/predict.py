@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from resnet_jax.data import augment
 from resnet_jax.evaluation.nets import Net
 from resnet_jax.evaluation.scores import average
-from resnet_jax.evaluation.views import CROP, views
+from resnet_jax.evaluation.views import views
 from resnet_jax.training import parallel
 
 Shape = tuple[int, ...]
@@ -93,15 +93,15 @@ def predict(
 
     for example, image in enumerate(images):
         logits.append([])
-        for view in views(image, net.config.family, protocol, flip):
+        for view in views(image, net.crop, protocol, flip):
             waiting[view.shape].append((example, view))
-            size = batch_of(view.shape, net.config.family, batch_size)
+            size = batch_of(view.shape, net.crop, batch_size)
             if len(waiting[view.shape]) == size:
                 launch(view.shape, size)
                 while len(launched) > 1:  # The devices are at the newest batch while the host reads the one before.
                     settle()
     for shape in list(waiting):
-        full = batch_of(shape, net.config.family, batch_size)
+        full = batch_of(shape, net.crop, batch_size)
         # A batch of the usual size needs no other program.
         launch(shape, full if shape in normalisations else len(waiting[shape]))
     while launched:
@@ -112,10 +112,10 @@ def predict(
     return np.stack([average(each) for each in logits]), len(logits) / seconds
 
 
-def batch_of(shape: Shape, family: str, batch_size: int) -> int:
-    """Return how many views of ``shape`` take about the memory of ``batch_size`` images of the family's usual size."""
-    usual = CROP**2 if family == "imagenet" else shape[0] * shape[1]
-    return max(1, batch_size * usual // (shape[0] * shape[1]))
+def batch_of(shape: Shape, crop: int | None, batch_size: int) -> int:
+    """Return how many views of ``shape`` take about the memory of ``batch_size`` images of the net's usual size."""
+    pixels = shape[0] * shape[1]
+    return max(1, batch_size * (crop**2 if crop else pixels) // pixels)
 
 
 def mean_for(net: Net, shape: Shape) -> np.ndarray:

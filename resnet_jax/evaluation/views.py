@@ -1,7 +1,7 @@
 """What a net sees of an image: the image itself, crops of it, or all of it at several sizes.
 
-The imagenet family is trained on crops of 224x224 pixels of images whose shorter side is 256 or more, and tested in one
-of three ways (paper, section 3.4); nets of other families take images as they are.
+Nets trained on crops, as of 224x224 pixels of images whose shorter side is 256 or more, are tested in one of three ways
+(paper, section 3.4); others take images as they are.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from resnet_jax.errors import UserError
 
 PROTOCOLS = ("single", "ten_crop", "multi_scale")
 
-CROP = 224
+CROP = 224  # Of the imagenet family. For another crop the sides below are scaled with it.
 SHORTER_SIDE = 256
 # Paper, section 3.4, fully convolutional testing.
 SCALES = (224, 256, 384, 480, 640)
@@ -20,12 +20,12 @@ SCALES = (224, 256, 384, 480, 640)
 STRIDE = 32
 
 
-def views(image: np.ndarray, family: str, protocol: str, flip: bool) -> list[np.ndarray]:
-    """Return what a net of ``family`` is to see of ``image``; its scores for all of them are averaged.
+def views(image: np.ndarray, side: int | None, protocol: str, flip: bool) -> list[np.ndarray]:
+    """Return what a net is to see of ``image``; its scores for all of them are averaged.
 
     Args:
       image: uint8 ``[height, width, channels]``.
-      family: of the net, as ``config.model.family``.
+      side: of the crops that the net is for; None if it takes images as they are.
       protocol: "single": the central crop. "ten_crop": the four corners and the centre, and their mirror images.
         "multi_scale": all of the image at five sizes.
       flip: whether each view is mirrored too; those of "ten_crop" always are.
@@ -33,27 +33,31 @@ def views(image: np.ndarray, family: str, protocol: str, flip: bool) -> list[np.
     Returns:
       Views, uint8 ``[height, width, channels]`` each.
     """
-    crops = family == "imagenet" and protocol != "multi_scale"
-    if family != "imagenet":
+    if side is None:
         wholes = [image]
-    elif crops:
-        wholes = [resize(image, *with_shorter_side(image.shape, SHORTER_SIDE))]
+    elif protocol == "multi_scale":
+        wholes = [resize(image, *whole_strides(image.shape, scaled(scale, side))) for scale in SCALES]
     else:
-        wholes = [resize(image, *whole_strides(image.shape, side)) for side in SCALES]
+        wholes = [resize(image, *with_shorter_side(image.shape, scaled(SHORTER_SIDE, side)))]
     if flip or protocol == "ten_crop":
         wholes += [whole[:, ::-1] for whole in wholes]
-    if not crops:
+    if side is None or protocol == "multi_scale":
         return wholes
-    return [crop(whole, *corner) for whole in wholes for corner in corners(whole.shape, protocol == "ten_crop")]
+    return [crop(whole, side, *corner) for whole in wholes for corner in corners(whole.shape, side, protocol)]
 
 
-def check_protocol(family: str, protocol: str) -> None:
-    """Raise a UserError if nets of ``family`` are not tested by ``protocol``."""
-    if family != "imagenet" and protocol != "single":
+def check_protocol(name: str, side: int | None, protocol: str) -> None:
+    """Raise a UserError if the net called ``name``, for crops of ``side``, is not tested by ``protocol``."""
+    if side is None and protocol != "single":
         raise UserError(
-            f"--protocol={protocol} is of nets of the imagenet family; those of the {family} family see images as they "
-            "are, and with --flip their mirror images."
+            f"--protocol={protocol} is of nets trained on crops, but {name} sees images as they are, and with --flip "
+            "their mirror images."
         )
+
+
+def scaled(length: int, side: int) -> int:
+    """Return for crops of ``side`` what ``length`` is for those of 224."""
+    return round(length * side / CROP)
 
 
 def with_shorter_side(shape: tuple[int, ...], side: int) -> tuple[int, int]:
@@ -81,13 +85,13 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(resized).reshape(height, width, -1)
 
 
-def corners(shape: tuple[int, ...], ten_crop: bool) -> list[tuple[int, int]]:
-    """Return the first row and column of the central crop, with ``ten_crop`` behind those of the four corners."""
-    bottom, right = (length - CROP for length in shape[:2])
+def corners(shape: tuple[int, ...], side: int, protocol: str) -> list[tuple[int, int]]:
+    """Return the first row and column of the central crop, of "ten_crop" behind those of the four corners."""
+    bottom, right = (length - side for length in shape[:2])
     centre = (round(bottom / 2), round(right / 2))
-    return [(0, 0), (0, right), (bottom, 0), (bottom, right), centre] if ten_crop else [centre]
+    return [(0, 0), (0, right), (bottom, 0), (bottom, right), centre] if protocol == "ten_crop" else [centre]
 
 
-def crop(image: np.ndarray, top: int, left: int) -> np.ndarray:
-    """Return the crop of ``image`` that begins at ``top`` and ``left``."""
-    return image[top : top + CROP, left : left + CROP]
+def crop(image: np.ndarray, side: int, top: int, left: int) -> np.ndarray:
+    """Return the square crop of ``image`` that begins at ``top`` and ``left``."""
+    return image[top : top + side, left : left + side]

@@ -1,5 +1,6 @@
 """Where a loss that is infinite or no number comes from: the first layer that is not finite."""
 
+import contextlib
 import functools
 import itertools
 import math
@@ -16,13 +17,13 @@ import optax
 from ml_collections import ConfigDict
 
 from resnet_jax import data
-from resnet_jax.data import sampling
 from resnet_jax.models.resnet import REST
 from resnet_jax.rundir import read_json
 from resnet_jax.training import loop, parallel
 from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.parallel import AXIS
-from resnet_jax.training.step import DeviceData, TrainState, training_batch
+from resnet_jax.training.step import Augmentation, Batch, DeviceData, TrainState, training_batch
 
 # For each layer, by its path, whether it is finite: one bool for each block of a loop, outside loops a single one.
 Flags = dict[tuple[str, ...], jax.Array]
@@ -52,21 +53,20 @@ def first_layer(config: ConfigDict, workdir: pathlib.Path) -> str:
     last = recorded["step"] if recorded else config.steps
     dataset = data.load(config.data)
     program = loop.make_program(config, dataset.num_classes)
-    examples, splits = loop.place(dataset.splits, config.seed, program.mesh)
-    state = program.init(examples.images.shape[1:])
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        restored = checkpoints.restore(state, before=last)
-    if restored is not None:
-        state, _ = restored
-    copy = jax.jit(functools.partial(jax.tree.map, jnp.copy))
-    for step in range(int(state.step), last):
-        batch = range(step, step + 1)
-        indices = sampling.batch_indices(config.seed, batch, config.batch_size, len(splits["train"]))
-        before = copy(state)  # The step gives the memory of its state to the next.
-        state, metrics = program.train_steps(state, examples, indices)
-        updated = jax.device_get(finite_layers(state.params))
-        if not math.isfinite(metrics["loss"][0]) or not all(np.all(flag) for flag in updated.values()):
-            return f"Step {step + 1}: {examine(config, program, before, examples, indices[0], updated)}."
+    with contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
+        state = program.init(feed.image_shape)
+        with Checkpoints(workdir / "checkpoints") as checkpoints:
+            restored = checkpoints.restore(state, before=last)
+        if restored is not None:
+            state, _ = restored
+        copy = jax.jit(functools.partial(jax.tree.map, jnp.copy))
+        for step in range(int(state.step), last):
+            before = copy(state)  # The step gives the memory of its state to the next.
+            batches, _ = feed.train(range(step, step + 1), lambda: None)
+            state, metrics = program.train_steps(state, feed.data, batches)
+            updated = jax.device_get(finite_layers(state.params))
+            if not math.isfinite(metrics["loss"][0]) or not all(np.all(flag) for flag in updated.values()):
+                return f"Step {step + 1}: {examine(config, program, before, feed, batches, updated)}."
     return f"All steps up to {last} are finite when they are made again."
 
 
@@ -74,20 +74,25 @@ def examine(
     config: ConfigDict,
     program: loop.Program,
     state: TrainState,
-    examples: DeviceData,
-    indices: np.ndarray,
+    feed: Feed,
+    batches: Batch,
     updated: Flags,
 ) -> str:
-    """Return what is the first that is not finite in the step from ``state`` on examples ``indices``.
+    """Return what is the first that is not finite in the step from ``state`` on the one batch in ``batches``.
 
     ``updated`` says it of the parameters after the step.
     """
-    examine_on_device = functools.partial(
-        examine_step, model=program.model, padding=config.data.padding, flip=config.data.flip
+    examine_on_device = functools.partial(examine_step, model=program.model, augmentation=loop.augmentation(config))
+    mapped = parallel.map_over_devices(
+        examine_on_device,
+        program.mesh,
+        config.parallel.mapper,
+        batch_arguments=1,
+        batch_axis=1,
+        own_batches=config.data.image_size is not None,
     )
-    mapped = parallel.map_over_devices(examine_on_device, program.mesh, config.parallel.mapper, batch_arguments=1)
-    outputs, gradients = jax.device_get(mapped(state, examples, indices))
-    forward = forward_order(program.model, examples.images.shape[1:], jax.device_get(state.params))
+    outputs, gradients = jax.device_get(mapped(state, feed.data, batches))
+    forward = forward_order(program.model, feed.image_shape, jax.device_get(state.params))
     for flags, order, sentence in (
         (outputs, forward, "the output of {} is the first that is not finite"),
         (
@@ -104,13 +109,14 @@ def examine(
 
 
 def examine_step(
-    state: TrainState, data: DeviceData, indices: jax.Array, *, model: nn.Module, padding: int, flip: bool
+    state: TrainState, data: DeviceData, batches: Batch, *, model: nn.Module, augmentation: Augmentation
 ) -> tuple[Flags, Flags]:
     """Return of which layers the outputs, and of which the gradients, are finite in a step from ``state``.
 
     Runs on every device, with the axis ``AXIS`` bound; arguments are those of ``train_step``.
     """
-    images, labels = training_batch(data, indices, state.step, padding, flip)
+    batch = jax.tree.map(lambda array: array[0], batches)
+    images, labels = training_batch(data, batch, state.step, augmentation)
 
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
         variables = {"params": params, "batch_stats": state.batch_stats}

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.data import Dataset
+from resnet_jax.data import Dataset, Stream
+from resnet_jax.data.images import AUGMENTATIONS
 from resnet_jax.errors import UserError
 from resnet_jax.models import families
 from resnet_jax.rundir import flatten
@@ -64,6 +65,13 @@ FIELDS = {
     "data.validation_examples": Field(int, at_most=LARGEST_INT),
     "data.padding": COUNT_OR_ZERO,
     "data.flip": Field(bool),
+    "data.image_size": Field(int, at_least=32, at_most=4096, optional=True),
+    "data.augmentation": Field(str, choices=tuple(AUGMENTATIONS)),
+    "data.color_noise": RATE,
+    "data.mean": Field(str, choices=("pixel", "channel")),
+    "data.test_fraction": Field(float, above=0, below=1),
+    "data.on_bad_image": Field(str, choices=("error", "skip")),
+    "data.workers": Field(int, at_least=0, at_most=1024, optional=True),
     "optimizer.learning_rate": RATE,
     "optimizer.milestones": Field(tuple),
     "optimizer.factor": Field(float, above=0, at_most=LARGEST_FLOAT),
@@ -119,6 +127,11 @@ def check(config: ConfigDict, devices: int) -> None:
             f"config.batch_size={config.batch_size} cannot be divided among {devices} devices; "
             f"give a multiple of {devices}."
         )
+    if config.data.image_size is not None and config.data.padding:
+        raise UserError(
+            f"config.data.padding={config.data.padding} is of sets whose images have one size; with "
+            "config.data.image_size crops are drawn from the whole image, so give padding 0."
+        )
     check_milestones(tuple(config.optimizer.milestones), config.steps)
     families.FAMILIES[config.model.family](config.model)  # Refuses a depth that the family does not have.
 
@@ -172,19 +185,31 @@ def check_milestones(milestones: tuple[int, ...], steps: int) -> None:
         )
 
 
-def check_against_data(config: ConfigDict, dataset: Dataset) -> None:
-    """Raise a UserError if ``dataset`` has too few training examples or too small images for ``config``."""
+def check_against_data(config: ConfigDict, dataset: Dataset | Stream) -> None:
+    """Raise a UserError if ``dataset`` has too few training examples or images of another kind than ``config`` says."""
+    if isinstance(dataset, Stream):
+        check_batch_size(config.batch_size, len(dataset.splits["train"]))
+        return
     images, labels = dataset.splits["train"]
-    height, width = images.shape[1:3]
+    height, width, channels = images.shape[1:]
+    if config.data.color_noise and channels != 3:
+        raise UserError(
+            f"config.data.color_noise={config.data.color_noise} needs images of 3 channels, but these have {channels}; "
+            "give 0."
+        )
     if config.data.padding > min(height, width):
         raise UserError(
             f"config.data.padding={config.data.padding} is more than the images of {height}x{width} pixels have; "
             f"give at most {min(height, width)}."
         )
-    if config.batch_size > len(labels):
+    check_batch_size(config.batch_size, len(labels))
+
+
+def check_batch_size(batch_size: int, examples: int) -> None:
+    """Raise a UserError if a batch would have an example twice."""
+    if batch_size > examples:
         raise UserError(
-            f"config.batch_size={config.batch_size} is more than the {len(labels)} training examples; "
-            f"give at most {len(labels)}."
+            f"config.batch_size={batch_size} is more than the {examples} training examples; give at most {examples}."
         )
 
 

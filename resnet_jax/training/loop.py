@@ -1,13 +1,14 @@
 """Training: from a config to a run directory."""
 
 import collections
+import contextlib
 import functools
 import itertools
 import math
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,14 +21,15 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data, models
 from resnet_jax.backend import DETERMINISTIC_FLAG
-from resnet_jax.data import augment, sampling
+from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
 from resnet_jax.training import fields, optimizer, parallel
 from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.progress import Pace, ProgressLine
 from resnet_jax.training.record import RunRecord, check_workdir
-from resnet_jax.training.step import DeviceData, TrainState, eval_step, train_steps
+from resnet_jax.training.step import Augmentation, Batch, DeviceData, TrainState, eval_step, train_steps
 from resnet_jax.training.stopping import stop_request
 
 Metrics = dict[str, Any]
@@ -44,8 +46,8 @@ class Program(NamedTuple):
       mesh: the devices.
       rate: learning rate of each step.
       init: makes the initial state for images ``(height, width, channels)``.
-      train_steps: ``(state, data, indices) -> (state, metrics)`` over all devices; indices ``[steps, batch]``.
-      eval_step: ``(state, data, indices, weights) -> sums`` over all devices.
+      train_steps: ``(state, data, batches) -> (state, metrics)`` over all devices, of batches as a feed gives them.
+      eval_step: ``(state, data, batch, weights) -> sums`` over all devices.
     """
 
     model: nn.Module
@@ -78,12 +80,16 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
         train_steps,
         model=model,
         optimizer=optimizer.sgd(config.optimizer, rate),
-        padding=config.data.padding,
-        flip=config.data.flip,
+        augmentation=augmentation(config),
         sync_batch_norm=config.batch_norm.sync,
     )
     device_eval_step = functools.partial(eval_step, model=model)
-    mapped = functools.partial(parallel.map_over_devices, mesh=mesh, mapper=config.parallel.mapper)
+    mapped = functools.partial(
+        parallel.map_over_devices,
+        mesh=mesh,
+        mapper=config.parallel.mapper,
+        own_batches=config.data.image_size is not None,
+    )
     return Program(
         model,
         mesh,
@@ -92,6 +98,11 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
         mapped(device_train_steps, batch_arguments=1, batch_axis=1, donate_state=True),
         mapped(device_eval_step, batch_arguments=2),
     )
+
+
+def augmentation(config: ConfigDict) -> Augmentation:
+    """Return what is done to training images on the devices."""
+    return Augmentation(config.data.padding, config.data.flip, config.data.color_noise)
 
 
 def build_net(config: ConfigDict, num_classes: int) -> nn.Module:
@@ -113,26 +124,20 @@ def evaluate(
     program: Program,
     state: TrainState,
     examples: DeviceData,
-    split: range,
-    batch_size: int,
+    batches: Iterable[tuple[Batch, Any]],
     stopping: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """Return the mean "loss" and "error" (a fraction) of ``state`` over every example of ``split``, each once.
+    """Return the mean "loss" and "error" (a fraction) of ``state`` over all examples of ``batches``.
 
     Args:
       program: of the run.
       state: the net to evaluate, with its running statistics.
       examples: on the devices.
-      split: which of the examples.
-      batch_size: about how many examples to evaluate at once; it changes no figure.
+      batches: batches and weights of their examples.
       stopping: whether to stop has been asked of this process; if it has in any, None is returned.
     """
-    # No more than there are, so that a huge batch is not made of padding; the same for all splits, to compile once.
-    batch_size = min(batch_size, len(examples.labels))
-    batch_size = math.ceil(batch_size / program.mesh.size) * program.mesh.size
-    totals = {"loss": 0.0, "error": 0.0}
+    totals = {"loss": 0.0, "error": 0.0, "weight": 0.0}
     launched = collections.deque[tuple[Metrics, Any]]()
-    batches = sampling.evaluation_batches(split, batch_size)
     # The devices are at the newest batch while the host reads the one before: neither waits.
     for batch in itertools.chain(batches, [None]):
         if batch is not None:
@@ -144,19 +149,8 @@ def evaluate(
                 return None
             for name in totals:
                 totals[name] += float(sums[name])
-    return {name: total / len(split) for name, total in totals.items()}
-
-
-def place(splits: dict[str, data.Split], seed: int, mesh: Mesh) -> tuple[DeviceData, dict[str, range]]:
-    """Put the examples of all ``splits`` on every device, the training examples first, and return the range of each."""
-    ranges, start = {}, 0
-    ordered = {"train": splits["train"], **splits}
-    for name, split in ordered.items():
-        ranges[name] = range(start, start + len(split.labels))
-        start += len(split.labels)
-    images, labels = (np.concatenate(parts) for parts in zip(*ordered.values(), strict=True))
-    mean = augment.pixel_mean(splits["train"].images)
-    return DeviceData(*parallel.replicate((images, labels, mean, np.uint32(seed)), mesh)), ranges
+    weight = totals.pop("weight")
+    return {name: total / weight if weight else math.nan for name, total in totals.items()}
 
 
 def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None = None) -> dict[str, Any]:
@@ -188,16 +182,13 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         program = make_program(config, dataset.num_classes)
     with parallel.together():
         record = RunRecord(workdir, config, command or [])
-    with record:
-        examples, splits = place(dataset.splits, config.seed, program.mesh)
-        data_sha256 = data.digest(dataset)
+    with record, contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         del dataset  # It is on the devices now.
-        image_shape = examples.images.shape[1:]
         with Checkpoints(workdir / "checkpoints") as checkpoints:
-            state = program.init(image_shape)
-            status, step = run_steps(config, program, state, examples, splits, record, checkpoints)
-        totals = models.totals(models.describe(program.model, image_shape))
-        return record.finish(status, step, *totals, data_sha256)
+            state = program.init(feed.image_shape)
+            status, step = run_steps(config, program, state, feed, record, checkpoints)
+        totals = models.totals(models.describe(program.model, feed.image_shape))
+        return record.finish(status, step, *totals, feed.sha256, feed.bad())
 
 
 def is_over(summary: dict[str, Any], config: ConfigDict) -> bool:
@@ -211,38 +202,36 @@ def run_steps(
     config: ConfigDict,
     program: Program,
     state: TrainState,
-    examples: DeviceData,
-    splits: dict[str, range],
+    feed: Feed,
     record: RunRecord,
     checkpoints: Checkpoints,
 ) -> tuple[str, int]:
     """Train from ``state``, or from the newest checkpoint, to the end; return the run's status and steps."""
     # On training examples as they are, by the running statistics; split "train" is the running error.
-    evaluated = {"train_clean" if name == "train" else name: split for name, split in splits.items()}
+    evaluated = {"train_clean" if name == "train" else name: name for name in feed.sizes}
     # What a resumed run must know besides the state: the time taken, figures of the steps since the running training
-    # error was last recorded, and splits still to be evaluated at this step.
-    past: dict[str, Any] = {"seconds": 0.0, "recent": [], "due": []}
+    # error was last recorded, splits still to be evaluated at this step, and examples that could not be decoded.
+    past: dict[str, Any] = {"seconds": 0.0, "recent": [], "due": [], "bad": None}
     restored = checkpoints.restore(state)
     if restored is not None:
         state, past = restored
         logging.info("resuming after step %d of %d", int(state.step), config.steps)
     recent, due = past["recent"], past["due"]
+    feed.remember(past["bad"])
     first_step = step = saved_step = int(state.step)
     record.begin(step, past["seconds"], due)
     pace = Pace(step)
 
-    def indices_of(steps: range) -> np.ndarray:
-        return sampling.batch_indices(config.seed, steps, config.batch_size, len(splits["train"]))
-
-    def write(step: int, split: str, figures: Metrics, images_per_second: float) -> None:
+    def write(step: int, split: str, figures: Metrics, images_per_second: float, data_wait: float = math.nan) -> None:
         record.write(
             step,
             split,
-            epoch=round(step * config.batch_size / len(splits["train"]), 4),
+            epoch=round(step * config.batch_size / feed.sizes["train"], 4),
             loss=figures["loss"],
             error=figures["error"],
             lr=float(f"{float(program.rate(step - 1)):.6g}"),  # Float32 made readable.
             images_per_second=round(images_per_second, 1),
+            data_wait=round(data_wait, 4),
         )
 
     def settle(first: int, metrics: Metrics) -> int | None:
@@ -262,16 +251,18 @@ def run_steps(
         if step % config.log_every == 0 or step == config.steps or diverged:
             means = {name: float(np.mean([figures[name] for figures in recent])) for name in ("loss", "error")}
             recent = []
-            write(step, "train", means, pace.steps_per_second(step) * config.batch_size)
+            write(step, "train", means, pace.steps_per_second(step) * config.batch_size, pace.data_wait(step))
             progress.log(step, means, pace)
         if not diverged:
             return None
-        [batch] = indices_of(range(step - 1, step))
+        steps = range(step - 1, step)
+        [batch] = sampling.batch_indices(config.seed, steps, config.batch_size, feed.sizes["train"])
         record.diverged(step, batch.tolist())
         logging.error("the loss of step %d is not finite: the run has diverged", step)
         return step
 
     dispatch = config.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else STEPS_PER_DISPATCH)
+    dispatch = min(dispatch, feed.most_steps)
     stop, unsettled = False, collections.deque[tuple[int, Metrics, Any]]()
     with stop_request() as stopping, ProgressLine(step, config.steps, config.batch_size) as progress:
         while True:
@@ -279,17 +270,20 @@ def run_steps(
             while due and not stop:
                 progress.say(step, f"evaluating {due[0]}")
                 start, split = time.perf_counter(), evaluated[due[0]]
-                figures = evaluate(program, state, examples, split, config.eval_batch_size, stopping)
+                with contextlib.closing(feed.evaluation(split, config.eval_batch_size)) as batches:
+                    figures = evaluate(program, state, feed.data, batches, stopping)
                 if figures is None:
                     stop = True
                     break
-                write(step, due[0], figures, len(split) / (time.perf_counter() - start))
+                write(step, due[0], figures, feed.sizes[split] / (time.perf_counter() - start))
                 logging.info("step %d: %s error %.2f%%", step, due[0], 100 * figures["error"])
                 due = due[1:]
             saves = step % config.checkpoint_every == 0 or step == config.steps or stop
             if saves and step > saved_step:
                 record.sync()
-                checkpoints.save(step, state, {"seconds": record.seconds, "recent": recent, "due": due})
+                checkpoints.save(
+                    step, state, {"seconds": record.seconds, "recent": recent, "due": due, "bad": feed.bad()}
+                )
                 saved_step = step
             if stop or step == config.steps:
                 break
@@ -299,7 +293,9 @@ def run_steps(
             # A dispatch ends where something is to be done, and at multiples of its length, so that lengths recur.
             ends = (dispatch, config.log_every, config.eval_every, config.checkpoint_every)
             until = min(config.steps, *(step - step % every + every for every in ends))
-            state, metrics = program.train_steps(state, examples, indices_of(range(step, until)))
+            batches, waited = feed.train(range(step, until), functools.partial(jax.block_until_ready, state))
+            pace.data_waited(waited)
+            state, metrics = program.train_steps(state, feed.data, batches)
             if step == first_step:  # Compiling is over.
                 jax.block_until_ready(metrics)
                 pace.restart(until)

@@ -37,6 +37,12 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda leaf: place(np.asarray(leaf)), tree)
 
 
+def shard(arrays: Any, mesh: Mesh, batch_axis: int) -> Any:
+    """Return ``arrays``, this process's shares of a batch, as arrays of all processes on the devices of ``mesh``."""
+    sharding = NamedSharding(mesh, PartitionSpec(*[None] * batch_axis, AXIS))
+    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), arrays)
+
+
 def any_process(flag: bool, mesh: Mesh) -> jax.Array | bool:
     """Return whether ``flag`` holds in any process, all of which must ask; read it late, the devices work it out."""
     if jax.process_count() == 1:
@@ -72,6 +78,7 @@ def map_over_devices(
     batch_arguments: int,
     batch_axis: int = 0,
     donate_state: bool = False,
+    own_batches: bool = False,
 ) -> Callable[..., Any]:
     """Return ``function(state, data, *batch)`` compiled for all devices of ``mesh``.
 
@@ -80,9 +87,11 @@ def map_over_devices(
         axis ``AXIS`` is bound.
       mesh: the devices.
       mapper: "shard_map" or "pmap".
-      batch_arguments: how many arrays, equal in all processes, follow state and data; the devices divide their batch.
+      batch_arguments: how many arrays, or trees of them, follow state and data; the devices divide their batch.
       batch_axis: which axis of these is the batch.
       donate_state: whether the memory of the state is given to the result.
+      own_batches: whether each process has its own share of a batch (for "shard_map" as ``shard`` returns it), instead
+        of all the same whole.
     """
     donated = (0,) if donate_state else ()
     if mapper == "shard_map":
@@ -101,10 +110,15 @@ def map_over_devices(
         shards = [shard.data for shard in array.addressable_shards]
         return jax.make_array_from_single_device_arrays(array.shape, whole, shards)
 
-    def call(state: Any, data: Any, *batch: np.ndarray) -> Any:
-        before, after = slice(batch_axis), slice(batch_axis + 1, None)
-        shares = (part.reshape(*part.shape[before], mesh.size, -1, *part.shape[after]) for part in batch)
-        result = mapped(state, data, *(share.take(own, batch_axis) for share in shares))
+    def divide(part: np.ndarray) -> np.ndarray:
+        """Return ``part`` with an axis of this process's devices."""
+        before, after = part.shape[:batch_axis], part.shape[batch_axis + 1 :]
+        if own_batches:
+            return part.reshape(*before, len(own), -1, *after)
+        return part.reshape(*before, mesh.size, -1, *after).take(own, batch_axis)
+
+    def call(state: Any, data: Any, *batch: Any) -> Any:
+        result = mapped(state, data, *jax.tree.map(divide, batch))
         # What pmap returns is of this process; checkpoints are of arrays that all processes have together.
         return result if len(own) == mesh.size else jax.tree.map(as_one_of_all, result)
 

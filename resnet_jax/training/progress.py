@@ -27,11 +27,20 @@ class Pace:
     def restart(self, step: int) -> None:
         """Measure anew from now, after ``step`` steps."""
         self._first_step, self._start = step, time.perf_counter()
+        self._waited = 0.0
 
     def steps_per_second(self, step: int) -> float:
         """Return the mean since the last restart, NaN if no step has been made since."""
         steps = step - self._first_step
         return steps / (time.perf_counter() - self._start) if steps else math.nan
+
+    def data_waited(self, seconds: float) -> None:
+        """Count ``seconds`` for which the devices waited for a batch."""
+        self._waited += seconds
+
+    def data_wait(self, step: int) -> float:
+        """Return which share of the time since the last restart the devices waited for batches, NaN as above."""
+        return self._waited / (time.perf_counter() - self._start) if step > self._first_step else math.nan
 
 
 class ProgressLine:
@@ -81,7 +90,9 @@ class ProgressLine:
         if math.isnan(rate):
             return figures
         left = datetime.timedelta(seconds=round((self._steps - step) / rate))
-        return f"{rate:.1f} steps/s, {rate * self._batch_size:,.0f} images/s, ETA {left}, {figures}"
+        wait = pace.data_wait(step)
+        waiting = f"{wait:.0%} waiting for data, " if wait > 0 else ""
+        return f"{rate:.1f} steps/s, {rate * self._batch_size:,.0f} images/s, {waiting}ETA {left}, {figures}"
 
 
 def summary_table(summary: dict[str, Any]) -> Table:

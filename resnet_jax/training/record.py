@@ -36,7 +36,7 @@ from resnet_jax.rundir import (
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "tensorflow-datasets")
 # Fields that change nothing a run has computed so far: two runs that differ in them alone are the same run.
-NOT_THE_RUN = ("data.data_dir", "stop_at_divergence")
+NOT_THE_RUN = ("data.data_dir", "data.workers", "stop_at_divergence")
 
 
 def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -173,7 +173,15 @@ class RunRecord:
             with writing(self.workdir):
                 write_json(self.workdir / "diverged.json", {"step": step, "indices": indices})
 
-    def finish(self, status: str, step: int, parameters: int, multiply_adds: int, data_sha256: str) -> dict[str, Any]:
+    def finish(
+        self,
+        status: str,
+        step: int,
+        parameters: int,
+        multiply_adds: int,
+        data_sha256: str,
+        bad: dict[str, list[int]] | None,
+    ) -> dict[str, Any]:
         """Return the summary of a run that ended after ``step`` steps, which the first process writes.
 
         Args:
@@ -183,6 +191,7 @@ class RunRecord:
           parameters: of the net.
           multiply_adds: of one forward pass for one image.
           data_sha256: of the data set.
+          bad: which examples of each split could not be decoded; None where that cannot be.
         """
         metrics = read_metrics(self.workdir / "metrics.jsonl")
         splits = dict.fromkeys(line["split"] for line in metrics)
@@ -196,6 +205,7 @@ class RunRecord:
             "seconds": round(self.seconds, 1),
             "parameters": parameters,
             "multiply_adds": multiply_adds,
+            "skipped_images": None if bad is None else {split: len(indices) for split, indices in bad.items()},
             "final": final,
             "best": {
                 split: {name: min(of[split], key=lambda line: line["error"])[name] for name in figures}

@@ -35,57 +35,83 @@ class TrainState:
 
 
 class DeviceData(NamedTuple):
-    """The examples of all splits, on the device; a split is a range of them.
+    """The examples of all splits, on the device; a split is a range of them, and a batch is indices.
 
-    One array for all makes training and evaluation compile once, however many splits there are.
+    One array for all makes training and evaluation compile once, however many splits there are. Of a stream there are
+    none, and a batch is images and labels themselves.
 
     Attributes:
-      images: uint8 ``[examples, height, width, channels]``.
-      labels: int32 ``[examples]``.
-      mean: float32 ``[height, width, channels]``, the mean of the training images in units of 255.
+      images: uint8 ``[examples, height, width, channels]``, or None.
+      labels: int32 ``[examples]``, or None.
+      mean: float32 ``[height, width, channels]`` or ``[1, 1, channels]``, the mean of the training images in units of
+        255.
       seed: uint32 scalar, of the augmentation; a run with another seed needs no other program.
     """
 
-    images: jax.Array
-    labels: jax.Array
+    images: jax.Array | None
+    labels: jax.Array | None
     mean: jax.Array
     seed: jax.Array
 
 
-def training_batch(
-    data: DeviceData, indices: jax.Array, step: jax.Array, padding: int, flip: bool
-) -> tuple[jax.Array, jax.Array]:
-    """Return the normalised, augmented images of ``step``, float32, and their labels; ``AXIS`` is bound.
+# This device's share of a batch: int32 indices ``[batch / devices]`` into ``DeviceData``, or of a stream its uint8
+# images and int32 labels.
+Batch = Any
 
-    Args:
-      data: whole on every device.
-      indices: int32 ``[batch / devices]``, this device's share of the batch.
-      step: the steps already made.
-      padding: of the random crops.
+
+class Augmentation(NamedTuple):
+    """What is done to training images at random, as of ``config.data``.
+
+    Attributes:
+      padding: of the random crops; 0 for none.
       flip: whether images are mirrored at random.
+      color_noise: deviation of the colour noise; 0 for none.
     """
-    images = augment.normalise(data.images[indices], data.mean)
-    labels = data.labels[indices]
+
+    padding: int
+    flip: bool
+    color_noise: float
+
+
+def examples_of(data: DeviceData, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Return the normalised images of ``batch``, float32, and their labels."""
+    if data.images is None or data.labels is None:
+        images, labels = batch
+    else:
+        images, labels = data.images[batch], data.labels[batch]
+    return augment.normalise(images, data.mean), labels
+
+
+def training_batch(
+    data: DeviceData, batch: Batch, step: jax.Array, augmentation: Augmentation
+) -> tuple[jax.Array, jax.Array]:
+    """Return the normalised, augmented images of ``step``, float32, and their labels; ``AXIS`` is bound."""
+    images, labels = examples_of(data, batch)
+    padding, flip, color_noise = augmentation
+    # Drawn for the whole batch, so that the draws do not depend on the number of devices.
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(data.seed), _AUGMENTATION), step)
+    share = labels.shape[0]
+    whole = share * jax.lax.axis_size(AXIS)
+
+    def own(drawn: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice_in_dim(drawn, jax.lax.axis_index(AXIS) * share, share)
+
     if padding or flip:
-        # Drawn for the whole batch, so that the draws do not depend on the number of devices.
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(data.seed), _AUGMENTATION), step)
-        share = indices.shape[0]
-        crops = augment.draw_crops(key, share * jax.lax.axis_size(AXIS), padding, flip)
-        start = jax.lax.axis_index(AXIS) * share
-        crops = jax.tree.map(lambda all_: jax.lax.dynamic_slice(all_, (start,), (share,)), crops)
+        crops = jax.tree.map(own, augment.draw_crops(key, whole, padding, flip))
         images = augment.crop_and_flip(images, crops, padding)
+    if color_noise:
+        images = images + own(augment.draw_color_noise(key, whole, color_noise))
     return images, labels
 
 
 def train_step(
     state: TrainState,
     data: DeviceData,
-    indices: jax.Array,
+    batch: Batch,
     *,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    padding: int,
-    flip: bool,
+    augmentation: Augmentation,
     sync_batch_norm: bool,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Make one step of gradient descent; runs on every device, with the axis ``AXIS`` bound.
@@ -93,17 +119,16 @@ def train_step(
     Args:
       state: equal on all devices.
       data: whole on every device.
-      indices: int32 ``[batch / devices]``, this device's share of the batch.
+      batch: this device's share.
       model: the net.
       optimizer: of ``state.opt_state``.
-      padding: of the random crops.
-      flip: whether images are mirrored at random.
+      augmentation: of the images.
       sync_batch_norm: whether ``model`` takes its batch statistics over all devices.
 
     Returns:
       The next state, and the mean "loss" and "error" (a fraction) of the augmented batch before the step.
     """
-    images, labels = training_batch(data, indices, state.step, padding, flip)
+    images, labels = training_batch(data, batch, state.step, augmentation)
     # Without this, gradients of parameters that are equal on all devices arrive already summed over the devices.
     params = jax.lax.pcast(state.params, AXIS, to="varying")
 
@@ -123,40 +148,39 @@ def train_step(
 
 
 def train_steps(
-    state: TrainState, data: DeviceData, indices: jax.Array, **settings: Any
+    state: TrainState, data: DeviceData, batches: Batch, **settings: Any
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Make ``train_step`` for each row of ``indices``, without the host in between.
+    """Make ``train_step`` for each of ``batches``, without the host in between.
 
     Args:
       state: equal on all devices.
       data: whole on every device.
-      indices: int32 ``[steps, batch / devices]``.
+      batches: this device's shares, with a first axis of steps.
       **settings: of ``train_step``.
 
     Returns:
       The last state, and the "loss" and "error" of each step, ``[steps]``.
     """
     step: Callable = functools.partial(train_step, **settings)
-    return jax.lax.scan(lambda state, batch: step(state, data, batch), state, indices)
+    return jax.lax.scan(lambda state, batch: step(state, data, batch), state, batches)
 
 
 def eval_step(
-    state: TrainState, data: DeviceData, indices: jax.Array, weights: jax.Array, *, model: nn.Module
+    state: TrainState, data: DeviceData, batch: Batch, weights: jax.Array, *, model: nn.Module
 ) -> dict[str, jax.Array]:
-    """Return the sums of "loss" and "error" over a batch of unaugmented examples, from the running statistics.
+    """Return the sums of "loss", "error" and "weight" over a batch of unaugmented examples, by the running statistics.
 
     Args:
       state: equal on all devices.
       data: whole on every device.
-      indices: int32 ``[batch / devices]``, this device's share of the batch.
+      batch: this device's share.
       weights: float32 ``[batch / devices]``, 0 for examples that do not count, else 1.
       model: the net.
     """
-    images = augment.normalise(data.images[indices], data.mean)
-    labels = data.labels[indices]
+    images, labels = examples_of(data, batch)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits: Any = model.apply(variables, images, train=False)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     errors = jnp.argmax(logits, -1) != labels
-    sums = {"loss": jnp.sum(losses * weights), "error": jnp.sum(errors * weights)}
+    sums = {"loss": jnp.sum(losses * weights), "error": jnp.sum(errors * weights), "weight": jnp.sum(weights)}
     return jax.lax.psum(sums, AXIS)

@@ -6,7 +6,7 @@ import pytest
 
 from configs import recipes
 from resnet_jax import data
-from resnet_jax.training import loop, parallel
+from resnet_jax.training import feed, loop, parallel
 
 torch = pytest.importorskip("torch", reason="the peer needs PyTorch; make .venv/peer installs it")
 peer = pytest.importorskip("benchmarks.peer")
@@ -20,7 +20,7 @@ def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(resi
     mesh = parallel.device_mesh(jax.devices()[:1])
     program = loop.make_program(config, 10, mesh)
     splits = data.load(config.data).splits
-    examples, _ = loop.place(splits, config.seed, mesh)
+    examples, _ = feed.place(splits, config.seed, mesh)
     state = program.init((8, 8, 1))
     variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
     net = peer.PeerNet(14, residual, channels=1)

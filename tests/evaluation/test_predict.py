@@ -17,7 +17,16 @@ def net(family="cifar", mean=None, channels=3):
     model = models.build(config.model, 10)
     variables = models.initial_variables(model, 0, (16, 16, channels))
     mean = np.full((1, 1, channels), 0.4, np.float32) if mean is None else mean
-    return evaluation.Net("net", config.model, 10, model, variables, mean, np.full((1, 1, channels), 0.3, np.float32))
+    return evaluation.Net(
+        "net",
+        config.model,
+        10,
+        model,
+        variables,
+        mean,
+        np.full((1, 1, channels), 0.3, np.float32),
+        224 if family == "imagenet" else None,
+    )
 
 
 def images(count=21, shape=(16, 16, 3)):
@@ -65,7 +74,7 @@ def test_images_of_several_sizes_and_scales(protocol):
     for image, found in zip(several[:2], logits, strict=False):
         each = [
             direct(one, view, mean if view.shape == mean.shape else channel_mean)
-            for view in views(image, "imagenet", protocol, False)
+            for view in views(image, 224, protocol, False)
         ]
         np.testing.assert_allclose(
             scipy.special.softmax(found), scipy.special.softmax(each, axis=1).mean(axis=0), rtol=1e-3, atol=1e-6

@@ -138,7 +138,10 @@ MISTAKES = [
     ((CONFIG, "--weights=no.safetensors"), "no.safetensors is no file; give one of weights, as weights.safetensors."),
     ((CONFIG, "--weights=README.md"), "README.md is of no known kind; give .safetensors or .pth, .pt, .th, .bin."),
     (("--run={plain}", "--split=dev"), "--split=dev is not among the splits train, test."),
-    (("--run={plain}", "--protocol=ten_crop"), "--protocol=ten_crop is of nets of the imagenet family"),
+    (
+        ("--run={plain}", "--protocol=ten_crop"),
+        "--protocol=ten_crop is of nets trained on crops, but plain20 sees images as they are",
+    ),
     (("--run={plain}", "--protocol=best"), "--protocol"),
     (("--run={plain}", "--output=README.md"), "--output=README.md is there already; name a new file"),
     (("--run={plain}", "--predictions=no/p.npz"), "--predictions=no/p.npz is in a folder that is not there"),

@@ -12,7 +12,7 @@ from resnet_jax import data
 from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, read_metrics
-from resnet_jax.training import loop, train
+from resnet_jax.training import feed, loop, train
 from tests.promises.runs import figures, last_state
 
 
@@ -66,7 +66,7 @@ def test_a_finished_run_has_all_its_records_and_is_not_run_again(config, tmp_pat
         (12, "train_clean"),
         (12, "test"),
     ]
-    names = {"step", "split", "epoch", "loss", "error", "lr", "images_per_second", "seconds"}
+    names = {"step", "split", "epoch", "loss", "error", "lr", "images_per_second", "data_wait", "seconds"}
     assert all(line.keys() == names for line in lines)
     assert [line["lr"] for line in lines if line["split"] == "train"] == [0.03, 0.003, 0.0003]
     assert lines[-1]["epoch"] == pytest.approx(12 * 32 / 1500, abs=1e-3)
@@ -154,7 +154,7 @@ def test_a_run_compiles_its_step_once_and_a_restart_and_another_seed_compile_not
 
 def test_a_compiled_dispatch_talks_to_no_host(config):
     program = loop.make_program(config, 10)
-    examples, splits = loop.place(data.load(config.data).splits, config.seed, program.mesh)
+    examples, splits = feed.place(data.load(config.data).splits, config.seed, program.mesh)
     indices = sampling.batch_indices(config.seed, range(5), config.batch_size, len(splits["train"]))
     compiled = program.train_steps.lower(program.init((8, 8, 1)), examples, indices).compile().as_text()
     assert "while" in compiled
@@ -188,7 +188,7 @@ def test_a_run_with_another_seed_needs_no_other_program(config):
     def lowered():
         program = loop.make_program(config, 10)
         splits = data.load(config.data).splits
-        examples, _ = loop.place(splits, config.seed, program.mesh)
+        examples, _ = feed.place(splits, config.seed, program.mesh)
         indices = np.zeros((1, 32), np.int32)
         return program.train_steps.lower(program.init((8, 8, 1)), examples, indices).as_text()
 

@@ -7,7 +7,7 @@ import pytest
 from resnet_jax import data
 from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
-from resnet_jax.training import loop, parallel
+from resnet_jax.training import feed, loop, parallel
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def augmented(config):
 def program_and_examples(config, devices):
     mesh = parallel.device_mesh(jax.devices()[:devices])
     program = loop.make_program(config, 10, mesh)
-    return program, *loop.place(data.load(config.data).splits, config.seed, mesh)
+    return program, *feed.place(data.load(config.data).splits, config.seed, mesh)
 
 
 def trajectory(config, devices, steps=3):
@@ -28,7 +28,7 @@ def trajectory(config, devices, steps=3):
     program, examples, splits = program_and_examples(config, devices)
     indices = sampling.batch_indices(config.seed, range(steps), config.batch_size, len(splits["train"]))
     state, metrics = program.train_steps(program.init((8, 8, 1)), examples, indices)
-    figures = loop.evaluate(program, state, examples, splits["test"], 100)
+    figures = loop.evaluate(program, state, examples, sampling.evaluation_batches(splits["test"], 104))
     return np.asarray(metrics["loss"]), jax.device_get(state), figures
 
 
@@ -75,7 +75,8 @@ def test_evaluation_counts_every_example_once_whatever_the_batch_and_the_devices
     state = program.init((8, 8, 1))
     if batch_size == 1:
         splits = {"test": splits["test"][:19]}
-    figures = loop.evaluate(program, state, examples, splits["test"], batch_size)
+    size = sampling.evaluation_size(batch_size, len(examples.labels), 8)
+    figures = loop.evaluate(program, state, examples, sampling.evaluation_batches(splits["test"], size))
     part = slice(splits["test"].start, splits["test"].stop)
     images = examples.images[part].astype(np.float32) / 255 - np.asarray(examples.mean)[None]
     from resnet_jax import models
