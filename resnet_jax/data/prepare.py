@@ -89,19 +89,19 @@ def check_archives(folder: pathlib.Path, root: pathlib.Path) -> None:
     try:
         folder = folder.expanduser()
         missing = [name for name in ARCHIVES if not (folder / name).is_file()]
+        if missing:
+            raise UserError(
+                f"data set 'imagenet2012' is not prepared under {root}, and {folder} does not hold "
+                f"{' and '.join(missing)}: docs/imagenet.md says where to get them; put them there, or give their "
+                "folder as --manual_dir of python -m experiments.prepare."
+            )
+        if (folder / TEST_ARCHIVE).exists():
+            raise UserError(
+                f"{folder / TEST_ARCHIVE} has no labels, and TFDS would make the test split of it; move it elsewhere."
+            )
+        sizes = {name: check_end(folder / name) for name in ARCHIVES}
     except (OSError, RuntimeError) as error:  # A RuntimeError is the home folder of nobody.
         raise UserError(f"{folder} cannot be read ({error}); give another folder as --manual_dir.") from error
-    if missing:
-        raise UserError(
-            f"data set 'imagenet2012' is not prepared under {root}, and {folder} does not hold "
-            f"{' and '.join(missing)}: docs/imagenet.md says where to get them; put them there, or give their "
-            "folder as --manual_dir of python -m experiments.prepare."
-        )
-    if (folder / TEST_ARCHIVE).exists():
-        raise UserError(
-            f"{folder / TEST_ARCHIVE} has no labels, and TFDS would make the test split of it; move it elsewhere."
-        )
-    sizes = {name: (folder / name).stat().st_size for name in ARCHIVES}
     for name, size in sizes.items():
         if size != ARCHIVES[name]:
             logging.warning(
@@ -115,6 +115,18 @@ def check_archives(folder: pathlib.Path, root: pathlib.Path) -> None:
             f"preparing 'imagenet2012' takes {decimal(needed)} under {root}, where {decimal(free)} are free; "
             "free some or give another folder as config.data.data_dir."
         )
+
+
+def check_end(archive: pathlib.Path) -> int:
+    """Return the bytes of ``archive``; raise a UserError if it was cut off, which TFDS notices when it gets there."""
+    with archive.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1024))
+        if file.read() != bytes(1024):
+            raise UserError(
+                f"{archive} has {size:,} bytes and not the end of a tar archive; it was cut off: download the rest."
+            )
+    return size
 
 
 def reachable(host: str) -> bool:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -80,6 +81,19 @@ def test_a_preparation_that_is_killed_is_told(tmp_path, monkeypatch):
         prepare.prepare("cifar10", tmp_path)
 
 
+def test_where_there_is_no_terminal_a_line_now_and_then_says_that_it_goes_on(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nsleep 0.5\n")
+    python.chmod(0o755)
+    lines = []
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(prepare, "SECONDS_BETWEEN_LINES", 0.1)
+    monkeypatch.setattr(prepare.logging, "info", lambda text, *values: lines.append(text % values))
+    assert prepare.prepare_apart("cifar10", tmp_path, None) == ""
+    assert len(lines) > 1
+    assert re.fullmatch(r"preparing cifar10: 0 minutes so far, [\d.]+ [kMGT]B free on the disk", lines[0])
+
+
 def test_without_tensorflow_the_message_names_python_and_the_ways_on(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "reachable", lambda host: True)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
@@ -117,7 +131,7 @@ def archives(folder, *names):
     """Write archives of no content to ``folder``."""
     folder.mkdir(parents=True)
     for name in names:
-        (folder / name).write_bytes(bytes(512))
+        (folder / name).write_bytes(bytes(1024))
     return folder
 
 
@@ -141,14 +155,22 @@ def test_archives_are_refused_that_tfds_would_not(tmp_path):
             prepare.check_archives(folder, tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"", bytes(1000), b"image" + bytes(1023)])
+def test_an_archive_that_was_cut_off_is_refused_before_hours_go_by(tmp_path, content):
+    folder = archives(tmp_path / "cut", TRAIN, VAL)
+    (folder / TRAIN).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{folder / TRAIN} has [\d,]+ bytes and not the end of .*: download the rest"):
+        prepare.check_archives(folder, tmp_path)
+
+
 def test_archives_of_another_size_are_named(tmp_path, monkeypatch):
     warnings = []
     monkeypatch.setattr(prepare.logging, "warning", lambda text, *values: warnings.append(text % values))
     folder = archives(tmp_path / "cut", *prepare.ARCHIVES)
     prepare.check_archives(folder, tmp_path / "not" / "there" / "yet")
     assert warnings == [
-        f"{folder / TRAIN} has 512 bytes, the one of image-net.org 147,897,477,120.",
-        f"{folder / VAL} has 512 bytes, the one of image-net.org 6,744,924,160.",
+        f"{folder / TRAIN} has 1,024 bytes, the one of image-net.org 147,897,477,120.",
+        f"{folder / VAL} has 1,024 bytes, the one of image-net.org 6,744,924,160.",
     ]
 
 

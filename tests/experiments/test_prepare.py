@@ -188,7 +188,7 @@ def test_the_embedded_digits_need_no_preparation():
 
 
 def test_image_folders_need_no_preparation():
-    done = run(CIFAR, "--config.data.name=folder")
+    done = run(IMAGENET, "--config.data.name=folder", "--config.data.data_dir=images")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "config.data.name=folder needs no preparation.\n"
 
