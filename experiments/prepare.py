@@ -1,0 +1,56 @@
+"""Download the data set of a config and prepare it for training, once.
+
+    python -m experiments.prepare --config=configs/cifar_resnet20.py
+    python -m experiments.prepare --config=configs/cifar_resnet20.py --config.data.data_dir=/data
+    python -m experiments.prepare --config=configs/imagenet_resnet50.py --manual_dir=/archives
+
+Any set of TensorFlow Datasets, under config.data.data_dir, by default TFDS_DATA_DIR or else ~/tensorflow_datasets.
+Training does the same when its set is not there; here no accelerator waits for it. ImageNet needs two archives that
+only a person can download, see docs/imagenet.md.
+
+Exit status: 0 the set is there, 2 the command, the archives or the storage must be mended.
+"""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import command
+from resnet_jax.data import prepare, prepared
+from resnet_jax.errors import UserError
+from resnet_jax.training import fields
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
+_MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir", None, "Where archives lie that were downloaded by hand; by default downloads/manual in data_dir."
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Prepare the set of --config; return the exit status."""
+    command.refuse_arguments(arguments)
+    config = command.config_from_flags()
+    fields.check(config, devices=1)
+    name = config.data.name
+    if name in ("digits", "folder"):
+        print(f"config.data.name={name} needs no preparation.")
+        return 0
+    root = prepare.data_root(config.data.data_dir)
+    folder = prepared.find(name, root)
+    if folder:
+        print(f"{name} is prepared already in {prepare.summary(folder)}")
+        return 0
+    prepared.check_known(name, root)
+    prepare.prepare(name, root, pathlib.Path(_MANUAL_DIR.value) if _MANUAL_DIR.value else None)
+    folder = prepared.find(name, root)
+    if folder is None:
+        raise UserError(
+            f"TFDS prepared {name!r}, but {root} does not hold it; give its folder as config.data.data_dir."
+        )
+    print(f"{name} is prepared in {prepare.summary(folder)}")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main, interrupted="Interrupted; the set is not prepared, and the same command begins again.")

@@ -1,0 +1,250 @@
+"""The preparation of data sets as a user types it, ImageNet by the real builder from small archives."""
+
+import importlib.util
+import io
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import psutil
+import pytest
+from PIL import Image
+
+from resnet_jax.data import prepare, prepared
+from tests.data.conftest import tiny_splits, write_set
+
+ROOT = pathlib.Path(__file__).parents[2]
+CIFAR = "--config=configs/cifar_resnet20.py"
+IMAGENET = "--config=configs/sweeps/imagenet_18_34.py"
+INTERRUPTED = "Interrupted; the set is not prepared, and the same command begins again."
+needs_tensorflow = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"
+)
+
+
+def run(*words, name="prepare", **environment):
+    command = [sys.executable, "-m", f"experiments.{name}", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
+def image_file(index, mode="RGB", kind="jpeg"):
+    """Return the bytes of an image whose size is its own."""
+    stream = io.BytesIO()
+    Image.new(mode, (30 + index, 40), index).save(stream, kind)
+    return stream.getvalue()
+
+
+def archive(files):
+    """Return the bytes of a tar archive of ``files``, contents by name."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def write_archives(folder, train, val):
+    """Write archives laid out as ImageNet's; ``train`` has the images of each class."""
+    folder.mkdir(parents=True)
+    classes = {f"{name}.tar": archive(files) for name, files in train.items()}
+    (folder / "ILSVRC2012_img_train.tar").write_bytes(archive(classes))
+    (folder / "ILSVRC2012_img_val.tar").write_bytes(archive(val))
+
+
+# Three classes of the thousand, two of which have one of the images that TFDS converts to RGB JPEG files.
+TRAIN = {
+    "n01440764": {f"n01440764_{i}.JPEG": image_file(i) for i in range(5)},
+    "n01739381": {"n01739381_7.JPEG": image_file(7), "n01739381_1309.JPEG": image_file(8, mode="CMYK")},
+    "n02105855": {"n02105855_9.JPEG": image_file(9), "n02105855_2933.JPEG": image_file(10, kind="png")},
+}
+# Not in their order, as in the real archive.
+VAL = {f"ILSVRC2012_val_{i:08d}.JPEG": image_file(20 + i) for i in (3, 1, 2)}
+
+
+@needs_tensorflow
+def test_imagenet_is_prepared_from_its_archives_by_one_command(tmp_path):
+    write_archives(tmp_path / "archives", TRAIN, VAL)
+    words = (IMAGENET, f"--config.data.data_dir={tmp_path / 'sets'}", f"--manual_dir={tmp_path / 'archives'}")
+    done = run(*words)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "sets" / "imagenet2012" / "5.1.0"
+    said = f"in {folder}: 9 train and 3 validation examples of 1,000 classes, "
+    assert f"imagenet2012 is prepared {said}" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "has 10,240 bytes, the one of image-net.org 6,744,924,160." in done.stderr
+    assert prepared.find("imagenet2012", tmp_path / "sets") == folder
+
+    import tensorflow_datasets as tfds
+
+    found = {}
+    for split in ("train", "validation"):
+        source = tfds.data_source(
+            "imagenet2012",
+            split=split,
+            data_dir=tmp_path / "sets",
+            download=False,
+            decoders={"image": tfds.decode.SkipDecoding()},
+        )
+        found |= {example["file_name"].decode(): (example["label"], example["image"]) for example in source}
+    labels = {name: label for name, (label, _) in found.items()}
+    assert {name[:9]: label for name, label in labels.items() if name.startswith("n")} == {
+        "n01440764": 0,
+        "n01739381": 59,
+        "n02105855": 230,
+    }
+    # Those of the first three images of the real archive.
+    assert [labels[name] for name in sorted(VAL)] == [65, 970, 230]
+    written = VAL | {name: content for files in TRAIN.values() for name, content in files.items()}
+    assert found.keys() == written.keys()
+    for name, (_, content) in found.items():
+        if name in ("n01739381_1309.JPEG", "n02105855_2933.JPEG"):
+            with Image.open(io.BytesIO(content)) as image:
+                assert (image.format, image.mode) == ("JPEG", "RGB")
+        else:
+            assert content == written[name]
+
+    again = run(*words)
+    assert again.returncode == 0
+    assert f"imagenet2012 is prepared already {said}" in again.stdout
+    assert again.stderr == ""
+
+
+@pytest.fixture
+def preparing(tmp_path):
+    """Return a command that has begun to prepare what takes seconds, its words, its child processes and its folder."""
+    content = image_file(1)
+    images = {f"n01440764_{i}.JPEG": content for i in range(20_000)}
+    write_archives(tmp_path / "archives", {"n01440764": images}, VAL)
+    words = (IMAGENET, f"--config.data.data_dir={tmp_path}", f"--manual_dir={tmp_path / 'archives'}")
+    command = [sys.executable, "-m", "experiments.prepare", *words]
+    folder = tmp_path / "imagenet2012"
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        while not list(folder.glob("incomplete.*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert children
+        yield process, words, children, folder
+
+
+@needs_tensorflow
+def test_ctrl_c_leaves_nothing_behind_and_the_same_command_begins_again(preparing):
+    process, words, children, folder = preparing
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == INTERRUPTED
+    assert "Traceback" not in stderr
+    assert not any(child.is_running() for child in children)
+    assert list(folder.iterdir()) == []
+    assert prepared.find("imagenet2012", folder.parent) is None
+    assert "20,000 train and 3 validation examples" in run(*words).stdout
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_preparation_outlives_the_command(preparing, number):
+    process, _, children, folder = preparing
+    process.send_signal(number)
+    assert process.wait() == -number
+    gone, alive = psutil.wait_procs(children, timeout=30)
+    assert (gone, alive) == (children, [])
+    assert list(folder.iterdir()) == []
+
+
+def state(root):
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+
+def test_a_set_that_is_prepared_is_left_as_it_is(tmp_path):
+    folder = write_set(tmp_path / "sets", "tiny", tiny_splits())
+    before = state(tmp_path)
+    done = run(CIFAR, "--config.data.name=tiny", TFDS_DATA_DIR=str(tmp_path / "sets"))
+    assert done.returncode == 0, done.stderr
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    sentence = (
+        f"tiny is prepared already in {folder}: 40 train and 17 test examples of 3 classes, {size / 1000:.1f} kB\n"
+    )
+    assert done.stdout == sentence
+    assert state(tmp_path) == before
+
+    (folder / "features.json").write_text("{")
+    done = run(CIFAR, "--config.data.name=tiny", TFDS_DATA_DIR=str(tmp_path / "sets"))
+    assert done.returncode == 2
+    assert f"{folder} is damaged or not whole (" in done.stderr
+
+
+def test_the_embedded_digits_need_no_preparation():
+    done = run("--config=configs/digits_resnet20.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "config.data.name=digits needs no preparation.\n"
+    assert done.stderr == ""
+
+
+def test_image_folders_need_no_preparation():
+    done = run(IMAGENET, "--config.data.name=folder", "--config.data.data_dir=images")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "config.data.name=folder needs no preparation.\n"
+
+
+MISTAKES = [
+    ((), "give a config, as --config=configs/digits_plain20.py."),
+    ((CIFAR, "--config.data.name=cifar11"), "config.data.name='cifar11' is unknown to TFDS and is not under {folder}"),
+    ((CIFAR, "--manual_folder=here"), "manual_folder"),
+    ((CIFAR, "cifar10"), "'cifar10' is no flag; flags are given as --name=value, see --help."),
+    ((CIFAR, "--config.data.data_dir=README.md"), "README.md is a file; give as config.data.data_dir the folder"),
+    (
+        (IMAGENET,),
+        "{folder}/downloads/manual does not hold ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar: docs/imagenet.md",
+    ),
+    ((IMAGENET, "--manual_dir=/nowhere"), "and /nowhere does not hold ILSVRC2012_img_train.tar and"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: str(value)[:60])
+def test_mistakes_are_told_in_one_sentence(tmp_path, words, message):
+    done = run(*words, TFDS_DATA_DIR=str(tmp_path))
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message.format(folder=tmp_path) in line
+
+
+def test_too_little_space_is_told_with_the_figures(tmp_path):
+    for name in prepare.ARCHIVES:
+        with (tmp_path / name).open("wb") as file:
+            os.truncate(file.fileno(), 2**42)  # Of nothing: it takes no space.
+    done = run(IMAGENET, f"--config.data.data_dir={tmp_path}", f"--manual_dir={tmp_path}")
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    assert f"error: preparing 'imagenet2012' takes 8.8 TB under {tmp_path}, where " in line
+    assert "are free; free some or give another folder as config.data.data_dir." in line
+
+
+WITHOUT_TENSORFLOW = """
+import importlib.machinery
+
+find = importlib.machinery.PathFinder.find_spec
+importlib.machinery.PathFinder.find_spec = lambda name, *others: None if name == "tensorflow" else find(name, *others)
+"""
+
+
+def test_without_tensorflow_one_sentence_says_so(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_TENSORFLOW)
+    write_archives(tmp_path / "archives", TRAIN, VAL)
+    words = (IMAGENET, f"--config.data.data_dir={tmp_path}", f"--manual_dir={tmp_path / 'archives'}")
+    done = run(*words, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "error: preparing data set 'imagenet2012' takes TensorFlow, which " in done.stderr.splitlines()[-1]
+
+
+def test_training_on_imagenet_asks_for_the_archives_too(tmp_path):
+    done = run(IMAGENET, f"--config.data.data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}", name="main")
+    assert done.returncode == 2
+    assert "does not hold ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar: docs/imagenet.md" in done.stderr
