@@ -32,8 +32,11 @@ def base() -> ConfigDict:
     config.data.flip = True  # Whether half of the training images are mirrored, at random. Paper: yes.
 
     config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 0.1  # Until the first milestone. Paper: 0.1.
-    config.optimizer.milestones = (32_000, 48_000)  # Steps at which it is multiplied by the factor. Paper: 32k, 48k.
+    config.optimizer.learning_rate = 0.1  # Until it is first multiplied by the factor. Paper: 0.1.
+    config.optimizer.schedule = "step"  # When it is: at the milestones ("step"), or when the training loss plateaus.
+    config.optimizer.milestones = (32_000, 48_000)  # Steps of schedule "step". Paper: 32k, 48k.
+    config.optimizer.plateau_window = 400  # Steps over which schedule "plateau" averages the loss; here an epoch.
+    config.optimizer.plateau_patience = 5  # Windows in a row that are no better than the best one before: a plateau.
     config.optimizer.factor = 0.1  # Paper: divided by 10.
     config.optimizer.momentum = 0.9  # Not Nesterov's. Paper: 0.9.
     config.optimizer.weight_decay = 1e-4  # Of all parameters, added to the gradient. Paper: 0.0001.
@@ -73,7 +76,7 @@ def imagenet(depth: int, residual: bool) -> ConfigDict:
     """Return the paper's recipe for an ImageNet net (section 3.4).
 
     The paper divides the learning rate "when the error plateaus" and gives no steps; these are a third and two thirds
-    of its 600k iterations at most.
+    of its 600k iterations at most. ``config.optimizer.schedule="plateau"`` divides it when the training loss plateaus.
     """
     config = cifar(depth, residual)
     config.model.family = "imagenet"
@@ -81,6 +84,7 @@ def imagenet(depth: int, residual: bool) -> ConfigDict:
     config.batch_size = 256
     config.steps = 600_000
     config.optimizer.milestones = (200_000, 400_000)
+    config.optimizer.plateau_window = 5_000
     config.eval_every = config.checkpoint_every = 10_000
     return config
 
@@ -98,6 +102,7 @@ def digits(depth: int, residual: bool) -> ConfigDict:
     # At 0.1 residual-56 is still at 30 % training error after so few steps, at 0.03 at none.
     config.optimizer.learning_rate = 0.03
     config.optimizer.milestones = (100, 150)
+    config.optimizer.plateau_window = 12
     config.log_every = 10
     config.eval_every = 25
     config.checkpoint_every = 100

@@ -15,7 +15,7 @@ from resnet_jax.data import Dataset
 from resnet_jax.errors import UserError
 from resnet_jax.models import families
 from resnet_jax.rundir import flatten
-from resnet_jax.training import parallel
+from resnet_jax.training import optimizer, parallel
 
 # What the devices count steps and compute with.
 LARGEST_INT = 2**31 - 1
@@ -65,8 +65,11 @@ FIELDS = {
     "data.padding": COUNT_OR_ZERO,
     "data.flip": Field(bool),
     "optimizer.learning_rate": RATE,
+    "optimizer.schedule": Field(str, choices=optimizer.SCHEDULES),
     "optimizer.milestones": Field(tuple),
     "optimizer.factor": Field(float, above=0, at_most=LARGEST_FLOAT),
+    "optimizer.plateau_window": COUNT,
+    "optimizer.plateau_patience": COUNT,
     "optimizer.momentum": Field(float, at_least=0, below=1),
     "optimizer.weight_decay": RATE,
     "optimizer.warmup_learning_rate": RATE,
@@ -119,7 +122,11 @@ def check(config: ConfigDict, devices: int) -> None:
             f"config.batch_size={config.batch_size} cannot be divided among {devices} devices; "
             f"give a multiple of {devices}."
         )
-    check_milestones(tuple(config.optimizer.milestones), config.steps)
+    if config.optimizer.schedule == "step":
+        check_milestones(tuple(config.optimizer.milestones), config.steps)
+    elif config.optimizer.factor >= 1:
+        factor = config.optimizer.factor
+        raise UserError(f"config.optimizer.factor={factor} must be below 1 with config.optimizer.schedule='plateau'.")
     families.FAMILIES[config.model.family](config.model)  # Refuses a depth that the family does not have.
 
 

@@ -42,7 +42,7 @@ class Program(NamedTuple):
     Attributes:
       model: the net.
       mesh: the devices.
-      rate: learning rate of each step.
+      rate: learning rate of each step, but for plateaus.
       init: makes the initial state for images ``(height, width, channels)``.
       train_steps: ``(state, data, indices) -> (state, metrics)`` over all devices; indices ``[steps, batch]``.
       eval_step: ``(state, data, indices, weights) -> sums`` over all devices.
@@ -229,6 +229,7 @@ def run_steps(
     recent, due = past["recent"], past["due"]
     first_step = step = saved_step = int(state.step)
     record.begin(step, past["seconds"], due)
+    lr_scale = float(optimizer.plateau_scale(state.opt_state))
     pace = Pace(step)
 
     def indices_of(steps: range) -> np.ndarray:
@@ -241,7 +242,7 @@ def run_steps(
             epoch=round(step * config.batch_size / len(splits["train"]), 4),
             loss=figures["loss"],
             error=figures["error"],
-            lr=float(f"{float(program.rate(step - 1)):.6g}"),  # Float32 made readable.
+            lr=float(f"{float(program.rate(step - 1)) * lr_scale:.6g}"),  # Float32 made readable.
             images_per_second=round(images_per_second, 1),
         )
 
@@ -251,13 +252,14 @@ def run_steps(
         Returns:
           The step at which the run has diverged and is to stop; None if it goes on.
         """
-        nonlocal recent
-        losses, errors = (jax.device_get(metrics[name]).tolist() for name in ("loss", "error"))
+        nonlocal recent, lr_scale
+        names = ("loss", "error", "lr_scale")
+        losses, errors, lr_scales = (jax.device_get(metrics[name]).tolist() for name in names)
         good = next((place for place, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
         diverged = good < len(losses) and config.stop_at_divergence
         done = good + 1 if diverged else len(losses)
         recent += [{"loss": loss, "error": error} for loss, error in zip(losses[:done], errors[:done], strict=True)]
-        step = first + done
+        step, lr_scale = first + done, lr_scales[done - 1]
         progress.update(step, recent[-1], pace)
         if step % config.log_every == 0 or step == config.steps or diverged:
             means = {name: float(np.mean([figures[name] for figures in recent])) for name in ("loss", "error")}

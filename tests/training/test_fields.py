@@ -170,6 +170,17 @@ def test_the_milestones_that_are_proposed_are_accepted(steps, proposed):
     fields.check(changed(steps=steps, optimizer__milestones=eval(proposed)), 1)
 
 
+def test_milestones_do_not_matter_where_the_rate_falls_on_plateaus():
+    fields.check(changed(steps=200, optimizer__schedule="plateau"), 1)
+
+
+@pytest.mark.parametrize("factor", [1.0, 10.0])
+def test_plateaus_do_not_raise_the_rate(factor):
+    sentence = rf"config\.optimizer\.factor={factor} must be below 1 with config\.optimizer\.schedule='plateau'\."
+    refused(changed(optimizer__schedule="plateau", optimizer__factor=factor), sentence)
+    fields.check(changed(optimizer__factor=factor), 1)
+
+
 def test_milestones_are_not_too_many_to_compile():
     refused(changed(optimizer__milestones=tuple(range(1, 102))), r"config\.optimizer\.milestones has 101 steps; give")
 
