@@ -13,6 +13,8 @@ def base() -> ConfigDict:
     config.seed = 0  # Of the initial values, the order of examples and the augmentation; any integer from 0.
     config.steps = 64_000  # Updates of the parameters ("iterations"). Paper: terminated at 64k.
     config.batch_size = 128  # Examples of one step over all devices. Paper: 128, on two GPUs.
+    config.per_device_batch_size = config_dict.placeholder(int)  # If set, that of each device, and rates and steps
+    # follow by the linear scaling rule (resnet_jax/training/scaling.py).
     config.dtype = "float32"  # Of the computation, or "bfloat16"; parameters and statistics stay float32.
 
     config.deterministic = False  # Whether GPUs use only kernels that give equal bits each time, which are slower.
@@ -43,6 +45,8 @@ def base() -> ConfigDict:
     config.optimizer.warmup_learning_rate = 0.01  # Of the first steps of very deep nets. Paper: 0.01.
     config.optimizer.warmup_steps = 400  # Paper: until the training error is below 80 %, "about 400 iterations".
     config.optimizer.warmup_min_depth = 110  # Nets of at least this depth are warmed up. Paper: 110 and 1202.
+    config.optimizer.rampup_fraction = 1.0  # Of its rate the first step has; per_device_batch_size lessens it. 1: all.
+    config.optimizer.rampup_steps = 1_953  # Over which it rises evenly to 1. Goyal et al. 2017: 5 epochs.
 
     config.batch_norm = ConfigDict()
     config.batch_norm.sync = False  # Whether batch statistics are of all devices' examples or of each device's.
@@ -85,6 +89,7 @@ def imagenet(depth: int, residual: bool) -> ConfigDict:
     config.steps = 600_000
     config.optimizer.milestones = (200_000, 400_000)
     config.optimizer.plateau_window = 5_000
+    config.optimizer.rampup_steps = 25_023
     config.eval_every = config.checkpoint_every = 10_000
     return config
 
@@ -103,6 +108,7 @@ def digits(depth: int, residual: bool) -> ConfigDict:
     config.optimizer.learning_rate = 0.03
     config.optimizer.milestones = (100, 150)
     config.optimizer.plateau_window = 12
+    config.optimizer.rampup_steps = 59
     config.log_every = 10
     config.eval_every = 25
     config.checkpoint_every = 100

@@ -26,7 +26,7 @@ class Field(NamedTuple):
     """What one field may be.
 
     Attributes:
-      type: of its value; an int will do for a float, and a tuple is one of ints.
+      type: of its value; an int will do for a float, and a tuple is one of ints, each within the limits.
       at_least: smallest value.
       at_most: largest value.
       above: what the value must exceed.
@@ -52,6 +52,7 @@ FIELDS = {
     "seed": Field(int, at_least=0, at_most=2**32 - 1),
     "steps": COUNT,
     "batch_size": COUNT,
+    "per_device_batch_size": Field(int, at_least=1, at_most=LARGEST_INT, optional=True),
     "dtype": Field(str, choices=tuple(families.DTYPES)),
     "deterministic": Field(bool),
     "model.family": Field(str, choices=tuple(families.FAMILIES)),
@@ -66,7 +67,7 @@ FIELDS = {
     "data.flip": Field(bool),
     "optimizer.learning_rate": RATE,
     "optimizer.schedule": Field(str, choices=optimizer.SCHEDULES),
-    "optimizer.milestones": Field(tuple),
+    "optimizer.milestones": Field(tuple, at_most=LARGEST_INT),
     "optimizer.factor": Field(float, above=0, at_most=LARGEST_FLOAT),
     "optimizer.plateau_window": COUNT,
     "optimizer.plateau_patience": COUNT,
@@ -75,6 +76,8 @@ FIELDS = {
     "optimizer.warmup_learning_rate": RATE,
     "optimizer.warmup_steps": COUNT_OR_ZERO,
     "optimizer.warmup_min_depth": COUNT_OR_ZERO,
+    "optimizer.rampup_fraction": Field(float, at_least=0, at_most=1),
+    "optimizer.rampup_steps": COUNT,
     "batch_norm.sync": Field(bool),
     "stop_at_divergence": Field(bool),
     "steps_per_dispatch": Field(int, at_least=1, at_most=10_000, optional=True),  # Their batches lie in memory at once.
@@ -117,7 +120,7 @@ def check(config: ConfigDict, devices: int) -> None:
             raise UserError(f"config.{name} is missing; set it as configs/recipes.py does.")
         check_value(name, values[name], field)
 
-    if config.batch_size % devices:
+    if config.per_device_batch_size is None and config.batch_size % devices:
         raise UserError(
             f"config.batch_size={config.batch_size} cannot be divided among {devices} devices; "
             f"give a multiple of {devices}."
@@ -139,15 +142,16 @@ def check_value(name: str, value: Any, field: Field) -> None:
         raise UserError(f"config.{name}={shown(value)} must be {expected}.")
     if field.choices and value not in field.choices:
         raise UserError(f"config.{name}={shown(value)} is unknown; choose one of {', '.join(field.choices)}.")
-    if field.type not in (int, float):
+    if field.type not in (int, float, tuple):
         return
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"config.{name}={value} must be a finite number.")
+    numbers = value if field.type is tuple else [value]
     limits = (
-        (value >= field.at_least, f"at least {field.at_least}"),
-        (value <= field.at_most, f"at most {field.at_most}"),
-        (value > field.above, f"above {field.above}"),
-        (value < field.below, f"below {field.below}"),
+        (all(number >= field.at_least for number in numbers), f"at least {field.at_least}"),
+        (all(number <= field.at_most for number in numbers), f"at most {field.at_most}"),
+        (all(number > field.above for number in numbers), f"above {field.above}"),
+        (all(number < field.below for number in numbers), f"below {field.below}"),
     )
     for fulfilled, limit in limits:
         if not fulfilled:

@@ -23,7 +23,7 @@ from resnet_jax.backend import DETERMINISTIC_FLAG
 from resnet_jax.data import augment, sampling
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
-from resnet_jax.training import fields, optimizer, parallel
+from resnet_jax.training import fields, optimizer, parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.progress import Pace, ProgressLine
 from resnet_jax.training.record import RunRecord, check_workdir
@@ -174,7 +174,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
       UserError: the config, the data or the workdir cannot be used; nothing has been written.
     """
     with parallel.together():
-        fields.check(config, jax.device_count())  # Mistakes are told before data are loaded, or even downloaded.
+        config = scaling.resolved(config, jax.device_count())  # Tells mistakes before data are loaded or downloaded.
         if jax.process_index() == 0:
             check_workdir(workdir, config)
         summary = read_json(workdir / "summary.json")

@@ -22,13 +22,15 @@ def learning_rate(config: ConfigDict, depth: int) -> optax.Schedule:
     """
     drops = dict.fromkeys(config.milestones, config.factor) if config.schedule == "step" else {}
     stepwise = optax.piecewise_constant_schedule(config.learning_rate, drops)
-    if depth < config.warmup_min_depth:
-        return stepwise
 
     def warmed_up(step: jax.typing.ArrayLike) -> jax.Array:
         return jnp.where(step < config.warmup_steps, config.warmup_learning_rate, stepwise(step))
 
-    return warmed_up
+    rate = stepwise if depth < config.warmup_min_depth else warmed_up
+    if config.rampup_fraction == 1:
+        return rate
+    fraction = optax.linear_schedule(config.rampup_fraction, 1.0, config.rampup_steps)
+    return lambda step: rate(step) * fraction(step)
 
 
 def sgd(config: ConfigDict, rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:

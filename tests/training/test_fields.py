@@ -170,8 +170,10 @@ def test_the_milestones_that_are_proposed_are_accepted(steps, proposed):
     fields.check(changed(steps=steps, optimizer__milestones=eval(proposed)), 1)
 
 
-def test_milestones_do_not_matter_where_the_rate_falls_on_plateaus():
+def test_milestones_need_not_fit_the_run_where_the_rate_falls_on_plateaus():
     fields.check(changed(steps=200, optimizer__schedule="plateau"), 1)
+    endless = changed(optimizer__schedule="plateau", optimizer__milestones=(5, 2**31))
+    refused(endless, r"config\.optimizer\.milestones=\(5, 2147483648\) must be at most 2147483647\.")
 
 
 @pytest.mark.parametrize("factor", [1.0, 10.0])
