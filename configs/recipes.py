@@ -79,11 +79,14 @@ def cifar(depth: int, residual: bool) -> ConfigDict:
 def imagenet(depth: int, residual: bool) -> ConfigDict:
     """Return the paper's recipe for an ImageNet net (section 3.4).
 
+    Shortcuts are identities (A) up to 34 layers, so that twins are equal but for them (table 2), and else B (table 3).
+
     The paper divides the learning rate "when the error plateaus" and gives no steps; these are a third and two thirds
     of its 600k iterations at most. ``config.optimizer.schedule="plateau"`` divides it when the training loss plateaus.
     """
     config = cifar(depth, residual)
     config.model.family = "imagenet"
+    config.model.shortcut = "A" if depth < 50 else "B"
     config.data.name = "imagenet2012"
     config.batch_size = 256
     config.steps = 600_000
