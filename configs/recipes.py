@@ -13,6 +13,8 @@ def base() -> ConfigDict:
     config.seed = 0  # Of the initial values, the order of examples and the augmentation; any integer from 0.
     config.steps = 64_000  # Updates of the parameters ("iterations"). Paper: terminated at 64k.
     config.batch_size = 128  # Examples of one step over all devices. Paper: 128, on two GPUs.
+    config.per_device_batch_size = config_dict.placeholder(int)  # If set, that of each device, and rates and steps
+    # follow by the linear scaling rule (resnet_jax/training/scaling.py).
     config.dtype = "float32"  # Of the computation, or "bfloat16"; parameters and statistics stay float32.
 
     config.deterministic = False  # Whether GPUs use only kernels that give equal bits each time, which are slower.
@@ -41,14 +43,19 @@ def base() -> ConfigDict:
     config.data.workers = config_dict.placeholder(int)  # Of streams: processes that decode; default one for each core.
 
     config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 0.1  # Until the first milestone. Paper: 0.1.
-    config.optimizer.milestones = (32_000, 48_000)  # Steps at which it is multiplied by the factor. Paper: 32k, 48k.
+    config.optimizer.learning_rate = 0.1  # Until it is first multiplied by the factor. Paper: 0.1.
+    config.optimizer.schedule = "step"  # When it is: at the milestones ("step"), or when the training loss plateaus.
+    config.optimizer.milestones = (32_000, 48_000)  # Steps of schedule "step". Paper: 32k, 48k.
+    config.optimizer.plateau_window = 400  # Steps over which schedule "plateau" averages the loss; here an epoch.
+    config.optimizer.plateau_patience = 5  # Windows in a row that are no better than the best one before: a plateau.
     config.optimizer.factor = 0.1  # Paper: divided by 10.
     config.optimizer.momentum = 0.9  # Not Nesterov's. Paper: 0.9.
     config.optimizer.weight_decay = 1e-4  # Of all parameters, added to the gradient. Paper: 0.0001.
     config.optimizer.warmup_learning_rate = 0.01  # Of the first steps of very deep nets. Paper: 0.01.
     config.optimizer.warmup_steps = 400  # Paper: until the training error is below 80 %, "about 400 iterations".
     config.optimizer.warmup_min_depth = 110  # Nets of at least this depth are warmed up. Paper: 110 and 1202.
+    config.optimizer.rampup_fraction = 1.0  # Of its rate the first step has; per_device_batch_size lessens it. 1: all.
+    config.optimizer.rampup_steps = 1_953  # Over which it rises evenly to 1. Goyal et al. 2017: 5 epochs.
 
     config.batch_norm = ConfigDict()
     config.batch_norm.sync = False  # Whether batch statistics are of all devices' examples or of each device's.
@@ -81,11 +88,14 @@ def cifar(depth: int, residual: bool) -> ConfigDict:
 def imagenet(depth: int, residual: bool) -> ConfigDict:
     """Return the paper's recipe for an ImageNet net (section 3.4).
 
+    Shortcuts are identities (A) up to 34 layers, so that twins are equal but for them (table 2), and else B (table 3).
+
     The paper divides the learning rate "when the error plateaus" and gives no steps; these are a third and two thirds
-    of its 600k iterations at most.
+    of its 600k iterations at most. ``config.optimizer.schedule="plateau"`` divides it when the training loss plateaus.
     """
     config = cifar(depth, residual)
     config.model.family = "imagenet"
+    config.model.shortcut = "A" if depth < 50 else "B"
     config.data.name = "imagenet2012"
     config.data.padding = 0
     config.data.image_size = 224
@@ -93,6 +103,8 @@ def imagenet(depth: int, residual: bool) -> ConfigDict:
     config.batch_size = 256
     config.steps = 600_000
     config.optimizer.milestones = (200_000, 400_000)
+    config.optimizer.plateau_window = 5_000
+    config.optimizer.rampup_steps = 25_023
     config.eval_every = config.checkpoint_every = 10_000
     return config
 
@@ -131,6 +143,8 @@ def digits(depth: int, residual: bool) -> ConfigDict:
     # At 0.1 residual-56 is still at 30 % training error after so few steps, at 0.03 at none.
     config.optimizer.learning_rate = 0.03
     config.optimizer.milestones = (100, 150)
+    config.optimizer.plateau_window = 12
+    config.optimizer.rampup_steps = 59
     config.log_every = 10
     config.eval_every = 25
     config.checkpoint_every = 100

@@ -1,6 +1,7 @@
 """Every config is what its name says, and the recipe is the paper's."""
 
 import importlib
+import json
 import pathlib
 import re
 
@@ -8,6 +9,7 @@ import pytest
 
 import configs
 from resnet_jax import data, models
+from resnet_jax.analysis.tables import PUBLISHED
 
 FOLDER = pathlib.Path(configs.__path__[0])
 NAMES = sorted(path.stem for path in FOLDER.glob("*_*.py"))
@@ -17,13 +19,17 @@ def test_the_promised_configs_are_there():
     promised = [f"cifar_plain{depth}" for depth in (20, 32, 44, 56, 110)]
     promised += [f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110, 1202)]
     promised += [f"digits_{kind}{depth}" for kind in ("plain", "resnet") for depth in (20, 56)]
+    promised += [f"imagenet_plain{depth}" for depth in (18, 34)]
+    promised += [f"imagenet_resnet{depth}" for depth in (18, 34, 50, 101, 152)]
     assert set(promised) <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_describes_the_net_of_its_name(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    kind, depth = re.fullmatch(r"[a-z]+_(plain|resnet)(\d+)", name).groups()
+    family, kind, depth = re.fullmatch(r"([a-z]+)_(plain|resnet)(\d+)", name).groups()
+    assert config.model.family == ("imagenet" if family == "imagenet" else "cifar")
+    assert config.data.name.startswith(family)
     assert config.model.residual == (kind == "resnet")
     assert config.model.depth == int(depth)
     _, num_classes = data.shape(config.data)
@@ -40,8 +46,30 @@ def test_the_cifar_recipe_is_the_papers():
     assert config.model.shortcut == "A"
 
 
-@pytest.mark.parametrize("depth", [20, 56])
-@pytest.mark.parametrize("family", ["cifar", "digits"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("imagenet")])
+def test_the_imagenet_recipe_is_the_papers_and_its_error_is_told(name):
+    module = importlib.import_module(f"configs.{name}")
+    config = module.get_config()
+    assert (config.steps, config.batch_size) == (600_000, 256)
+    recipe = config.optimizer
+    assert (recipe.learning_rate, recipe.momentum, recipe.weight_decay) == (0.1, 0.9, 1e-4)
+    assert (recipe.schedule, recipe.milestones, recipe.factor) == ("step", (200_000, 400_000), 0.1)
+    assert config.model.shortcut == ("A" if config.model.depth in (18, 34) else "B")
+    assert config.model.bottleneck_stride == "first"
+    [published] = [
+        row["test_error"]
+        for row in json.loads(PUBLISHED.read_text())
+        if row["data"] == "imagenet2012"
+        and (row["kind"], row["depth"]) == ("residual" if config.model.residual else "plain", config.model.depth)
+        and row["shortcut"] == (config.model.shortcut if config.model.residual else None)
+    ]
+    assert f"{100 * published:.2f} %" in module.__doc__
+
+
+TWINS = [("cifar", 20), ("cifar", 56), ("digits", 20), ("digits", 56), ("imagenet", 18), ("imagenet", 34)]
+
+
+@pytest.mark.parametrize(("family", "depth"), TWINS)
 def test_twins_differ_by_the_shortcut_alone(family, depth):
     plain, residual = (
         importlib.import_module(f"configs.{family}_{kind}{depth}").get_config() for kind in ("plain", "resnet")

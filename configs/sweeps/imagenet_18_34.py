@@ -1,7 +1,4 @@
-"""Do 34 plain layers train worse than 18 on ImageNet, and 34 residual layers better? (He et al. 2015, table 2)
-
-For now --dry_run only: images of several sizes cannot be read yet.
-"""
+"""Do 34 plain layers train worse than 18 on ImageNet, and 34 residual layers better? (He et al. 2015, table 2)"""
 
 from configs import recipes
 from resnet_jax.sweeps.grid import axis, product

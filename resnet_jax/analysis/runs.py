@@ -21,6 +21,7 @@ NOT_THE_RECIPE = (
     "compile.unroll",
     "compile.remat",
     "parallel.mapper",
+    "per_device_batch_size",
     "steps_per_dispatch",
     "deterministic",
     "stop_at_divergence",

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json, read_metrics
+from resnet_jax.rundir import read_config, read_json, read_metrics
 from resnet_jax.sweeps.plan import PlannedRun
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -131,13 +131,14 @@ def show(progress: Progress, worker: Worker) -> None:
     """Show how far ``worker`` is and its running training error."""
     try:
         metrics = read_metrics(worker.run.workdir / "metrics.jsonl")
+        recorded = read_config(worker.run.workdir)
     except UserError:  # The run itself meets the damaged file, and says so.
         return
     lines = [line for line in metrics if line["split"] == "train"]
-    if lines:
-        step, steps = lines[-1]["step"], worker.run.config.steps
+    if lines and recorded:
+        step, steps = lines[-1]["step"], recorded["config"]["steps"]  # Which the number of devices may have settled.
         description = f"step {step:,}/{steps:,}, training error {lines[-1]['error']:.1%}"
-        progress.update(worker.task, completed=step, description=description)
+        progress.update(worker.task, completed=step, total=steps, description=description)
 
 
 def outcome(worker: Worker) -> str:

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from resnet_jax import data
 from resnet_jax.models.resnet import REST
 from resnet_jax.rundir import read_json
-from resnet_jax.training import loop, parallel
+from resnet_jax.training import loop, parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.parallel import AXIS
@@ -49,6 +49,7 @@ def first_layer(config: ConfigDict, workdir: pathlib.Path) -> str:
     The steps since the last good checkpoint are made again, one by one, until one leaves a loss or a parameter that is
     not finite; that step is then examined.
     """
+    config = scaling.resolved(config, jax.device_count())
     recorded = read_json(workdir / "diverged.json")
     last = recorded["step"] if recorded else config.steps
     dataset = data.load(config.data)

@@ -16,7 +16,7 @@ from resnet_jax.data.images import AUGMENTATIONS
 from resnet_jax.errors import UserError
 from resnet_jax.models import families
 from resnet_jax.rundir import flatten
-from resnet_jax.training import parallel
+from resnet_jax.training import optimizer, parallel
 
 # What the devices count steps and compute with.
 LARGEST_INT = 2**31 - 1
@@ -27,7 +27,7 @@ class Field(NamedTuple):
     """What one field may be.
 
     Attributes:
-      type: of its value; an int will do for a float, and a tuple is one of ints.
+      type: of its value; an int will do for a float, and a tuple is one of ints, each within the limits.
       at_least: smallest value.
       at_most: largest value.
       above: what the value must exceed.
@@ -53,6 +53,7 @@ FIELDS = {
     "seed": Field(int, at_least=0, at_most=2**32 - 1),
     "steps": COUNT,
     "batch_size": COUNT,
+    "per_device_batch_size": Field(int, at_least=1, at_most=LARGEST_INT, optional=True),
     "dtype": Field(str, choices=tuple(families.DTYPES)),
     "deterministic": Field(bool),
     "model.family": Field(str, choices=tuple(families.FAMILIES)),
@@ -73,13 +74,18 @@ FIELDS = {
     "data.on_bad_image": Field(str, choices=("error", "skip")),
     "data.workers": Field(int, at_least=0, at_most=1024, optional=True),
     "optimizer.learning_rate": RATE,
-    "optimizer.milestones": Field(tuple),
+    "optimizer.schedule": Field(str, choices=optimizer.SCHEDULES),
+    "optimizer.milestones": Field(tuple, at_most=LARGEST_INT),
     "optimizer.factor": Field(float, above=0, at_most=LARGEST_FLOAT),
+    "optimizer.plateau_window": COUNT,
+    "optimizer.plateau_patience": COUNT,
     "optimizer.momentum": Field(float, at_least=0, below=1),
     "optimizer.weight_decay": RATE,
     "optimizer.warmup_learning_rate": RATE,
     "optimizer.warmup_steps": COUNT_OR_ZERO,
     "optimizer.warmup_min_depth": COUNT_OR_ZERO,
+    "optimizer.rampup_fraction": Field(float, at_least=0, at_most=1),
+    "optimizer.rampup_steps": COUNT,
     "batch_norm.sync": Field(bool),
     "stop_at_divergence": Field(bool),
     "steps_per_dispatch": Field(int, at_least=1, at_most=10_000, optional=True),  # Their batches lie in memory at once.
@@ -122,7 +128,7 @@ def check(config: ConfigDict, devices: int) -> None:
             raise UserError(f"config.{name} is missing; set it as configs/recipes.py does.")
         check_value(name, values[name], field)
 
-    if config.batch_size % devices:
+    if config.per_device_batch_size is None and config.batch_size % devices:
         raise UserError(
             f"config.batch_size={config.batch_size} cannot be divided among {devices} devices; "
             f"give a multiple of {devices}."
@@ -132,7 +138,11 @@ def check(config: ConfigDict, devices: int) -> None:
             f"config.data.padding={config.data.padding} is of sets whose images have one size; with "
             "config.data.image_size crops are drawn from the whole image, so give padding 0."
         )
-    check_milestones(tuple(config.optimizer.milestones), config.steps)
+    if config.optimizer.schedule == "step":
+        check_milestones(tuple(config.optimizer.milestones), config.steps)
+    elif config.optimizer.factor >= 1:
+        factor = config.optimizer.factor
+        raise UserError(f"config.optimizer.factor={factor} must be below 1 with config.optimizer.schedule='plateau'.")
     families.FAMILIES[config.model.family](config.model)  # Refuses a depth that the family does not have.
 
 
@@ -145,15 +155,16 @@ def check_value(name: str, value: Any, field: Field) -> None:
         raise UserError(f"config.{name}={shown(value)} must be {expected}.")
     if field.choices and value not in field.choices:
         raise UserError(f"config.{name}={shown(value)} is unknown; choose one of {', '.join(field.choices)}.")
-    if field.type not in (int, float):
+    if field.type not in (int, float, tuple):
         return
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"config.{name}={value} must be a finite number.")
+    numbers = value if field.type is tuple else [value]
     limits = (
-        (value >= field.at_least, f"at least {field.at_least}"),
-        (value <= field.at_most, f"at most {field.at_most}"),
-        (value > field.above, f"above {field.above}"),
-        (value < field.below, f"below {field.below}"),
+        (all(number >= field.at_least for number in numbers), f"at least {field.at_least}"),
+        (all(number <= field.at_most for number in numbers), f"at most {field.at_most}"),
+        (all(number > field.above for number in numbers), f"above {field.above}"),
+        (all(number < field.below for number in numbers), f"below {field.below}"),
     )
     for fulfilled, limit in limits:
         if not fulfilled:

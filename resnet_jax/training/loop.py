@@ -24,7 +24,7 @@ from resnet_jax.backend import DETERMINISTIC_FLAG
 from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
-from resnet_jax.training import fields, optimizer, parallel
+from resnet_jax.training import fields, optimizer, parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.progress import Pace, ProgressLine
@@ -44,7 +44,7 @@ class Program(NamedTuple):
     Attributes:
       model: the net.
       mesh: the devices.
-      rate: learning rate of each step.
+      rate: learning rate of each step, but for plateaus.
       init: makes the initial state for images ``(height, width, channels)``.
       train_steps: ``(state, data, batches) -> (state, metrics)`` over all devices, of batches as a feed gives them.
       eval_step: ``(state, data, batch, weights) -> sums`` over all devices.
@@ -168,7 +168,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
       UserError: the config, the data or the workdir cannot be used; nothing has been written.
     """
     with parallel.together():
-        fields.check(config, jax.device_count())  # Mistakes are told before data are loaded, or even downloaded.
+        config = scaling.resolved(config, jax.device_count())  # Tells mistakes before data are loaded or downloaded.
         if jax.process_index() == 0:
             check_workdir(workdir, config)
         summary = read_json(workdir / "summary.json")
@@ -220,6 +220,7 @@ def run_steps(
     feed.remember(past["bad"])
     first_step = step = saved_step = int(state.step)
     record.begin(step, past["seconds"], due)
+    lr_scale = float(optimizer.plateau_scale(state.opt_state))
     pace = Pace(step)
 
     def write(step: int, split: str, figures: Metrics, images_per_second: float, data_wait: float = math.nan) -> None:
@@ -229,7 +230,7 @@ def run_steps(
             epoch=round(step * config.batch_size / feed.sizes["train"], 4),
             loss=figures["loss"],
             error=figures["error"],
-            lr=float(f"{float(program.rate(step - 1)):.6g}"),  # Float32 made readable.
+            lr=float(f"{float(program.rate(step - 1)) * lr_scale:.6g}"),  # Float32 made readable.
             images_per_second=round(images_per_second, 1),
             data_wait=round(data_wait, 4),
         )
@@ -240,13 +241,14 @@ def run_steps(
         Returns:
           The step at which the run has diverged and is to stop; None if it goes on.
         """
-        nonlocal recent
-        losses, errors = (jax.device_get(metrics[name]).tolist() for name in ("loss", "error"))
+        nonlocal recent, lr_scale
+        names = ("loss", "error", "lr_scale")
+        losses, errors, lr_scales = (jax.device_get(metrics[name]).tolist() for name in names)
         good = next((place for place, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
         diverged = good < len(losses) and config.stop_at_divergence
         done = good + 1 if diverged else len(losses)
         recent += [{"loss": loss, "error": error} for loss, error in zip(losses[:done], errors[:done], strict=True)]
-        step = first + done
+        step, lr_scale = first + done, lr_scales[done - 1]
         progress.update(step, recent[-1], pace)
         if step % config.log_every == 0 or step == config.steps or diverged:
             means = {name: float(np.mean([figures[name] for figures in recent])) for name in ("loss", "error")}

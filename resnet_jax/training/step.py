@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from resnet_jax.data import augment
+from resnet_jax.training.optimizer import plateau_scale
 from resnet_jax.training.parallel import AXIS
 
 # Addresses the augmentation among the draws made from the same seed.
@@ -110,7 +111,7 @@ def train_step(
     batch: Batch,
     *,
     model: nn.Module,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     augmentation: Augmentation,
     sync_batch_norm: bool,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -126,7 +127,8 @@ def train_step(
       sync_batch_norm: whether ``model`` takes its batch statistics over all devices.
 
     Returns:
-      The next state, and the mean "loss" and "error" (a fraction) of the augmented batch before the step.
+      The next state; the mean "loss" and "error" (a fraction) of the augmented batch before the step, and "lr_scale",
+      what plateaus have multiplied the learning rate of the step by.
     """
     images, labels = training_batch(data, batch, state.step, augmentation)
     # Without this, gradients of parameters that are equal on all devices arrive already summed over the devices.
@@ -142,9 +144,10 @@ def train_step(
     gradients, loss, error = jax.lax.pmean((gradients, loss, error), AXIS)
     if not sync_batch_norm:
         batch_stats = jax.lax.pmean(batch_stats, AXIS)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=loss)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, batch_stats, opt_state), {"loss": loss, "error": error}
+    metrics = {"loss": loss, "error": error, "lr_scale": plateau_scale(opt_state)}
+    return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
 
 def train_steps(
@@ -159,7 +162,7 @@ def train_steps(
       **settings: of ``train_step``.
 
     Returns:
-      The last state, and the "loss" and "error" of each step, ``[steps]``.
+      The last state, and the "loss", "error" and "lr_scale" of each step, ``[steps]``.
     """
     step: Callable = functools.partial(train_step, **settings)
     return jax.lax.scan(lambda state, batch: step(state, data, batch), state, batches)

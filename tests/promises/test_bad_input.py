@@ -12,7 +12,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from configs import recipes
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import flatten
-from resnet_jax.training import fields, train
+from resnet_jax.training import fields, scaling, train
 from tests.data.bad_sets import BAD_SETS
 from tests.data.conftest import tiny_splits, write_set
 from tests.promises.commands import Commands
@@ -90,12 +90,27 @@ BAD_COMMANDS = [
     (f"--config.optimizer.milestones={tuple(range(1, 150))}", "config.optimizer.milestones has 149 steps; give at"),
     ("--config.optimizer.factor=0", "config.optimizer.factor=0.0 must be above 0."),
     ("--config.optimizer.factor=-0.1", "config.optimizer.factor=-0.1 must be above 0."),
+    (
+        "--config.optimizer.schedule=cosine",
+        "config.optimizer.schedule='cosine' is unknown; choose one of step, plateau.",
+    ),
+    ("--config.optimizer.plateau_window=0", "config.optimizer.plateau_window=0 must be at least 1."),
+    ("--config.optimizer.plateau_patience=0", "config.optimizer.plateau_patience=0 must be at least 1."),
     ("--config.optimizer.momentum=1", "config.optimizer.momentum=1.0 must be below 1."),
     ("--config.optimizer.momentum=-0.9", "config.optimizer.momentum=-0.9 must be at least 0."),
     ("--config.optimizer.weight_decay=-1e-4", "config.optimizer.weight_decay=-0.0001 must be at least 0."),
     ("--config.optimizer.warmup_learning_rate=-1", "config.optimizer.warmup_learning_rate=-1.0 must be at least 0."),
     ("--config.optimizer.warmup_steps=-1", "config.optimizer.warmup_steps=-1 must be at least 0."),
     ("--config.optimizer.warmup_min_depth=-1", "config.optimizer.warmup_min_depth=-1 must be at least 0."),
+    ("--config.optimizer.rampup_fraction=2", "config.optimizer.rampup_fraction=2.0 must be at most 1."),
+    ("--config.optimizer.rampup_fraction=-0.1", "config.optimizer.rampup_fraction=-0.1 must be at least 0."),
+    ("--config.optimizer.rampup_steps=0", "config.optimizer.rampup_steps=0 must be at least 1."),
+    ("--config.per_device_batch_size=0", "config.per_device_batch_size=0 must be at least 1."),
+    (
+        "--config.per_device_batch_size=10000000000",
+        "config.per_device_batch_size=10000000000 must be at most",
+    ),
+    ("--config.per_device_batch_size=9999", "config.per_device_batch_size=9999 on "),
     ("--config.batch_norm.sync=2", "--config.batch_norm.sync=2 does not fit the field: give a value of type bool, as"),
     ("--config.steps_per_dispatch=0", "config.steps_per_dispatch=0 must be at least 1."),
     ("--config.steps_per_dispatch=1000000", "config.steps_per_dispatch=1000000 must be at most 10000."),
@@ -317,7 +332,7 @@ def test_any_change_of_a_good_config_passes_or_is_told_in_one_sentence(recipe, c
         assume(all(change(config, *each) for each in changes))
     with time_limit(60):
         try:
-            fields.check(config, devices)
+            config = scaling.resolved(config, devices)
         except UserError as error:
             sentence = str(error)
             assert sentence.startswith(("config.", "the config cannot be read ("))
@@ -366,11 +381,16 @@ SMALL_CHANGES = st.fixed_dictionaries(
         "data.flip": st.booleans(),
         "optimizer.learning_rate": st.floats(0, fields.LARGEST_FLOAT),
         "optimizer.factor": st.floats(0, fields.LARGEST_FLOAT, exclude_min=True),
+        "optimizer.schedule": st.sampled_from(["step", "plateau"]),
+        "optimizer.plateau_window": st.integers(1, fields.LARGEST_INT),
+        "optimizer.plateau_patience": st.integers(1, fields.LARGEST_INT),
         "optimizer.momentum": st.floats(0, 1, exclude_max=True),
         "optimizer.weight_decay": st.floats(0, fields.LARGEST_FLOAT),
         "optimizer.warmup_learning_rate": st.floats(0, fields.LARGEST_FLOAT),
         "optimizer.warmup_steps": st.integers(0, fields.LARGEST_INT),
         "optimizer.warmup_min_depth": st.integers(0, fields.LARGEST_INT),
+        "optimizer.rampup_fraction": st.floats(0, 1),
+        "optimizer.rampup_steps": st.integers(1, fields.LARGEST_INT),
         "batch_norm.sync": st.booleans(),
         "steps_per_dispatch": st.none() | st.integers(1, 10_000),
         "compile.unroll": st.booleans(),
@@ -389,6 +409,7 @@ def test_a_changed_config_that_passes_is_trained(tmp_path_factory, changes):
     config = SMALL.copy_and_resolve_references()
     config.update_from_flattened_dict(changes)
     assume(max(config.optimizer.milestones, default=0) < config.steps)
+    assume(config.optimizer.schedule == "step" or config.optimizer.factor < 1)
     with time_limit(300):
         summary = train(config, tmp_path_factory.mktemp("runs") / "run")
     assert summary["status"] in ("finished", "diverged")

@@ -170,6 +170,19 @@ def test_the_milestones_that_are_proposed_are_accepted(steps, proposed):
     fields.check(changed(steps=steps, optimizer__milestones=eval(proposed)), 1)
 
 
+def test_milestones_need_not_fit_the_run_where_the_rate_falls_on_plateaus():
+    fields.check(changed(steps=200, optimizer__schedule="plateau"), 1)
+    endless = changed(optimizer__schedule="plateau", optimizer__milestones=(5, 2**31))
+    refused(endless, r"config\.optimizer\.milestones=\(5, 2147483648\) must be at most 2147483647\.")
+
+
+@pytest.mark.parametrize("factor", [1.0, 10.0])
+def test_plateaus_do_not_raise_the_rate(factor):
+    sentence = rf"config\.optimizer\.factor={factor} must be below 1 with config\.optimizer\.schedule='plateau'\."
+    refused(changed(optimizer__schedule="plateau", optimizer__factor=factor), sentence)
+    fields.check(changed(optimizer__factor=factor), 1)
+
+
 def test_milestones_are_not_too_many_to_compile():
     refused(changed(optimizer__milestones=tuple(range(1, 102))), r"config\.optimizer\.milestones has 101 steps; give")
 

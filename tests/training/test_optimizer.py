@@ -1,12 +1,17 @@
 """The optimiser and its learning rate, against the paper's text and a formula written out."""
 
+import signal
+
 import jax
 import numpy as np
 import optax
 import pytest
 
 from configs import recipes
-from resnet_jax.training import optimizer
+from resnet_jax.rundir import read_metrics
+from resnet_jax.training import optimizer, train
+from tests.promises.runs import figures, last_state
+from tests.training.test_loop import at_step
 
 
 def paper_rate(depth):
@@ -42,3 +47,80 @@ def test_updates_are_sgd_with_momentum_and_decay_coupled_to_the_gradient():
         velocity = 0.9 * velocity + gradient + 1e-4 * w
         w = w - (0.1 if step < 3 else 0.01) * velocity
         np.testing.assert_allclose(params["bn"]["scale"], w, rtol=1e-5)
+
+
+def plateau_scales(losses, window, patience, factor):
+    """Return what the rate is multiplied by in each step, in float64: the rule written out."""
+    best, worse, scale, scales = np.inf, 0, 1.0, []
+    for step in range(1, len(losses) + 1):
+        if step % window == 0:
+            mean = np.mean(np.asarray(losses[step - window : step], np.float64))
+            better = mean < (1 - 1e-4) * best
+            best, worse = (mean, 0) if better else (best, worse + 1)
+            if worse == patience:
+                scale, worse = scale * factor, 0
+        scales.append(scale)
+    return scales
+
+
+@pytest.mark.parametrize(("window", "patience", "factor"), [(1, 1, 0.5), (5, 2, 0.1), (3, 4, 0.3)])
+@pytest.mark.parametrize("warmed_up", [False, True])
+def test_plateaus_of_the_loss_divide_the_rate(window, patience, factor, warmed_up):
+    config = recipes.base().optimizer
+    config.schedule, config.plateau_window, config.plateau_patience = "plateau", window, patience
+    config.factor, config.momentum, config.weight_decay = factor, 0.0, 0.0
+    config.milestones = (3,)  # Of the other schedule.
+    config.warmup_steps = 4
+    rate = optimizer.learning_rate(config, 110 if warmed_up else 20)
+    sgd = optimizer.sgd(config, rate)
+    random = np.random.default_rng(0)
+    losses = np.repeat(np.exp([0, -1, -1, -1, -2, -2, -2.1, -2.1]), 12) + 1e-3 * random.normal(size=96)
+    scales = plateau_scales(losses.astype(np.float32), window, patience, factor)
+    assert len(set(scales)) > 2
+    update = jax.jit(sgd.update)
+    params = {"scale": np.ones(2, np.float32)}
+    state = sgd.init(params)
+    for step, (loss, scale) in enumerate(zip(losses, scales, strict=True)):
+        updates, state = update({"scale": np.ones(2, np.float32)}, state, params, value=np.float32(loss))
+        base = 0.01 if warmed_up and step < 4 else 0.1
+        np.testing.assert_allclose(updates["scale"], -base * scale, rtol=1e-5)
+        assert optimizer.plateau_scale(state) == pytest.approx(scale, rel=1e-5)
+        assert rate(step) == pytest.approx(base)
+
+
+@pytest.fixture
+def plateaus(config):
+    """Return a run whose rate is divided after every window that is no better than the best."""
+    config.optimizer.schedule, config.optimizer.factor = "plateau", 0.5
+    config.optimizer.plateau_window, config.optimizer.plateau_patience = 2, 1
+    config.optimizer.learning_rate = 1.0  # So high that the loss rises at first.
+    config.log_every = 1
+    return config
+
+
+@pytest.mark.parametrize("mapper", ["shard_map", "pmap"])
+def test_a_run_records_the_rate_that_plateaus_have_left(plateaus, tmp_path, mapper):
+    plateaus.parallel.mapper = mapper
+    plateaus.steps_per_dispatch = 5
+    train(plateaus, tmp_path / "run")
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    losses = [line["loss"] for line in lines if line["split"] == "train"]
+    scales = plateau_scales(losses, window=2, patience=1, factor=0.5)
+    assert scales[0] == 1 > scales[-1]
+    assert [line["lr"] for line in lines] == [float(f"{scales[line['step'] - 1]:.6g}") for line in lines]
+
+
+def test_a_stopped_run_knows_its_plateaus(plateaus, tmp_path, monkeypatch):
+    plateaus.log_every = 4  # Behind the step at which it stops, so that the first record is of both parts.
+    train(plateaus, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        at_step(patch, 8, lambda: signal.raise_signal(signal.SIGTERM))
+        assert train(plateaus, tmp_path / "parts")["steps"] == 9
+    stopped = last_state(plateaus, tmp_path / "parts").opt_state[-1]
+    assert stopped.count == 1  # Half a window.
+    assert 0 < stopped.scale < 1
+    assert np.isfinite(stopped.best_value)
+    assert train(plateaus, tmp_path / "parts")["status"] == "finished"
+    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+    whole, parts = (last_state(plateaus, tmp_path / name) for name in ("whole", "parts"))
+    jax.tree.map(np.testing.assert_array_equal, parts, whole)

@@ -1,0 +1,54 @@
+"""Another batch with the same number of examples on each device: what else of a recipe must change with it."""
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from resnet_jax.errors import UserError
+from resnet_jax.training import fields
+
+
+def resolved(config: ConfigDict, devices: int) -> ConfigDict:
+    """Return ``config`` as it is trained on ``devices`` devices, checked.
+
+    With ``config.per_device_batch_size`` the batch is that many examples for each device, k times as large as the
+    recipe's, and the rest follows the linear scaling rule (Goyal et al. 2017, arXiv 1706.02677): learning rates are
+    multiplied by k, and lengths in steps divided by it, so that the epochs stay what they were. If k is above 1, the
+    rate rises evenly from 1/k of it over ``config.optimizer.rampup_steps``. Records stay ``config.log_every`` steps
+    apart, and evaluations and checkpoints come at multiples of it, since each other length of a dispatch is compiled.
+
+    What is returned is what it resolves to on as many devices again.
+
+    Raises:
+      UserError: a field has a value that cannot be, as it is or as it is resolved.
+    """
+    fields.check(config, devices)
+    if config.per_device_batch_size is None or config.batch_size == config.per_device_batch_size * devices:
+        return config
+    old, new = config.batch_size, config.per_device_batch_size * devices
+
+    def steps(count: int, multiple: int = 1) -> int:
+        """Return how many steps, in multiples of ``multiple``, see as many examples as ``count`` did; 0 only for 0."""
+        return max(min(count, 1), round(count * old / new / multiple)) * multiple
+
+    result = config.copy_and_resolve_references()
+    optimizer = result.optimizer
+    with result.ignore_type():  # An integer will do for a rate.
+        result.batch_size = new
+        optimizer.learning_rate *= new / old
+        optimizer.warmup_learning_rate *= new / old
+        optimizer.rampup_fraction = min(1.0, optimizer.rampup_fraction * old / new)
+    result.steps = steps(config.steps)
+    optimizer.milestones = tuple(steps(milestone) for milestone in optimizer.milestones)
+    for name in ("warmup_steps", "rampup_steps", "plateau_window"):
+        optimizer[name] = steps(optimizer[name])
+    for name in ("eval_every", "checkpoint_every"):
+        result[name] = steps(result[name], multiple=result.log_every)
+    try:
+        fields.check(result, devices)
+    except UserError as error:
+        raise UserError(
+            f"config.per_device_batch_size={config.per_device_batch_size} on {devices} devices turns batches of {old} "
+            f"into {new}, and then {error}"
+        ) from error
+    logging.info("batch %d for %d: %d steps, learning rate %g", new, old, result.steps, optimizer.learning_rate)
+    return result
