@@ -40,6 +40,7 @@ def base() -> ConfigDict:
     config.data.mean = "pixel"  # Of streams, what is subtracted: the mean of each "pixel" (paper) or "channel".
     config.data.test_fraction = 0.1  # Of "folder" without folders train/ and val/: share of files held out as test.
     config.data.on_bad_image = "error"  # Of streams: an image that cannot be decoded ends the run, or "skip".
+    config.data.train_clean_examples = config_dict.placeholder(int)  # Of streams: so many evaluated of train; all.
     config.data.workers = config_dict.placeholder(int)  # Of streams: processes that decode; default one for each core.
 
     config.optimizer = ConfigDict()
@@ -99,6 +100,7 @@ def imagenet(depth: int, residual: bool) -> ConfigDict:
     config.data.name = "imagenet2012"
     config.data.padding = 0
     config.data.image_size = 224
+    config.data.train_clean_examples = 50_000  # As many as the test images; all would cost half an epoch.
     config.data.color_noise = 0.1
     config.batch_size = 256
     config.steps = 600_000

@@ -3,7 +3,6 @@
 import contextlib
 import difflib
 import io
-import os
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
@@ -115,11 +114,8 @@ def located(name: str, data_dir: str | None) -> Iterator[pathlib.Path]:
         raise UserError(
             f"config.data.name={name!r} is no name of a data set; give one as cifar10, emnist/digits or cifar10:3.0.2."
         )
-    root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    root = prepare.data_root(data_dir)
     try:
-        root = root.expanduser()
-        if root.exists() and not root.is_dir():
-            raise UserError(f"{root} is a file; give as config.data.data_dir the folder that holds the data sets.")
         folder = find(name, root)
         if folder is None:
             check_known(name, root)
@@ -128,7 +124,7 @@ def located(name: str, data_dir: str | None) -> Iterator[pathlib.Path]:
             if folder is None:
                 raise UserError(f"TFDS prepared {name!r}, but {root} does not hold it; give its folder as data_dir.")
         yield folder
-    except (OSError, RuntimeError) as error:  # A RuntimeError is the home folder of nobody.
+    except OSError as error:
         raise UserError(f"{root} cannot be read ({error}); give another folder as config.data.data_dir.") from error
 
 

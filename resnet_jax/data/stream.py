@@ -204,20 +204,25 @@ class TrainingBatches(Maker):
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationBatches(Maker):
-    """Every example once, in order, its central crop; the last batch is filled with images of weight 0.
+    """The central crops of some examples, each once; the last batch is filled with images of weight 0.
 
     One that cannot be decoded and is skipped has weight 0 too: no other takes its place.
+
+    Attributes:
+      chosen: the examples, int ``[count]``.
     """
 
+    chosen: np.ndarray
+
     def __len__(self) -> int:
-        return -(-len(self.source) // self.batch_size)
+        return -(-len(self.chosen) // self.batch_size)
 
     def examples(self, number: int) -> Iterator[tuple[int, int]]:
-        """Yield for each row the example and its place in the split."""
+        """Yield for each row the example and its place among the chosen ones."""
         for row in self.share:
-            index = number * self.batch_size + row
-            if index < len(self.source):
-                yield index, index
+            position = number * self.batch_size + row
+            if position < len(self.chosen):
+                yield int(self.chosen[position]), position
 
     def crop(self, encoded: bytes, where: str, position: int) -> np.ndarray:
         """Return the central crop."""

@@ -112,6 +112,10 @@ class Streamed:
         """Begin nothing yet, but for the mean of the training images, which takes seconds."""
         self._config, self._mesh, self._sources = config, mesh, dataset.splits
         self.sizes = {name: len(source) for name, source in dataset.splits.items()}
+        self._evaluated = {name: np.arange(size) for name, size in self.sizes.items()}
+        if config.data.train_clean_examples is not None:
+            order = sampling.epoch_order(0, 0, self.sizes["train"])
+            self._evaluated["train"] = np.sort(order[: config.data.train_clean_examples])
         self.image_shape = data.image_shape(dataset)
         self.sha256 = dataset.digest()
         mean, seed = parallel.replicate((data.mean(dataset, config.data), np.uint32(config.seed)), mesh)
@@ -148,8 +152,9 @@ class Streamed:
 
     def evaluation(self, split: str, batch_size: int) -> Generator[tuple[Any, Any]]:
         """Yield images and labels, and weights."""
-        size = sampling.evaluation_size(batch_size, self.sizes[split], self._mesh.size)
-        maker = stream.EvaluationBatches(**self._common(split, size))
+        chosen = self._evaluated[split]
+        size = sampling.evaluation_size(batch_size, len(chosen), self._mesh.size)
+        maker = stream.EvaluationBatches(**self._common(split, size), chosen=chosen)
         count = min(stream.workers_of(self._config.data), len(maker))
         workers = stream.Workers(maker, range(len(maker)), count)
         ahead = stream.Ahead(workers, lambda batch: self._place(split, batch, ()))

@@ -71,6 +71,7 @@ FIELDS = {
     "data.color_noise": RATE,
     "data.mean": Field(str, choices=("pixel", "channel")),
     "data.test_fraction": Field(float, above=0, below=1),
+    "data.train_clean_examples": Field(int, at_least=1, at_most=LARGEST_INT, optional=True),
     "data.on_bad_image": Field(str, choices=("error", "skip")),
     "data.workers": Field(int, at_least=0, at_most=1024, optional=True),
     "optimizer.learning_rate": RATE,

@@ -127,7 +127,7 @@ def evaluate(
     batches: Iterable[tuple[Batch, Any]],
     stopping: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """Return the mean "loss" and "error" (a fraction) of ``state`` over all examples of ``batches``.
+    """Return the mean "loss" and "error" (a fraction) of ``state`` over the "examples" of ``batches``, their number.
 
     Args:
       program: of the run.
@@ -149,8 +149,9 @@ def evaluate(
                 return None
             for name in totals:
                 totals[name] += float(sums[name])
-    weight = totals.pop("weight")
-    return {name: total / weight if weight else math.nan for name, total in totals.items()}
+    examples_seen = totals.pop("weight")
+    means = {name: total / examples_seen if examples_seen else math.nan for name, total in totals.items()}
+    return means | {"examples": examples_seen}
 
 
 def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None = None) -> dict[str, Any]:
@@ -277,7 +278,7 @@ def run_steps(
                 if figures is None:
                     stop = True
                     break
-                write(step, due[0], figures, feed.sizes[split] / (time.perf_counter() - start))
+                write(step, due[0], figures, figures["examples"] / (time.perf_counter() - start))
                 logging.info("step %d: %s error %.2f%%", step, due[0], 100 * figures["error"])
                 due = due[1:]
             saves = step % config.checkpoint_every == 0 or step == config.steps or stop

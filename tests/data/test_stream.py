@@ -94,7 +94,7 @@ def test_the_shares_of_hosts_are_the_batch(source):
 
 @pytest.mark.parametrize("batch_size", [1, 7, 54, 60])
 def test_evaluation_visits_every_example_once(source, batch_size):
-    made = stream.EvaluationBatches(source, 32, range(batch_size), batch_size, False)
+    made = stream.EvaluationBatches(source, 32, range(batch_size), batch_size, False, np.arange(54))
     batches = [made(number) for number in range(len(made))]
     weights = np.concatenate([batch.weights for batch in batches])
     assert weights.sum() == len(source) == 54
@@ -137,7 +137,7 @@ def test_the_next_example_takes_the_place_of_one_that_is_skipped(source):
 
 
 def test_in_evaluation_none_takes_its_place(source):
-    made = stream.EvaluationBatches(Spoilt(source, [3, 53]), 32, range(54), 54, True)
+    made = stream.EvaluationBatches(Spoilt(source, [3, 53]), 32, range(54), 54, True, np.arange(54))
     batch = made(0)
     assert np.flatnonzero(batch.weights == 0).tolist() == [3, 53]
     assert batch.bad[[3, 53]].tolist() == [3, 53]

@@ -60,9 +60,9 @@ def wait_for_line(process, text):
     raise AssertionError(f"{text!r} was not said, but\n{''.join(lines)}")
 
 
-def last_state(config, workdir, mesh=None):
+def last_state(config, workdir, mesh=None, classes=10, image_shape=(8, 8, 1)):
     """Return the newest state in the checkpoints of ``workdir``, on the host."""
-    program = loop.make_program(config, 10, mesh)
+    program = loop.make_program(config, classes, mesh)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state, _ = checkpoints.restore(program.init((8, 8, 1)))
+        state, _ = checkpoints.restore(program.init(image_shape))
     return jax.device_get(state)

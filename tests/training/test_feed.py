@@ -91,8 +91,22 @@ def test_evaluation_is_that_of_the_images_themselves(streamed):
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits = np.asarray(program.model.apply(variables, pixels, train=False))
     scores = evaluation.score(logits, source.labels)
+    assert found["examples"] == len(source)
     assert found["error"] == pytest.approx(scores.top1_error)
     assert found["loss"] == pytest.approx(scores.loss, rel=1e-5)
+
+
+def test_some_of_the_training_examples_are_enough_to_evaluate(streamed):
+    dataset = data.load(streamed.data)
+    streamed.data.train_clean_examples = 13
+    program = loop.make_program(streamed, 3)
+    stream = feed.open_feed(dataset, streamed, program.mesh)
+    labels = np.concatenate(
+        [np.asarray(labels)[np.asarray(weights) > 0] for (_, labels), weights in stream.evaluation("train", 10)]
+    )
+    assert len(labels) == 13
+    assert set(labels.tolist()) == {0, 1, 2}  # Of all classes, though the files lie class by class.
+    assert sum(float(weights.sum()) for _, weights in stream.evaluation("test", 10)) == 6
 
 
 def test_what_is_skipped_is_counted_over_all_starts_of_a_run(streamed, root, tmp_path, caplog):

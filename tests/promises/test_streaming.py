@@ -1,0 +1,140 @@
+"""A streamed run by its command: signals, kills, worker processes and exact resume."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import psutil
+import pytest
+
+from configs import recipes
+from tests.images import write_folder
+from tests.promises.runs import ROOT, figures, finish, last_state, wait_for_line
+
+pytestmark = pytest.mark.xdist_group("streaming")  # Worker processes take cores.
+
+SETTINGS = {
+    "model.family": "cifar",
+    "model.depth": 8,
+    "model.shortcut": "A",
+    "data.image_size": 32,
+    "batch_size": 16,
+    "steps": 60,
+    "log_every": 5,
+    "eval_every": 60,
+    "eval_batch_size": 16,
+    "checkpoint_every": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("images"))
+
+
+def command(workdir, images, workers, **settings):
+    overrides = [f"--config.{name}={value}" for name, value in (SETTINGS | settings).items()]
+    return [
+        sys.executable,
+        "-m",
+        "experiments.main",
+        "--config=configs/folder_resnet18.py",
+        *overrides,
+        f"--config.data.data_dir={images}",
+        f"--config.data.workers={workers}",
+        f"--workdir={workdir}",
+    ]
+
+
+def start(*arguments, **settings):
+    """Start the command as a shell would, in a process group of its own, on one device."""
+    return subprocess.Popen(
+        command(*arguments, **settings),
+        cwd=ROOT,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def workers_of(process):
+    return [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def assert_gone(workers, seconds=15):
+    _, alive = psutil.wait_procs(workers, timeout=seconds)
+    assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
+
+
+def state_of(workdir, images):
+    config = recipes.folder(depth=8, residual=True)
+    config.update_from_flattened_dict(SETTINGS | {"data.data_dir": str(images)})
+    return last_state(config, workdir, classes=3, image_shape=(32, 32, 3))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(images, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    status, _, stderr = finish(start(workdir, images, 2))
+    assert status == 0, stderr
+    assert "leaked" not in stderr
+    assert "Traceback" not in stderr
+    return workdir
+
+
+def test_after_ctrl_c_and_with_other_workers_a_run_ends_in_the_same_bits(undisturbed, images, tmp_path):
+    """The signal goes to the whole process group, as from a terminal."""
+    process = start(tmp_path / "run", images, 2)
+    wait_for_line(process, "step 10/60")
+    workers = workers_of(process)
+    assert len(workers) == 2
+    os.killpg(process.pid, signal.SIGINT)
+    status, stdout, stderr = finish(process, timeout=60)
+    assert status == 75, stderr
+    assert "The same command resumes it." in stdout
+    assert "Traceback" not in stderr
+    assert_gone(workers)
+
+    for workers, settings in ((0, {}), (3, {})):
+        process = start(tmp_path / "run", images, workers, **settings)
+        if workers == 0:
+            wait_for_line(process, "step 40/60")
+            os.killpg(process.pid, signal.SIGTERM)
+            assert finish(process)[0] == 75
+        else:
+            status, _, stderr = finish(process)
+            assert status == 0, stderr
+    assert figures(tmp_path / "run") == figures(undisturbed)
+    jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "run", images), state_of(undisturbed, images))
+
+
+def test_if_the_run_is_killed_its_workers_end(images, tmp_path):
+    process = start(tmp_path / "run", images, 2, steps=10**6)
+    wait_for_line(process, "step 5/")
+    workers = workers_of(process)
+    assert len(workers) == 2
+    process.kill()
+    process.communicate()
+    assert_gone(workers)
+
+
+def test_if_a_worker_is_killed_the_run_says_so_and_resumes(undisturbed, images, tmp_path):
+    process = start(tmp_path / "run", images, 2)
+    wait_for_line(process, "step 25/60")
+    workers = workers_of(process)
+    workers[0].kill()
+    began = time.monotonic()
+    status, _, stderr = finish(process, timeout=60)
+    assert time.monotonic() - began < 60
+    assert status == 2
+    [line] = [line for line in stderr.splitlines() if line.startswith("error:")]
+    assert "a process that decodes images was killed" in line
+    assert_gone(workers)
+    assert finish(start(tmp_path / "run", images, 2))[0] == 0
+    assert figures(tmp_path / "run") == figures(undisturbed)
