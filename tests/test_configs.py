@@ -21,6 +21,7 @@ def test_the_promised_configs_are_there():
     promised += [f"digits_{kind}{depth}" for kind in ("plain", "resnet") for depth in (20, 56)]
     promised += [f"imagenet_plain{depth}" for depth in (18, 34)]
     promised += [f"imagenet_resnet{depth}" for depth in (18, 34, 50, 101, 152)]
+    promised += ["folder_resnet18"]
     assert set(promised) <= set(NAMES)
 
 
@@ -28,11 +29,11 @@ def test_the_promised_configs_are_there():
 def test_a_config_describes_the_net_of_its_name(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     family, kind, depth = re.fullmatch(r"([a-z]+)_(plain|resnet)(\d+)", name).groups()
-    assert config.model.family == ("imagenet" if family == "imagenet" else "cifar")
+    assert config.model.family == ("imagenet" if family in ("imagenet", "folder") else "cifar")
     assert config.data.name.startswith(family)
     assert config.model.residual == (kind == "resnet")
     assert config.model.depth == int(depth)
-    _, num_classes = data.shape(config.data)
+    num_classes = 2 if family == "folder" else data.shape(config.data)[1]
     models.build(config.model, num_classes, config.dtype)
 
 
@@ -56,6 +57,8 @@ def test_the_imagenet_recipe_is_the_papers_and_its_error_is_told(name):
     assert (recipe.schedule, recipe.milestones, recipe.factor) == ("step", (200_000, 400_000), 0.1)
     assert config.model.shortcut == ("A" if config.model.depth in (18, 34) else "B")
     assert config.model.bottleneck_stride == "first"
+    assert (config.data.image_size, config.data.augmentation, config.data.color_noise) == (224, "paper", 0.1)
+    assert (config.data.mean, config.data.flip, config.data.padding) == ("pixel", True, 0)
     [published] = [
         row["test_error"]
         for row in json.loads(PUBLISHED.read_text())

@@ -56,7 +56,7 @@ def open_sources(name: str, data_dir: str | None) -> tuple[int, dict[str, Any]]:
         keys = image_and_label(folder, info)
         num_classes = info.features[keys[1]].num_classes
         sources = {
-            split: Source(str(folder), split, keys, info.splits[split].num_examples)
+            split: Source(str(folder), split, keys, info.splits[split].num_examples, num_classes)
             for split in ("train", "test", "validation")
             if split in info.splits and info.splits[split].num_examples
         }
@@ -66,16 +66,17 @@ def open_sources(name: str, data_dir: str | None) -> tuple[int, dict[str, Any]]:
                 f"{folder} has the splits {', '.join(info.splits)}; "
                 "config.data.name must be a set with a train and a test (or validation) split, with labels."
             )
-        check_labels([sources[split][0][1] for split in ("train", labelled[0])], info.features[keys[1]], str(folder))
+        check_classes(info.features[keys[1]], str(folder))
         return num_classes, {"train": sources["train"], "test": sources[labelled[0]]}
 
 
 class Source:
     """The encoded images of one split of a prepared set, for random access from any process."""
 
-    def __init__(self, folder: str, split: str, keys: tuple[str, str], examples: int) -> None:
+    def __init__(self, folder: str, split: str, keys: tuple[str, str], examples: int, num_classes: int) -> None:
         """Describe ``split`` of the set in ``folder``; ``keys`` are its features for image and label."""
         self._folder, self._split, self._keys, self._examples = folder, split, keys, examples
+        self._num_classes = num_classes
         self._files: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -86,7 +87,11 @@ class Source:
         return self._examples
 
     def __getitem__(self, index: int) -> tuple[bytes, int, str]:
-        """Return the content of image ``index``, its label and what to call it."""
+        """Return the content of image ``index``, its label (-1 if it has none) and what to call it.
+
+        Raises:
+          UserError: the label is none of the classes.
+        """
         if self._files is None:
             import tensorflow_datasets as tfds
 
@@ -96,7 +101,10 @@ class Source:
         name = example.get("file_name", b"")
         name = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
         where = f"{name or f'image {index}'} in split {self._split!r} of {self._folder}"
-        return example[self._keys[0]], int(example[self._keys[1]]), where
+        label = int(example[self._keys[1]])
+        if not -1 <= label < self._num_classes:
+            raise UserError(f"{where} has label {label}, but there are {self._num_classes} classes; prepare it anew.")
+        return example[self._keys[0]], label, where
 
     def digest(self) -> str:
         """Return what tells this set from others: what TFDS says of it, with sizes and numbers, not its content."""
@@ -267,14 +275,19 @@ def check_labels(labels: Sequence[int], feature: "tfds.features.ClassLabel", whe
     Raises:
       UserError: they are none of the classes of ``feature``; the sentence begins with ``where``.
     """
-    if feature.num_classes is None or feature.num_classes < 2:
-        raise UserError(f"{where} has fewer than two classes; config.data.name must be a set of at least two.")
+    check_classes(feature, where)
     least, most = min(labels), max(labels)
     if least < 0 or most >= feature.num_classes:
         raise UserError(
             f"{where} has labels from {least} to {most} but {feature.num_classes} classes; prepare the set anew."
         )
     return np.array(labels, np.int32)
+
+
+def check_classes(feature: "tfds.features.ClassLabel", where: str) -> None:
+    """Raise a UserError unless ``feature`` has two classes or more; the sentence begins with ``where``."""
+    if feature.num_classes is None or feature.num_classes < 2:
+        raise UserError(f"{where} has fewer than two classes; config.data.name must be a set of at least two.")
 
 
 def image_and_label(folder: pathlib.Path, info: "tfds.core.DatasetInfo") -> tuple[str, str]:

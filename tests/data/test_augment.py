@@ -42,3 +42,41 @@ def test_every_window_is_equally_likely_and_half_of_the_images_are_flipped():
 
 def test_nothing_is_flipped_where_the_config_says_so():
     assert not np.any(augment.draw_crops(jax.random.key(0), 100, padding=4, flip=False).flip)
+
+
+def test_without_padding_images_are_flipped_alone():
+    images = random_images().astype(np.float32)
+    zeros = np.zeros(6, np.int32)
+    flip = np.array([0, 1, 0, 1, 1, 0]) > 0
+    result = np.asarray(augment.crop_and_flip(images, augment.Crops(zeros, zeros, flip), padding=0))
+    np.testing.assert_array_equal(result, np.where(flip[:, None, None, None], images[:, :, ::-1], images))
+
+
+def test_colour_noise_is_gaussian_along_the_principal_components():
+    """Krizhevsky et al. 2012, section 4.1: each component times a draw of deviation 0.1 times its own."""
+    noise = np.asarray(augment.draw_color_noise(jax.random.key(0), 200_000, 0.1), np.float64)
+    assert noise.shape == (200_000, 1, 1, 3)
+    components = augment.COLOR_COMPONENTS.astype(np.float64)
+    np.testing.assert_allclose(components.T @ components, np.eye(3), atol=2e-3)  # They were published so rounded.
+    expected = components @ np.diag((0.1 * augment.COLOR_DEVIATIONS.astype(np.float64)) ** 2) @ components.T
+    np.testing.assert_allclose(np.cov(noise[:, 0, 0].T), expected, rtol=0.03, atol=1e-7)
+    np.testing.assert_allclose(noise.mean(axis=0), 0, atol=3e-4)
+
+
+def test_the_colours_of_natural_images_vary_along_these_components():
+    """Their first is brightness: nearly equal in all channels, and by far the widest."""
+    first = augment.COLOR_COMPONENTS[:, 0]
+    np.testing.assert_allclose(first, first.mean(), atol=0.01)
+    assert augment.COLOR_DEVIATIONS[0] > 10 * augment.COLOR_DEVIATIONS[1]
+
+
+def test_colour_noise_is_drawn_for_the_whole_batch():
+    whole = augment.draw_color_noise(jax.random.key(3), 8, 0.1)
+    assert len(np.unique(np.asarray(whole)[:, 0, 0, 0])) == 8
+    np.testing.assert_array_equal(whole, augment.draw_color_noise(jax.random.key(3), 8, 0.1))
+
+
+def test_a_mean_of_each_channel_is_taken_from_all_pixels():
+    images = random_images()
+    mean = np.array([[[0.1, 0.2, 0.3]]], np.float32)
+    np.testing.assert_allclose(augment.normalise(images, mean), images / 255 - [0.1, 0.2, 0.3], atol=1e-6)

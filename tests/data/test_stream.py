@@ -330,3 +330,20 @@ def test_a_damaged_set_is_told(tmp_path):
         file.write_bytes(b"nothing")
     with pytest.raises(UserError, match="is damaged or not whole"):
         data.load(config(tmp_path, name="sizes"))
+
+
+def test_a_label_that_is_no_class_is_told(tmp_path):
+    tfds_of_several_sizes(tmp_path)
+    [labels] = pathlib.Path(tmp_path, "sizes").rglob("*.labels.txt")
+    labels.write_text("cat\ndog\n")
+    source = data.load(config(tmp_path, name="sizes")).splits["train"]
+    with pytest.raises(UserError, match=r"image \d+ in split 'train' of .* has label 2, but there are 2 classes"):
+        take(maker(source), range(4), 2)
+
+
+def test_a_label_file_of_one_class_is_refused(tmp_path):
+    tfds_of_several_sizes(tmp_path)
+    [labels] = pathlib.Path(tmp_path, "sizes").rglob("*.labels.txt")
+    labels.write_text("cat\n")
+    with pytest.raises(UserError, match="has fewer than two classes"):
+        data.load(config(tmp_path, name="sizes"))

@@ -11,6 +11,7 @@ import pytest
 
 from resnet_jax.rundir import read_json
 from resnet_jax.training import parallel, train
+from tests.images import write_folder
 from tests.promises.runs import SETTINGS, command, figures, finish, last_state, start, wait_for_line
 
 pytestmark = pytest.mark.xdist_group("many_hosts")  # Each takes both cores of a small machine.
@@ -156,3 +157,24 @@ def test_flags_that_name_no_process_are_told(tmp_path, words, message):
     assert stderr.startswith(f"error: {message}")
     assert stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mapper", parallel.MAPPERS)
+def test_two_processes_share_a_stream_as_one(tmp_path, mapper):
+    """Each decodes its half of every batch; the examples are those of one process of as many devices."""
+    write_folder(tmp_path / "images")
+    settings = {
+        "data.name": "folder",
+        "data.data_dir": tmp_path / "images",
+        "data.image_size": 32,
+        "data.workers": 1,
+        "data.on_bad_image": "skip",
+        "parallel.mapper": mapper,
+    }
+    four = start(command(tmp_path / "four", **settings), devices=4)
+    assert finish(four)[0] == 0
+    two = start_all(tmp_path / "two", **settings)
+    (status, _, stderr), (other_status, _, other_stderr) = (finish(process) for process in two)
+    assert (status, other_status) == (0, 0), stderr + other_stderr
+    assert_same_trajectory(tmp_path / "two", tmp_path / "four")
+    assert read_json(tmp_path / "two" / "summary.json")["skipped_images"] == {"train": 0, "test": 0}

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from configs import recipes
+from resnet_jax.rundir import read_json
 from tests.images import write_folder
 from tests.promises.runs import ROOT, figures, finish, last_state, wait_for_line
 
@@ -48,6 +49,60 @@ def command(workdir, images, workers, **settings):
         f"--config.data.workers={workers}",
         f"--workdir={workdir}",
     ]
+
+
+SAMPLE = os.environ.get("IMAGENET_SAMPLE")
+needs_sample = pytest.mark.skipif(not SAMPLE, reason="IMAGENET_SAMPLE names no folder with 100 ImageNet images")
+# Enough to see that all works together, in seconds.
+SHORT = (
+    "--config.data.image_size=64",
+    "--config.data.workers=2",
+    "--config.batch_size=8",
+    "--config.steps=3",
+    "--config.optimizer.milestones=()",
+    "--config.log_every=1",
+    "--config.eval_batch_size=10",
+)
+
+
+def run(module, *words):
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    words = [sys.executable, "-m", f"experiments.{module}", *words]
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@needs_sample
+def test_real_images_are_trained_on_and_evaluated(tmp_path):
+    folder = f"--config.data.data_dir={SAMPLE}"
+    done = run("main", "--config=configs/folder_resnet18.py", folder, *SHORT, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    summary = read_json(tmp_path / "run" / "summary.json")
+    assert summary["status"] == "finished"
+    assert summary["skipped_images"] == {"train": 0, "test": 0}
+    losses = [line["loss"] for line in figures(tmp_path / "run") if line["split"] == "train"]
+    assert len(losses) == 3
+    assert all(0.5 < loss < 20 for loss in losses)  # Of 100 classes; the logarithm of 100 is 4.6.
+    done = run("evaluate", f"--run={tmp_path / 'run'}", "--protocol=ten_crop", f"--output={tmp_path / 'o.json'}")
+    assert done.returncode == 0, done.stderr
+    assert read_json(tmp_path / "o.json")["images"] == 10
+
+
+@needs_sample
+def test_the_sweep_of_table_2_trains_on_real_images(tmp_path):
+    sweep = ("--config=configs/sweeps/imagenet_18_34.py", f"--folder={tmp_path / 'sweep'}")
+    folder = ("--config.data.name=folder", f"--config.data.data_dir={SAMPLE}")
+    done = run("sweep", *sweep, *folder, *SHORT, "--config.steps=1", "--only=model.depth=18")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for kind in ("plain", "residual"):
+        assert read_json(tmp_path / "sweep" / f"{kind}-18" / "summary.json")["status"] == "finished"
+
+
+def test_the_sweep_of_table_2_lists_its_four_nets(tmp_path):
+    done = run("sweep", "--config=configs/sweeps/imagenet_18_34.py", f"--folder={tmp_path / 'sweep'}", "--dry_run")
+    assert done.returncode == 0, done.stderr
+    for name in ("plain-18", "plain-34", "residual-18", "residual-34"):
+        assert name in done.stdout
+    assert not (tmp_path / "sweep").exists()
 
 
 def start(*arguments, **settings):
