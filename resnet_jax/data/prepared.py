@@ -203,6 +203,7 @@ def decode(folder: pathlib.Path) -> Dataset:
     builder = tfds.builder_from_directory(str(folder))
     info = builder.info
     image_key, label_key = image_and_label(folder, info)
+    check_classes(info.features[label_key], str(folder))
     sources = {"train": "train", "test": "test" if "test" in info.splits else "validation"}
     if not set(sources.values()) <= set(info.splits):
         raise UserError(
@@ -273,9 +274,8 @@ def check_labels(labels: Sequence[int], feature: "tfds.features.ClassLabel", whe
     """Return ``labels`` as int32 ``[examples]``.
 
     Raises:
-      UserError: they are none of the classes of ``feature``; the sentence begins with ``where``.
+      UserError: some are none of the classes of ``feature``; the sentence begins with ``where``.
     """
-    check_classes(feature, where)
     least, most = min(labels), max(labels)
     if least < 0 or most >= feature.num_classes:
         raise UserError(
@@ -285,9 +285,17 @@ def check_labels(labels: Sequence[int], feature: "tfds.features.ClassLabel", whe
 
 
 def check_classes(feature: "tfds.features.ClassLabel", where: str) -> None:
-    """Raise a UserError unless ``feature`` has two classes or more; the sentence begins with ``where``."""
+    """Raise a UserError unless ``feature`` has two classes or more, and a name for each.
+
+    The sentence begins with ``where``.
+    """
     if feature.num_classes is None or feature.num_classes < 2:
         raise UserError(f"{where} has fewer than two classes; config.data.name must be a set of at least two.")
+    if len(feature.names) != feature.num_classes:
+        raise UserError(
+            f"{where} has {feature.num_classes} classes but names of {len(feature.names)} in its labels.txt; "
+            "prepare the set anew."
+        )
 
 
 def image_and_label(folder: pathlib.Path, info: "tfds.core.DatasetInfo") -> tuple[str, str]:

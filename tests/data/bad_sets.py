@@ -168,7 +168,7 @@ BAD_SETS = [
     (
         "images of several sizes",
         with_images(lambda split, index, array: array[index % 2 :]),
-        rf"in split 'train' has images of several sizes \(7x8, 8x8\); {ONE_SIZE}",
+        r"in split 'train' has images of several sizes \(7x8, 8x8\); set config\.data\.image_size",
     ),
     (
         "test images of another size",

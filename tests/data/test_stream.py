@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs import recipes
 from resnet_jax import data
-from resnet_jax.data import folder, images, sampling, stream
+from resnet_jax.data import folder, images, prepared, sampling, stream
 from resnet_jax.errors import UserError
 from tests.data.conftest import CLASSES, write_set
 from tests.images import write_folder
@@ -284,13 +284,13 @@ def jpeg(image):
     return file.getvalue()
 
 
-def tfds_of_several_sizes(root, splits=("train", "test"), labels=(0, 3)):
+def tfds_of_several_sizes(root, splits=("train", "test")):
     random = np.random.default_rng(0)
     made = {}
     for split in splits:
         made[split] = (
             [jpeg(random.integers(0, 256, (*random.integers(20, 60, 2), 3), np.uint8)) for _ in range(30)],
-            random.integers(*labels, 30),
+            random.integers(0, 3, 30),
         )
     write_set(root, "sizes", made, shape=(None, None, 3))
     return made
@@ -334,16 +334,17 @@ def test_a_damaged_set_is_told(tmp_path):
 
 def test_a_label_that_is_no_class_is_told(tmp_path):
     tfds_of_several_sizes(tmp_path)
-    [labels] = pathlib.Path(tmp_path, "sizes").rglob("*.labels.txt")
-    labels.write_text("cat\ndog\n")
-    source = data.load(config(tmp_path, name="sizes")).splits["train"]
+    source = prepared.Source(str(tmp_path / "sizes" / "1.0.0"), "train", ("image", "label"), 30, num_classes=2)
     with pytest.raises(UserError, match=r"image \d+ in split 'train' of .* has label 2, but there are 2 classes"):
         take(maker(source), range(4), 2)
 
 
-def test_a_label_file_of_one_class_is_refused(tmp_path):
+@pytest.mark.parametrize("image_size", [32, None])
+def test_a_label_file_that_does_not_fit_is_refused(tmp_path, image_size):
     tfds_of_several_sizes(tmp_path)
     [labels] = pathlib.Path(tmp_path, "sizes").rglob("*.labels.txt")
-    labels.write_text("cat\n")
-    with pytest.raises(UserError, match="has fewer than two classes"):
-        data.load(config(tmp_path, name="sizes"))
+    labels.write_text("cat\ndog\n")
+    settings = config(tmp_path, name="sizes")
+    settings.image_size = image_size
+    with pytest.raises(UserError, match=r"has 3 classes but names of 2 in its labels.txt; prepare the set anew"):
+        data.load(settings)
