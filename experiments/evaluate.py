@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import rich
 from absl import flags
+from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 from rich.progress import track
 
@@ -81,6 +82,29 @@ def images_of(examples: Iterable[tuple[np.ndarray, int]], labels: list[int]) -> 
         yield image
 
 
+def named_nets(config: ConfigDict, dataset: data.Dataset | data.Stream, mesh: Mesh) -> list[evaluation.Net]:
+    """Return the nets of --run and --weights, which tell the classes of ``dataset`` apart."""
+    data_dir = None if _CONFIG.value is None else config.data.data_dir
+    nets = [evaluation.of_run(pathlib.Path(run), mesh, data_dir) for run in _RUNS.value]
+    untold = evaluation.Untold(
+        config.model.residual, _BOTTLENECK_STRIDE.value, _EPSILON.value, floats(_MEAN), floats(_STD)
+    )
+    image_shape = data.image_shape(dataset)
+    expected = config.model if len(_WEIGHTS.value) == 1 else None
+    nets += [
+        evaluation.of_weights(pathlib.Path(file), image_shape, dataset.num_classes, expected, untold, config.dtype)
+        for file in _WEIGHTS.value
+    ]
+    for net in nets:
+        check_protocol(net.name, net.crop, _PROTOCOL.value)
+        if net.num_classes != dataset.num_classes:
+            raise UserError(
+                f"{net.name} tells {net.num_classes} classes apart, but {config.data.name} has {dataset.num_classes}; "
+                "give it the images of its own set."
+            )
+    return nets
+
+
 def main(arguments: list[str]) -> int:
     """Evaluate the nets that the flags name; return the exit status."""
     command.refuse_arguments(arguments)
@@ -97,25 +121,11 @@ def main(arguments: list[str]) -> int:
     dataset = data.load(config.data)
     if _SPLIT.value not in dataset.splits:
         raise UserError(f"--split={_SPLIT.value} is not among the splits {', '.join(dataset.splits)}.")
-    data_dir = None if _CONFIG.value is None else config.data.data_dir
-    nets = [evaluation.of_run(pathlib.Path(run), mesh, data_dir) for run in _RUNS.value]
-    untold = evaluation.Untold(
-        config.model.residual, _BOTTLENECK_STRIDE.value, _EPSILON.value, floats(_MEAN), floats(_STD)
-    )
-    image_shape = data.image_shape(dataset)
-    expected = config.model if len(_WEIGHTS.value) == 1 else None
-    nets += [
-        evaluation.of_weights(pathlib.Path(file), image_shape, dataset.num_classes, expected, untold, config.dtype)
-        for file in _WEIGHTS.value
-    ]
-    for net in nets:
-        check_protocol(net.name, net.crop, _PROTOCOL.value)
-        if net.num_classes != dataset.num_classes:
-            raise UserError(f"{net.name} tells {net.num_classes} classes apart, {config.data.name} has others.")
+    nets = named_nets(config, dataset, mesh)
 
     rows, logits, labels = [], [], np.array([])
     for net in nets:
-        count, examples = data.examples(dataset, _SPLIT.value)
+        count, examples = data.examples(dataset, _SPLIT.value, skip=config.data.on_bad_image == "skip")
         shown = track(examples, net.name, count, console=console, transient=True, disable=not console.is_terminal)
         seen_labels: list[int] = []
         settings = (config.parallel.mapper, config.eval_batch_size, _PROTOCOL.value, _FLIP.value)

@@ -54,10 +54,13 @@ def open_stream(config: ConfigDict) -> Stream:
     return Stream(num_classes, hold_out_of_stream(splits, config.validation_examples), config.image_size)
 
 
-def examples(dataset: Dataset | Stream, split: str) -> tuple[int, Iterable[tuple[np.ndarray, int]]]:
-    """Return how many examples ``split`` has, and the images ``[height, width, channels]`` and labels themselves."""
+def examples(dataset: Dataset | Stream, split: str, skip: bool = False) -> tuple[int, Iterable[tuple[np.ndarray, int]]]:
+    """Return how many examples ``split`` has, and the images ``[height, width, channels]`` and labels themselves.
+
+    With ``skip`` images that cannot be decoded are left out, instead of an error.
+    """
     if isinstance(dataset, Stream):
-        return len(dataset.splits[split]), whole_images(dataset.splits[split])
+        return len(dataset.splits[split]), whole_images(dataset.splits[split], skip)
     images, labels = dataset.splits[split]
     return len(labels), zip(images, labels.tolist(), strict=True)
 

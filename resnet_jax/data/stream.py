@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 import grain
 import numpy as np
-from absl import flags
+from absl import flags, logging
 from ml_collections import ConfigDict
 
 from resnet_jax.data import images, sampling
@@ -351,7 +351,12 @@ class Ahead:
 
 def workers_of(config: ConfigDict) -> int:
     """Return how many processes decode under ``config`` (the ``data`` part): by default one for each core."""
-    return len(os.sched_getaffinity(0)) if config.workers is None else config.workers
+    return cores() if config.workers is None else config.workers
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def central_crops(source: Source, indices: Iterable[int], side: int) -> Iterator[np.ndarray]:
@@ -368,22 +373,28 @@ def central_crops(source: Source, indices: Iterable[int], side: int) -> Iterator
         yield from (found for found in threads.map(crop, indices) if found is not None)
 
 
-def whole_images(source: Source) -> Iterator[tuple[np.ndarray, int]]:
+def whole_images(source: Source, skip: bool = False) -> Iterator[tuple[np.ndarray, int]]:
     """Yield every image of ``source``, uint8 ``[height, width, 3]`` in its own size, and its label; by threads.
 
     Raises:
-      UserError: an image cannot be decoded.
+      UserError: an image cannot be decoded, and it is not to ``skip`` such.
     """
 
-    def decode(index: int) -> tuple[np.ndarray, int]:
+    def decode(index: int) -> tuple[np.ndarray, int] | str:
         encoded, label, where = source[index]
-        return images.decode(encoded, where), label
+        try:
+            return images.decode(encoded, where), label
+        except images.BadImage as error:
+            return str(error)
 
-    options = grain.ReadOptions(num_threads=len(os.sched_getaffinity(0)), prefetch_buffer_size=64)
-    try:
-        yield from grain.MapDataset.range(len(source)).map(decode).to_iter_dataset(options)
-    except images.BadImage as error:
-        raise UserError(f"{error} Mend or remove it.") from error
+    options = grain.ReadOptions(num_threads=cores(), prefetch_buffer_size=64)
+    for found in grain.MapDataset.range(len(source)).map(decode).to_iter_dataset(options):
+        if not isinstance(found, str):
+            yield found
+        elif skip:
+            logging.warning("%s It is skipped.", found)
+        else:
+            raise UserError(f"{found} Mend or remove it, or set config.data.on_bad_image=skip.")
 
 
 def mean_image(source: Source, side: int, each_pixel: bool) -> np.ndarray:
