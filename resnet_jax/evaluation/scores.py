@@ -75,5 +75,6 @@ def table(rows: Sequence[Row], title: str) -> Table:
         printed.add_column(column, justify="left" if column in ("weights", "net") else "right", overflow="fold")
     for name, net, scores, rate in rows:
         errors = (f"{error:.2%}" for error in (scores.top1_error, scores.top5_error))
-        printed.add_row(name, net, f"{scores.loss:.4f}", *errors, "" if rate is None else f"{rate:,.0f}")
+        speed = "" if rate is None else f"{rate:,.1f}" if rate < 10 else f"{rate:,.0f}"
+        printed.add_row(name, net, f"{scores.loss:.4f}", *errors, speed)
     return printed

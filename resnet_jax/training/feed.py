@@ -153,7 +153,8 @@ class Streamed:
     def evaluation(self, split: str, batch_size: int) -> Generator[tuple[Any, Any]]:
         """Yield images and labels, and weights."""
         chosen = self._evaluated[split]
-        size = sampling.evaluation_size(batch_size, len(chosen), self._mesh.size)
+        # The same size for all splits, to compile once.
+        size = sampling.evaluation_size(batch_size, max(map(len, self._evaluated.values())), self._mesh.size)
         maker = stream.EvaluationBatches(**self._common(split, size), chosen=chosen)
         count = min(stream.workers_of(self._config.data), len(maker))
         workers = stream.Workers(maker, range(len(maker)), count)
