@@ -180,7 +180,7 @@ class RunRecord:
         parameters: int,
         multiply_adds: int,
         data_sha256: str,
-        bad: dict[str, list[int]] | None,
+        bad: dict[str, list[int]] | None = None,
     ) -> dict[str, Any]:
         """Return the summary of a run that ended after ``step`` steps, which the first process writes.
 
