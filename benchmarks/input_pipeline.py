@@ -13,7 +13,8 @@ may deliver examples in any order. Ours and the DataLoader's are settled by the 
 
 TensorFlow is imported late: before torchvision it would end the process.
 
-The pipelines stay open and take turns. What they made ahead while others had their turn does not count.
+The pipelines stay open and take turns. What they made ahead while others had their turn does not count. Recorded is
+also the time that cores were busy with an image, in all processes, which says more where others use the cores too.
 """
 
 import pathlib
@@ -23,8 +24,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
-from absl import flags
+from absl import flags, logging
 from PIL import Image
 from torchvision import datasets, transforms
 
@@ -34,11 +36,13 @@ from resnet_jax.data import folder, images, stream
 from resnet_jax.errors import UserError
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of a folder of JPEGs for each class.")
-_ROUNDS = flags.DEFINE_integer("rounds", 9, "How many turns each pipeline has.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "How many turns each pipeline has.", lower_bound=1)
 
 SIDE, BATCH = 224, 64
 # Of a turn: more than any pipeline makes ahead, and some seconds.
-AHEAD, COUNTED = 10, 24
+AHEAD, COUNTED = 6, 12
+# Cores that open pipelines may keep busy while they rest: threads look after each other.
+IDLE = 0.1
 # Means and deviations that PyTorch's users subtract and divide by.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Images a second of a ResNet-50 in training. NVIDIA's are for one GPU at mixed precision, of its README of ResNet-50
@@ -161,33 +165,58 @@ PIPELINES: dict[str, Callable[..., Batches]] = {
 }
 
 
-def turn(batches: Batches) -> float:
-    """Return images a second of a pipeline."""
+def busy() -> float:
+    """Return the seconds that cores were busy with this process and its children."""
+    this = psutil.Process()
+    return sum(sum(each.cpu_times()[:2]) for each in (this, *this.children(recursive=True)))
+
+
+def settle() -> None:
+    """Wait until the others have made ahead what they make."""
+    before, now = -1.0, busy()
+    while now - before > IDLE * 0.3:
+        time.sleep(0.3)
+        before, now = now, busy()
+
+
+def turn(batches: Batches) -> tuple[float, float]:
+    """Return images a second of a pipeline, and milliseconds of a core for an image."""
+    settle()
     for _ in range(AHEAD):
         next(batches)
-    start = time.perf_counter()
+    start, busy_before = time.perf_counter(), busy()
     for _ in range(COUNTED):
         next(batches)
-    return COUNTED * BATCH / (time.perf_counter() - start)
+    seconds, core_seconds = time.perf_counter() - start, busy() - busy_before
+    return COUNTED * BATCH / seconds, 1e3 * core_seconds / (COUNTED * BATCH)
 
 
 def compare(root: str, augmentation: str, rounds: int, cores: int) -> dict[str, Any]:
     """Return images a second of each pipeline, and those of ours to those of the others."""
     open_ones = {name: make(root, augmentation, cores) for name, make in PIPELINES.items()}
     speeds: dict[str, list[float]] = {name: [] for name in open_ones}
+    work: dict[str, list[float]] = {name: [] for name in open_ones}
     try:
         for _ in range(rounds):
             for name, batches in open_ones.items():
-                speeds[name].append(turn(batches))
+                speed, milliseconds = turn(batches)
+                speeds[name].append(speed)
+                work[name].append(milliseconds)
+                logging.info("%s, %s: %.0f images/s, %.2f ms", augmentation, name, speed, milliseconds)
     finally:
         for batches in open_ones.values():
             batches.close()  # type: ignore[attr-defined]
     medians = {name: statistics.median(values) for name, values in speeds.items()}
+    busy_for = {name: statistics.median(values) for name, values in work.items()}
     return {
         "augmentation": augmentation,
         "images a second": {name: round(value) for name, value in medians.items()},
         "images a second a core": {name: round(value / cores) for name, value in medians.items()},
         "lowest and highest": {name: [round(min(values)), round(max(values))] for name, values in speeds.items()},
+        "ms of a core an image": {name: round(value, 2) for name, value in busy_for.items()},
+        "by them, ours to others": {
+            name: round(busy_for[name] / busy_for["ours"], 2) for name in medians if name != "ours"
+        },
         "ours to others": {name: round(medians["ours"] / medians[name], 2) for name in medians if name != "ours"},
     }
 
