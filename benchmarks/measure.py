@@ -23,7 +23,7 @@ from resnet_jax.training import feed, loop
 from resnet_jax.training.step import DeviceData, TrainState
 
 RECORDS = pathlib.Path(__file__).parent / "records"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchvision", "tensorflow", "grain", "pillow")
 
 
 class Subject(NamedTuple):

@@ -45,12 +45,15 @@ class Source:
           IndexError: there are not so many.
           UserError: it cannot be read.
         """
-        label = int(self.labels[index])
-        file = pathlib.Path(self.root, self.class_names[label], os.fsdecode(self.names[index]))
+        file = self.file(index)
         try:
-            return file.read_bytes(), label, str(file)
+            return pathlib.Path(file).read_bytes(), int(self.labels[index]), file
         except OSError as error:
             raise UserError(f"{file} cannot be read ({error.strerror}); mend or remove it and start again.") from error
+
+    def file(self, index: int) -> str:
+        """Return the path of file ``index``."""
+        return str(pathlib.Path(self.root, self.class_names[self.labels[index]], os.fsdecode(self.names[index])))
 
     def digest(self) -> str:
         """Return what tells these files from others: their names and labels, not their content."""

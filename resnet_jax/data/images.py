@@ -12,6 +12,7 @@ import contextlib
 import io
 import math
 import re
+import struct
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -27,6 +28,9 @@ SHORTEST, LONGEST = 256, 480
 # Torchvision's RandomResizedCrop: the share of the image's area, and width over height.
 AREAS = (0.08, 1.0)
 RATIOS = (3 / 4, 4 / 3)
+# Markers of JPEG: of frames of the common kinds, and of the pixels, before which any frame is told.
+STARTS_OF_FRAMES = (0xC0, 0xC1, 0xC2, 0xDA)
+END_OF_IMAGE = b"\xff\xd9"
 # As ``warnings.filters`` has it.
 QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
@@ -136,8 +140,34 @@ def crop(image: ImageFile.ImageFile, where: str, box: Box, side: int) -> np.ndar
     left, top, right, bottom = box
     drafted = image.draft("RGB", (math.ceil(width * side / (right - left)), math.ceil(height * side / (bottom - top))))
     scale = drafted[1][2] / width if drafted else 1
+    # Pixels of the resized image are made of those up to one step away; chroma of the rows next to them.
+    leave_rows_below(image, (width, height), math.ceil(bottom + (bottom - top) / side) + 16, scale)
     box = (left * scale, top * scale, right * scale, bottom * scale)
     return np.asarray(load(image, where).resize((side, side), Image.Resampling.BILINEAR, box=box))
+
+
+def leave_rows_below(image: ImageFile.ImageFile, size: tuple[int, int], rows: int, scale: float) -> None:
+    """Let no more than ``rows`` be decoded, at ``scale``, of an opened JPEG of ``size``, if it is a baseline one.
+
+    Its header is made to say that there are no more; decoders pass over the rest of the file up to its end. The size
+    of ``image`` stays what it is, and pixels further down are black.
+    """
+    width, height = size
+    if image.format != "JPEG" or rows >= height:
+        return
+    file: io.BytesIO = image.fp  # type: ignore[assignment]
+    end = file.getvalue().rfind(END_OF_IMAGE)
+    with file.getbuffer() as encoded:
+        place = 2
+        while place + 9 <= len(encoded) and encoded[place] == 0xFF and encoded[place + 1] not in STARTS_OF_FRAMES:
+            place += 2 + int.from_bytes(encoded[place + 2 : place + 4])
+        # Marker, length, bits, height, width.
+        frame = bytes(encoded[place : place + 9])
+        # Without its end a file is cut off, which decoding all of it tells.
+        if frame == struct.pack(">HHBHH", 0xFFC0, 17, 8, height, width) and end > place:
+            encoded[place + 5 : place + 7] = rows.to_bytes(2)
+            [tile] = image.tile
+            image.tile = [tile._replace(extents=(0, 0, image.width, math.ceil(rows * scale)))]
 
 
 def open_image(encoded: bytes, where: str) -> ImageFile.ImageFile:

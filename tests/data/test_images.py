@@ -184,6 +184,42 @@ def test_a_reduced_scale_never_leaves_fewer_pixels_than_asked_for(box, scale):
     assert image.size == (-(-1201 // scale), -(-803 // scale))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"subsampling": "4:2:0"},
+        {"subsampling": "4:2:2"},
+        {"subsampling": "4:4:4"},
+        {"restart_marker_rows": 1},
+        {"progressive": True},
+        {"exif": b"Exif\0\0" + bytes(3000)},
+        {"comment": b"\xff\xc0" * 99},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("size", "side"), [((333, 500), 60), ((1201, 803), 60), ((501, 377), 224)])
+def test_rows_below_the_crop_are_not_decoded_and_the_crop_is_the_same(size, side, settings, monkeypatch):
+    encoded = file(photo(*size), "jpeg", **settings)
+
+    def crops():
+        boxes = [images.random_resized_box(*size, side, np.random.default_rng(seed)) for seed in range(20)]
+        opened = [images.open_image(encoded, "it") for _ in boxes]
+        made = [images.crop(image, "it", box, side) for image, box in zip(opened, boxes, strict=True)]
+        return np.stack(made), [np.asarray(image)[-1].any() for image in opened]
+
+    less, last_row = crops()
+    monkeypatch.setattr(images, "leave_rows_below", lambda *_: None)
+    whole, _ = crops()
+    np.testing.assert_array_equal(less, whole)
+    assert all(last_row) == ("progressive" in settings)
+
+
+def test_a_file_that_is_cut_off_below_the_crop_is_bad():
+    encoded = file(photo(500, 375), "jpeg")
+    with pytest.raises(images.BadImage, match="truncated"):
+        images.crop(images.open_image(encoded[: len(encoded) * 9 // 10], "it"), "it", (0, 0, 300, 100), 64)
+
+
 # Kinds of files.
 
 

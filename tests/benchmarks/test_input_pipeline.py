@@ -1,0 +1,34 @@
+"""What is compared delivers the same, and the arithmetic of a host."""
+
+import numpy as np
+import pytest
+
+from tests.images import write_folder
+
+pytest.importorskip("torchvision", reason="a peer needs PyTorch; make .venv/peer installs it")
+pytest.importorskip("tensorflow", reason="a peer needs TensorFlow")
+input_pipeline = pytest.importorskip("benchmarks.input_pipeline")
+
+pytestmark = pytest.mark.xdist_group("stream")  # Worker processes take cores.
+
+
+@pytest.mark.parametrize("augmentation", ["paper", "random_resized"])
+@pytest.mark.parametrize("name", input_pipeline.PIPELINES)
+def test_all_pipelines_deliver_batches_of_the_same_kind(name, augmentation, tmp_path):
+    root = write_folder(tmp_path / "images", count=4, sides=(60, 90))
+    batches = input_pipeline.PIPELINES[name](str(root), augmentation, 1, batch=6)
+    images, labels = next(batches)
+    batches.close()
+    assert len(labels) == 6
+    if name == "DataLoader as written":
+        assert (images.shape, images.dtype) == ((6, 3, 224, 224), np.float32)
+        images = images.transpose(0, 2, 3, 1)
+    else:
+        assert (images.shape, images.dtype) == ((6, 224, 224, 3), np.uint8)
+    # The tint tells the class.
+    np.testing.assert_array_equal(images.mean(axis=(1, 2)).argmax(axis=1), labels)
+
+
+def test_the_cores_of_a_host():
+    table = input_pipeline.cores_of_a_host(speed=300)
+    assert {"chip": "A100, by NVIDIA", "images a second a chip": 2470, "chips": 8, "cores": 66} in table
