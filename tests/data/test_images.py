@@ -117,7 +117,7 @@ def test_random_resized_crops_are_distributed_as_torchvisions(size, transforms):
     assert (np.abs(ours.mean(1) - theirs.mean(1)) < 4.5 * error).all()
 
 
-@pytest.mark.parametrize("size", [(10, 1000), (1000, 10), (1, 100), (7, 100), (100, 7)])
+@pytest.mark.parametrize("size", [(10, 1000), (1000, 10), (1, 100), (7, 1000), (1000, 7)])
 def test_an_image_that_no_random_box_fits_is_cut_as_torchvision_does(size, transforms):
     params = transforms.RandomResizedCrop.get_params(Image.new("L", size), AREAS, RATIOS)
     top, left, rows, columns = params
