@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     root = prepare.data_root(config.data.data_dir)
     folder = prepared.find(name, root)
     if folder:
-        print(f"{name} is prepared already in {prepare.summary(folder)}")
+        print(f"{name} is prepared already in {prepared.summary(folder)}")
         return 0
     prepared.check_known(name, root)
     prepare.prepare(name, root, pathlib.Path(_MANUAL_DIR.value) if _MANUAL_DIR.value else None)
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(
             f"TFDS prepared {name!r}, but {root} does not hold it; give its folder as config.data.data_dir."
         )
-    print(f"{name} is prepared in {prepare.summary(folder)}")
+    print(f"{name} is prepared in {prepared.summary(folder)}")
     return 0
 
 

@@ -49,16 +49,21 @@ def hold_out(dataset: Dataset, validation_examples: int) -> Dataset:
       UserError: there are not so many training examples.
     """
     images, labels = dataset.splits["train"]
-    remaining = len(labels) - validation_examples
-    if not 0 < remaining <= len(labels):
-        raise UserError(
-            f"config.data.validation_examples={validation_examples} must be from 0 to {len(labels) - 1}: "
-            f"there are {len(labels)} training examples."
-        )
+    check_held_out(validation_examples, len(labels))
     if validation_examples == 0:
         return dataset
+    remaining = len(labels) - validation_examples
     parts = {
         "train": Split(images[:remaining], labels[:remaining]),
         "validation": Split(images[remaining:], labels[remaining:]),
     }
     return dataset._replace(splits=dataset.splits | parts)
+
+
+def check_held_out(validation_examples: int, examples: int) -> None:
+    """Raise a UserError unless some of ``examples`` training examples are left without ``validation_examples``."""
+    if not 0 <= validation_examples < examples:
+        raise UserError(
+            f"config.data.validation_examples={validation_examples} must be from 0 to {examples - 1}: "
+            f"there are {examples} training examples."
+        )

@@ -212,22 +212,3 @@ def download_and_prepare(name: str, root: str, manual_dir: str | None = None) ->
         tfds.disable_progress_bar()
     builder = tfds.builder(name, data_dir=root, file_format="array_record")
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
-
-
-def summary(folder: pathlib.Path) -> str:
-    """Return what set is prepared in ``folder``: examples of each split, classes, bytes.
-
-    Raises:
-      UserError: the set is damaged.
-    """
-    import tensorflow_datasets as tfds
-
-    try:
-        info = tfds.builder_from_directory(str(folder)).info
-        examples = " and ".join(f"{split.num_examples:,} {name}" for name, split in info.splits.items())
-        labels = [feature for feature in info.features.values() if isinstance(feature, tfds.features.ClassLabel)]
-    except Exception as error:  # Of a damaged file TFDS raises what it likes.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UserError(f"{folder} is damaged or not whole ({reason}); remove it and prepare the set anew.") from error
-    classes = f" of {labels[0].num_classes:,} classes" if labels else ""
-    return f"{folder}: {examples} examples{classes}, {decimal(sum(file.stat().st_size for file in folder.iterdir()))}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 from absl import logging
+from rich.filesize import decimal
 
 from resnet_jax.data import cache, prepare
 from resnet_jax.data.dataset import Dataset, Split
@@ -160,6 +161,22 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path | None:
             "give another folder as config.data.data_dir, and the set is prepared there as array_record files."
         )
     return newest
+
+
+def summary(folder: pathlib.Path) -> str:
+    """Return what set is prepared in ``folder``: examples of each split, classes, bytes.
+
+    Raises:
+      UserError: the set is damaged.
+    """
+    import tensorflow_datasets as tfds
+
+    with told_if_damaged(folder):
+        info = tfds.builder_from_directory(str(folder)).info
+        examples = " and ".join(f"{split.num_examples:,} {name}" for name, split in info.splits.items())
+        labels = [feature for feature in info.features.values() if isinstance(feature, tfds.features.ClassLabel)]
+    classes = f" of {labels[0].num_classes:,} classes" if labels else ""
+    return f"{folder}: {examples} examples{classes}, {decimal(sum(file.stat().st_size for file in folder.iterdir()))}"
 
 
 def check_known(name: str, root: pathlib.Path) -> None:

@@ -25,11 +25,12 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 
 from resnet_jax.data import images, sampling
+from resnet_jax.data.dataset import check_held_out
 from resnet_jax.errors import UserError
 
 # Addresses the draws of crops among those made from the same seed.
 _CROPS = 0xC209
-# Examples from which the mean of the training images is taken, decoded by so many threads.
+# From which the mean of the training images is taken.
 MEAN_EXAMPLES = 1_000
 # In a row; behind so many that cannot be decoded there is little hope.
 MOST_BAD = 100
@@ -91,11 +92,7 @@ def hold_out_of_stream(splits: dict[str, Source], validation_examples: int) -> d
       UserError: there are not so many training examples.
     """
     train = splits["train"]
-    if not 0 <= validation_examples < len(train):
-        raise UserError(
-            f"config.data.validation_examples={validation_examples} must be from 0 to {len(train) - 1}: "
-            f"there are {len(train)} training examples."
-        )
+    check_held_out(validation_examples, len(train))
     if validation_examples == 0:
         return splits
     order = sampling.epoch_order(0, 0, len(train))

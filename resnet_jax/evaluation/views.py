@@ -7,12 +7,12 @@ Nets trained on crops, as of 224x224 pixels of images whose shorter side is 256 
 import numpy as np
 import PIL.Image
 
+from resnet_jax.data.images import SHORTEST, resized
 from resnet_jax.errors import UserError
 
 PROTOCOLS = ("single", "ten_crop", "multi_scale")
 
 CROP = 224  # Of the imagenet family. For another crop the sides below are scaled with it.
-SHORTER_SIDE = 256
 # Paper, section 3.4, fully convolutional testing.
 SCALES = (224, 256, 384, 480, 640)
 # The nets halve the sides of an image five times. Sides that are multiples leave no rest, and images of nearly the
@@ -38,7 +38,7 @@ def views(image: np.ndarray, side: int | None, protocol: str, flip: bool) -> lis
     elif protocol == "multi_scale":
         wholes = [resize(image, *whole_strides(image.shape, scaled(scale, side))) for scale in SCALES]
     else:
-        wholes = [resize(image, *with_shorter_side(image.shape, scaled(SHORTER_SIDE, side)))]
+        wholes = [resize(image, *with_shorter_side(image.shape, scaled(SHORTEST, side)))]
     if flip or protocol == "ten_crop":
         wholes += [whole[:, ::-1] for whole in wholes]
     if side is None or protocol == "multi_scale":
@@ -62,10 +62,8 @@ def scaled(length: int, side: int) -> int:
 
 def with_shorter_side(shape: tuple[int, ...], side: int) -> tuple[int, int]:
     """Return the height and width of an image of ``shape`` scaled to a shorter side of ``side`` pixels."""
-    height, width = shape[:2]
-    if height <= width:
-        return side, side * width // height
-    return side * height // width, side
+    width, height = resized(shape[1], shape[0], side)
+    return height, width
 
 
 def whole_strides(shape: tuple[int, ...], side: int) -> tuple[int, int]:
