@@ -18,7 +18,6 @@ from ml_collections import config_flags
 
 from experiments import command
 from resnet_jax.data import prepare, prepared
-from resnet_jax.errors import UserError
 from resnet_jax.training import fields
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
@@ -41,14 +40,9 @@ def main(arguments: list[str]) -> int:
     if folder:
         print(f"{name} is prepared already in {prepared.summary(folder)}")
         return 0
-    prepared.check_known(name, root)
-    prepare.prepare(name, root, pathlib.Path(_MANUAL_DIR.value) if _MANUAL_DIR.value else None)
-    folder = prepared.find(name, root)
-    if folder is None:
-        raise UserError(
-            f"TFDS prepared {name!r}, but {root} does not hold it; give its folder as config.data.data_dir."
-        )
-    print(f"{name} is prepared in {prepared.summary(folder)}")
+    manual_dir = pathlib.Path(_MANUAL_DIR.value) if _MANUAL_DIR.value else None
+    with prepared.located(name, config.data.data_dir, manual_dir) as folder:
+        print(f"{name} is prepared in {prepared.summary(folder)}")
     return 0
 
 

@@ -113,8 +113,10 @@ class Source:
 
 
 @contextlib.contextmanager
-def located(name: str, data_dir: str | None) -> Iterator[pathlib.Path]:
+def located(name: str, data_dir: str | None, manual_dir: pathlib.Path | None = None) -> Iterator[pathlib.Path]:
     """Give the folder of TFDS set ``name``, prepared first if need be; tell what fails of the storage.
+
+    ``manual_dir`` is that of ``prepare.prepare``.
 
     Raises:
       UserError: the set is unknown or missing, or its folder cannot be read.
@@ -128,7 +130,7 @@ def located(name: str, data_dir: str | None) -> Iterator[pathlib.Path]:
         folder = find(name, root)
         if folder is None:
             check_known(name, root)
-            prepare.prepare(name, root)
+            prepare.prepare(name, root, manual_dir)
             folder = find(name, root)
             if folder is None:
                 raise UserError(f"TFDS prepared {name!r}, but {root} does not hold it; give its folder as data_dir.")
