@@ -80,10 +80,10 @@ def writing(path: pathlib.Path) -> Iterator[None]:
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
         else:  # Perhaps of TensorStore, which writes checkpoints.
-            told = re.search(r"([^:]*) \[os_error_code=", str(error))
+            told = re.search(r"\bos_error_code='(\d+)'", str(error))
             if told is None:
                 raise
-            reason = told[1].strip()
+            reason = os.strerror(int(told[1]))
         raise UserError(
             f"{path} cannot be written ({reason}); mend that and the same command continues from the last checkpoint, "
             "or give another --workdir."

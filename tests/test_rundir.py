@@ -1,5 +1,7 @@
 """Files that are written whole or not at all, and read as they were."""
 
+import re
+
 import pytest
 
 from resnet_jax import rundir
@@ -19,6 +21,27 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         rundir.write_json(tmp_path / "a.json", {1, 2})
     assert rundir.read_json(tmp_path / "a.json") == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Failed to write 13127 bytes to file 9: No space left on device [os_error_code='28']",
+        'Failed to write: No space left on device [spec=\'{"path":"a","sync":true}\'] [os_error_code=\'28\']',
+        'Failed to write: No space left on device [os_error_code=\'28\'; spec=\'{"path":"a","sync":true}\']',
+    ],
+)
+def test_what_tensorstore_says_of_a_full_disk_is_told_as_the_system_calls_it(message, tmp_path):
+    told = (
+        f"^{re.escape(str(tmp_path))} cannot be written \\(No space left on device\\); mend that and the same command"
+    )
+    with pytest.raises(UserError, match=told), rundir.writing(tmp_path):
+        raise ValueError(message)
+
+
+def test_other_errors_than_of_storage_are_left_as_they_are(tmp_path):
+    with pytest.raises(ValueError, match="a shape"), rundir.writing(tmp_path):
+        raise ValueError("a shape")
 
 
 def test_damaged_json_is_told(tmp_path):
