@@ -4,12 +4,13 @@
 
 All read the same files with one worker a core and deliver uint8 ``[batch, 224, 224, 3]`` and labels, at random crops
 of the same distribution, to a main process that takes them as fast as it can. Flip, colour noise and normalisation are
-left out, because here the devices do them in the compiled step. The DataLoader runs in a second form, as its users
-write it: flipped, ``ToTensor``, ``Normalize``, hence float32 ``[batch, 3, 224, 224]``.
+left out, because here the devices do them in the compiled step. All transform JPEG's blocks accurately and resize
+bilinearly with antialiasing; tf.data decodes no more of a JPEG than the crop (``decode_and_crop_jpeg``), and may
+deliver examples in any order, where ours and the DataLoader's are settled by the seed.
 
-tf.data decodes no more of a JPEG than the crop (``decode_and_crop_jpeg``), with its default fast discrete cosine
-transform, and resizes without antialiasing, its default too, which takes less than ours and PIL's resizing with it. It
-may deliver examples in any order. Ours and the DataLoader's are settled by the seed.
+Both others run in a second form, as their users write them: tf.data with its defaults, a coarser transform and no
+antialiasing; the DataLoader with ``RandomHorizontalFlip``, ``ToTensor`` and ``Normalize``, hence float32
+``[batch, 3, 224, 224]``.
 
 TensorFlow is imported late: before torchvision it would end the process.
 
@@ -67,6 +68,18 @@ def ours(root: str, augmentation: str, workers: int, batch: int = BATCH) -> Batc
 
 def tf_data(root: str, augmentation: str, workers: int, batch: int = BATCH) -> Batches:
     """Yield what ``ours`` does, made by tf.data."""
+    return batches_of_tensorflow(root, augmentation, workers, batch, "INTEGER_ACCURATE", antialias=True)
+
+
+def tf_data_as_written(root: str, augmentation: str, workers: int, batch: int = BATCH) -> Batches:
+    """Yield coarser images, made by tf.data as its users write it."""
+    return batches_of_tensorflow(root, augmentation, workers, batch, dct_method="", antialias=False)
+
+
+def batches_of_tensorflow(
+    root: str, augmentation: str, workers: int, batch: int, dct_method: str, antialias: bool
+) -> Batches:
+    """Yield batches of an endless tf.data that decodes by ``dct_method`` and resizes with or without ``antialias``."""
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")
@@ -77,9 +90,7 @@ def tf_data(root: str, augmentation: str, workers: int, batch: int = BATCH) -> B
     def example(file: Any, label: Any) -> tuple[Any, Any]:
         encoded = tf.io.read_file(file)
         window = draw(tf.io.extract_jpeg_shape(encoded))
-        image = tf.image.resize(tf.io.decode_and_crop_jpeg(encoded, window, channels=3), (SIDE, SIDE))
-        image = tf.cast(tf.round(image), tf.uint8)
-        return tf.ensure_shape(image, (SIDE, SIDE, 3)), label
+        return tf_crop(encoded, window, dct_method, antialias), label
 
     options = tf.data.Options()
     options.threading.private_threadpool_size = workers
@@ -88,6 +99,15 @@ def tf_data(root: str, augmentation: str, workers: int, batch: int = BATCH) -> B
     dataset = tf.data.Dataset.from_tensor_slices((files, source.labels)).shuffle(len(files)).repeat()
     dataset = dataset.map(example, num_parallel_calls=workers).batch(batch, drop_remainder=True).prefetch(2)
     yield from dataset.with_options(options).as_numpy_iterator()
+
+
+def tf_crop(encoded: Any, window: Any, dct_method: str, antialias: bool) -> Any:
+    """Return top, left, height and width ``window`` of a JPEG, resized: uint8 ``[224, 224, 3]``."""
+    import tensorflow as tf
+
+    image = tf.io.decode_and_crop_jpeg(encoded, window, channels=3, dct_method=dct_method)
+    image = tf.cast(tf.round(tf.image.resize(image, (SIDE, SIDE), antialias=antialias)), tf.uint8)
+    return tf.ensure_shape(image, (SIDE, SIDE, 3))
 
 
 def tf_paper_window(shape: Any) -> Any:
@@ -160,6 +180,7 @@ def batches_of_torch(root: str, steps: list[Callable[..., Any]], workers: int, b
 PIPELINES: dict[str, Callable[..., Batches]] = {
     "ours": ours,
     "tf.data": tf_data,
+    "tf.data as written": tf_data_as_written,
     "DataLoader": dataloader,
     "DataLoader as written": dataloader_as_written,
 }
@@ -234,7 +255,7 @@ def describe(root: str) -> dict[str, Any]:
     """Return number and mean size of the images under ``root``."""
     source = folder.scan(pathlib.Path(root))
     files = [source[index] for index in range(len(source))]
-    sizes = np.array([images.open_image(encoded, where).size for encoded, _, where in files])
+    sizes = np.array([images.size(encoded, where) for encoded, _, where in files])
     return {
         "number": len(files),
         "mean width and height": sizes.mean(axis=0).round().astype(int).tolist(),

@@ -23,7 +23,10 @@ from resnet_jax.training import feed, loop
 from resnet_jax.training.step import DeviceData, TrainState
 
 RECORDS = pathlib.Path(__file__).parent / "records"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchvision", "tensorflow", "grain", "pillow")
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchvision", "tensorflow", "tensorflow-cpu"),
+    *("grain", "pillow", "simplejpeg", "cykooz.resizer"),
+)
 
 
 class Subject(NamedTuple):

@@ -1,9 +1,17 @@
-"""Small folders of images, for tests of what is streamed."""
+"""Images and small folders of them, for tests of what is streamed."""
 
 import numpy as np
-import PIL.Image
+from PIL import Image
 
 CLASSES = ("ant", "bee", "cow")
+
+
+def photo(width, height):
+    """Return an RGB image as smooth as a photograph."""
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8)).resize((width, height))
+    noise = random.integers(-9, 10, (height, width, 3))
+    return Image.fromarray(np.clip(np.asarray(coarse) + noise, 0, 255).astype(np.uint8))
 
 
 def write_folder(root, count=20, sides=(40, 60), suffix=".jpg"):
@@ -16,5 +24,5 @@ def write_folder(root, count=20, sides=(40, 60), suffix=".jpg"):
             height, width = random.integers(*sides, 2)
             pixels = random.integers(0, 128, (height, width, 3), np.uint8)
             pixels[..., number] += 100
-            PIL.Image.fromarray(pixels).save(folder / f"{index}{suffix}")
+            Image.fromarray(pixels).save(folder / f"{index}{suffix}")
     return root

@@ -1,8 +1,9 @@
-"""Decoding of image files, and cropping on the host (paper, section 3.4), with Pillow.
+"""Decoding of image files, and cropping on the host (paper, section 3.4).
 
 Pixels are those of ``Image.open(file).convert("RGB")``, as in torchvision's ``ImageFolder``: the format is told by the
 content, never by the name; an alpha channel is dropped, and so are all frames but the first; 16-bit grey is cut off at
-255. A rotation that EXIF asks for is not done, which neither torchvision nor TensorFlow does.
+255. A rotation that EXIF asks for is not done, which neither torchvision nor TensorFlow does. Common JPEGs are decoded
+by simplejpeg, all else by Pillow, which also finds out what is wrong with a file.
 
 A crop is decoded, cut and resized at once. Its box is ``(left, top, right, bottom)`` in pixels of the original image,
 and may cut pixels in two. Flips are not done here.
@@ -17,7 +18,13 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageFile, UnidentifiedImageError
+
+try:
+    import cykooz_resizer
+except ImportError:  # It has no wheels for Linux on ARM.
+    cykooz_resizer = None
 
 Box = tuple[float, float, float, float]
 
@@ -28,6 +35,10 @@ SHORTEST, LONGEST = 256, 480
 # Torchvision's RandomResizedCrop: the share of the image's area, and width over height.
 AREAS = (0.08, 1.0)
 RATIOS = (3 / 4, 4 / 3)
+# How many times smaller decoders make a JPEG at little cost.
+REDUCTIONS = (1, 2, 4, 8)
+# Colour spaces of JPEGs that simplejpeg makes RGB of.
+COLOURS = ("Gray", "YCbCr", "RGB")
 # Markers of JPEG: of frames of the common kinds, and of the pixels, before which any frame is told.
 STARTS_OF_FRAMES = (0xC0, 0xC1, 0xC2, 0xDA)
 END_OF_IMAGE = b"\xff\xd9"
@@ -45,7 +56,11 @@ def decode(encoded: bytes, where: str) -> np.ndarray:
     Raises:
       BadImage: it is none, or cut off, or has more pixels than Pillow takes for harmless (179 million).
     """
-    return np.asarray(load(open_image(encoded, where), where))
+    image = open_image(encoded, where)
+    with reading(where):
+        image.load()
+        # Of 8-bit RGB ``convert`` would make a copy.
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def train_crop(encoded: bytes, where: str, augmentation: str, rng: np.random.Generator, side: int = 224) -> np.ndarray:
@@ -61,8 +76,7 @@ def train_crop(encoded: bytes, where: str, augmentation: str, rng: np.random.Gen
     Raises:
       BadImage: as ``decode`` does.
     """
-    image = open_image(encoded, where)
-    return crop(image, where, AUGMENTATIONS[augmentation](*image.size, side, rng), side)
+    return crop(encoded, where, AUGMENTATIONS[augmentation](*size(encoded, where), side, rng), side)
 
 
 def central_crop(encoded: bytes, where: str, side: int = 224) -> np.ndarray:
@@ -71,8 +85,7 @@ def central_crop(encoded: bytes, where: str, side: int = 224) -> np.ndarray:
     Raises:
       BadImage: as ``decode`` does.
     """
-    image = open_image(encoded, where)
-    return crop(image, where, central_box(*image.size, side), side)
+    return crop(encoded, where, central_box(*size(encoded, where), side), side)
 
 
 def paper_box(width: int, height: int, side: int, rng: np.random.Generator) -> Box:
@@ -128,46 +141,100 @@ def original_box(width: int, height: int, size: tuple[int, int], left: int, top:
     return left * x, top * y, min((left + side) * x, width), min((top + side) * y, height)
 
 
-def crop(image: ImageFile.ImageFile, where: str, box: Box, side: int) -> np.ndarray:
-    """Return the part ``box`` of an opened ``image``, resized bilinearly: uint8 ``[side, side, 3]``.
+def crop(encoded: bytes, where: str, box: Box, side: int) -> np.ndarray:
+    """Return the part ``box`` of the image in file ``encoded``, resized bilinearly: uint8 ``[side, side, 3]``.
 
     A JPEG is decoded at the least scale (1, 1/2, 1/4 or 1/8) that has at least ``side`` pixels along ``box``.
 
     Raises:
       BadImage: the pixels cannot be decoded.
     """
-    width, height = image.size
     left, top, right, bottom = box
-    drafted = image.draft("RGB", (math.ceil(width * side / (right - left)), math.ceil(height * side / (bottom - top))))
-    scale = drafted[1][2] / width if drafted else 1
+    reduction = max(each for each in REDUCTIONS if each == 1 or each * side <= min(right - left, bottom - top))
     # Pixels of the resized image are made of those up to one step away; chroma of the rows next to them.
-    leave_rows_below(image, (width, height), math.ceil(bottom + (bottom - top) / side) + 16, scale)
-    box = (left * scale, top * scale, right * scale, bottom * scale)
-    return np.asarray(load(image, where).resize((side, side), Image.Resampling.BILINEAR, box=box))
+    pixels = upper_rows(encoded, math.ceil(bottom + (bottom - top) / side) + 16, reduction)
+    if pixels is None:
+        pixels, reduction = decode(encoded, where), 1
+    return resize(pixels, (left / reduction, top / reduction, right / reduction, bottom / reduction), side)
 
 
-def leave_rows_below(image: ImageFile.ImageFile, size: tuple[int, int], rows: int, scale: float) -> None:
-    """Let no more than ``rows`` be decoded, at ``scale``, of an opened JPEG of ``size``, if it is a baseline one.
+def size(encoded: bytes, where: str) -> tuple[int, int]:
+    """Return width and height of the image in file ``encoded``, of which the header alone is read.
 
-    Its header is made to say that there are no more; decoders pass over the rest of the file up to its end. The size
-    of ``image`` stays what it is, and pixels further down are black.
+    Raises:
+      BadImage: there is none, or it is too large.
     """
-    width, height = size
-    if image.format != "JPEG" or rows >= height:
-        return
-    file: io.BytesIO = image.fp  # type: ignore[assignment]
-    end = file.getvalue().rfind(END_OF_IMAGE)
-    with file.getbuffer() as encoded:
-        place = 2
-        while place + 9 <= len(encoded) and encoded[place] == 0xFF and encoded[place + 1] not in STARTS_OF_FRAMES:
-            place += 2 + int.from_bytes(encoded[place + 2 : place + 4])
-        # Marker, length, bits, height, width.
-        frame = bytes(encoded[place : place + 9])
-        # Without its end a file is cut off, which decoding all of it tells.
-        if frame == struct.pack(">HHBHH", 0xFFC0, 17, 8, height, width) and end > place:
-            encoded[place + 5 : place + 7] = rows.to_bytes(2)
-            [tile] = image.tile
-            image.tile = [tile._replace(extents=(0, 0, image.width, math.ceil(rows * scale)))]
+    return jpeg_size(encoded) or open_image(encoded, where).size
+
+
+def jpeg_size(encoded: bytes) -> tuple[int, int] | None:
+    """Return width and height of a JPEG, None for what is left to Pillow.
+
+    That is other formats, CMYK, and files that are damaged, cut off or suspiciously large.
+    """
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded, strict=False)
+    except (ValueError, KeyError):  # The latter of headers that tell no colours.
+        return None
+    whole = encoded.rfind(END_OF_IMAGE) > start_of_frame(encoded)
+    harmless = width * height <= (Image.MAX_IMAGE_PIXELS or 0)
+    return (width, height) if whole and harmless and colours in COLOURS else None
+
+
+def upper_rows(encoded: bytes, rows: int, reduction: int) -> np.ndarray | None:
+    """Return at least ``rows`` of a JPEG, uint8 ``[height, width, 3]``, decoded at a ``reduction`` of its size.
+
+    None for what is left to Pillow. Of the common baseline JPEGs rows below these are not decoded: the header is made
+    to say that there are none, and decoders pass over the rest of the file up to its end.
+    """
+    whole = jpeg_size(encoded)
+    if whole is None:
+        return None
+    width, height = whole
+    place = start_of_frame(encoded)
+    if rows < height and encoded[place : place + 9] == struct.pack(">HHBHH", 0xFFC0, 17, 8, height, width):
+        encoded = encoded[: place + 5] + rows.to_bytes(2) + encoded[place + 7 :]
+        height = rows
+    try:
+        return simplejpeg.decode_jpeg(
+            encoded,
+            min_height=-(-height // reduction),
+            min_width=-(-width // reduction),
+            min_factor=reduction,
+            strict=False,
+        )
+    except ValueError:
+        return None
+
+
+def start_of_frame(jpeg: bytes) -> int:
+    """Return where in ``jpeg`` the segment begins that tells the size of the image, or where segments end without."""
+    place = 2
+    while place + 4 <= len(jpeg) and jpeg[place] == 0xFF and jpeg[place + 1] not in STARTS_OF_FRAMES:
+        place += 2 + int.from_bytes(jpeg[place + 2 : place + 4])
+    return place
+
+
+def resize(pixels: np.ndarray, box: Box, side: int) -> np.ndarray:
+    """Return the part ``box`` of ``pixels`` ``[height, width, 3]`` as ``[side, side, 3]``: bilinear, with antialiasing.
+
+    The pixels are Pillow's, give or take 1 in 255, seldom 2. Where there is no cykooz.resizer Pillow makes them.
+    """
+    if cykooz_resizer is None:
+        return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR, box=box))
+    height, width, _ = pixels.shape
+    left, top, right, bottom = box
+    source = cykooz_resizer.ImageData(width, height, cykooz_resizer.PixelType.U8x3, pixels.tobytes())
+    resized = cykooz_resizer.ImageData(side, side, cykooz_resizer.PixelType.U8x3)
+    cykooz_resizer.Resizer().resize(
+        source,
+        resized,
+        cykooz_resizer.ResizeOptions(
+            resize_alg=cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.bilinear),
+            crop_box=cykooz_resizer.CropBox(left, top, right - left, bottom - top),
+        ),
+    )
+    return np.frombuffer(resized.get_buffer(), np.uint8).reshape(side, side, 3)
 
 
 def open_image(encoded: bytes, where: str) -> ImageFile.ImageFile:
@@ -180,18 +247,6 @@ def open_image(encoded: bytes, where: str) -> ImageFile.ImageFile:
         raise BadImage(f"{where} is empty.")
     with reading(where):
         return Image.open(io.BytesIO(encoded), formats=FORMATS)
-
-
-def load(image: ImageFile.ImageFile, where: str) -> Image.Image:
-    """Return ``image`` with its pixels decoded, as RGB.
-
-    Raises:
-      BadImage: the pixels cannot be decoded.
-    """
-    with reading(where):
-        image.load()
-        # Of 8-bit RGB ``convert`` would make a copy.
-        return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from resnet_jax.data import images
+from tests.images import photo
 
 SIZES = [(256, 256), (500, 375), (375, 500), (333, 500), (640, 256), (97, 61), (1, 1), (3, 300), (224, 224)]
 
@@ -23,14 +24,6 @@ AREAS, RATIOS = [0.08, 1.0], [3 / 4, 4 / 3]
 @pytest.fixture(scope="module")
 def transforms():
     return pytest.importorskip("torchvision.transforms", reason="torchvision is what the crops are compared with")
-
-
-def photo(width, height):
-    """Return an RGB image as smooth as a photograph."""
-    random = np.random.default_rng(0)
-    coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8)).resize((width, height))
-    noise = random.integers(-9, 10, (height, width, 3))
-    return Image.fromarray(np.clip(np.asarray(coarse) + noise, 0, 255).astype(np.uint8))
 
 
 def file(image, format_name, **settings):
@@ -154,16 +147,29 @@ def test_equal_generators_give_equal_pixels_and_others_do_not(augmentation):
     assert (first != other).any()
 
 
+# Decoding and resizing faster than Pillow does.
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Return a list of the pixels that crops are then cut from."""
+    seen, upper_rows = [], images.upper_rows
+
+    def watched(*arguments):
+        seen.append(upper_rows(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(images, "upper_rows", watched)
+    return seen
+
+
 @pytest.mark.parametrize(("size", "scale"), [((1201, 803), 2), ((1301, 1031), 4), ((1100, 511), 1)])
-def test_decoding_at_a_reduced_scale_gives_nearly_the_same_pixels(size, scale):
+def test_decoding_at_a_reduced_scale_gives_nearly_the_same_pixels(size, scale, decoded):
     encoded = file(photo(*size), "jpeg", quality=92)
-    box = images.central_box(*size, 224)
-    image = images.open_image(encoded, "it")
-    got = images.crop(image, "it", box, 224)
-    assert image.size == tuple(-(-length // scale) for length in size)
+    got = images.central_crop(encoded, "it")
+    assert decoded[0].shape[1] == -(-size[0] // scale)
     want = images.central_crop(file(Image.fromarray(images.decode(encoded, "it")), "bmp"), "it")
     assert difference(got, want).mean() < 1
-    np.testing.assert_array_equal(got, images.central_crop(encoded, "it"))
 
 
 @pytest.mark.parametrize(
@@ -178,46 +184,74 @@ def test_decoding_at_a_reduced_scale_gives_nearly_the_same_pixels(size, scale):
         ((0, 0, 1201, 3), 1),
     ],
 )
-def test_a_reduced_scale_never_leaves_fewer_pixels_than_asked_for(box, scale):
-    image = images.open_image(file(photo(1201, 803), "jpeg"), "it")
-    images.crop(image, "it", box, side=64)
-    assert image.size == (-(-1201 // scale), -(-803 // scale))
+def test_a_reduced_scale_never_leaves_fewer_pixels_than_asked_for(box, scale, decoded):
+    images.crop(file(photo(1201, 803), "jpeg"), "it", box, side=64)
+    assert decoded[0].shape[1] == -(-1201 // scale)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"subsampling": "4:2:0"},
-        {"subsampling": "4:2:2"},
-        {"subsampling": "4:4:4"},
-        {"restart_marker_rows": 1},
-        {"progressive": True},
-        {"exif": b"Exif\0\0" + bytes(3000)},
-        {"comment": b"\xff\xc0" * 99},
-    ],
-    ids=str,
-)
+JPEGS = {
+    "4:2:0": {"subsampling": "4:2:0"},
+    "4:2:2": {"subsampling": "4:2:2"},
+    "4:4:4": {"subsampling": "4:4:4"},
+    "restarting": {"restart_marker_rows": 1},
+    "progressive": {"progressive": True},
+    "with EXIF": {"exif": b"Exif\0\0" + bytes(3000)},
+    "with a comment": {"comment": b"\xff\xc0" * 99},
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
 @pytest.mark.parametrize(("size", "side"), [((333, 500), 60), ((1201, 803), 60), ((501, 377), 224)])
-def test_rows_below_the_crop_are_not_decoded_and_the_crop_is_the_same(size, side, settings, monkeypatch):
-    encoded = file(photo(*size), "jpeg", **settings)
+def test_rows_below_the_crop_are_not_decoded_and_the_crop_is_the_same(size, side, kind, decoded, monkeypatch):
+    encoded = file(photo(*size), "jpeg", **JPEGS[kind])
+    boxes = [images.random_resized_box(*size, side, np.random.default_rng(seed)) for seed in range(20)]
+    less = [images.crop(encoded, "it", box, side) for box in boxes]
+    rows = np.array([pixels.shape[0] / pixels.shape[1] * size[0] for pixels in decoded])
+    watched = images.upper_rows
+    monkeypatch.setattr(images, "upper_rows", lambda encoded, rows, reduction: watched(encoded, 10**4, reduction))
+    np.testing.assert_array_equal(less, [images.crop(encoded, "it", box, side) for box in boxes])
+    assert all(pixels.shape[0] / pixels.shape[1] == pytest.approx(size[1] / size[0], 0.03) for pixels in decoded[20:])
+    bottoms = np.array([box[3] for box in boxes])
+    assert (rows > bottoms).all()
+    assert ((rows < bottoms + 40) == (kind != "progressive")).any()
+    assert (rows.min() < size[1] * 0.9) == (kind != "progressive")
 
-    def crops():
-        boxes = [images.random_resized_box(*size, side, np.random.default_rng(seed)) for seed in range(20)]
-        opened = [images.open_image(encoded, "it") for _ in boxes]
-        made = [images.crop(image, "it", box, side) for image, box in zip(opened, boxes, strict=True)]
-        return np.stack(made), [np.asarray(image)[-1].any() for image in opened]
 
-    less, last_row = crops()
-    monkeypatch.setattr(images, "leave_rows_below", lambda *_: None)
-    whole, _ = crops()
-    np.testing.assert_array_equal(less, whole)
-    assert all(last_row) == ("progressive" in settings)
+@pytest.mark.parametrize("reduction", images.REDUCTIONS)
+@pytest.mark.parametrize("kind", [*JPEGS, "grey"])
+def test_a_jpeg_is_decoded_to_the_pixels_of_pillow(kind, reduction):
+    image = photo(501, 377)
+    encoded = file(image.convert("L"), "jpeg") if kind == "grey" else file(image, "jpeg", **JPEGS[kind])
+    want = Image.open(io.BytesIO(encoded))
+    want.draft(want.mode, (501 // reduction, 377 // reduction))
+    assert difference(images.upper_rows(encoded, 377, reduction), want.convert("RGB")).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["cmyk jpeg of Adobe", "png", "jpeg cut at 90%", "header of a jpeg", "empty"])
+def test_what_is_no_whole_jpeg_of_common_colours_is_left_to_pillow(kind):
+    assert images.upper_rows((KINDS | BAD)[kind], 10, 1) is None
+
+
+@pytest.mark.parametrize("resizer", ["cykooz.resizer", "Pillow"])
+@pytest.mark.parametrize(
+    "box", [(0, 0, 501, 377), (100, 50, 401, 301), (3.7, 11.2, 77.3, 370.4), (250.1, 100, 263.9, 109)]
+)
+def test_resizing_equals_pillows(box, resizer, monkeypatch):
+    if resizer == "Pillow":
+        monkeypatch.setattr(images, "cykooz_resizer", None)
+    elif images.cykooz_resizer is None:
+        pytest.skip("cykooz.resizer is not there")
+    image = photo(501, 377)
+    got = images.resize(np.asarray(image), box, 96)
+    differences = difference(got, image.resize((96, 96), Image.Resampling.BILINEAR, box=box))
+    assert differences.max() <= (0 if resizer == "Pillow" else 2)
+    assert differences.mean() < 0.25
 
 
 def test_a_file_that_is_cut_off_below_the_crop_is_bad():
     encoded = file(photo(500, 375), "jpeg")
     with pytest.raises(images.BadImage, match="truncated"):
-        images.crop(images.open_image(encoded[: len(encoded) * 9 // 10], "it"), "it", (0, 0, 300, 100), 64)
+        images.crop(encoded[: len(encoded) * 9 // 10], "it", (0, 0, 300, 100), 64)
 
 
 # Kinds of files.
@@ -376,9 +410,11 @@ def test_a_file_that_is_no_image_is_told_in_one_sentence_that_names_it(kind):
 def test_a_bomb_is_an_image_of_more_than_twice_the_pixels_that_pillow_warns_of(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     assert images.decode(KINDS["png"], "it").shape == (20, 30, 3)
+    assert images.central_crop(KINDS["jpeg"], "it", 8).shape == (8, 8, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)
-    with pytest.raises(images.BadImage, match=r"^it is no image .*600 pixels"):
-        images.decode(KINDS["png"], "it")
+    for kind in ("png", "jpeg"):
+        with pytest.raises(images.BadImage, match=r"^it is no image .*600 pixels"):
+            images.central_crop(KINDS[kind], "it", 8)
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "tiff", "two jpegs in one", "jpeg with corrupt EXIF"])
