@@ -24,8 +24,19 @@ from resnet_jax.training.step import DeviceData, TrainState
 
 RECORDS = pathlib.Path(__file__).parent / "records"
 PACKAGES = (
-    *("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchvision", "tensorflow", "tensorflow-cpu"),
-    *("grain", "pillow", "simplejpeg", "cykooz.resizer"),
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "numpy",
+    "torch",
+    "torchvision",
+    "tensorflow",
+    "tensorflow-cpu",
+    "grain",
+    "pillow",
+    "simplejpeg",
+    "cykooz.resizer",
 )
 
 

@@ -225,16 +225,16 @@ def resize(pixels: np.ndarray, box: Box, side: int) -> np.ndarray:
     height, width, _ = pixels.shape
     left, top, right, bottom = box
     source = cykooz_resizer.ImageData(width, height, cykooz_resizer.PixelType.U8x3, pixels.tobytes())
-    resized = cykooz_resizer.ImageData(side, side, cykooz_resizer.PixelType.U8x3)
+    target = cykooz_resizer.ImageData(side, side, cykooz_resizer.PixelType.U8x3)
     cykooz_resizer.Resizer().resize(
         source,
-        resized,
+        target,
         cykooz_resizer.ResizeOptions(
             resize_alg=cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.bilinear),
             crop_box=cykooz_resizer.CropBox(left, top, right - left, bottom - top),
         ),
     )
-    return np.frombuffer(resized.get_buffer(), np.uint8).reshape(side, side, 3)
+    return np.frombuffer(target.get_buffer(), np.uint8).reshape(side, side, 3)
 
 
 def open_image(encoded: bytes, where: str) -> ImageFile.ImageFile:

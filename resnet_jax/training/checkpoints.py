@@ -45,8 +45,7 @@ class Checkpoints:
     ) -> None:
         """Wait until the last checkpoint is whole."""
         with writing(self._folder):
-            self._manager.wait_until_finished()
-            self._manager.close()  # Which tells of a second part of a checkpoint that cannot be written.
+            self._manager.close()  # Which waits, and tells of each part that cannot be written.
 
     def save(self, step: int, state: TrainState, progress: dict[str, Any]) -> None:
         """Save ``state`` after ``step`` steps and ``progress``, what else a resumed run must know, as JSON.
