@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command
-from resnet_jax.data import prepare, prepared
+from resnet_jax.data import locate
 from resnet_jax.training import fields
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
@@ -35,14 +35,14 @@ def main(arguments: list[str]) -> int:
     if name in ("digits", "folder"):
         print(f"config.data.name={name} needs no preparation.")
         return 0
-    root = prepare.data_root(config.data.data_dir)
-    folder = prepared.find(name, root)
+    root = locate.data_root(config.data.data_dir)
+    folder = locate.find(name, root)
     if folder:
-        print(f"{name} is prepared already in {prepared.summary(folder)}")
+        print(f"{name} is prepared already in {locate.summary(folder)}")
         return 0
     manual_dir = pathlib.Path(_MANUAL_DIR.value) if _MANUAL_DIR.value else None
-    with prepared.located(name, config.data.data_dir, manual_dir) as folder:
-        print(f"{name} is prepared in {prepared.summary(folder)}")
+    with locate.located(name, config.data.data_dir, manual_dir) as folder:
+        print(f"{name} is prepared in {locate.summary(folder)}")
     return 0
 
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from resnet_jax.data import prepare, prepared
+from resnet_jax.data import locate, prepare, prepared
 from resnet_jax.errors import UserError
 
 BUILDER = """
@@ -89,7 +89,7 @@ def test_where_there_is_no_terminal_a_line_now_and_then_says_that_it_goes_on(tmp
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setattr(prepare, "SECONDS_BETWEEN_LINES", 0.1)
     monkeypatch.setattr(prepare.logging, "info", lambda text, *values: lines.append(text % values))
-    assert prepare.prepare_apart("cifar10", tmp_path, None) == ""
+    assert prepare.run_preparation("cifar10", tmp_path, None) == ""
     assert len(lines) > 1
     assert re.fullmatch(r"preparing cifar10: 0 minutes so far, [\d.]+ [kMGT]B free on the disk", lines[0])
 
@@ -104,7 +104,7 @@ def test_without_tensorflow_the_message_names_python_and_the_ways_on(tmp_path, m
 def test_archives_of_a_given_folder_need_no_network(tmp_path, monkeypatch):
     """An archive that lies there, as of CIFAR-10, is taken by TFDS instead of a download."""
     monkeypatch.setattr(prepare, "reachable", lambda host: pytest.fail("asked the network"))
-    monkeypatch.setattr(prepare, "prepare_apart", lambda *words: f"told {words[2]}")
+    monkeypatch.setattr(prepare, "run_preparation", lambda *words: f"told {words[2]}")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     with pytest.raises(UserError, match=r"told /archives"):
         prepare.prepare("cifar10", tmp_path, pathlib.Path("/archives"))
@@ -114,10 +114,10 @@ def test_what_a_killed_preparation_leaves_is_not_taken_for_a_set_and_is_named(tm
     left = tmp_path / "cifar10" / "incomplete.AB12CD_3.0.2"
     left.mkdir(parents=True)
     (left / "dataset_info.json").write_text('{"fileFormat": "array_record"}')
-    assert prepared.find("cifar10", tmp_path) is None
+    assert locate.find("cifar10", tmp_path) is None
     warnings = []
     monkeypatch.setattr(prepare, "reachable", lambda host: True)
-    monkeypatch.setattr(prepare, "prepare_apart", lambda *words: "")
+    monkeypatch.setattr(prepare, "run_preparation", lambda *words: "")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(prepare.logging, "warning", lambda text, *values: warnings.append(text % values))
     prepare.prepare("cifar10", tmp_path)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs import recipes
 from resnet_jax import data
-from resnet_jax.data import folder, images, prepared, sampling, stream
+from resnet_jax.data import folder, images, passes, prepared, sampling, sources, stream
 from resnet_jax.errors import UserError
 from tests.data.conftest import CLASSES, write_set
 from tests.images import write_folder
@@ -181,7 +181,7 @@ def test_memory_stays_flat_over_a_thousand_batches(source):
 
 
 def test_what_is_made_ahead_comes_in_order_and_ends():
-    ahead = stream.Ahead(iter(range(1, 6)), lambda item: 10 * item)
+    ahead = stream.Prefetcher(iter(range(1, 6)), lambda item: 10 * item)
     assert [*ahead] == [10, 20, 30, 40, 50]
     assert [*ahead] == []
     ahead.close()
@@ -191,7 +191,7 @@ def test_what_fails_ahead_is_raised_where_it_is_used():
     def fail(item):
         raise ValueError(f"item {item}")
 
-    ahead = stream.Ahead(iter([1, 2]), fail)
+    ahead = stream.Prefetcher(iter([1, 2]), fail)
     with pytest.raises(ValueError, match="item 1"):
         next(ahead)
     ahead.close()
@@ -208,8 +208,8 @@ def config(root, **fields):
 def test_the_mean_is_that_of_central_crops(root, source):
     crops = np.stack([images.central_crop(*[source[i][0], source[i][2]], 32) for i in range(len(source))])
     expected = crops.astype(np.float64).mean(axis=0) / 255
-    np.testing.assert_allclose(stream.mean_image(source, 32, each_pixel=True), expected, atol=1e-6)
-    channels = stream.mean_image(source, 32, each_pixel=False)
+    np.testing.assert_allclose(passes.mean_image(source, 32, each_pixel=True), expected, atol=1e-6)
+    channels = passes.mean_image(source, 32, each_pixel=False)
     assert channels.shape == (1, 1, 3)
     np.testing.assert_allclose(channels[0, 0], expected.mean(axis=(0, 1)), atol=1e-6)
     dataset = data.load(config(root))
@@ -217,10 +217,10 @@ def test_the_mean_is_that_of_central_crops(root, source):
 
 
 def test_the_mean_passes_over_what_cannot_be_decoded_unless_it_is_all(source):
-    whole = stream.mean_image(stream.Subset(source, np.arange(4, 54)), 32, each_pixel=True)
-    np.testing.assert_allclose(stream.mean_image(Spoilt(source, range(4)), 32, each_pixel=True), whole, atol=1e-6)
+    whole = passes.mean_image(sources.Subset(source, np.arange(4, 54)), 32, each_pixel=True)
+    np.testing.assert_allclose(passes.mean_image(Spoilt(source, range(4)), 32, each_pixel=True), whole, atol=1e-6)
     with pytest.raises(UserError, match="none of 54 images can be decoded"):
-        stream.mean_image(Spoilt(source, range(54)), 32, each_pixel=True)
+        passes.mean_image(Spoilt(source, range(54)), 32, each_pixel=True)
 
 
 def test_a_folder_is_a_stream_of_crops(root):
@@ -253,14 +253,14 @@ def test_other_files_or_crops_are_another_set(root, tmp_path):
 
 
 def test_whole_images_come_in_order_and_in_their_own_size(source):
-    found = list(stream.whole_images(source))
+    found = list(passes.whole_images(source))
     assert [label for _, label in found] == source.labels.tolist()
     for (image, _), index in zip(found, range(3), strict=False):
         np.testing.assert_array_equal(image, np.asarray(PIL.Image.open(source[index][2])))
     spoilt = Spoilt(source, [7])
     with pytest.raises(UserError, match=r"is no image that can be decoded .* Mend or remove it, or set"):
-        list(stream.whole_images(spoilt))
-    assert [label for _, label in stream.whole_images(spoilt, skip=True)] == np.delete(source.labels, 7).tolist()
+        list(passes.whole_images(spoilt))
+    assert [label for _, label in passes.whole_images(spoilt, skip=True)] == np.delete(source.labels, 7).tolist()
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_a_damaged_set_is_told(tmp_path):
 
 def test_a_label_that_is_no_class_is_told(tmp_path):
     tfds_of_several_sizes(tmp_path)
-    source = prepared.Source(str(tmp_path / "sizes" / "1.0.0"), "train", ("image", "label"), 30, num_classes=2)
+    source = prepared.PreparedSource(str(tmp_path / "sizes" / "1.0.0"), "train", ("image", "label"), 30, num_classes=2)
     with pytest.raises(UserError, match=r"image \d+ in split 'train' of .* has label 2, but there are 2 classes"):
         take(maker(source), range(4), 2)
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from resnet_jax.data import prepare, prepared
+from resnet_jax.data import locate, prepare
 from tests.data.conftest import tiny_splits, write_set
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -78,7 +78,7 @@ def test_imagenet_is_prepared_from_its_archives_by_one_command(tmp_path):
     assert f"imagenet2012 is prepared {said}" in done.stdout
     assert "Traceback" not in done.stderr
     assert "has 10,240 bytes, the one of image-net.org 6,744,924,160." in done.stderr
-    assert prepared.find("imagenet2012", tmp_path / "sets") == folder
+    assert locate.find("imagenet2012", tmp_path / "sets") == folder
 
     import tensorflow_datasets as tfds
 
@@ -143,7 +143,7 @@ def test_ctrl_c_leaves_nothing_behind_and_the_same_command_begins_again(preparin
     assert "Traceback" not in stderr
     assert not any(child.is_running() for child in children)
     assert list(folder.iterdir()) == []
-    assert prepared.find("imagenet2012", folder.parent) is None
+    assert locate.find("imagenet2012", folder.parent) is None
     assert "20,000 train and 3 validation examples" in run(*words).stdout
 
 
