@@ -35,8 +35,8 @@ from resnet_jax.training.progress import console
 DEFAULTS = evaluation.ForeignDefaults()
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
-_RUNS = flags.DEFINE_multi_string("run", [], "Run directory; repeatable.")
-_WEIGHTS = flags.DEFINE_multi_string("weights", [], "Weights file: .safetensors, .pth, .pt, .th or .bin; repeatable.")
+_RUNS = flags.DEFINE_multi_string("run", [], "Run directory")
+_WEIGHTS = flags.DEFINE_multi_string("weights", [], "Weights file: .safetensors, .pth, .pt, .th or .bin")
 _SPLIT = flags.DEFINE_string("split", "test", "Which images to evaluate: train, validation or test.")
 _PROTOCOL = flags.DEFINE_enum(
     "protocol", "single", evaluation.PROTOCOLS, "Views of an image that are averaged (paper, section 3.4)."

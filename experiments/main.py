@@ -4,15 +4,15 @@
     python -m experiments.main --config=configs/cifar_plain56.py --config.model.depth=110 --config.seed=3
     python -m experiments.main --config=configs/cifar_resnet20.py --describe
 
---config.FIELD=VALUE after --config overrides a field; configs/recipes.py lists the fields with their meaning. The run is
-recorded in --workdir: config, metrics.jsonl, TensorBoard events, checkpoints and summary.json. The same command resumes
-an interrupted run.
+--config.FIELD=VALUE after --config overrides a field; configs/recipes.py lists the fields with their meaning. The run
+is recorded in --workdir: config, metrics.jsonl, TensorBoard events, checkpoints and summary.json. The same command
+resumes an interrupted run.
 
-On several hosts, start the same command on each. Tasks of a Slurm step and hosts of a TPU pod find each other; elsewhere
-set --coordinator, --num_processes and --process_id.
+On several hosts, start the same command on each. Tasks of a Slurm step and hosts of a TPU pod find each other; on other
+hosts set --coordinator, --num_processes and --process_id.
 
-Exit status: 0 the run has finished. 1 it diverged, or another of its processes died. 2 the command, the config, the data
-or the storage needs fixing. 75 it was stopped by a signal after saving a checkpoint; the same command resumes it.
+Exit status: 0 the run has finished. 1 it diverged, or another of its processes died. 2 the command, the config, the
+data or the storage needs fixing. 75 it was stopped by a signal after saving a checkpoint; the same command resumes it.
 """
 
 import pathlib

@@ -1,6 +1,7 @@
 """Read run directories, and group their runs into replicates (same net, other seed) and series (other depth)."""
 
 import collections
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -135,7 +136,10 @@ def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder; give a run directory or a folder of run directories.")
-        found |= dict.fromkeys(sorted(path.parent for path in folder.rglob("config.json")))
+        # Unlike rglob, os.walk ignores folders that vanish meanwhile, such as temporary ones of a checkpoint being saved.
+        found |= dict.fromkeys(
+            sorted(pathlib.Path(path) for path, _, files in os.walk(folder) if "config.json" in files)
+        )
     if not found:
         raise UserError(
             f"no runs found in {', '.join(map(str, folders))}; give a run directory or a folder of run directories."

@@ -164,7 +164,11 @@ BAD_SETS = [
         lambda root: write_set(root, "tiny", tiny_splits(splits=("train", "extra"))),
         r"has the splits train, extra; config\.data\.name must be a data set with a train and a test",
     ),
-    ("no splits", info(lambda content: content.pop("splits")), r"config\.data\.name must be a data set with a train and"),
+    (
+        "no splits",
+        info(lambda content: content.pop("splits")),
+        r"config\.data\.name must be a data set with a train and",
+    ),
     (
         "images of several sizes",
         with_images(lambda split, index, array: array[index % 2 :]),

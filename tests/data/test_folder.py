@@ -76,7 +76,7 @@ def test_names_that_are_no_utf8_are_read(tmp_path):
     assert contents(folder.scan(tmp_path))[1] == ("x", "cat")
 
 
-def test_links_are_followed_and_one_that_leads_nowhere_is_told(tmp_path):
+def test_links_are_followed_and_a_broken_one_is_reported(tmp_path):
     write(tmp_path / "else", "dogs/2.jpg", "1.jpg")
     write(tmp_path / "set", "cat/2.jpg")
     (tmp_path / "set/cat/1.jpg").symlink_to(tmp_path / "else/1.jpg")
@@ -85,7 +85,7 @@ def test_links_are_followed_and_one_that_leads_nowhere_is_told(tmp_path):
     assert contents(source) == [("1.jpg", "cat"), ("cat/2.jpg", "cat"), ("dogs/2.jpg", "dog")]
     (tmp_path / "else/1.jpg").unlink()
     source = folder.scan(tmp_path / "set")
-    with pytest.raises(UserError, match=r"set/cat/1\.jpg cannot be read \(No such file.*\); mend or remove it"):
+    with pytest.raises(UserError, match=r"set/cat/1\.jpg cannot be read \(No such file.*\); repair or remove it"):
         source[0]
 
 

@@ -278,7 +278,7 @@ def without_segment(jpeg, marker):
 
 
 def with_corrupt_exif(jpeg):
-    """Return ``jpeg`` with an EXIF segment whose only entry lies behind its end."""
+    """Return ``jpeg`` with an EXIF segment whose only entry is beyond its end."""
     tiff = b"Exif\0\0II*\0" + struct.pack("<IHHHII", 8, 1, 0x010E, 2, 4000, 900)
     return b"\xff\xd8\xff\xe1" + struct.pack(">H", len(tiff) + 2) + tiff + without_segment(jpeg, 0xE0)[2:]
 
@@ -303,7 +303,7 @@ def kinds():
         "cmyk jpeg of others": without_segment(cmyk, 0xEE),
         "rotated jpeg": rotated(image),
         "jpeg with corrupt EXIF": with_corrupt_exif(file(image, "jpeg")),
-        "jpeg with more behind it": file(image, "jpeg") + b"more",
+        "jpeg with trailing bytes": file(image, "jpeg") + b"more",
         "two jpegs in one": file(image, "mpo", save_all=True, append_images=[image]),
         "png": file(image, "png"),
         "grey png": file(grey, "png"),
@@ -402,11 +402,11 @@ def test_a_file_that_is_no_image_is_told_in_one_sentence_that_names_it(kind):
     ):
         with pytest.raises(
             images.BadImage, match=r"^a/b\.jpg (is empty|cannot be decoded as an image \(.+\))\.$"
-        ) as told:
+        ) as raised:
             read()
-        assert "\n" not in str(told.value)
-        assert "object at 0x" not in str(told.value)
-    assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)
+        assert "\n" not in str(raised.value)
+        assert "object at 0x" not in str(raised.value)
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
 
 
 def test_a_bomb_is_an_image_of_more_than_twice_the_pixels_that_pillow_warns_of(monkeypatch):

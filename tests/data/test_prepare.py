@@ -97,7 +97,7 @@ def test_without_a_terminal_progress_is_logged_at_intervals(tmp_path, monkeypatc
 def test_without_tensorflow_the_message_names_python_and_the_ways_out(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "reachable", lambda host: True)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(UserError, match=rf"needs TensorFlow, which {sys.executable} does not have: .*pip install"):
+    with pytest.raises(UserError, match=rf"needs TensorFlow, which {sys.executable} does not have; .*pip install"):
         prepare.prepare("cifar10", tmp_path)
 
 

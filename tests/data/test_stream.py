@@ -348,5 +348,7 @@ def test_a_label_file_that_does_not_fit_is_refused(tmp_path, image_size):
     labels.write_text("cat\ndog\n")
     settings = config(tmp_path, name="sizes")
     settings.image_size = image_size
-    with pytest.raises(UserError, match=r"has 3 classes but 2 class names in its labels.txt; prepare the data set again"):
+    with pytest.raises(
+        UserError, match=r"has 3 classes but 2 class names in its labels.txt; prepare the data set again"
+    ):
         data.load(settings)

@@ -66,23 +66,23 @@ def test_another_config_in_the_same_workdir_is_refused_and_overwrites_nothing(fi
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give a config, as --config=configs/digits_plain20.py."),
-        (["--config=configs/none.py"], "--config=configs/none.py names no file; the configs are in configs/."),
-        ([CONFIG, "--config.model.dept=8"], "--config.model.dept names no field: did you mean --config.model.depth?"),
-        ([CONFIG, "--config.zzz=8"], "--config.zzz names no field: see configs/recipes.py for the fields."),
+        ([], "--config is missing; give one, e.g. --config=configs/digits_plain20.py."),
+        (["--config=configs/none.py"], "--config=configs/none.py: no such file; the configs are in configs/."),
+        ([CONFIG, "--config.model.dept=8"], "unknown field --config.model.dept; did you mean --config.model.depth?"),
+        ([CONFIG, "--config.zzz=8"], "unknown field --config.zzz; configs/recipes.py lists the fields."),
         (
             [CONFIG, "--config.model.depth=deep"],
-            "--config.model.depth=deep does not fit the field: give a value of type int",
+            "--config.model.depth=deep does not fit the field; expected int, e.g. 20.",
         ),
         (
             [CONFIG, "--config.model.residual=si"],
-            "--config.model.residual=si does not fit the field: give a value of type",
+            "--config.model.residual=si does not fit the field; expected bool",
         ),
         (
             [CONFIG, "--config.steps_per_dispatch=many"],
-            "--config.steps_per_dispatch=many does not fit the field: configs/recipes.py says what it takes.",
+            "--config.steps_per_dispatch=many does not fit the field; configs/recipes.py lists its values.",
         ),
-        ([CONFIG, "--config.model=5"], "--config.model=5 does not fit the field: set one field at a time."),
+        ([CONFIG, "--config.model=5"], "--config.model=5 does not fit the field; set one field at a time."),
         (
             [CONFIG, "--config.model.depth=21"],
             "config.model.depth=21 is not 6n+2 with n of at least 1; depths near it are 20",
@@ -94,11 +94,11 @@ def test_another_config_in_the_same_workdir_is_refused_and_overwrites_nothing(fi
             "config.optimizer.milestones=(5, 2) must be rising steps above 0",
         ),
         ([CONFIG, "--wrong=1"], "Unknown command line flag 'wrong'"),
-        ([CONFIG, "word"], "'word' is no flag; flags are given as --name=value, see --help."),
+        ([CONFIG, "word"], "unexpected argument 'word'; flags take the form --name=value, see --help."),
         (["--config.seed=1", CONFIG], "Found --config.seed=1 in argv before a value for --config was specified"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence_with_exit_status_2(words, message, tmp_path):
+def test_a_mistake_is_refused_in_one_sentence_with_exit_status_2(words, message, tmp_path):
     workdir = [] if any("workdir" in word for word in words) else [f"--workdir={tmp_path / 'run'}"]
     result = run(*words, *workdir)
     assert result.returncode == 2, result.stderr
@@ -113,10 +113,10 @@ def test_a_mistake_is_told_in_one_sentence_with_exit_status_2(words, message, tm
     [
         ("no python", "invalid syntax"),
         ("def get_config(): raise ValueError('why')", "why"),
-        ("def get_config(): return 3", "its get_config() returns no ConfigDict"),
+        ("def get_config(): return 3", "its get_config() does not return a ConfigDict"),
     ],
 )
-def test_a_config_that_cannot_be_loaded_is_told_in_one_sentence(content, message, tmp_path):
+def test_a_config_that_cannot_be_loaded_is_refused_in_one_sentence(content, message, tmp_path):
     (tmp_path / "config.py").write_text(content + "\n")
     result = run(f"--config={tmp_path / 'config.py'}")
     assert result.returncode == 2

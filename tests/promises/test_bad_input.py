@@ -25,12 +25,12 @@ TINY = "--config.optimizer.milestones=()", "--config.steps=1", "--config.model.d
 BAD_COMMANDS = [
     ("--config.seed=-1", "config.seed=-1 must be at least 0."),
     ("--config.seed=4294967296", "config.seed=4294967296 must be at most 4294967295."),
-    ("--config.seed=1.5", "--config.seed=1.5 does not fit the field: give a value of type int, as 0."),
+    ("--config.seed=1.5", "--config.seed=1.5 does not fit the field; expected int, as 0."),
     ("--config.seed=" + "9" * 5000, "--config.seed=99999"),
     ("--config.steps=0", "config.steps=0 must be at least 1."),
     ("--config.steps=-5", "config.steps=-5 must be at least 1."),
     ("--config.steps=2147483648", "config.steps=2147483648 must be at most 2147483647."),
-    ("--config.steps=many", "--config.steps=many does not fit the field: give a value of type int, as 200."),
+    ("--config.steps=many", "--config.steps=many does not fit the field; expected int, as 200."),
     (
         "--config.steps=150",
         "config.optimizer.milestones=(100, 150) must be rising steps above 0 and below config.steps",
@@ -54,14 +54,14 @@ BAD_COMMANDS = [
     ("--config.model.depth=2", "config.model.depth=2 is not 6n+2 with n of at least 1; the least depth is 8."),
     ("--config.model.depth=-20", "config.model.depth=-20 is not 6n+2 with n of at least 1; the least depth is 8."),
     ("--config.model.depth=2000000", "config.model.depth=2000000 must be at most 20000."),
-    ("--config.model.depth=deep", "--config.model.depth=deep does not fit the field: give a value of type int, as 20."),
-    ("--config.model.residual=si", "--config.model.residual=si does not fit the field: give a value of type bool, as"),
+    ("--config.model.depth=deep", "--config.model.depth=deep does not fit the field; expected int, as 20."),
+    ("--config.model.residual=si", "--config.model.residual=si does not fit the field; expected bool"),
     ("--config.model.shortcut=D", "config.model.shortcut='D' is unknown; choose one of A, B, C."),
     ("--config.model.shortcut=a", "config.model.shortcut='a' is unknown; choose one of A, B, C."),
     ("--config.model.bottleneck_stride=last", "config.model.bottleneck_stride='last' is unknown; choose one of first,"),
     ("--config.data.name=", "config.data.name='' is no name of a data set; give one as cifar10, emnist/digits or"),
     ("--config.data.name=../digits", "config.data.name='../digits' is no name of a data set; give one as cifar10,"),
-    ("--config.data.name=cifar11", "config.data.name='cifar11' is unknown to TFDS and is not under"),
+    ("--config.data.name=cifar11", "config.data.name='cifar11' is unknown to TFDS and not found under"),
     ("--config.data.data_dir=/\udcff", "config.data.data_dir='/\\udcff' must be printable text or None."),
     ("--config.data.validation_examples=-1", "config.data.validation_examples=-1 must be from 0 to 1499: there are"),
     ("--config.data.validation_examples=1500", "config.data.validation_examples=1500 must be from 0 to 1499: there"),
@@ -71,20 +71,20 @@ BAD_COMMANDS = [
     ("--config.data.padding=1000000", "config.data.padding=1000000 is more than the images of 8x8 pixels have; give"),
     (
         "--config.data.flip=maybe",
-        "--config.data.flip=maybe does not fit the field: give a value of type bool, as False.",
+        "--config.data.flip=maybe does not fit the field; expected bool False.",
     ),
     ("--config.optimizer.learning_rate=-0.1", "config.optimizer.learning_rate=-0.1 must be at least 0."),
     ("--config.optimizer.learning_rate=nan", "config.optimizer.learning_rate=nan must be a finite number."),
     ("--config.optimizer.learning_rate=1e999", "config.optimizer.learning_rate=inf must be a finite number."),
     ("--config.optimizer.learning_rate=1e39", "config.optimizer.learning_rate=1e+39 must be at most 3.40282"),
-    ("--config.optimizer.learning_rate=", "--config.optimizer.learning_rate= does not fit the field: give a value of"),
+    ("--config.optimizer.learning_rate=", "--config.optimizer.learning_rate= does not fit the field; expected of"),
     ("--config.optimizer.milestones=(5,2)", "config.optimizer.milestones=(5, 2) must be rising steps above 0 and"),
     ("--config.optimizer.milestones=(5,5)", "config.optimizer.milestones=(5, 5) must be rising steps above 0 and"),
     ("--config.optimizer.milestones=0", "config.optimizer.milestones=(0,) must be rising steps above 0 and below"),
     ("--config.optimizer.milestones=200", "config.optimizer.milestones=(200,) must be rising steps above 0 and below"),
     ("--config.optimizer.milestones=(0.5,)", "config.optimizer.milestones=(0.5,) must be a tuple of integers, as"),
     ("--config.optimizer.milestones=soon", "config.optimizer.milestones=('soon',) must be a tuple of integers, as"),
-    ("--config.optimizer.milestones=a b", "--config.optimizer.milestones=a b does not fit the field: give a value"),
+    ("--config.optimizer.milestones=a b", "--config.optimizer.milestones=a b does not fit the field; expected"),
     ("--config.optimizer.milestones=True", "config.optimizer.milestones=(True,) must be a tuple of integers, as"),
     ("--config.optimizer.milestones=" + "-" * 9999 + "1", "--config cannot be loaded: "),
     (f"--config.optimizer.milestones={tuple(range(1, 150))}", "config.optimizer.milestones has 149 steps; give at"),
@@ -111,29 +111,29 @@ BAD_COMMANDS = [
         "config.per_device_batch_size=10000000000 must be at most",
     ),
     ("--config.per_device_batch_size=9999", "config.per_device_batch_size=9999 on "),
-    ("--config.batch_norm.sync=2", "--config.batch_norm.sync=2 does not fit the field: give a value of type bool, as"),
+    ("--config.batch_norm.sync=2", "--config.batch_norm.sync=2 does not fit the field; expected bool"),
     ("--config.steps_per_dispatch=0", "config.steps_per_dispatch=0 must be at least 1."),
     ("--config.steps_per_dispatch=1000000", "config.steps_per_dispatch=1000000 must be at most 10000."),
-    ("--config.steps_per_dispatch=all", "--config.steps_per_dispatch=all does not fit the field: configs/recipes.py"),
-    ("--config.compile.unroll=yes please", "--config.compile.unroll=yes please does not fit the field: give a value"),
+    ("--config.steps_per_dispatch=all", "--config.steps_per_dispatch=all does not fit the field; configs/recipes.py"),
+    ("--config.compile.unroll=yes please", "--config.compile.unroll=yes please does not fit the field; expected"),
     (
         "--config.compile.remat=None",
-        "--config.compile.remat=None does not fit the field: give a value of type bool, as",
+        "--config.compile.remat=None does not fit the field; expected bool",
     ),
     ("--config.parallel.mapper=vmap", "config.parallel.mapper='vmap' is unknown; choose one of shard_map, pmap."),
     ("--config.log_every=0", "config.log_every=0 must be at least 1."),
     ("--config.eval_every=0", "config.eval_every=0 must be at least 1."),
     ("--config.eval_batch_size=0", "config.eval_batch_size=0 must be at least 1."),
     ("--config.checkpoint_every=-1", "config.checkpoint_every=-1 must be at least 1."),
-    ("--config.model.dept=8", "--config.model.dept names no field: did you mean --config.model.depth?"),
-    ("--config.zzz=8", "--config.zzz names no field: see configs/recipes.py for the fields."),
-    ("--config.seed.x=8", "--config.seed.x names no field: did you mean --config.seed?"),
-    ("--config.model[depth]=8", "--config.model[depth] names no field: did you mean --config.model.depth?"),
-    ("--config.=8", "--config. names no field: see configs/recipes.py for the fields."),
-    ("--config.model=5", "--config.model=5 does not fit the field: set one field at a time."),
+    ("--config.model.dept=8", "unknown field --config.model.dept; did you mean --config.model.depth?"),
+    ("--config.zzz=8", "unknown field --config.zzz; configs/recipes.py lists the fields."),
+    ("--config.seed.x=8", "unknown field --config.seed.x; did you mean --config.seed?"),
+    ("--config.model[depth]=8", "unknown field --config.model[depth]; did you mean --config.model.depth?"),
+    ("--config.=8", "unknown field --config.; configs/recipes.py lists the fields."),
+    ("--config.model=5", "--config.model=5 does not fit the field; set one field at a time."),
     ("--config.model={}", "config.model.family is missing; set it as configs/recipes.py does."),
     ("--config.seed", "Missing value for flag --config.seed; see --help."),
-    ("--config=configs/none.py", "--config=configs/none.py names no file; the configs are in configs/."),
+    ("--config=configs/none.py", "--config=configs/none.py: no such file;"),
 ]
 
 # What a config file does to the config, and how the sentence begins.
@@ -160,8 +160,8 @@ BAD_FILES = [
     ("config.steps_per_dispatch = 2.5", "config.steps_per_dispatch=2.5 must be an integer or None."),
     ("config[1] = 2", "the config cannot be read ("),
     ("raise RuntimeError('why')", "--config cannot be loaded: why."),
-    ("return None", "--config cannot be loaded: its get_config() returns no ConfigDict."),
-    ("return 3", "--config cannot be loaded: its get_config() returns no ConfigDict."),
+    ("return None", "--config cannot be loaded: its get_config() does not return a ConfigDict."),
+    ("return 3", "--config cannot be loaded: its get_config() does not return a ConfigDict."),
     ("no python", "--config cannot be loaded: invalid syntax"),
 ]
 
@@ -237,11 +237,11 @@ def load(commands, tmp_path, *words, data_dir=None):
 
 def test_a_folder_without_the_set(commands, tmp_path):
     (tmp_path / "file").write_text("")
-    assert_told(load(commands, tmp_path), "config.data.name='tiny' is unknown to TFDS and is not under")
-    assert_told(load(commands, tmp_path, data_dir=tmp_path / "file"), f"{tmp_path / 'file'} is a file; give as config.")
+    assert_told(load(commands, tmp_path), "config.data.name='tiny' is unknown to TFDS and not found under")
+    assert_told(load(commands, tmp_path, data_dir=tmp_path / "file"), f"{tmp_path / 'file'} is a file; set config.data")
     assert_told(load(commands, tmp_path, data_dir=tmp_path / ("x" * 300)), f"{tmp_path / ('x' * 300)} cannot be read (")
     assert_told(load(commands, tmp_path, data_dir="~nobody here"), "~nobody here cannot be read (")
-    assert_told(load(commands, tmp_path, "--config.data.name=cifar10"), "data set 'cifar10' is not prepared under")
+    assert_told(load(commands, tmp_path, "--config.data.name=cifar10"), "data set 'cifar10' is not under")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
