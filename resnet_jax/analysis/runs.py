@@ -136,7 +136,7 @@ def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder; give a run directory or a folder of run directories.")
-        # Unlike rglob, os.walk ignores folders that vanish meanwhile, such as temporary ones of a checkpoint being saved.
+        # Unlike rglob, os.walk ignores folders that vanish meanwhile, as while a checkpoint is saved.
         found |= dict.fromkeys(
             sorted(pathlib.Path(path) for path, _, files in os.walk(folder) if "config.json" in files)
         )
