@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from resnet_jax import data, interop, models
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import CROP
-from resnet_jax.models.layers import BatchNorm
+from resnet_jax.models.norm import BatchNorm
 from resnet_jax.rundir import read_config
 from resnet_jax.training import fields, loop
 from resnet_jax.training.checkpoints import Checkpoints

@@ -17,7 +17,7 @@ import optax
 from ml_collections import ConfigDict
 
 from resnet_jax import data
-from resnet_jax.models.resnet import REST
+from resnet_jax.models.stage import REST
 from resnet_jax.rundir import read_json
 from resnet_jax.training import loop, parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints

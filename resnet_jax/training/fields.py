@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from resnet_jax import models
 from resnet_jax.data import Dataset, Stream
 from resnet_jax.data.images import AUGMENTATIONS
 from resnet_jax.errors import UserError
-from resnet_jax.models import families
+from resnet_jax.models import blocks
 from resnet_jax.rundir import flatten
 from resnet_jax.training import optimizer, parallel
 
@@ -54,13 +55,13 @@ FIELDS = {
     "steps": COUNT,
     "batch_size": COUNT,
     "per_device_batch_size": Field(int, at_least=1, at_most=LARGEST_INT, optional=True),
-    "dtype": Field(str, choices=tuple(families.DTYPES)),
+    "dtype": Field(str, choices=tuple(models.DTYPES)),
     "deterministic": Field(bool),
-    "model.family": Field(str, choices=tuple(families.FAMILIES)),
+    "model.family": Field(str, choices=tuple(models.FAMILIES)),
     "model.depth": Field(int, at_most=20_000),  # A digit too many is to be told, not to fill the memory.
     "model.residual": Field(bool),
-    "model.shortcut": Field(str, choices=families.SHORTCUTS),
-    "model.bottleneck_stride": Field(str, choices=families.BOTTLENECK_STRIDES),
+    "model.shortcut": Field(str, choices=blocks.SHORTCUTS),
+    "model.bottleneck_stride": Field(str, choices=blocks.BOTTLENECK_STRIDES),
     "data.name": Field(str),
     "data.data_dir": Field(str, optional=True),
     "data.validation_examples": Field(int, at_most=LARGEST_INT),
@@ -144,7 +145,7 @@ def check(config: ConfigDict, devices: int) -> None:
     elif config.optimizer.factor >= 1:
         factor = config.optimizer.factor
         raise UserError(f"config.optimizer.factor={factor} must be below 1 with config.optimizer.schedule='plateau'.")
-    families.FAMILIES[config.model.family](config.model)  # Refuses a depth that the family does not have.
+    models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
 
 
 def check_value(name: str, value: Any, field: Field) -> None:
