@@ -6,8 +6,9 @@ import pytest
 
 from resnet_jax.data import sampling
 from resnet_jax.rundir import read_json, read_metrics, write_json
-from resnet_jax.training import first_layer, loop, train
+from resnet_jax.training import first_layer, train
 from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.program import make_program
 from tests.promises.runs import command, figures, finish, last_state, start
 
 
@@ -69,7 +70,7 @@ def test_the_command_says_which_step_and_with_debug_nans_which_layer(tmp_path):
 def spoil(config, workdir, change):
     """Write a run to ``workdir`` that stopped at step 6, resumed from a state that ``change`` has made at step 5."""
     train(config, workdir)
-    program = loop.make_program(config, 10)
+    program = make_program(config, 10)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state, progress = checkpoints.restore(program.init((8, 8, 1)), before=6)
     params = jax.device_get(state.params)
