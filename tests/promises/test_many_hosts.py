@@ -137,9 +137,7 @@ def test_what_one_process_refuses_all_refuse_at_once(config, tmp_path):
     results = [finish(process, timeout=100) for process in start_all(tmp_path / "run", seed=5)]
     assert [status for status, _, _ in results] == [2, 2]
     assert "differing in config.seed (0 there, 5 here)" in results[0][2]
-    assert (
-        "error: process 0 of this run has failed; correct what it reports and start all of them again." in results[1][2]
-    )
+    assert "error: process 0 of this run has failed" in results[1][2]
 
 
 def test_a_flag_without_the_others_is_refused(tmp_path):

@@ -65,6 +65,21 @@ time.sleep(100)
     assert (tmp_path / "resumed").exists()
 
 
+def test_a_job_that_is_preempted_twice_without_a_checkpoint_fails_and_says_so(submit, tmp_path):
+    program = f"""
+import pathlib, time
+folder = pathlib.Path({str(tmp_path)!r})
+(folder / f"started{{len(list(folder.glob('started*')))}}").touch()
+time.sleep(100)
+"""
+    (job,) = submit(program)
+    for start in range(2):
+        wait_for(tmp_path / f"started{start}")
+        (task,) = psutil.Process(int(job.job_id)).children()
+        task.send_signal(signal.SIGUSR2)
+    assert "r0 has no new checkpoint after 2 starts of its job" in str(job.exception())
+
+
 def saved(workdir, step):
     (workdir / "checkpoints" / str(step)).mkdir(parents=True)
 
