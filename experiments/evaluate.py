@@ -29,8 +29,8 @@ from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import check_protocol
 from resnet_jax.models import blocks
 from resnet_jax.rundir import read_config, write_json
+from resnet_jax.terminal import console
 from resnet_jax.training import fields, parallel
-from resnet_jax.training.progress import console
 
 UNTOLD = evaluation.Untold()
 
