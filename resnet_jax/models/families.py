@@ -4,7 +4,7 @@ A family is a function of ``config.model``; a later family is another row of ``F
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -53,6 +53,23 @@ def imagenet_net(config: ConfigDict) -> dict[str, Any]:
 
 
 FAMILIES: dict[str, Callable[[ConfigDict], dict[str, Any]]] = {"cifar": cifar_net, "imagenet": imagenet_net}
+
+
+def series_title(model: Mapping[str, Any]) -> str:
+    """Return what nets that differ in depth alone are called, as "plain"; ``model`` has the fields of config.model."""
+    return "residual" if model["residual"] else "plain"
+
+
+def title(model: Mapping[str, Any]) -> str:
+    """Return what a net is called, as "plain-56"; ``model`` has the fields of config.model."""
+    return f"{series_title(model)}-{model['depth']}"
+
+
+def fields_read(model: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the fields of config.model that nets of this series depend on; a plain net has no shortcut."""
+    shortcut = ("shortcut",) if model["residual"] else ()
+    stride = ("bottleneck_stride",) if model["family"] == "imagenet" else ()
+    return ("family", "depth", "residual", *shortcut, *stride)
 
 
 def build(

@@ -21,10 +21,11 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data, models
 from resnet_jax.backend import DETERMINISTIC_FLAG
+from resnet_jax.config import check, check_against_data
 from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
-from resnet_jax.training import fields, optimizer, parallel, scaling
+from resnet_jax.training import optimizer, parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.progress import Pace, ProgressLine
@@ -62,7 +63,7 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
     """Return the functions that train and evaluate the net of ``config``; nothing is compiled yet.
 
     Args:
-      config: as ``configs/recipes.py`` defines it.
+      config: with the fields of ``resnet_jax.config``.
       num_classes: width of the head.
       mesh: the devices to train on; by default all.
 
@@ -70,12 +71,12 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
       UserError: a field of the config has a value that cannot be.
     """
     mesh = mesh or parallel.device_mesh()
-    fields.check(config, mesh.size)
+    check(config, mesh.size)
     flags = os.environ.get("XLA_FLAGS", "")
     if config.deterministic and jax.default_backend() == "gpu" and DETERMINISTIC_FLAG not in flags:
         raise UserError(f"config.deterministic=True needs {DETERMINISTIC_FLAG} in XLA_FLAGS before JAX starts.")
     model = build_net(config, num_classes)
-    rate = optimizer.learning_rate(config.optimizer, config.model.depth)
+    rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
     device_train_steps = functools.partial(
         train_steps,
         model=model,
@@ -115,7 +116,8 @@ def initial_state(config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape:
     """Return the state that training of ``model`` begins with, whole on every device of ``mesh``."""
     variables = models.initial_variables(model, config.seed, image_shape)
     params = variables["params"]
-    sgd = optimizer.sgd(config.optimizer, optimizer.learning_rate(config.optimizer, config.model.depth))
+    rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
+    sgd = optimizer.sgd(config.optimizer, rate)
     state = (np.zeros((), np.int32), params, variables["batch_stats"], sgd.init(params))
     return TrainState(*parallel.replicate(state, mesh))
 
@@ -158,7 +160,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
     """Train the net of ``config`` and record the run in ``workdir``; resume the run that ``workdir`` holds.
 
     Args:
-      config: as ``configs/recipes.py`` defines it.
+      config: with the fields of ``resnet_jax.config``.
       workdir: the run directory, described in ``docs/architecture.md``.
       command: the words of the command line, for the record.
 
@@ -179,7 +181,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
 
     with parallel.together():
         dataset = data.load(config.data)
-        fields.check_against_data(config, dataset)
+        examples, _ = data.examples(dataset, "train")
+        check_against_data(config, examples, data.image_shape(dataset))
         program = make_program(config, dataset.num_classes)
     with parallel.together():
         record = RunRecord(workdir, config, command or [])
