@@ -70,13 +70,13 @@ def read_config(workdir: pathlib.Path) -> RecordedConfig | None:
         return None
     try:
         version = content["version"]
-        if version in range(1, FORMAT_VERSION + 1):
-            return RecordedConfig(from_record(content["config"], version), content["command"])
+        if version > FORMAT_VERSION:
+            raise UserError(f"format version {version}, of a newer version of this project; update this one.")
+        return RecordedConfig(from_record(content["config"], version), content["command"])
     except UserError as error:
         raise UserError(f"{path} has {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not the config of a run; remove it or choose another folder.") from error
-    raise UserError(f"{path} has format version {version}, of a newer version of this project; update this one.")
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -48,8 +48,3 @@ def test_damaged_json_is_told(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(UserError, match=r"a\.json is no valid JSON"):
         rundir.read_json(tmp_path / "a.json")
-
-
-def test_names_are_dotted_as_overrides_spell_them():
-    nested = {"seed": 1, "model": {"depth": 20, "deeper": {"x": (1, 2)}}}
-    assert rundir.flatten(nested) == {"seed": 1, "model.depth": 20, "model.deeper.x": [1, 2]}

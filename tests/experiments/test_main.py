@@ -75,7 +75,7 @@ def test_another_config_in_the_same_workdir_is_refused_and_overwrites_nothing(fi
         ),
         (
             [CONFIG, "--config.model.residual=si"],
-            "--config.model.residual=si does not fit the field: give a value of type",
+            "--config.model.residual=si: expected True or False.",
         ),
         (
             [CONFIG, "--config.steps_per_dispatch=many"],

@@ -27,6 +27,32 @@ def test_the_rate_is_the_papers(step, rate):
     assert paper_rate(56)(step) == pytest.approx(rate)
 
 
+OLD_MILESTONES = [
+    (recipes.cifar, 64_000, (32_000, 48_000)),
+    (recipes.imagenet, 600_000, (200_000, 400_000)),
+    (recipes.folder, 10_000, ()),
+    (recipes.digits, 200, (100, 150)),
+]
+
+
+@pytest.mark.parametrize(("recipe", "steps", "milestones"), OLD_MILESTONES)
+def test_the_rate_of_every_recipe_is_that_of_its_milestones_in_steps(recipe, steps, milestones):
+    config = recipe(50, residual=True)
+    assert config.steps == steps
+    rate = optimizer.learning_rate(config.optimizer, 50, steps)
+    drops = dict.fromkeys(milestones, config.optimizer.factor)
+    expected = optax.piecewise_constant_schedule(config.optimizer.learning_rate, drops)
+    every = np.arange(steps)
+    np.testing.assert_array_equal(jax.vmap(rate)(every), jax.vmap(expected)(every))
+
+
+@pytest.mark.parametrize(("steps", "rates"), [(1, [1.0]), (2, [1, 0.1]), (3, [1, 1, 0.01]), (4, [1, 1, 0.1, 0.01])])
+def test_milestones_may_be_one_step_in_a_short_run(steps, rates):
+    config = default().optimizer
+    rate = optimizer.learning_rate(config, 20, steps)
+    assert [float(rate(step)) for step in range(steps)] == pytest.approx([0.1 * each for each in rates])
+
+
 @pytest.mark.parametrize("depth", [110, 1202])
 @pytest.mark.parametrize(("step", "rate"), [(0, 0.01), (399, 0.01), (400, 0.1), (31_999, 0.1), (32_000, 0.01)])
 def test_very_deep_nets_are_warmed_up(depth, step, rate):
