@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import rich
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
+from rich import box
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
@@ -41,13 +42,16 @@ def define_config(meaning: str) -> flags.FlagHolder:
 def fields_table(config: ConfigDict) -> Table:
     """Return the fields with their values in ``config`` as a table."""
     values = flatten(config.to_dict())
-    table = Table("field", "value", "meaning", "source", "may be", title="Fields of a config", show_lines=True)
+    table = Table("field", "value", "meaning [unit]; what it may be; source", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.columns[0].no_wrap = True
+    table.columns[1].max_width, table.columns[1].overflow = 12, "fold"
     for name, field in FIELDS.items():
         value = values.get(name)
+        shown = f"({', '.join(f'{part:.4g}' for part in value)})" if isinstance(value, list) else str(value)
+        meaning = field.meaning + f" [{field.unit}]" * bool(field.unit)
         may_be = ", ".join(field.choices) or ", ".join(filter(None, (field.expected, str(field.limits))))
-        unit = f" [{field.unit}]" * bool(field.unit)
-        shown = str(tuple(value) if isinstance(value, list) else value)
-        table.add_row(*(escape(text) for text in (name, shown, field.meaning + unit, field.source, may_be)))
+        details = f"{may_be}; {field.source}" if field.source else may_be
+        table.add_row(name, escape(shown), f"{escape(meaning)}\n[dim]{escape(details)}[/dim]")
     return table
 
 

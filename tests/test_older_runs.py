@@ -7,6 +7,7 @@ the figures do not depend on how many there are. A folder is added for each form
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 
 from configs import recipes
@@ -34,9 +35,10 @@ def config():
 
 
 def figures(workdir):
-    """Return step, split, loss and error of all records; rounded, for devices and versions sum in other orders."""
+    """Return (step, split) of all records, and their losses and errors ``[records, 2]``."""
     lines = read_metrics(workdir / "metrics.jsonl")
-    return [(line["step"], line["split"], pytest.approx((line["loss"], line["error"]), abs=2e-3)) for line in lines]
+    places = [(line["step"], line["split"]) for line in lines]
+    return places, np.array([(line["loss"], line["error"]) for line in lines])
 
 
 def test_there_is_a_run_of_every_older_format():
@@ -59,7 +61,11 @@ def test_a_stopped_run_is_resumed_and_ends_as_one_of_today(run, config, tmp_path
     (workdir / "summary.json").unlink()
     assert train(config, workdir)["status"] == "finished"
     train(config, tmp_path / "today")
-    assert figures(workdir) == figures(tmp_path / "today") == figures(run)
+    places, expected = figures(run)
+    for made in (workdir, tmp_path / "today"):
+        assert figures(made)[0] == places
+        # Other numbers of devices and other versions of JAX sum in other orders.
+        np.testing.assert_allclose(figures(made)[1], expected, atol=5e-3)
     assert len(read_json(workdir / "environment.json")) == 2
 
 

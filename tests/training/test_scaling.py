@@ -127,7 +127,7 @@ def test_a_run_records_what_it_was_and_is_found_by_the_same_config(config, tmp_p
     assert train(config, tmp_path / "run") == summary
     assert len(read_json(tmp_path / "run" / "environment.json")) == 1
     config.per_device_batch_size = 4
-    with pytest.raises(UserError, match=r"holds a run of another config, differing in config\.batch_size \(16 there, "):
+    with pytest.raises(UserError, match=r"holds a run of another config, differing in config\.steps \(24 there, "):
         train(config, tmp_path / "run")
 
 
