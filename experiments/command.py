@@ -42,16 +42,18 @@ def define_config(meaning: str) -> flags.FlagHolder:
 def fields_table(config: ConfigDict) -> Table:
     """Return the fields with their values in ``config`` as a table."""
     values = flatten(config.to_dict())
-    table = Table("field", "value", "meaning [unit]; what it may be; source", box=box.SIMPLE_HEAD, pad_edge=False)
+    meaning_column = escape("meaning [unit]; what it may be; source of the default")
+    table = Table("field", "value", meaning_column, box=box.SIMPLE_HEAD, pad_edge=False)
     table.columns[0].no_wrap = True
     table.columns[1].max_width, table.columns[1].overflow = 12, "fold"
     for name, field in FIELDS.items():
         value = values.get(name)
-        shown = f"({', '.join(f'{part:.4g}' for part in value)})" if isinstance(value, list) else str(value)
+        if isinstance(value, list):
+            value = tuple(round(part, 4) if isinstance(part, float) else part for part in value)
         meaning = field.meaning + f" [{field.unit}]" * bool(field.unit)
         may_be = ", ".join(field.choices) or ", ".join(filter(None, (field.expected, str(field.limits))))
         details = f"{may_be}; {field.source}" if field.source else may_be
-        table.add_row(name, escape(shown), f"{escape(meaning)}\n[dim]{escape(details)}[/dim]")
+        table.add_row(name, escape(str(value)), f"{escape(meaning)}\n[dim]{escape(details)}[/dim]")
     return table
 
 
@@ -68,7 +70,7 @@ def run(
         set_up_log()
         set_xla_flags()
         if "fields" in flags.FLAGS and flags.FLAGS.fields:
-            rich.print(fields_table(flags.FLAGS["config"].value or default()))
+            rich.print(fields_table(default() if config_file(sys.argv) is None else config_from_flags()))
             return 0
         try:
             return main(argv[1:])
