@@ -16,8 +16,8 @@ def rows(*words):
     command = [sys.executable, "-m", *words, "--fields"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
-    lines = [line.split() for line in result.stdout.splitlines()]
-    return {line[0]: line[1:] for line in lines if line and line[0] in FIELDS}
+    lines = [line for line in result.stdout.splitlines() if line[1:2].strip()]  # The others continue a row.
+    return {line.split()[0]: line.split()[1:] for line in lines if line.split()[0] in FIELDS}
 
 
 @pytest.mark.parametrize("command", ["main", "sweep", "evaluate", "prepare"])

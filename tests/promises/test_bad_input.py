@@ -117,7 +117,7 @@ BAD_COMMANDS = [
         "--config.per_device_batch_size=10000000000",
         "config.per_device_batch_size=10000000000 must be at most",
     ),
-    ("--config.per_device_batch_size=9999", "config.batch_size=19998 is more than the 1500 training examples; give at"),
+    ("--config.per_device_batch_size=2000000000", "config.per_device_batch_size=2000000000 on 2 devices turns"),
     ("--config.batch_norm.sync=2", "--config.batch_norm.sync=2: expected True or False."),
     ("--config.steps_per_dispatch=0", "config.steps_per_dispatch=0 must be at least 1."),
     ("--config.steps_per_dispatch=1000000", "config.steps_per_dispatch=1000000 must be at most 10000."),
