@@ -35,7 +35,6 @@ SETTINGS = {
     "batch_size": 32,
     "data.padding": 1,
     "steps": 240,
-    "optimizer.milestones": (120, 180),
     "log_every": 2,
     "eval_every": 20,
     "checkpoint_every": 6,

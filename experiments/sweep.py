@@ -33,7 +33,7 @@ from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, only, plan, shard, st
 from resnet_jax.terminal import console
 from resnet_jax.training.record import check_workdir
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Sweep file, one of configs/sweeps/*.py.", lock_config=True)
+_CONFIG = command.define_config("Sweep file, one of configs/sweeps/*.py.")
 _FOLDER = flags.DEFINE_string("folder", None, "Holds the run directories; by default runs/ and the sweep's name.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs with their cost and state, and train nothing.")
 _ONLY = flags.DEFINE_string("only", None, "Choose runs by their fields, as model.depth=56,seed=0.")

@@ -2,7 +2,7 @@
 
 ::
 
-    config.json        the whole resolved config, and the command that started the run
+    config.json        version of this format, the whole resolved config, the command that started the run
     environment.json   for each start of the run: versions, devices, hosts, git revision, XLA flags
     metrics.jsonl      one object a line: step, epoch, split, loss, error, lr, images_per_second,
                        data_wait, seconds
@@ -21,11 +21,27 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
+from resnet_jax.config import from_record
 from resnet_jax.errors import UserError
 
-FORMAT_VERSION = 1
+# 2: milestones are fractions of the steps, which version 1 gave in steps. Every version is read.
+FORMAT_VERSION = 2
+
+
+class RecordedConfig(NamedTuple):
+    """What ``config.json`` says, in the fields of today.
+
+    Attributes:
+      config: the whole resolved config.
+      command: the words that began the run.
+    """
+
+    config: ConfigDict
+    command: list[str]
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -42,18 +58,25 @@ def read_json(path: pathlib.Path) -> Any:
         raise UserError(f"{path} is not valid JSON ({error}); remove it or give another folder.") from error
 
 
-def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
+def read_config(workdir: pathlib.Path) -> RecordedConfig | None:
     """Return the content of ``config.json`` in ``workdir``, None if there is no such file.
 
     Raises:
-      UserError: it is not the config of a run.
+      UserError: it is not the config of a run, or of a newer version of this project.
     """
-    content = read_json(workdir / "config.json")
+    path = workdir / "config.json"
+    content = read_json(path)
     if content is None:
         return None
-    if not isinstance(content, dict) or not isinstance(content.get("config"), dict) or "command" not in content:
-        raise UserError(f"{workdir / 'config.json'} is not the config of a run; remove it or give another folder.")
-    return content
+    try:
+        version = content["version"]
+        if version > FORMAT_VERSION:
+            raise UserError(f"format version {version}, of a newer version of this project; update this one.")
+        return RecordedConfig(from_record(content["config"], version), content["command"])
+    except UserError as error:
+        raise UserError(f"{path} has {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not the config of a run; remove it or give another folder.") from error
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
@@ -119,14 +142,3 @@ def cut_off(metrics: pathlib.Path) -> bool:
     with metrics.open("rb") as file:
         file.seek(-1, 2)
         return file.read(1) != b"\n"
-
-
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested ``config`` as one level with dotted names, and its tuples as lists, as JSON has them."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat

@@ -48,11 +48,6 @@ def test_damaged_json_is_refused(tmp_path):
         rundir.read_json(tmp_path / "a.json")
 
 
-def test_names_are_dotted_as_overrides_spell_them():
-    nested = {"seed": 1, "model": {"depth": 20, "deeper": {"x": (1, 2)}}}
-    assert rundir.flatten(nested) == {"seed": 1, "model.depth": 20, "model.deeper.x": [1, 2]}
-
-
 def test_the_newest_checkpoint_is_the_last_that_is_complete(tmp_path):
     assert rundir.saved_step(tmp_path) == 0
     for name in ("5", "10", "15.orbax-checkpoint-tmp"):

@@ -12,11 +12,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax import data, interop, models
+from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import CROP
 from resnet_jax.models.norm import BatchNorm
 from resnet_jax.rundir import read_config
-from resnet_jax.training import fields, program
+from resnet_jax.training import program
 from resnet_jax.training.checkpoints import Checkpoints
 
 # Where a file of weights written here says what its tensors do not.
@@ -82,11 +83,12 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Ne
     Raises:
       UserError: ``workdir`` holds no run, or the run no whole checkpoint, or its data are missing.
     """
-    content = read_config(workdir)
-    if content is None:
+    recorded = read_config(workdir)
+    if recorded is None:
         raise UserError(f"{workdir} holds no run; give a run directory, as runs/NAME.")
-    config = ConfigDict(content["config"])
-    fields.check(config, devices=1)
+    config = recorded.config
+    check(config, devices=1)
+    models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
     config.data.data_dir = data_dir or config.data.data_dir
     dataset = data.load(config.data)
     image_shape = data.image_shape(dataset)

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from resnet_jax import data, models
+from resnet_jax.config import TITLE_FIELDS, check, flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import flatten, read_json
+from resnet_jax.rundir import read_json
 from resnet_jax.sweeps.grid import Overrides
-from resnet_jax.training import fields
 
-NET = ("model.residual", "model.depth")
 # A backward pass is two more convolutions of the forward pass's size for each: by the input and by the kernel.
 PASSES = 3
 
@@ -75,7 +74,8 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
             raise UserError(
                 f"get_sweep() returns overrides that the config does not take, {overrides}: {reason}."
             ) from error
-        fields.check(config, devices=1)  # How many devices a run gets is known only where it runs.
+        check(config, devices=1)  # How many devices a run gets is known only where it runs.
+        models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
         name = name_of(config, overrides)
         if name in runs:
             raise UserError(
@@ -89,10 +89,9 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
 
 
 def name_of(config: ConfigDict, overrides: Overrides) -> str:
-    """Return the net, as in "plain-56", and behind it what else ``overrides`` set, as in "-seed0"."""
-    kind = "residual" if config.model.residual else "plain"
-    rest = [f"{field.split('.')[-1]}{value}" for field, value in overrides.items() if field not in NET]
-    return re.sub(r"[^\w.+-]+", "_", "-".join([kind, str(config.model.depth), *rest]))
+    """Return the title of the net and what else ``overrides`` set, as in "plain-56-seed0"."""
+    rest = [f"{field.split('.')[-1]}{value}" for field, value in overrides.items() if field not in TITLE_FIELDS]
+    return re.sub(r"[^\w.+-]+", "_", "-".join([models.title(config.model), *rest]))
 
 
 def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:

@@ -14,9 +14,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax import data, hosts, models
+from resnet_jax.config import check_against_data
 from resnet_jax.data import sampling
 from resnet_jax.rundir import read_json
-from resnet_jax.training import fields, parallel, scaling
+from resnet_jax.training import parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.program import Metrics, Program, evaluate, make_program
@@ -32,7 +33,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
     """Train the net of ``config`` and record the run in ``workdir``, or resume the run that is there.
 
     Args:
-      config: as ``configs/recipes.py`` defines it.
+      config: with the fields of ``resnet_jax.config``.
       workdir: the run directory, described in ``docs/architecture.md``.
       command: the words of the command line, for the record.
 
@@ -53,7 +54,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
 
     with hosts.together():
         dataset = data.load(config.data)
-        fields.check_against_data(config, dataset)
+        examples, _ = data.examples(dataset, "train")
+        check_against_data(config, examples, data.image_shape(dataset))
         program = make_program(config, dataset.num_classes)
     with hosts.together():
         record = RunRecord(workdir, config, command or [])

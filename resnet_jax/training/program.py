@@ -16,9 +16,10 @@ from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.backend import DETERMINISTIC_FLAG
+from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.hosts import any_process
-from resnet_jax.training import fields, optimizer, parallel
+from resnet_jax.training import optimizer, parallel
 from resnet_jax.training.step import DeviceAugmentation, DeviceBatch, StepInputs, TrainState, eval_step, train_steps
 
 Metrics = dict[str, Any]
@@ -48,7 +49,7 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
     """Return the functions that train and evaluate the net of ``config``; they compile when they are first called.
 
     Args:
-      config: as ``configs/recipes.py`` defines it.
+      config: with the fields of ``resnet_jax.config``.
       num_classes: width of the head.
       mesh: the devices to train on; by default all.
 
@@ -56,12 +57,12 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
       UserError: the config has a value that is not valid.
     """
     mesh = mesh or parallel.device_mesh()
-    fields.check(config, mesh.size)
+    check(config, mesh.size)
     flags = os.environ.get("XLA_FLAGS", "")
     if config.deterministic and parallel.platform(mesh) == "gpu" and DETERMINISTIC_FLAG not in flags:
         raise UserError(f"config.deterministic=True needs {DETERMINISTIC_FLAG} in XLA_FLAGS before JAX starts.")
     model = build_net(config, num_classes)
-    rate = optimizer.learning_rate(config.optimizer, config.model.depth)
+    rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
     device_train_steps = functools.partial(
         train_steps,
         model=model,
@@ -96,7 +97,7 @@ def initial_state(config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape:
     """Return the state from which training of ``model`` starts, whole on every device of ``mesh``."""
     variables = models.initial_variables(model, config.seed, image_shape)
     params = variables["params"]
-    sgd = optimizer.sgd(config.optimizer, optimizer.learning_rate(config.optimizer, config.model.depth))
+    sgd = optimizer.sgd(config.optimizer, optimizer.learning_rate(config.optimizer, config.model.depth, config.steps))
     batch_stats = variables.get("batch_stats", {})  # A net without batch norm has none.
     state = (np.zeros((), np.int32), params, batch_stats, sgd.init(params))
     return TrainState(*parallel.replicate(state, mesh))

@@ -17,11 +17,11 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from resnet_jax import hosts
+from resnet_jax.config import RUN_FIELDS, flatten
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import (
     FORMAT_VERSION,
     cut_off,
-    flatten,
     read_config,
     read_json,
     read_metrics,
@@ -31,9 +31,6 @@ from resnet_jax.rundir import (
 )
 from resnet_jax.training.environment import environment
 from resnet_jax.training.lock import lock
-
-# Fields that change nothing a run has computed so far: two runs that differ in them alone are the same run.
-NOT_THE_RUN = ("data.data_dir", "data.workers", "stop_at_divergence")
 
 
 def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -57,11 +54,10 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
         if workdir.is_dir() and any(file.suffix != ".partial" and file.name != "lock" for file in workdir.iterdir()):
             raise UserError(f"--workdir={workdir} holds files of something else than a run; give another --workdir.")
         return
-    old, new = flatten(recorded["config"]), flatten(config.to_dict())
-    differing = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    differing = [name for name in differing if name not in NOT_THE_RUN]
+    old, new = flatten(recorded.config.to_dict()), flatten(config.to_dict())
+    differing = [name for name in RUN_FIELDS if old[name] != new[name]]
     if differing:
-        changes = ", ".join(f"config.{name} ({old.get(name)} there, {new.get(name)} here)" for name in differing)
+        changes = ", ".join(f"config.{name} ({old[name]} there, {new[name]} here)" for name in differing)
         raise UserError(
             f"--workdir={workdir} holds a run of another config, differing in {changes}; "
             "give another --workdir or the same config."

@@ -20,7 +20,7 @@ def run(tmp_path_factory):
     from configs import recipes
 
     config = recipes.digits(depth=8, residual=False)
-    overrides = {"batch_size": 32, "steps": 12, "optimizer.milestones": (6, 9), "checkpoint_every": 5}
+    overrides = {"batch_size": 32, "steps": 12, "checkpoint_every": 5}
     config.update_from_flattened_dict(overrides | {"data.validation_examples": 100})
     workdir = tmp_path_factory.mktemp("runs") / "run"
     train(config, workdir)

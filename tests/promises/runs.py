@@ -18,7 +18,6 @@ SETTINGS = {
     "model.depth": 8,
     "batch_size": 32,
     "steps": 12,
-    "optimizer.milestones": (6, 9),
     "log_every": 4,
     "eval_every": 6,
     "checkpoint_every": 5,

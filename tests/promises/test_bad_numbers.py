@@ -15,7 +15,7 @@ from tests.promises.runs import command, figures, finish, last_state, start
 @pytest.fixture
 def diverging(config):
     """Return a run whose seventh step is so long that the eighth has no loss."""
-    config.optimizer.milestones = (6,)
+    config.optimizer.milestones = (0.5,)
     config.optimizer.factor = 1e30
     return config
 
@@ -56,7 +56,7 @@ def test_a_net_that_the_last_step_spoils_has_diverged(diverging, tmp_path):
 
 
 def test_the_command_says_which_step_and_with_debug_nans_which_layer(tmp_path):
-    words = command(tmp_path / "run", **{"optimizer.milestones": "(6,)", "optimizer.factor": 1e30})
+    words = command(tmp_path / "run", **{"optimizer.milestones": "(0.5,)", "optimizer.factor": 1e30})
     status, stdout, stderr = finish(start(words))
     assert status == 1
     assert "the loss of step 8 is non-finite (inf or NaN): the run has diverged" in stderr

@@ -82,7 +82,7 @@ def test_two_processes_of_two_devices_train_as_one_of_four(tmp_path, mapper):
 
 def test_with_synchronised_batch_norm_any_split_of_devices_trains_alike_and_checkpoints_move(config, tmp_path):
     """Two processes of two devices are stopped; one of four devices goes on, four of one each from a copy."""
-    settings = {"batch_norm.sync": True, "steps": 60, "optimizer.milestones": (30, 45)}
+    settings = {"batch_norm.sync": True, "steps": 60}
     config.update_from_flattened_dict(SETTINGS | settings)
     train(config, tmp_path / "eight")
     two = start_all(tmp_path / "two", **settings)

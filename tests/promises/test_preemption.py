@@ -10,7 +10,7 @@ from resnet_jax.rundir import read_json
 from resnet_jax.training import train
 from tests.promises.runs import SETTINGS, command, figures, finish, start, wait_for_line
 
-LONG = {"steps": 200, "optimizer.milestones": (100, 150), "eval_every": 50, "checkpoint_every": 1000}
+LONG = {"steps": 200, "eval_every": 50, "checkpoint_every": 1000}
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 
-from configs import recipes
 from resnet_jax import data
 from resnet_jax.backend import DETERMINISTIC_FLAG
+from resnet_jax.config import default
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
 from resnet_jax.training import parallel, train
@@ -55,7 +55,7 @@ def test_a_summary_is_enough_to_repeat_its_run(config, tmp_path):
         sha.update(f"{name} {images.shape}".encode() + images.tobytes() + labels.tobytes())
     assert repeat["data_sha256"] == sha.hexdigest()
 
-    again = recipes.base()
+    again = default()
     again.update_from_flattened_dict(
         {name: tuple(value) if isinstance(value, list) else value for name, value in repeat["config"].items()}
     )

@@ -32,7 +32,7 @@ def test_the_loss_falls_on_digits(config, tmp_path, residual, dtype):
     config.model.residual = residual
     config.dtype = dtype
     config.steps = 60
-    config.optimizer.milestones = (40,)
+    config.optimizer.milestones = (2 / 3,)
     config.eval_every = 30
     config.data.validation_examples = 100
     summary = train(config, tmp_path / "run")
@@ -162,7 +162,6 @@ def test_a_diverged_run_says_so_and_stays_so(config, tmp_path):
 
 def test_runs_of_one_seed_are_equal_and_of_another_differ(config, tmp_path):
     config.steps = config.eval_every = 4
-    config.optimizer.milestones = ()
     train(config, tmp_path / "first")
     train(config, tmp_path / "second")
     assert figures(tmp_path / "first") == figures(tmp_path / "second")

@@ -96,7 +96,7 @@ def test_the_folder_of_another_configs_run_is_refused_and_untouched(config, tmp_
     before = contents(tmp_path)
     config.seed = 5
     config.model.depth = 14
-    message = r"config\.model\.depth \(8 there, 14 here\), config\.seed \(0 there, 5 here\); give another --workdir"
+    message = r"config\.seed \(0 there, 5 here\), config\.model\.depth \(8 there, 14 here\); give another --workdir"
     with pytest.raises(UserError, match=message):
         check_workdir(tmp_path / "run", config)
     assert contents(tmp_path) == before
@@ -121,6 +121,16 @@ def test_folders_that_cannot_be_a_run_are_refused(config, tmp_path):
         ("[]", "is not the config of a run; remove it or give another folder"),
         ('{"config": 3, "command": []}', "is not the config of a run"),
         ('{"config": {}}', "is not the config of a run"),
+        ('{"version": "2", "config": {}, "command": []}', "is not the config of a run"),
+        (
+            '{"version": 1, "config": {"steps": "9", "optimizer": {"milestones": [1]}}, "command": []}',
+            "is not the config",
+        ),
+        (
+            '{"version": 3, "config": {}, "command": []}',
+            r"has format version 3, of a newer version of this project; up",
+        ),
+        ('{"version": 2, "config": {"x": 1}, "command": []}', r"has unknown field config\.x, of a newer version of "),
     ],
 )
 def test_a_damaged_config_is_refused(config, tmp_path, content, message):
