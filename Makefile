@@ -35,7 +35,7 @@ bench: .venv/peer
 soak: .venv/installed
 	JAX_PLATFORMS=cpu $(RUN) -m benchmarks.soak
 
-# SWEEP has flags for the sweep, as SWEEP="--config.steps=100 --config.optimizer.milestones=50,75"; RUNS and RESULTS are
+# SWEEP has flags for the sweep, as SWEEP="--config.steps=100"; RUNS and RESULTS are
 # where runs and records go.
 RUNS ?= runs/cifar_figure6
 RESULTS ?= results/cifar_figure6

@@ -67,7 +67,6 @@ def endure(folder: pathlib.Path, steps: int) -> dict[str, Any]:
     config = recipes.digits(depth=8, residual=True)
     config.batch_size = BATCH_SIZE
     config.steps = steps
-    config.optimizer.milestones = (steps // 2, steps * 3 // 4)
     config.log_every, config.eval_every, config.checkpoint_every = 100, 2_000, 2_000
     config.steps_per_dispatch = 100
     saves, waits = timed(Checkpoints, "save"), timed(Checkpoints, "__exit__")

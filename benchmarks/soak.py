@@ -24,8 +24,8 @@ from absl import app, flags, logging
 from benchmarks import measure
 from configs import recipes
 from resnet_jax.rundir import read_json, read_metrics
-from resnet_jax.training import loop
 from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.program import make_program
 
 _KILLS = flags.DEFINE_integer("kills", 60, "Number of kills over all runs.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the moments.")
@@ -35,7 +35,6 @@ SETTINGS = {
     "batch_size": 32,
     "data.padding": 1,
     "steps": 240,
-    "optimizer.milestones": (120, 180),
     "log_every": 2,
     "eval_every": 20,
     "checkpoint_every": 6,
@@ -109,7 +108,7 @@ def result(workdir: pathlib.Path) -> tuple[Any, list[dict[str, Any]]]:
     """Return the last state of the run in ``workdir`` and its metrics without the times."""
     config = recipes.digits(depth=8, residual=True)
     config.update_from_flattened_dict(SETTINGS)
-    program = loop.make_program(config, 10)
+    program = make_program(config, 10)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         restored = checkpoints.restore(program.init((8, 8, 1)))
     assert restored is not None

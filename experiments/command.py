@@ -5,7 +5,6 @@ checkpoint. 128 plus the number of a signal, e.g. 130 for Ctrl-C: stopped at onc
 """
 
 import contextlib
-import difflib
 import logging as standard_logging
 import pathlib
 import re
@@ -13,19 +12,49 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+import rich
 from absl import app, flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
+from rich import box
 from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
 
 import resnet_jax
 from resnet_jax.backend import set_xla_flags
+from resnet_jax.config import FIELDS, default, flatten, unknown_field
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import flatten
-from resnet_jax.training.progress import console
+from resnet_jax.terminal import console
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again.
+
+flags.disclaim_key_flags()  # --help lists a command's flags under the command that defines them through this module.
+
+
+def define_config(meaning: str) -> flags.FlagHolder:
+    """Define --config, of ``meaning``, and --fields; return the former. Each command that takes a config does."""
+    flags.DEFINE_bool("fields", False, "List the fields of the config with value and meaning, and do nothing else.")
+    return config_flags.DEFINE_config_file("config", None, meaning, lock_config=True)
+
+
+def fields_table(config: ConfigDict) -> Table:
+    """Return the fields with their values in ``config`` as a table."""
+    values = flatten(config.to_dict())
+    meaning_column = escape("meaning [unit]; what it may be; source of the default")
+    table = Table("field", "value", meaning_column, box=box.SIMPLE_HEAD, pad_edge=False)
+    table.columns[0].no_wrap = True
+    table.columns[1].max_width, table.columns[1].overflow = 12, "fold"
+    for name, field in FIELDS.items():
+        value = values.get(name)
+        if isinstance(value, list):
+            value = tuple(round(part, 4) if isinstance(part, float) else part for part in value)
+        meaning = field.meaning + f" [{field.unit}]" * bool(field.unit)
+        may_be = ", ".join(field.choices) or ", ".join(filter(None, (field.expected, str(field.limits))))
+        details = f"{may_be}; {field.source}" if field.source else may_be
+        table.add_row(name, escape(str(value)), f"{escape(meaning)}\n[dim]{escape(details)}[/dim]")
+    return table
 
 
 def run(
@@ -40,6 +69,9 @@ def run(
     def guarded(argv: list[str]) -> int:
         set_up_log()
         set_xla_flags()
+        if "fields" in flags.FLAGS and flags.FLAGS.fields:
+            rich.print(fields_table(default() if config_file(sys.argv) is None else config_from_flags()))
+            return 0
         try:
             return main(argv[1:])
         except UserError as error:
@@ -91,27 +123,17 @@ def explain_bad_value(error: str) -> str:
         return (
             f"--config cannot be loaded: {reason}." if error.startswith("flag --config=") else f"{reason}; see --help."
         )
-    fields = fields_of_file(sys.argv)
-    field = fields.get(match[2])
-    if match[2] not in fields:
-        way_out = "set one field at a time"
-    elif field is None:
-        way_out = "configs/recipes.py lists its values"
-    else:
-        field = tuple(field) if isinstance(field, list) else field
-        way_out = f"expected {type(field).__name__}, e.g. {field}"
-    return f"--{match[1]} does not fit the field; {way_out}."
+    field = FIELDS.get(match[2])
+    return f"--{match[1]}: {f'expected {field.expected}' if field else 'set one field at a time'}."
 
 
 def explain_unknown_field(argv: list[str]) -> str | None:
-    """Return a sentence on the first override in ``argv`` of an unknown field, None if there is none."""
+    """Return a sentence on the first override of an unknown field in ``argv``, None if there is none."""
     fields = fields_of_file(argv)
     for word in argv if fields else []:
         name = re.match(r"--?(?:no)?config\.([^=]*)", word)
         if name and name[1] not in fields:
-            near = difflib.get_close_matches(name[1], fields, n=1, cutoff=0.4)
-            hint = f"did you mean --config.{near[0]}?" if near else "configs/recipes.py lists the fields."
-            return f"unknown field --config.{name[1]}; {hint}"
+            return unknown_field(name[1])
     return None
 
 

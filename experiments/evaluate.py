@@ -19,22 +19,23 @@ import numpy as np
 import rich
 from absl import flags
 from jax.sharding import Mesh
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from rich.progress import track
 
 from experiments import command, processes
-from resnet_jax import data, evaluation
+from resnet_jax import data, evaluation, models
 from resnet_jax.backend import keep_compiled_programs, keep_freed_memory
+from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import check_protocol
-from resnet_jax.models import families
+from resnet_jax.models import blocks
 from resnet_jax.rundir import read_config, write_json
-from resnet_jax.training import fields, parallel
-from resnet_jax.training.progress import console
+from resnet_jax.terminal import console
+from resnet_jax.training import parallel
 
 DEFAULTS = evaluation.ForeignDefaults()
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
+_CONFIG = command.define_config("Config file, one of configs/*.py.")
 _RUNS = flags.DEFINE_multi_string("run", [], "Run directory")
 _WEIGHTS = flags.DEFINE_multi_string("weights", [], "Weights file: .safetensors, .pth, .pt, .th or .bin")
 _SPLIT = flags.DEFINE_string("split", "test", "Which images to evaluate: train, validation or test.")
@@ -55,7 +56,7 @@ _EPSILON = flags.DEFINE_float("epsilon", DEFAULTS.epsilon, "For foreign weights:
 _BOTTLENECK_STRIDE = flags.DEFINE_enum(
     "bottleneck_stride",
     DEFAULTS.bottleneck_stride,
-    families.BOTTLENECK_STRIDES,
+    blocks.BOTTLENECK_STRIDES,
     "For foreign weights: stride on the middle 3x3 convolution, or on the first 1x1 as in nets converted from Caffe.",
 )
 flags.adopt_module_key_flags(processes)
@@ -65,10 +66,10 @@ def config_of_data() -> ConfigDict:
     """Return the config that determines the images: that of --config, else of the first run."""
     if _CONFIG.value is not None or not _RUNS.value:
         return command.config_from_flags()
-    content = read_config(pathlib.Path(_RUNS.value[0]))
-    if content is None:
+    recorded = read_config(pathlib.Path(_RUNS.value[0]))
+    if recorded is None:
         raise UserError(f"--run={_RUNS.value[0]} is not a run directory; use one like runs/NAME.")
-    return ConfigDict(content["config"])
+    return recorded.config
 
 
 def floats(flag: flags.FlagHolder) -> tuple[float, ...]:
@@ -117,7 +118,8 @@ def main(arguments: list[str]) -> int:
     output = command.new_file("output", _OUTPUT.value) if _OUTPUT.value else None
     predictions = command.new_file("predictions", _PREDICTIONS.value) if _PREDICTIONS.value else None
     config = config_of_data()
-    fields.check(config, devices=1)
+    check(config, devices=1)
+    models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
     keep_compiled_programs()
     keep_freed_memory()
     is_first = processes.join()

@@ -4,9 +4,9 @@
     python -m experiments.main --config=configs/cifar_plain56.py --config.model.depth=110 --config.seed=3
     python -m experiments.main --config=configs/cifar_resnet20.py --describe
 
---config.FIELD=VALUE after --config overrides a field; configs/recipes.py lists the fields with their meaning. The run
-is recorded in --workdir: config, metrics.jsonl, TensorBoard events, checkpoints and summary.json. The same command
-resumes an interrupted run.
+--config.FIELD=VALUE after --config overrides a field; --fields lists the fields with their meaning. The run is recorded
+in --workdir: config, metrics.jsonl, TensorBoard events, checkpoints and summary.json. The same command resumes an
+interrupted run.
 
 On several hosts, start the same command on each. Tasks of a Slurm step and hosts of a TPU pod find each other; on other
 hosts set --coordinator, --num_processes and --process_id.
@@ -26,9 +26,10 @@ from ml_collections import config_flags
 from experiments import command, processes
 from resnet_jax import data, models
 from resnet_jax.backend import keep_compiled_programs, keep_freed_memory, set_xla_flags
-from resnet_jax.training import fields, first_layer, summary_table, train
+from resnet_jax.config import check
+from resnet_jax.training import first_layer, summary_table, train
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
+_CONFIG = command.define_config("Config file, one of configs/*.py.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Run directory; by default runs/ plus the names of config and overrides."
 )
@@ -50,7 +51,8 @@ def main(arguments: list[str]) -> int:
     command.refuse_arguments(arguments)
     config = command.config_from_flags()
     if _DESCRIBE.value:
-        fields.check(config, devices=1)
+        check(config, devices=1)
+        models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have, before data load.
         image_shape, num_classes = data.shape(config.data)
         model = models.build(config.model, num_classes)
         rich.print(models.architecture_table(models.describe(model, image_shape), image_shape))

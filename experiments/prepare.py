@@ -14,13 +14,12 @@ Exit status: 0 the data set is prepared, 2 the command, the archives or the stor
 import pathlib
 
 from absl import flags
-from ml_collections import config_flags
 
 from experiments import command
+from resnet_jax.config import check
 from resnet_jax.data import locate
-from resnet_jax.training import fields
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, one of configs/*.py.", lock_config=True)
+_CONFIG = command.define_config("Config file, one of configs/*.py.")
 _MANUAL_DIR = flags.DEFINE_string(
     "manual_dir", None, "Folder of archives downloaded by hand; by default downloads/manual in data_dir."
 )
@@ -30,7 +29,7 @@ def main(arguments: list[str]) -> int:
     """Prepare the data set of --config; return the exit status."""
     command.refuse_arguments(arguments)
     config = command.config_from_flags()
-    fields.check(config, devices=1)
+    check(config, devices=1)
     name = config.data.name
     if name in ("digits", "folder"):
         print(f"config.data.name={name} needs no preparation.")

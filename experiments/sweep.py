@@ -30,10 +30,10 @@ from resnet_jax.rundir import read_json, write_json
 from resnet_jax.sweeps import local, slurm
 from resnet_jax.sweeps.grid import Overrides
 from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, only, plan, shard, state
-from resnet_jax.training.progress import console
+from resnet_jax.terminal import console
 from resnet_jax.training.record import check_workdir
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Sweep file, one of configs/sweeps/*.py.", lock_config=True)
+_CONFIG = command.define_config("Sweep file, one of configs/sweeps/*.py.")
 _FOLDER = flags.DEFINE_string("folder", None, "Folder of the run directories; by default runs/ plus the sweep's name.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs with their cost and state, without training.")
 _ONLY = flags.DEFINE_string("only", None, "Select runs by their fields, e.g. model.depth=56,seed=0.")

@@ -46,7 +46,6 @@ def config() -> ConfigDict:
     config = recipes.digits(depth=8, residual=True)
     config.batch_size = 32
     config.steps = 12
-    config.optimizer.milestones = (6, 9)
     config.log_every = 4
     config.eval_every = 6
     config.checkpoint_every = 5

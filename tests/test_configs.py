@@ -42,7 +42,7 @@ def test_the_cifar_recipe_is_the_papers():
     assert (config.steps, config.batch_size) == (64_000, 128)
     recipe = config.optimizer
     assert (recipe.learning_rate, recipe.momentum, recipe.weight_decay) == (0.1, 0.9, 1e-4)
-    assert (recipe.milestones, recipe.factor) == ((32_000, 48_000), 0.1)
+    assert (recipe.milestones, recipe.factor) == ((0.5, 0.75), 0.1)
     assert (config.data.name, config.data.padding, config.data.flip) == ("cifar10", 4, True)
     assert config.model.shortcut == "A"
 
@@ -54,7 +54,7 @@ def test_the_imagenet_recipe_is_the_papers_and_its_error_is_told(name):
     assert (config.steps, config.batch_size) == (600_000, 256)
     recipe = config.optimizer
     assert (recipe.learning_rate, recipe.momentum, recipe.weight_decay) == (0.1, 0.9, 1e-4)
-    assert (recipe.schedule, recipe.milestones, recipe.factor) == ("step", (200_000, 400_000), 0.1)
+    assert (recipe.schedule, recipe.milestones, recipe.factor) == ("step", (1 / 3, 2 / 3), 0.1)
     assert config.model.shortcut == ("A" if config.model.depth in (18, 34) else "B")
     assert config.model.bottleneck_stride == "first"
     assert (config.data.image_size, config.data.augmentation, config.data.color_noise) == (224, "paper", 0.1)

@@ -8,26 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from resnet_jax import models
+from resnet_jax.config import RECIPE_FIELDS, TITLE_FIELDS, flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import cut_off, flatten, read_config, read_json, read_metrics
-
-# Fields that change what is recorded, where, or how it is spread over devices, but not what is learnt.
-NOT_THE_RECIPE = (
-    "data.data_dir",
-    "data.workers",
-    "log_every",
-    "eval_every",
-    "eval_batch_size",
-    "checkpoint_every",
-    "compile.unroll",
-    "compile.remat",
-    "parallel.mapper",
-    "per_device_batch_size",
-    "steps_per_dispatch",
-    "deterministic",
-    "stop_at_divergence",
-    "seed",
-)
+from resnet_jax.rundir import cut_off, read_config, read_json, read_metrics
 
 
 class Run(NamedTuple):
@@ -50,6 +34,11 @@ class Run(NamedTuple):
     metrics: list[dict[str, Any]]
     summary: dict[str, Any] | None
     environments: list[dict[str, Any]]
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The fields of config.model."""
+        return {name.removeprefix("model."): self.config[name] for name in self.config if name.startswith("model.")}
 
     @property
     def finished(self) -> bool:
@@ -96,9 +85,9 @@ class Replicates(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Series and depth, such as "plain-56"."""
-        kind, comma, rest = self.series.partition(",")
-        return f"{kind}-{self.depth}{comma}{rest}"
+        """Title of the net and what else names its series, such as "plain-56" or "residual-56, shortcut B"."""
+        _, comma, rest = self.series.partition(",")
+        return f"{models.title(self.runs[0].model)}{comma}{rest}"
 
     @property
     def finished(self) -> list[Run]:
@@ -112,14 +101,14 @@ def read_run(folder: pathlib.Path) -> Run:
     Raises:
       UserError: it holds no run, or one of its files is damaged.
     """
-    config = read_config(folder)
-    if config is None:
+    recorded = read_config(folder)
+    if recorded is None:
         raise UserError(f"{folder} is not a run directory: it has no config.json.")
     return Run(
         folder.name,
         folder,
-        flatten(config["config"]),
-        config["command"],
+        flatten(recorded.config.to_dict()),
+        recorded.command,
         read_metrics(folder / "metrics.jsonl"),
         read_json(folder / "summary.json"),
         read_json(folder / "environment.json") or [],
@@ -162,10 +151,8 @@ def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
 
 def family_fields(run: Run) -> dict[str, Any]:
     """Return what must be equal of runs of one family: all fields that matter but for the depth."""
-    fields = {name: value for name, value in run.config.items() if name not in (*NOT_THE_RECIPE, "model.depth")}
-    if not fields["model.residual"]:  # A plain net has no shortcuts.
-        del fields["model.shortcut"]
-    return fields
+    read = {f"model.{name}" for name in models.fields_read(run.model)} - {"model.depth"}
+    return {name: run.config[name] for name in RECIPE_FIELDS if name in read or not name.startswith("model.")}
 
 
 def recipe(run: Run) -> dict[str, Any]:
@@ -182,15 +169,13 @@ def differing_fields(fields: list[dict[str, Any]]) -> list[str]:
 def group_seeds(runs: list[Run]) -> list[Replicates]:
     """Group ``runs`` that differ only in the seed; a series is named by the fields in which it differs from others."""
     fields = [family_fields(run) for run in runs]
-    kinds = ("model.residual", "model.shortcut")
-    named = [name for name in differing_fields(fields) if name not in kinds]
-    residual = [each for each in fields if each["model.residual"]]
-    named += [name for name in differing_fields(residual) if name == "model.shortcut"]
+    # A field that only some of the nets have, as the shortcut, sets apart only those.
+    values = {name: {repr(each[name]) for each in fields if name in each} for name in RECIPE_FIELDS}
+    named = [name for name in RECIPE_FIELDS if len(values[name]) > 1 and name not in TITLE_FIELDS]
     nets: dict[tuple[str, int], list[Run]] = {}
     for run, each in zip(runs, fields, strict=True):
-        kind = "residual" if each["model.residual"] else "plain"
         rest = [f"{name.split('.')[-1]} {each[name]}" for name in named if name in each]
-        nets.setdefault((", ".join([kind, *rest]), run.config["model.depth"]), []).append(run)
+        nets.setdefault((", ".join([models.series_title(run.model), *rest]), run.config["model.depth"]), []).append(run)
     return [Replicates(series, depth, nets[series, depth]) for series, depth in sorted(nets)]
 
 

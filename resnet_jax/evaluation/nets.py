@@ -12,11 +12,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax import data, interop, models
+from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import CROP
-from resnet_jax.models.layers import BatchNorm
+from resnet_jax.models.norm import BatchNorm
 from resnet_jax.rundir import read_config
-from resnet_jax.training import fields, loop
+from resnet_jax.training import program
 from resnet_jax.training.checkpoints import Checkpoints
 
 # The metadata key of weights files written here.
@@ -82,16 +83,17 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Tr
     Raises:
       UserError: ``workdir`` holds no run, the run has no intact checkpoint, or its data set is missing.
     """
-    content = read_config(workdir)
-    if content is None:
+    recorded = read_config(workdir)
+    if recorded is None:
         raise UserError(f"{workdir} is not a run directory; use one like runs/NAME.")
-    config = ConfigDict(content["config"])
-    fields.check(config, devices=1)
+    config = recorded.config
+    check(config, devices=1)
+    models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
     config.data.data_dir = data_dir or config.data.data_dir
     dataset = data.load(config.data)
     image_shape = data.image_shape(dataset)
-    model = loop.build_net(config, dataset.num_classes)
-    template = loop.initial_state(config, model, mesh, image_shape)
+    model = program.build_net(config, dataset.num_classes)
+    template = program.initial_state(config, model, mesh, image_shape)
     restored = None
     if (workdir / "checkpoints").is_dir():
         with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:

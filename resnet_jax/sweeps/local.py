@@ -138,7 +138,7 @@ def show(progress: Progress, worker: Worker) -> None:
         return
     lines = [line for line in metrics if line["split"] == "train"]
     if lines and recorded:
-        step, steps = lines[-1]["step"], recorded["config"]["steps"]  # May depend on the number of devices.
+        step, steps = lines[-1]["step"], recorded.config.steps  # It may depend on the number of devices.
         description = f"step {step:,}/{steps:,}, training error {lines[-1]['error']:.1%}"
         progress.update(worker.task, completed=step, total=steps, description=description)
 

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from resnet_jax import data, models
+from resnet_jax.config import TITLE_FIELDS, check, flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import flatten, read_json
+from resnet_jax.rundir import read_json
 from resnet_jax.sweeps.grid import Overrides
-from resnet_jax.training import fields
 
-NET = ("model.residual", "model.depth")
 # Each convolution has two more of its size in the backward pass: the gradients by its input and by its kernel.
 PASSES = 3
 
@@ -75,7 +74,8 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
             raise UserError(
                 f"get_sweep() returns overrides that do not fit the config, {overrides}: {reason}."
             ) from error
-        fields.check(config, devices=1)  # The number of devices is known only where the run is trained.
+        check(config, devices=1)  # The number of devices is known only where the run is trained.
+        models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
         name = name_of(config, overrides)
         if name in runs:
             raise UserError(
@@ -89,10 +89,9 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
 
 
 def name_of(config: ConfigDict, overrides: Overrides) -> str:
-    """Return the net, such as "plain-56", followed by what else ``overrides`` set, such as "-seed0"."""
-    kind = "residual" if config.model.residual else "plain"
-    rest = [f"{field.split('.')[-1]}{value}" for field, value in overrides.items() if field not in NET]
-    return re.sub(r"[^\w.+-]+", "_", "-".join([kind, str(config.model.depth), *rest]))
+    """Return the title of the net and what else ``overrides`` set, such as "plain-56-seed0"."""
+    rest = [f"{field.split('.')[-1]}{value}" for field, value in overrides.items() if field not in TITLE_FIELDS]
+    return re.sub(r"[^\w.+-]+", "_", "-".join([models.title(config.model), *rest]))
 
 
 def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:

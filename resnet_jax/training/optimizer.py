@@ -1,5 +1,6 @@
 """Stochastic gradient descent as in the paper, from optax."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict
 SCHEDULES = ("step", "plateau")
 
 
-def learning_rate(config: ConfigDict, depth: int) -> optax.Schedule:
+def learning_rate(config: ConfigDict, depth: int, steps: int) -> optax.Schedule:
     """Return the learning rate as a function of the steps already made (paper, section 4.2).
 
     The warm-up of very deep nets has a fixed length, so that this rate depends on nothing but the step and is the same
@@ -19,8 +20,12 @@ def learning_rate(config: ConfigDict, depth: int) -> optax.Schedule:
     Args:
       config: the ``optimizer`` part of a run's config.
       depth: weighted layers of the net.
+      steps: of the run.
     """
-    drops = dict.fromkeys(config.milestones, config.factor) if config.schedule == "step" else {}
+    drops: dict[int, float] = {}
+    if config.schedule == "step":
+        for milestone in milestone_steps(config.milestones, steps):
+            drops[milestone] = drops.get(milestone, 1.0) * config.factor
     stepwise = optax.piecewise_constant_schedule(config.learning_rate, drops)
 
     def warmed_up(step: jax.typing.ArrayLike) -> jax.Array:
@@ -31,6 +36,11 @@ def learning_rate(config: ConfigDict, depth: int) -> optax.Schedule:
         return rate
     fraction = optax.linear_schedule(config.rampup_fraction, 1.0, config.rampup_steps)
     return lambda step: rate(step) * fraction(step)
+
+
+def milestone_steps(milestones: Iterable[float], steps: int) -> list[int]:
+    """Return ``milestones``, fractions of ``steps``, in steps from 1 on; in a short run several may be one step."""
+    return [max(1, round(fraction * steps)) for fraction in milestones]
 
 
 def sgd(config: ConfigDict, rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:

@@ -3,8 +3,9 @@
 from absl import logging
 from ml_collections import ConfigDict
 
+from resnet_jax import models
+from resnet_jax.config import check
 from resnet_jax.errors import UserError
-from resnet_jax.training import fields
 
 
 def resolved(config: ConfigDict, devices: int) -> ConfigDict:
@@ -21,7 +22,8 @@ def resolved(config: ConfigDict, devices: int) -> ConfigDict:
     Raises:
       UserError: a field has a value that cannot be, as it is or as it is resolved.
     """
-    fields.check(config, devices)
+    check(config, devices)
+    models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
     if config.per_device_batch_size is None or config.batch_size == config.per_device_batch_size * devices:
         return config
     old, new = config.batch_size, config.per_device_batch_size * devices
@@ -38,13 +40,12 @@ def resolved(config: ConfigDict, devices: int) -> ConfigDict:
         optimizer.warmup_learning_rate *= new / old
         optimizer.rampup_fraction = min(1.0, optimizer.rampup_fraction * old / new)
     result.steps = steps(config.steps)
-    optimizer.milestones = tuple(steps(milestone) for milestone in optimizer.milestones)
     for name in ("warmup_steps", "rampup_steps", "plateau_window"):
         optimizer[name] = steps(optimizer[name])
     for name in ("eval_every", "checkpoint_every"):
         result[name] = steps(result[name], multiple=result.log_every)
     try:
-        fields.check(result, devices)
+        check(result, devices)
     except UserError as error:
         raise UserError(
             f"config.per_device_batch_size={config.per_device_batch_size} on {devices} devices turns batches of {old} "

@@ -3,6 +3,7 @@
 import json
 
 from configs import recipes
+from resnet_jax.rundir import FORMAT_VERSION
 
 
 def write_run(folder, depth=20, residual=False, error=0.5, seed=0, status="finished", records=3, **fields):
@@ -34,7 +35,13 @@ def write_run(folder, depth=20, residual=False, error=0.5, seed=0, status="finis
                 }
             )
     (folder / "config.json").write_text(
-        json.dumps({"version": 1, "command": ["python", "-m", "experiments.main"], "config": config.to_dict()})
+        json.dumps(
+            {
+                "version": FORMAT_VERSION,
+                "command": ["python", "-m", "experiments.main"],
+                "config": config.to_dict(),
+            }
+        )
     )
     environment = {
         "time": "2026-01-01T00:00:00Z",
@@ -47,7 +54,7 @@ def write_run(folder, depth=20, residual=False, error=0.5, seed=0, status="finis
     if status is not None:
         final = {line["split"]: {name: line[name] for name in ("step", "loss", "error")} for line in lines[-3:]}
         summary = {
-            "version": 1,
+            "version": FORMAT_VERSION,
             "status": status,
             "steps": steps[-1],
             "seconds": 12.0,

@@ -19,7 +19,6 @@ SMALL = (
     "--config.model.depth=8",
     "--config.batch_size=16",
     "--config.steps=4",
-    "--config.optimizer.milestones=(2,3)",
 )
 
 

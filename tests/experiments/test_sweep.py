@@ -22,7 +22,7 @@ def get_config():
     config = recipes.digits(depth=8, residual=False)
     config.batch_size = 16
     config.steps = 4
-    config.optimizer.milestones = (2,)
+    config.optimizer.milestones = (0.5,)
     config.log_every = config.eval_every = 2
     return config
 

@@ -10,6 +10,7 @@ from configs import recipes
 from resnet_jax import interop, models
 from resnet_jax.errors import UserError
 from resnet_jax.interop import names
+from resnet_jax.models import resnet
 
 DEPTHS = (18, 34, 50, 101, 152)
 
@@ -79,7 +80,7 @@ def hugging_face(depth, num_classes=1000):
     config = transformers.ResNetConfig(
         layer_type="basic" if basic else "bottleneck",
         hidden_sizes=[64, 128, 256, 512] if basic else [256, 512, 1024, 2048],
-        depths=list(models.families.IMAGENET_STAGES[depth][1]),
+        depths=list(resnet.IMAGENET_STAGES[depth][1]),
         num_labels=num_classes,
     )
     return transformers.ResNetForImageClassification(config)

@@ -92,17 +92,20 @@ def answer(main, words, only_check):
 def run(main, words, only_check):
     """Run the command as ``python -m experiments.main`` does; return its exit status."""
     from experiments import command
-    from resnet_jax.training import fields
+    from resnet_jax import models
+    from resnet_jax.config import check
 
-    def check(arguments):
+    def only_checked(arguments):
         command.refuse_arguments(arguments)
-        fields.check(command.config_from_flags(), DEVICES)
+        config = command.config_from_flags()
+        check(config, DEVICES)
+        models.build(config.model, num_classes=1)
         return 0
 
     sys.argv = ["main", *words]
     status = 1
     try:
-        command.run(check if only_check else main.main)
+        command.run(only_checked if only_check else main.main)
     except SystemExit as ended:
         status = ended.code or 0
     except BaseException:

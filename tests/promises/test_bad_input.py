@@ -10,35 +10,27 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from configs import recipes
+from resnet_jax.config import FIELDS, LARGEST_FLOAT, LARGEST_INT, default, flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import flatten
-from resnet_jax.training import fields, scaling, train
+from resnet_jax.training import scaling, train
 from tests.data.bad_sets import BAD_SETS
 from tests.data.conftest import tiny_splits, write_set
 from tests.promises.commands import Commands
 
 pytestmark = pytest.mark.xdist_group("bad_input")  # One process runs all commands.
 CONFIG = "--config=configs/digits_plain20.py"
-TINY = "--config.optimizer.milestones=()", "--config.steps=1", "--config.model.depth=8"
+TINY = "--config.steps=1", "--config.model.depth=8"
 
 # What is wrong on the command line, and how the sentence begins. The commands run on two devices.
 BAD_COMMANDS = [
     ("--config.seed=-1", "config.seed=-1 must be at least 0."),
     ("--config.seed=4294967296", "config.seed=4294967296 must be at most 4294967295."),
-    ("--config.seed=1.5", "--config.seed=1.5 does not fit the field; expected int, as 0."),
+    ("--config.seed=1.5", "--config.seed=1.5: expected int."),
     ("--config.seed=" + "9" * 5000, "--config.seed=99999"),
     ("--config.steps=0", "config.steps=0 must be at least 1."),
     ("--config.steps=-5", "config.steps=-5 must be at least 1."),
     ("--config.steps=2147483648", "config.steps=2147483648 must be at most 2147483647."),
-    ("--config.steps=many", "--config.steps=many does not fit the field; expected int, as 200."),
-    (
-        "--config.steps=150",
-        "config.optimizer.milestones=(100, 150) must be rising steps above 0 and below config.steps",
-    ),
-    (
-        "--config.steps=1",
-        "config.optimizer.milestones=(100, 150) must be rising steps above 0 and below config.steps=1;",
-    ),
+    ("--config.steps=many", "--config.steps=many: expected int."),
     ("--config.batch_size=0", "config.batch_size=0 must be at least 1."),
     ("--config.batch_size=127", "config.batch_size=127 cannot be divided among 2 devices; give a multiple of 2."),
     ("--config.batch_size=1502", "config.batch_size=1502 is more than the 1500 training examples; give at most 1500."),
@@ -54,15 +46,15 @@ BAD_COMMANDS = [
     ("--config.model.depth=2", "config.model.depth=2 is not 6n+2 with n of at least 1; the least depth is 8."),
     ("--config.model.depth=-20", "config.model.depth=-20 is not 6n+2 with n of at least 1; the least depth is 8."),
     ("--config.model.depth=2000000", "config.model.depth=2000000 must be at most 20000."),
-    ("--config.model.depth=deep", "--config.model.depth=deep does not fit the field; expected int, as 20."),
-    ("--config.model.residual=si", "--config.model.residual=si does not fit the field; expected bool"),
+    ("--config.model.depth=deep", "--config.model.depth=deep: expected int."),
+    ("--config.model.residual=si", "--config.model.residual=si: expected True or False."),
     ("--config.model.shortcut=D", "config.model.shortcut='D' is unknown; choose one of A, B, C."),
     ("--config.model.shortcut=a", "config.model.shortcut='a' is unknown; choose one of A, B, C."),
     ("--config.model.bottleneck_stride=last", "config.model.bottleneck_stride='last' is unknown; choose one of first,"),
     ("--config.data.name=", "config.data.name='' is no name of a data set; give one as cifar10, emnist/digits or"),
     ("--config.data.name=../digits", "config.data.name='../digits' is no name of a data set; give one as cifar10,"),
-    ("--config.data.name=cifar11", "config.data.name='cifar11' is unknown to TFDS and not found under"),
-    ("--config.data.data_dir=/\udcff", "config.data.data_dir='/\\udcff' must be printable text or None."),
+    ("--config.data.name=cifar11", "config.data.name='cifar11' is unknown to TFDS and is not under"),
+    ("--config.data.data_dir=/\udcff", "config.data.data_dir='/\\udcff': expected printable text or None."),
     ("--config.data.validation_examples=-1", "config.data.validation_examples=-1 must be from 0 to 1499: there are"),
     ("--config.data.validation_examples=1500", "config.data.validation_examples=1500 must be from 0 to 1499: there"),
     ("--config.data.validation_examples=1490", "config.batch_size=128 is more than the 10 training examples; give at"),
@@ -71,23 +63,38 @@ BAD_COMMANDS = [
     ("--config.data.padding=1000000", "config.data.padding=1000000 is more than the images of 8x8 pixels have; give"),
     (
         "--config.data.flip=maybe",
-        "--config.data.flip=maybe does not fit the field; expected bool False.",
+        "--config.data.flip=maybe: expected True or False.",
     ),
     ("--config.optimizer.learning_rate=-0.1", "config.optimizer.learning_rate=-0.1 must be at least 0."),
-    ("--config.optimizer.learning_rate=nan", "config.optimizer.learning_rate=nan must be a finite number."),
-    ("--config.optimizer.learning_rate=1e999", "config.optimizer.learning_rate=inf must be a finite number."),
+    ("--config.optimizer.learning_rate=nan", "config.optimizer.learning_rate=nan must be finite."),
+    ("--config.optimizer.learning_rate=1e999", "config.optimizer.learning_rate=inf must be finite."),
     ("--config.optimizer.learning_rate=1e39", "config.optimizer.learning_rate=1e+39 must be at most 3.40282"),
-    ("--config.optimizer.learning_rate=", "--config.optimizer.learning_rate= does not fit the field; expected of"),
-    ("--config.optimizer.milestones=(5,2)", "config.optimizer.milestones=(5, 2) must be rising steps above 0 and"),
-    ("--config.optimizer.milestones=(5,5)", "config.optimizer.milestones=(5, 5) must be rising steps above 0 and"),
-    ("--config.optimizer.milestones=0", "config.optimizer.milestones=(0,) must be rising steps above 0 and below"),
-    ("--config.optimizer.milestones=200", "config.optimizer.milestones=(200,) must be rising steps above 0 and below"),
-    ("--config.optimizer.milestones=(0.5,)", "config.optimizer.milestones=(0.5,) must be a tuple of integers, as"),
-    ("--config.optimizer.milestones=soon", "config.optimizer.milestones=('soon',) must be a tuple of integers, as"),
-    ("--config.optimizer.milestones=a b", "--config.optimizer.milestones=a b does not fit the field; expected"),
-    ("--config.optimizer.milestones=True", "config.optimizer.milestones=(True,) must be a tuple of integers, as"),
+    ("--config.optimizer.learning_rate=", "--config.optimizer.learning_rate=: expected float."),
+    (
+        "--config.optimizer.milestones=(5,2)",
+        "config.optimizer.milestones=(5, 2) must be rising fractions of config.steps, above 0 and",
+    ),
+    (
+        "--config.optimizer.milestones=(5,5)",
+        "config.optimizer.milestones=(5, 5) must be rising fractions of config.steps, above 0 and",
+    ),
+    (
+        "--config.optimizer.milestones=0",
+        "config.optimizer.milestones=(0,) must be rising fractions of config.steps, above 0 and",
+    ),
+    (
+        "--config.optimizer.milestones=200",
+        "config.optimizer.milestones=(200,) must be rising fractions of config.steps, above 0 and",
+    ),
+    ("--config.optimizer.milestones=(0.5,1.0)", "config.optimizer.milestones=(0.5, 1.0) must be rising fractions of"),
+    ("--config.optimizer.milestones=soon", "config.optimizer.milestones=('soon',): expected a tuple of numbers."),
+    ("--config.optimizer.milestones=a b", "--config.optimizer.milestones=a b: expected a tuple of numbers."),
+    ("--config.optimizer.milestones=True", "config.optimizer.milestones=(True,): expected a tuple of numbers."),
     ("--config.optimizer.milestones=" + "-" * 9999 + "1", "--config cannot be loaded: "),
-    (f"--config.optimizer.milestones={tuple(range(1, 150))}", "config.optimizer.milestones has 149 steps; give at"),
+    (
+        f"--config.optimizer.milestones={tuple(range(1, 150))}",
+        "config.optimizer.milestones has 149 milestones; give at",
+    ),
     ("--config.optimizer.factor=0", "config.optimizer.factor=0.0 must be above 0."),
     ("--config.optimizer.factor=-0.1", "config.optimizer.factor=-0.1 must be above 0."),
     (
@@ -110,54 +117,60 @@ BAD_COMMANDS = [
         "--config.per_device_batch_size=10000000000",
         "config.per_device_batch_size=10000000000 must be at most",
     ),
-    ("--config.per_device_batch_size=9999", "config.per_device_batch_size=9999 on "),
-    ("--config.batch_norm.sync=2", "--config.batch_norm.sync=2 does not fit the field; expected bool"),
+    ("--config.per_device_batch_size=2000000000", "config.per_device_batch_size=2000000000 on 2 devices turns"),
+    ("--config.batch_norm.sync=2", "--config.batch_norm.sync=2: expected True or False."),
     ("--config.steps_per_dispatch=0", "config.steps_per_dispatch=0 must be at least 1."),
     ("--config.steps_per_dispatch=1000000", "config.steps_per_dispatch=1000000 must be at most 10000."),
-    ("--config.steps_per_dispatch=all", "--config.steps_per_dispatch=all does not fit the field; configs/recipes.py"),
-    ("--config.compile.unroll=yes please", "--config.compile.unroll=yes please does not fit the field; expected"),
+    ("--config.steps_per_dispatch=all", "--config.steps_per_dispatch=all: expected int or None."),
+    ("--config.compile.unroll=yes please", "--config.compile.unroll=yes please: expected True or False."),
     (
         "--config.compile.remat=None",
-        "--config.compile.remat=None does not fit the field; expected bool",
+        "--config.compile.remat=None: expected True or False.",
     ),
     ("--config.parallel.mapper=vmap", "config.parallel.mapper='vmap' is unknown; choose one of shard_map, pmap."),
     ("--config.log_every=0", "config.log_every=0 must be at least 1."),
     ("--config.eval_every=0", "config.eval_every=0 must be at least 1."),
     ("--config.eval_batch_size=0", "config.eval_batch_size=0 must be at least 1."),
     ("--config.checkpoint_every=-1", "config.checkpoint_every=-1 must be at least 1."),
-    ("--config.model.dept=8", "unknown field --config.model.dept; did you mean --config.model.depth?"),
-    ("--config.zzz=8", "unknown field --config.zzz; configs/recipes.py lists the fields."),
-    ("--config.seed.x=8", "unknown field --config.seed.x; did you mean --config.seed?"),
-    ("--config.model[depth]=8", "unknown field --config.model[depth]; did you mean --config.model.depth?"),
-    ("--config.=8", "unknown field --config.; configs/recipes.py lists the fields."),
-    ("--config.model=5", "--config.model=5 does not fit the field; set one field at a time."),
-    ("--config.model={}", "config.model.family is missing; set it as configs/recipes.py does."),
+    ("--config.model.dept=8", "unknown field config.model.dept; did you mean config.model.depth?"),
+    ("--config.zzz=8", "unknown field config.zzz; --fields lists all fields."),
+    ("--config.seed.x=8", "unknown field config.seed.x; did you mean config.seed?"),
+    ("--config.model[depth]=8", "unknown field config.model[depth]; did you mean config.model.depth?"),
+    ("--config.=8", "unknown field config.; --fields lists all fields."),
+    ("--config.model=5", "--config.model=5: set one field at a time."),
+    ("--config.model={}", "config.model.family is missing; build the config on a recipe of configs/recipes.py."),
     ("--config.seed", "Missing value for flag --config.seed; see --help."),
     ("--config=configs/none.py", "--config=configs/none.py: no such file;"),
 ]
 
 # What a config file does to the config, and how the sentence begins.
 BAD_FILES = [
-    ("del config.seed", "config.seed is missing; set it as configs/recipes.py does."),
-    ("del config.optimizer", "config.optimizer.learning_rate is missing; set it as configs/recipes.py does."),
-    ("config.sede = 3", "config.sede names no field: did you mean config.seed?"),
-    ("config.model.width = 3", "config.model.width names no field: did you mean config.model.depth?"),
-    ("config.seed = True", "config.seed=True must be an integer."),
-    ("config.seed = None", "config.seed=None must be an integer."),
-    ("config.seed = '3'", "config.seed='3' must be an integer."),
+    ("del config.seed", "config.seed is missing; build the config on a recipe of configs/recipes.py."),
+    (
+        "del config.optimizer",
+        "config.optimizer.learning_rate is missing; build the config on a recipe of configs/recipes.py.",
+    ),
+    ("config.sede = 3", "unknown field config.sede; did you mean config.seed?"),
+    ("config.model.width = 3", "unknown field config.model.width; did you mean config.model.depth?"),
+    ("config.seed = True", "config.seed=True: expected int."),
+    ("config.seed = None", "config.seed=None: expected int."),
+    ("config.seed = '3'", "config.seed='3': expected int."),
     ("config.seed = 10**5000", "config.seed=... must be at most 4294967295."),
-    ("config.steps = 200.0", "config.steps=200.0 must be an integer."),
-    ("config.model.residual = 1", "config.model.residual=1 must be True or False."),
-    ("config.model.depth = [8, 14]", "config.model.depth=(8, 14) must be an integer."),
-    ("config.model = None", "config.model names no field: did you mean config.model.depth?"),
-    ("config.dtype = float", "config.dtype=<class 'float'> must be printable text."),
-    ("config.data.name = 'a\\0b'", "config.data.name='a\\x00b' must be printable text."),
-    ("config.data.data_dir = 3", "config.data.data_dir=3 must be printable text or None."),
-    ("config.optimizer.momentum = '0.9'", "config.optimizer.momentum='0.9' must be a number."),
-    ("config.optimizer.learning_rate = 1j", "config.optimizer.learning_rate=1j must be a number."),
-    ("config.optimizer.milestones = 100", "config.optimizer.milestones=100 must be a tuple of integers, as"),
-    ("config.optimizer.milestones = (50, (100,))", "config.optimizer.milestones=(50, (100,)) must be a tuple of int"),
-    ("config.steps_per_dispatch = 2.5", "config.steps_per_dispatch=2.5 must be an integer or None."),
+    ("config.steps = 200.0", "config.steps=200.0: expected int."),
+    ("config.model.residual = 1", "config.model.residual=1: expected True or False."),
+    ("config.model.depth = [8, 14]", "config.model.depth=(8, 14): expected int."),
+    ("config.model = None", "unknown field config.model; did you mean config.model.depth?"),
+    ("config.dtype = float", "config.dtype=<class 'float'>: expected printable text."),
+    ("config.data.name = 'a\\0b'", "config.data.name='a\\x00b': expected printable text."),
+    ("config.data.data_dir = 3", "config.data.data_dir=3: expected printable text or None."),
+    ("config.optimizer.momentum = '0.9'", "config.optimizer.momentum='0.9': expected float."),
+    ("config.optimizer.learning_rate = 1j", "config.optimizer.learning_rate=1j: expected float."),
+    ("config.optimizer.milestones = 100", "config.optimizer.milestones=100: expected a tuple of numbers."),
+    (
+        "config.optimizer.milestones = (50, (100,))",
+        "config.optimizer.milestones=(50, (100,)): expected a tuple of numbers.",
+    ),
+    ("config.steps_per_dispatch = 2.5", "config.steps_per_dispatch=2.5: expected int or None."),
     ("config[1] = 2", "the config cannot be read ("),
     ("raise RuntimeError('why')", "--config cannot be loaded: why."),
     ("return None", "--config cannot be loaded: its get_config() does not return a ConfigDict."),
@@ -296,8 +309,8 @@ VALUES = st.recursive(
     ),
     max_leaves=4,
 )
-RECIPES = [recipes.base, lambda: recipes.digits(8, False), lambda: recipes.imagenet(50, True)]
-NAMES = st.sampled_from([*fields.FIELDS, "model", "data", "optimizer", "compile"])
+RECIPES = [default, lambda: recipes.digits(8, False), lambda: recipes.imagenet(50, True)]
+NAMES = st.sampled_from([*FIELDS, "model", "data", "optimizer", "compile"])
 NEW_NAMES = st.text(min_size=1, max_size=8).filter(lambda name: "." not in name)
 CHANGES = st.lists(
     st.tuples(st.just("set"), NAMES, VALUES)
@@ -335,11 +348,11 @@ def test_any_change_of_a_good_config_passes_or_is_told_in_one_sentence(recipe, c
             config = scaling.resolved(config, devices)
         except UserError as error:
             sentence = str(error)
-            assert sentence.startswith(("config.", "the config cannot be read ("))
+            assert sentence.startswith(("config.", "unknown field config.", "the config cannot be read ("))
             assert "\n" not in sentence
             assert sentence.endswith((".", "?"))
         else:
-            assert flatten(config.to_dict()).keys() == fields.FIELDS.keys()
+            assert flatten(config.to_dict()).keys() == FIELDS.keys()
 
 
 @settings(max_examples=150, **DRAWN)
@@ -347,7 +360,7 @@ def test_any_change_of_a_good_config_passes_or_is_told_in_one_sentence(recipe, c
     words=st.lists(
         st.tuples(
             st.sampled_from(["--config.", "--config.", "--config.", "--noconfig.", "--", "--config", ""]),
-            st.sampled_from(list(fields.FIELDS)) | WORDS,
+            st.sampled_from(list(FIELDS)) | WORDS,
             st.just("=") | st.just(""),
             VALUES.map(lambda value: value if isinstance(value, str) else repr(value)) | WORDS,
         ).map("".join),
@@ -367,7 +380,7 @@ def test_any_words_on_the_command_line_pass_or_are_told_in_one_sentence(commands
 SMALL_CHANGES = st.fixed_dictionaries(
     {
         "steps": st.integers(1, 2),
-        "optimizer.milestones": st.sampled_from([(), (1,)]),
+        "optimizer.milestones": st.sampled_from([(), (0.5, 0.75)]),
         "batch_size": st.sampled_from([8, 16]),
     },
     optional={
@@ -379,25 +392,25 @@ SMALL_CHANGES = st.fixed_dictionaries(
         "data.validation_examples": st.integers(0, 1480),
         "data.padding": st.integers(0, 8),
         "data.flip": st.booleans(),
-        "optimizer.learning_rate": st.floats(0, fields.LARGEST_FLOAT),
-        "optimizer.factor": st.floats(0, fields.LARGEST_FLOAT, exclude_min=True),
+        "optimizer.learning_rate": st.floats(0, LARGEST_FLOAT),
+        "optimizer.factor": st.floats(0, LARGEST_FLOAT, exclude_min=True),
         "optimizer.schedule": st.sampled_from(["step", "plateau"]),
-        "optimizer.plateau_window": st.integers(1, fields.LARGEST_INT),
-        "optimizer.plateau_patience": st.integers(1, fields.LARGEST_INT),
+        "optimizer.plateau_window": st.integers(1, LARGEST_INT),
+        "optimizer.plateau_patience": st.integers(1, LARGEST_INT),
         "optimizer.momentum": st.floats(0, 1, exclude_max=True),
-        "optimizer.weight_decay": st.floats(0, fields.LARGEST_FLOAT),
-        "optimizer.warmup_learning_rate": st.floats(0, fields.LARGEST_FLOAT),
-        "optimizer.warmup_steps": st.integers(0, fields.LARGEST_INT),
-        "optimizer.warmup_min_depth": st.integers(0, fields.LARGEST_INT),
+        "optimizer.weight_decay": st.floats(0, LARGEST_FLOAT),
+        "optimizer.warmup_learning_rate": st.floats(0, LARGEST_FLOAT),
+        "optimizer.warmup_steps": st.integers(0, LARGEST_INT),
+        "optimizer.warmup_min_depth": st.integers(0, LARGEST_INT),
         "optimizer.rampup_fraction": st.floats(0, 1),
-        "optimizer.rampup_steps": st.integers(1, fields.LARGEST_INT),
+        "optimizer.rampup_steps": st.integers(1, LARGEST_INT),
         "batch_norm.sync": st.booleans(),
         "steps_per_dispatch": st.none() | st.integers(1, 10_000),
         "compile.unroll": st.booleans(),
         "compile.remat": st.booleans(),
         "parallel.mapper": st.sampled_from(["shard_map", "pmap"]),
-        **dict.fromkeys(("log_every", "eval_every", "checkpoint_every"), st.integers(1, fields.LARGEST_INT)),
-        "eval_batch_size": st.integers(64, fields.LARGEST_INT),
+        **dict.fromkeys(("log_every", "eval_every", "checkpoint_every"), st.integers(1, LARGEST_INT)),
+        "eval_batch_size": st.integers(64, LARGEST_INT),
     },
 )
 SMALL = recipes.digits(8, True)
@@ -408,7 +421,6 @@ SMALL = recipes.digits(8, True)
 def test_a_changed_config_that_passes_is_trained(tmp_path_factory, changes):
     config = SMALL.copy_and_resolve_references()
     config.update_from_flattened_dict(changes)
-    assume(max(config.optimizer.milestones, default=0) < config.steps)
     assume(config.optimizer.schedule == "step" or config.optimizer.factor < 1)
     with time_limit(300):
         summary = train(config, tmp_path_factory.mktemp("runs") / "run")

@@ -59,7 +59,6 @@ SHORT = (
     "--config.data.workers=2",
     "--config.batch_size=8",
     "--config.steps=3",
-    "--config.optimizer.milestones=()",
     "--config.log_every=1",
     "--config.eval_batch_size=10",
 )

@@ -9,8 +9,8 @@ import pytest
 import configs.sweeps
 from configs import recipes
 from resnet_jax import data, models
+from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import flatten
 from resnet_jax.sweeps.grid import axis, chain, product
 from resnet_jax.sweeps.plan import cost, only, plan, shard, state
 from tests.analysis.synthetic import write_run
@@ -51,9 +51,9 @@ def test_the_deepest_net_of_figure_6_is_an_option():
 
 
 def test_a_run_has_its_name_config_folder_and_command():
-    (run,) = planned([{"model.residual": True, "model.depth": 56, "seed": 3, "optimizer.milestones": (5, 9)}])
-    assert run.name == "residual-56-seed3-milestones_5_9_"
-    assert flatten(run.config.to_dict())["optimizer.milestones"] == [5, 9]
+    (run,) = planned([{"model.residual": True, "model.depth": 56, "seed": 3, "optimizer.milestones": (0.5, 0.9)}])
+    assert run.name == "residual-56-seed3-milestones_0.5_0.9_"
+    assert flatten(run.config.to_dict())["optimizer.milestones"] == [0.5, 0.9]
     assert run.workdir == pathlib.Path("runs/s") / run.name
     assert run.command == [
         "python",
@@ -61,7 +61,7 @@ def test_a_run_has_its_name_config_folder_and_command():
         "--config.model.residual=True",
         "--config.model.depth=56",
         "--config.seed=3",
-        "--config.optimizer.milestones=(5, 9)",
+        "--config.optimizer.milestones=(0.5, 0.9)",
         f"--workdir=runs/s/{run.name}",
     ]
 
@@ -73,7 +73,10 @@ def test_a_run_has_its_name_config_folder_and_command():
         ([{"model.dept": 20}], r"overrides that do not fit the config, \{'model\.dept': 20\}"),
         ([{"model.depth": "deep"}], r"overrides that do not fit the config, \{'model\.depth': 'deep'\}"),
         ([{"model.depth": 21}], r"config\.model\.depth=21 is not 6n\+2"),
-        ([{"steps": 100}], r"config\.optimizer\.milestones=\(100, 150\) must be rising steps above 0 and below"),
+        (
+            [{"optimizer.milestones": (100, 150)}],
+            r"config\.optimizer\.milestones=\(100, 150\) must be rising fractions",
+        ),
         ([{"seed": 1}, {"seed": 1}], r"two runs named plain-20-seed1, \{'seed': 1\} and \{'seed': 1\}; remove one"),
     ],
 )

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from configs import recipes
+from resnet_jax.config import default
 from resnet_jax.rundir import read_metrics
 from resnet_jax.training import optimizer, train
 from tests.promises.runs import figures, last_state
@@ -15,7 +16,8 @@ from tests.training.test_loop import at_step
 
 
 def paper_rate(depth):
-    return optimizer.learning_rate(recipes.cifar(depth, residual=True).optimizer, depth)
+    config = recipes.cifar(depth, residual=True)
+    return optimizer.learning_rate(config.optimizer, depth, config.steps)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,32 @@ def paper_rate(depth):
 )
 def test_the_rate_is_the_papers(step, rate):
     assert paper_rate(56)(step) == pytest.approx(rate)
+
+
+OLD_MILESTONES = [
+    (recipes.cifar, 64_000, (32_000, 48_000)),
+    (recipes.imagenet, 600_000, (200_000, 400_000)),
+    (recipes.folder, 10_000, ()),
+    (recipes.digits, 200, (100, 150)),
+]
+
+
+@pytest.mark.parametrize(("recipe", "steps", "milestones"), OLD_MILESTONES)
+def test_the_rate_of_every_recipe_is_that_of_its_milestones_in_steps(recipe, steps, milestones):
+    config = recipe(50, residual=True)
+    assert config.steps == steps
+    rate = optimizer.learning_rate(config.optimizer, 50, steps)
+    drops = dict.fromkeys(milestones, config.optimizer.factor)
+    expected = optax.piecewise_constant_schedule(config.optimizer.learning_rate, drops)
+    every = np.arange(steps)
+    np.testing.assert_array_equal(jax.vmap(rate)(every), jax.vmap(expected)(every))
+
+
+@pytest.mark.parametrize(("steps", "rates"), [(1, [1.0]), (2, [1, 0.1]), (3, [1, 1, 0.01]), (4, [1, 1, 0.1, 0.01])])
+def test_milestones_may_be_one_step_in_a_short_run(steps, rates):
+    config = default().optimizer
+    rate = optimizer.learning_rate(config, 20, steps)
+    assert [float(rate(step)) for step in range(steps)] == pytest.approx([0.1 * each for each in rates])
 
 
 @pytest.mark.parametrize("depth", [110, 1202])
@@ -33,14 +61,13 @@ def test_very_deep_nets_are_warmed_up(depth, step, rate):
 
 
 def test_updates_are_sgd_with_momentum_and_decay_coupled_to_the_gradient():
-    config = recipes.base().optimizer
-    config.milestones = (3,)
-    sgd = optimizer.sgd(config, optimizer.learning_rate(config, 20))
+    config = default().optimizer
+    sgd = optimizer.sgd(config, optimizer.learning_rate(config, 20, steps=6))
     random = np.random.default_rng(0)
     w = random.normal(size=5)
     params, velocity = {"bn": {"scale": w.astype(np.float32)}}, np.zeros(5)
     state = sgd.init(params)
-    for step in range(6):
+    for step in range(4):
         gradient = random.normal(size=5)
         updates, state = sgd.update({"bn": {"scale": gradient.astype(np.float32)}}, state, params)
         params = optax.apply_updates(params, updates)
@@ -66,12 +93,11 @@ def plateau_scales(losses, window, patience, factor):
 @pytest.mark.parametrize(("window", "patience", "factor"), [(1, 1, 0.5), (5, 2, 0.1), (3, 4, 0.3)])
 @pytest.mark.parametrize("warmed_up", [False, True])
 def test_plateaus_of_the_loss_divide_the_rate(window, patience, factor, warmed_up):
-    config = recipes.base().optimizer
+    config = default().optimizer
     config.schedule, config.plateau_window, config.plateau_patience = "plateau", window, patience
     config.factor, config.momentum, config.weight_decay = factor, 0.0, 0.0
-    config.milestones = (3,)  # Of the other schedule.
     config.warmup_steps = 4
-    rate = optimizer.learning_rate(config, 110 if warmed_up else 20)
+    rate = optimizer.learning_rate(config, 110 if warmed_up else 20, steps=6)
     sgd = optimizer.sgd(config, rate)
     random = np.random.default_rng(0)
     losses = np.repeat(np.exp([0, -1, -1, -1, -2, -2, -2.1, -2.1]), 12) + 1e-3 * random.normal(size=96)

@@ -1,0 +1,549 @@
+"""The table of fields: what a config consists of, in dotted names, one row a field.
+
+Defaults, checks, the table that ``--fields`` prints, and when two configs are the same run or the same recipe all
+follow from the rows. ``configs/recipes.py`` holds the recipes that are built on the defaults.
+
+"Paper" is He, Zhang, Ren and Sun, "Deep residual learning for image recognition", arXiv 1512.03385; without a section,
+its section 4.2. A new field needs a default that means "as before": configs recorded earlier are read with it.
+"""
+
+import difflib
+import enum
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict, config_dict
+
+from resnet_jax.errors import UserError
+
+# What the devices count steps and compute with.
+LARGEST_INT = 2**31 - 1
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+# Each is an operation of the program that computes the learning rate.
+MOST_MILESTONES = 100
+
+
+class Role(enum.Enum):
+    """What a field changes."""
+
+    NET = "what is learnt, and the title of the net, as plain-56"
+    RESULT = "what is learnt"
+    SEED = "what is learnt, by chance alone"
+    RECORD = "what is recorded, and how often"
+    EXECUTION = "where, how fast and how long it is computed"
+
+
+class Limits(NamedTuple):
+    """The range of a number: closed at ``at_least`` and ``at_most``, open at ``above`` and ``below``."""
+
+    at_least: float = -math.inf
+    at_most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+
+    def broken_by(self, number: float) -> str | None:
+        """Return the limit that ``number`` breaks, as in "at least 1"; None if it keeps all."""
+        if number < self.at_least:
+            return f"at least {self.at_least}"
+        if number > self.at_most:
+            return f"at most {self.at_most}"
+        if number <= self.above:
+            return f"above {self.above}"
+        if number >= self.below:
+            return f"below {self.below}"
+        return None
+
+    def __str__(self) -> str:
+        """Return the limits in words, without those of the number formats."""
+        limits = [f"{name.replace('_', ' ')} {value}" for name, value in self._asdict().items() if math.isfinite(value)]
+        return ", ".join(limit for limit in limits if not limit.endswith((f" {LARGEST_INT}", f" {LARGEST_FLOAT}")))
+
+
+COUNT = Limits(at_least=1, at_most=LARGEST_INT)
+COUNT_OR_ZERO = Limits(at_least=0, at_most=LARGEST_INT)
+RATE = Limits(at_least=0, at_most=LARGEST_FLOAT)
+FRACTION = Limits(above=0, below=1)
+
+
+class Field(NamedTuple):
+    """One field of a config.
+
+    Attributes:
+      type: of its value; an int is accepted for a float, and a tuple is one of numbers.
+      default: its value unless a recipe sets another. If it is None, None is always allowed.
+      meaning: what it says; of a field that may be None, also what None means.
+      unit: of its value.
+      source: where the default comes from.
+      limits: of its value, or of each number of a tuple.
+      choices: the possible values, if they can be listed.
+      role: what it changes.
+      may_change: whether a run may be resumed with another value, because nothing computed so far depends on it.
+    """
+
+    type: type
+    default: Any
+    meaning: str
+    unit: str = ""
+    source: str = ""
+    limits: Limits = Limits()
+    choices: tuple[str, ...] = ()
+    role: Role = Role.RESULT
+    may_change: bool = False
+
+    @property
+    def expected(self) -> str:
+        """The type in words, as in "int or None"."""
+        return TYPES[self.type] + (" or None" if self.default is None else "")
+
+
+TYPES = {
+    int: "int",
+    float: "float",
+    bool: "True or False",
+    str: "printable text",
+    tuple: "a tuple of numbers",
+}
+
+FIELDS: dict[str, Field] = {
+    # The run.
+    "seed": Field(
+        int,
+        0,
+        "Seed of the initial values, of the order of the examples and of the augmentation.",
+        limits=Limits(at_least=0, at_most=2**32 - 1),
+        role=Role.SEED,
+    ),
+    "steps": Field(int, 64_000, "Updates of the parameters (iterations).", "steps", "Paper: 64k", COUNT),
+    "batch_size": Field(int, 128, "Examples of one step, over all devices.", "examples", "Paper: 128", COUNT),
+    "per_device_batch_size": Field(
+        int,
+        None,
+        "Examples of one step on each device; batch_size, learning rates and lengths in steps then follow by the "
+        "linear scaling rule. None: batch_size holds.",
+        "examples",
+        "Goyal et al. 2017, arXiv 1706.02677",
+        COUNT,
+        role=Role.EXECUTION,
+    ),
+    "dtype": Field(
+        str,
+        "float32",
+        "Type of the computation; parameters and statistics are always float32.",
+        choices=("float32", "bfloat16"),
+    ),
+    "deterministic": Field(
+        bool,
+        False,
+        "Whether GPUs use only kernels that give the same bits each time, which are slower.",
+        role=Role.EXECUTION,
+    ),
+    # The net.
+    "model.family": Field(
+        str,
+        "cifar",
+        "Family of nets: for small images (section 4.2) or for ImageNet (table 1).",
+        source="Paper",
+        choices=("cifar", "imagenet"),
+    ),
+    "model.depth": Field(
+        int,
+        20,
+        "Weighted layers: 6n+2 for cifar; 18, 34, 50, 101 or 152 for imagenet.",
+        "layers",
+        "Paper",
+        Limits(at_most=20_000),  # A digit too many is to be refused, not to fill the memory.
+        role=Role.NET,
+    ),
+    "model.residual": Field(bool, True, "Whether blocks have shortcuts; False: the plain net.", role=Role.NET),
+    "model.shortcut": Field(
+        str,
+        "A",
+        "A: identity, zero-padded where shapes change. B: projection where shapes change. C: projection always.",
+        source="Paper: A on CIFAR-10",
+        choices=("A", "B", "C"),
+    ),
+    "model.bottleneck_stride": Field(
+        str,
+        "first",
+        "Convolution of a bottleneck block that has its stride: the first 1x1 or the middle 3x3 (as in torchvision).",
+        source="Paper: first",
+        choices=("first", "middle"),
+    ),
+    # The data.
+    "data.name": Field(
+        str, "cifar10", 'Data set: "digits" (embedded), "folder" (class folders) or the name of any set of TFDS.'
+    ),
+    "data.data_dir": Field(
+        str,
+        None,
+        "Folder of the class folders, or of TFDS. None: for TFDS, TFDS_DATA_DIR or else ~/tensorflow_datasets.",
+        role=Role.EXECUTION,
+        may_change=True,
+    ),
+    "data.validation_examples": Field(
+        int,
+        0,
+        "Examples held out of the training set, as split validation.",
+        "examples",
+        "Paper: 5000 to choose the schedule, then 0",
+        Limits(at_most=LARGEST_INT),
+    ),
+    "data.padding": Field(
+        int,
+        4,
+        "Zeros added on each side of a training image before a random crop of the original size.",
+        "pixels",
+        "Paper: 4",
+        COUNT_OR_ZERO,
+    ),
+    "data.flip": Field(bool, True, "Whether each training image is mirrored with probability 1/2.", source="Paper"),
+    "data.image_size": Field(
+        int,
+        None,
+        "Side of the crops of images of any size, which are streamed. None: all images have one size and lie on the "
+        "devices.",
+        "pixels",
+        "Paper, section 3.4: 224",
+        Limits(at_least=32, at_most=4096),
+    ),
+    "data.augmentation": Field(
+        str,
+        "paper",
+        "Random crops of streamed images: by scale (paper), or by area and aspect ratio (as in torchvision).",
+        source="Paper, section 3.4",
+        choices=("paper", "random_resized"),
+    ),
+    "data.color_noise": Field(
+        float,
+        0.0,
+        "Standard deviation of the noise along the principal components of the colours.",
+        source="Paper, section 3.4: AlexNet's, 0.1",
+        limits=RATE,
+    ),
+    "data.mean": Field(
+        str,
+        "pixel",
+        "Mean that is subtracted from streamed images: of each pixel or of each channel.",
+        source="Paper: pixel",
+        choices=("pixel", "channel"),
+    ),
+    "data.test_fraction": Field(
+        float, 0.1, "Share of the files held out as test, of class folders without train/ and val/.", limits=FRACTION
+    ),
+    "data.train_clean_examples": Field(
+        int,
+        None,
+        "Training examples on which the training error is evaluated, of streams. None: all.",
+        "examples",
+        limits=COUNT,
+    ),
+    "data.on_bad_image": Field(
+        str,
+        "error",
+        "What a streamed image that cannot be decoded does: end the run, or be left out.",
+        choices=("error", "skip"),
+    ),
+    "data.workers": Field(
+        int,
+        None,
+        "Processes that decode streamed images. None: one for each core.",
+        "processes",
+        limits=Limits(at_least=0, at_most=1024),
+        role=Role.EXECUTION,
+        may_change=True,
+    ),
+    # The optimiser: SGD with momentum.
+    "optimizer.learning_rate": Field(
+        float, 0.1, "Learning rate before it is first multiplied by the factor.", source="Paper: 0.1", limits=RATE
+    ),
+    "optimizer.schedule": Field(
+        str,
+        "step",
+        "When the learning rate is multiplied by the factor: at the milestones, or when the training loss plateaus.",
+        source="Paper: step on CIFAR-10, plateau on ImageNet",
+        choices=("step", "plateau"),
+    ),
+    "optimizer.milestones": Field(
+        tuple,
+        (0.5, 0.75),
+        "When schedule step multiplies the learning rate by the factor.",
+        "fractions of steps",
+        "Paper: 32k and 48k of 64k",
+        FRACTION,
+    ),
+    "optimizer.plateau_window": Field(
+        int, 400, "Steps over which schedule plateau averages the loss: an epoch.", "steps", limits=COUNT
+    ),
+    "optimizer.plateau_patience": Field(
+        int, 5, "Windows in a row without an improvement of the mean loss that make a plateau.", "windows", limits=COUNT
+    ),
+    "optimizer.factor": Field(
+        float,
+        0.1,
+        "What the learning rate is multiplied by.",
+        source="Paper: 0.1",
+        limits=Limits(above=0, at_most=LARGEST_FLOAT),
+    ),
+    "optimizer.momentum": Field(
+        float, 0.9, "Momentum, not Nesterov's.", source="Paper: 0.9", limits=Limits(at_least=0, below=1)
+    ),
+    "optimizer.weight_decay": Field(
+        float, 1e-4, "Weight decay of all parameters, added to the gradient.", source="Paper: 0.0001", limits=RATE
+    ),
+    "optimizer.warmup_learning_rate": Field(
+        float, 0.01, "Learning rate of the first steps of very deep nets.", source="Paper: 0.01", limits=RATE
+    ),
+    "optimizer.warmup_steps": Field(
+        int,
+        400,
+        "Steps at the warm-up learning rate.",
+        "steps",
+        "Paper: until the training error is below 80 %, about 400",
+        COUNT_OR_ZERO,
+    ),
+    "optimizer.warmup_min_depth": Field(
+        int, 110, "Depth from which nets are warmed up.", "layers", "Paper: 110 and 1202", COUNT_OR_ZERO
+    ),
+    "optimizer.rampup_fraction": Field(
+        float,
+        1.0,
+        "Share of its learning rate that the first step has; per_device_batch_size lowers it. 1: no ramp-up.",
+        source="Goyal et al. 2017",
+        limits=Limits(at_least=0, at_most=1),
+    ),
+    "optimizer.rampup_steps": Field(
+        int, 1_953, "Steps over which that share rises linearly to 1.", "steps", "Goyal et al. 2017: 5 epochs", COUNT
+    ),
+    "batch_norm.sync": Field(
+        bool, False, "Whether batch statistics are of the examples of all devices, not of each device's own."
+    ),
+    # How the run is executed.
+    "stop_at_divergence": Field(
+        bool, True, "Whether a non-finite loss (inf or NaN) ends the run.", role=Role.EXECUTION, may_change=True
+    ),
+    "steps_per_dispatch": Field(
+        int,
+        None,
+        "Steps in one program. None: 100, and 1 on CPUs.",
+        "steps",
+        limits=Limits(at_least=1, at_most=10_000),  # Their batches are in memory at the same time.
+        role=Role.EXECUTION,
+    ),
+    "compile.unroll": Field(
+        bool,
+        False,
+        "Whether the loops over blocks are unrolled: same numbers, longer compilation.",
+        role=Role.EXECUTION,
+    ),
+    "compile.remat": Field(
+        bool,
+        False,
+        "Whether blocks are rematerialised in the backward pass: slower, with less memory.",
+        role=Role.EXECUTION,
+    ),
+    "parallel.mapper": Field(
+        str,
+        "shard_map",
+        "What maps the step over the devices.",
+        choices=("shard_map", "pmap"),
+        role=Role.EXECUTION,
+    ),
+    # What is recorded.
+    "log_every": Field(
+        int, 100, "Steps between records of the running training error.", "steps", limits=COUNT, role=Role.RECORD
+    ),
+    "eval_every": Field(
+        int, 2_000, "Steps between evaluations on whole splits.", "steps", limits=COUNT, role=Role.RECORD
+    ),
+    "eval_batch_size": Field(
+        int,
+        500,
+        "Examples evaluated at once, over all devices; changes no figure.",
+        "examples",
+        limits=COUNT,
+        role=Role.EXECUTION,
+    ),
+    "checkpoint_every": Field(int, 2_000, "Steps between checkpoints.", "steps", limits=COUNT, role=Role.RECORD),
+}
+
+# Two configs that agree in these are the same run, and each resumes the other.
+RUN_FIELDS = tuple(name for name, field in FIELDS.items() if not field.may_change)
+# Two runs that agree in these learn the same but for chance: they are replicates.
+RECIPE_FIELDS = tuple(name for name, field in FIELDS.items() if field.role in (Role.NET, Role.RESULT))
+# The title of a net says these.
+TITLE_FIELDS = tuple(name for name, field in FIELDS.items() if field.role is Role.NET)
+
+
+def default() -> ConfigDict:
+    """Return a config of all defaults: the paper's recipe for residual-20 on CIFAR-10."""
+    config = ConfigDict()
+    for name, field in FIELDS.items():
+        *groups, last = name.split(".")
+        part = config
+        for group in groups:
+            if group not in part:
+                part[group] = ConfigDict()
+            part = part[group]
+        part[last] = config_dict.placeholder(field.type) if field.default is None else field.default
+    return config
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested ``config`` with dotted names, as overrides spell them, and lists for tuples, as JSON has them."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def from_record(recorded: Mapping[str, Any], version: int) -> ConfigDict:
+    """Return a config that a run directory has recorded, in the fields of today.
+
+    A field that did not exist then has its default. Version 1 gave the milestones in steps.
+
+    Args:
+      recorded: nested, as from JSON.
+      version: of the run directory's format.
+
+    Raises:
+      UserError: ``recorded`` has a field that does not exist here.
+    """
+    values = flatten(recorded)
+    for name in values:
+        if name not in FIELDS:
+            raise UserError(f"unknown field config.{name}, of a newer version of this project; update this one.")
+    if version == 1 and {"steps", "optimizer.milestones"} <= values.keys():
+        # Only schedule "plateau", which does not read them, let them lie beyond the last step.
+        steps = values["steps"]
+        values["optimizer.milestones"] = [step / steps for step in values["optimizer.milestones"] if 0 < step < steps]
+    config = default()
+    with config.ignore_type():
+        for name, value in values.items():
+            is_tuple = FIELDS[name].type is tuple and isinstance(value, list)
+            config.update_from_flattened_dict({name: tuple(value) if is_tuple else value})
+    return config
+
+
+def check(config: ConfigDict, devices: int) -> None:
+    """Raise a UserError unless ``config`` has all fields, no others, and can be trained on ``devices`` devices.
+
+    Whether the family has a net of this depth is checked by ``models.build``, and what depends on the data by
+    ``check_against_data``.
+    """
+    try:
+        values = flatten(config.to_dict())
+    except (TypeError, ValueError) as error:  # A name that is not text, or a value that is still to be given.
+        raise UserError(f"the config cannot be read ({error}); build it on a recipe of configs/recipes.py.") from error
+    for name in values:
+        if name not in FIELDS:
+            raise UserError(unknown_field(name))
+    for name, field in FIELDS.items():
+        if name not in values:
+            raise UserError(f"config.{name} is missing; build the config on a recipe of configs/recipes.py.")
+        check_value(name, values[name], field)
+
+    if config.per_device_batch_size is None and config.batch_size % devices:
+        raise UserError(
+            f"config.batch_size={config.batch_size} cannot be divided among {devices} devices; "
+            f"give a multiple of {devices}."
+        )
+    if config.data.image_size is not None and config.data.padding:
+        raise UserError(
+            f"config.data.padding={config.data.padding} is for sets whose images have one size; with "
+            "config.data.image_size crops are drawn from the whole image, so give padding 0."
+        )
+    check_milestones(tuple(config.optimizer.milestones))
+    if config.optimizer.schedule == "plateau" and config.optimizer.factor >= 1:
+        factor = config.optimizer.factor
+        raise UserError(f"config.optimizer.factor={factor} must be below 1 with config.optimizer.schedule='plateau'.")
+
+
+def unknown_field(name: str) -> str:
+    """Return a sentence on ``name``, which is not a field."""
+    near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.4)
+    hint = f"did you mean config.{near[0]}?" if near else "--fields lists all fields."
+    return f"unknown field config.{name if name.isprintable() else shown(name)}; {hint}"
+
+
+def check_value(name: str, value: Any, field: Field) -> None:
+    """Raise a UserError unless ``field``, of name ``name``, may have ``value``."""
+    if value is None and field.default is None:
+        return
+    if not has_type(value, field.type):
+        raise UserError(f"config.{name}={shown(value)}: expected {field.expected}.")
+    if field.choices and value not in field.choices:
+        raise UserError(f"config.{name}={shown(value)} is unknown; choose one of {', '.join(field.choices)}.")
+    if field.type not in (int, float):
+        return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"config.{name}={value} must be finite.")
+    broken = field.limits.broken_by(value)
+    if broken:
+        raise UserError(f"config.{name}={shown(value)} must be {broken}.")
+
+
+def has_type(value: Any, wanted: type) -> bool:
+    """Return whether ``value`` is of type ``wanted``, as ``Field`` has it; to Python True is an int, here it is not."""
+    if wanted is float:
+        return type(value) is int or isinstance(value, float)
+    if wanted is tuple:
+        return isinstance(value, list | tuple) and all(has_type(part, float) for part in value)
+    if wanted is str:
+        return isinstance(value, str) and value.isprintable()
+    return type(value) is wanted
+
+
+def check_milestones(milestones: tuple[float, ...]) -> None:
+    """Raise a UserError unless ``milestones`` are rising fractions of the steps."""
+    if len(milestones) > MOST_MILESTONES:
+        raise UserError(
+            f"config.optimizer.milestones has {len(milestones)} milestones; give at most {MOST_MILESTONES}."
+        )
+    within = not any(map(FIELDS["optimizer.milestones"].limits.broken_by, milestones))
+    if not within or not all(earlier < later for earlier, later in itertools.pairwise((0, *milestones, 1))):
+        # The quotes are for the shell, to which parentheses mean something else.
+        raise UserError(
+            f"config.optimizer.milestones={shown(milestones)} must be rising fractions of config.steps, above 0 and "
+            "below 1, for example --config.optimizer.milestones='(0.5,0.75)'."
+        )
+
+
+def check_against_data(config: ConfigDict, examples: int, image_shape: tuple[int, ...]) -> None:
+    """Raise a UserError if the data are too few or of another kind than ``config`` says.
+
+    Args:
+      config: of the run.
+      examples: in the training set.
+      image_shape: ``(height, width, channels)`` of what the net sees.
+    """
+    height, width, channels = image_shape
+    if config.data.color_noise and channels != 3:
+        raise UserError(
+            f"config.data.color_noise={config.data.color_noise} needs images of 3 channels, but these have {channels}; "
+            "give 0."
+        )
+    if config.data.padding > min(height, width):
+        raise UserError(
+            f"config.data.padding={config.data.padding} is more than the images of {height}x{width} pixels have; "
+            f"give at most {min(height, width)}."
+        )
+    if config.batch_size > examples:  # A batch would have an example twice.
+        raise UserError(
+            f"config.batch_size={config.batch_size} is more than the {examples} training examples; "
+            f"give at most {examples}."
+        )
+
+
+def shown(value: Any) -> str:
+    """Return ``value`` as Python writes it, on one line and cut if it is long."""
+    try:
+        text = " ".join(repr(tuple(value) if isinstance(value, list) else value).split())
+    except ValueError:  # Of an int of thousands of digits.
+        text = "..."
+    return text if len(text) <= 80 else f"{text[:77]}..."

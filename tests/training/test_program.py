@@ -1,0 +1,130 @@
+"""What a config compiles to gives the same numbers whatever the number of devices and the mapper."""
+
+import jax
+import numpy as np
+import pytest
+
+from resnet_jax import data
+from resnet_jax.data import sampling
+from resnet_jax.errors import UserError
+from resnet_jax.training import feed, parallel
+from resnet_jax.training.program import evaluate, make_program
+
+
+@pytest.fixture
+def augmented(config):
+    config.data.padding = 1
+    config.data.flip = True
+    return config
+
+
+def program_and_examples(config, devices):
+    mesh = parallel.device_mesh(jax.devices()[:devices])
+    program = make_program(config, 10, mesh)
+    return program, *feed.place(data.load(config.data).splits, config.seed, mesh)
+
+
+def trajectory(config, devices, steps=3):
+    """Return the losses of the first steps, the state after them and its figures on the test set."""
+    program, examples, splits = program_and_examples(config, devices)
+    indices = sampling.batch_indices(config.seed, range(steps), config.batch_size, len(splits["train"]))
+    state, metrics = program.train_steps(program.init((8, 8, 1)), examples, indices)
+    figures = evaluate(program, state, examples, sampling.evaluation_batches(splits["test"], 104))
+    return np.asarray(metrics["loss"]), jax.device_get(state), figures
+
+
+@pytest.mark.parametrize("mapper", parallel.MAPPERS)
+def test_eight_devices_train_as_one_does_with_synchronised_batch_norm(augmented, mapper):
+    augmented.batch_norm.sync = True
+    augmented.parallel.mapper = mapper
+    one, eight = (trajectory(augmented, devices) for devices in (1, 8))
+    np.testing.assert_allclose(eight[0], one[0], rtol=1e-4)
+    assert one[0][-1] != pytest.approx(one[0][0], rel=1e-2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), eight[1], one[1])
+    assert eight[2] == pytest.approx(one[2], rel=1e-3)
+
+
+def test_both_mappers_give_the_same_numbers_with_batch_norm_of_each_device(augmented):
+    results = []
+    for mapper in parallel.MAPPERS:
+        augmented.parallel.mapper = mapper
+        results.append(trajectory(augmented, 8))
+    np.testing.assert_allclose(*(losses for losses, *_ in results), rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *(state for _, state, _ in results)
+    )
+
+
+def test_without_synchronisation_two_devices_average_what_each_would_have_done_alone(config):
+    config.optimizer.momentum = 0.0  # Then a step is linear in the gradient.
+    indices = np.arange(32, dtype=np.int32)
+    after = []
+    for devices, share in ((2, indices), (1, indices[:16]), (1, indices[16:])):
+        program, examples, _ = program_and_examples(config, devices)
+        state, metrics = program.train_steps(program.init((8, 8, 1)), examples, share[None])
+        after.append(jax.device_get((state.params, state.batch_stats, metrics)))
+    both, *alone = after
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, *alone)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), both, mean)
+    differs = jax.tree.map(lambda a, b: np.any(a != b), *(batch_stats for _, batch_stats, _ in alone))
+    assert all(jax.tree.leaves(differs))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000, 2**31 - 1])
+def test_evaluation_counts_every_example_once_whatever_the_batch_and_the_devices(config, batch_size):
+    program, examples, splits = program_and_examples(config, 8)
+    state = program.init((8, 8, 1))
+    if batch_size == 1:
+        splits = {"test": splits["test"][:19]}
+    size = sampling.evaluation_size(batch_size, len(examples.labels), 8)
+    figures = evaluate(program, state, examples, sampling.evaluation_batches(splits["test"], size))
+    part = slice(splits["test"].start, splits["test"].stop)
+    images = examples.images[part].astype(np.float32) / 255 - np.asarray(examples.mean)[None]
+    from resnet_jax import models
+
+    model = models.build(config.model, 10)
+    logits = model.apply({"params": state.params, "batch_stats": state.batch_stats}, images, train=False)
+    logits = np.asarray(logits, np.float64)
+    labels = np.asarray(examples.labels[part])
+    probabilities = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    assert figures["error"] == np.mean(logits.argmax(1) != labels)
+    assert figures["loss"] == pytest.approx(-np.mean(np.log(probabilities[np.arange(len(labels)), labels])), rel=1e-5)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(config):
+    config.batch_size = 36
+    with pytest.raises(
+        UserError, match=r"config\.batch_size=36 cannot be divided among 8 devices; give a multiple of 8"
+    ):
+        make_program(config, 10)
+
+
+def test_a_compiled_dispatch_talks_to_no_host(config):
+    program = make_program(config, 10)
+    examples, splits = feed.place(data.load(config.data).splits, config.seed, program.mesh)
+    indices = sampling.batch_indices(config.seed, range(5), config.batch_size, len(splits["train"]))
+    compiled = program.train_steps.lower(program.init((8, 8, 1)), examples, indices).compile().as_text()
+    assert "while" in compiled
+    for operation in ("infeed", "outfeed", "send(", "recv(", "callback", "host_"):
+        assert operation not in compiled
+
+
+def test_a_run_with_another_seed_needs_no_other_program(config):
+    config.data.padding = 1
+
+    def lowered():
+        program = make_program(config, 10)
+        splits = data.load(config.data).splits
+        examples, _ = feed.place(splits, config.seed, program.mesh)
+        indices = np.zeros((1, 32), np.int32)
+        return program.train_steps.lower(program.init((8, 8, 1)), examples, indices).as_text()
+
+    first = lowered()
+    config.seed = 1
+    assert lowered() == first
+
+
+def test_forms_that_depend_on_the_platform_follow_the_devices_of_the_mesh(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert parallel.platform(parallel.device_mesh()) == "cpu"
