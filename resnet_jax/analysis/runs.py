@@ -149,15 +149,15 @@ def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
     return runs, problems
 
 
-def family_fields(run: Run) -> dict[str, Any]:
-    """Return what must be equal of runs of one family: all fields that matter but for the depth."""
+def series_fields(run: Run) -> dict[str, Any]:
+    """Return the fields that runs of one series have in common: all that change the result, except seed and depth."""
     read = {f"model.{name}" for name in models.fields_read(run.model)} - {"model.depth"}
     return {name: run.config[name] for name in RECIPE_FIELDS if name in read or not name.startswith("model.")}
 
 
 def recipe(run: Run) -> dict[str, Any]:
-    """Return how ``run`` was trained, whatever the net."""
-    return {name: value for name, value in family_fields(run).items() if not name.startswith("model.")}
+    """Return the fields of ``run`` that describe how it was trained, without those of the net."""
+    return {name: value for name, value in series_fields(run).items() if not name.startswith("model.")}
 
 
 def differing_fields(fields: list[dict[str, Any]]) -> list[str]:
@@ -168,8 +168,8 @@ def differing_fields(fields: list[dict[str, Any]]) -> list[str]:
 
 def group_seeds(runs: list[Run]) -> list[Replicates]:
     """Group ``runs`` that differ only in the seed; a series is named by the fields in which it differs from others."""
-    fields = [family_fields(run) for run in runs]
-    # A field that only some of the nets have, as the shortcut, sets apart only those.
+    fields = [series_fields(run) for run in runs]
+    # A field that only some nets read, such as the shortcut, distinguishes only those.
     values = {name: {repr(each[name]) for each in fields if name in each} for name in RECIPE_FIELDS}
     named = [name for name in RECIPE_FIELDS if len(values[name]) > 1 and name not in TITLE_FIELDS]
     nets: dict[tuple[str, int], list[Run]] = {}

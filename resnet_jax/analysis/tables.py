@@ -11,6 +11,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from resnet_jax import models
 from resnet_jax.analysis.runs import Replicates, Run
 
 PUBLISHED = pathlib.Path(__file__).with_name("published.json")
@@ -54,12 +55,11 @@ def records(nets: Sequence[Replicates]) -> list[dict[str, Any]]:
 
 def published_error(run: Run, published: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the published test error of the net of ``run``, a fraction, and its source; None if there is none."""
-    residual = run.config["model.residual"]
     key = {
         "data": run.config["data.name"],
-        "kind": "residual" if residual else "plain",
-        "depth": run.config["model.depth"],
-        "shortcut": run.config["model.shortcut"] if residual else None,
+        "kind": models.series_title(run.model),
+        "depth": run.model["depth"],
+        "shortcut": run.model["shortcut"] if "shortcut" in models.fields_read(run.model) else None,
     }
     match = next((each for each in published if key.items() <= each.items()), {})
     return {"published test error": match.get("test_error"), "source": match.get("source")}

@@ -49,9 +49,11 @@ class TrainedNet(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What the net is, for example "residual-20"."""
-        kind = f"{'residual' if self.config.residual else 'plain'}-{self.config.depth}"
-        return f"{kind} {self.config.shortcut}" if self.config.residual and self.config.shortcut != "A" else kind
+        """What the net is, for example "residual-20" or "residual-20, shortcut B"."""
+        title = models.title(self.config)
+        if "shortcut" in models.fields_read(self.config) and self.config.shortcut != "A":
+            return f"{title}, shortcut {self.config.shortcut}"
+        return title
 
 
 class ForeignDefaults(NamedTuple):

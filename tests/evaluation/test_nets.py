@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from resnet_jax import data, evaluation
 from resnet_jax.errors import UserError
@@ -75,6 +76,16 @@ def test_a_folder_without_run_or_checkpoint_is_refused(run, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(UserError, match=r"has no checkpoint yet"):
         evaluation.of_run(tmp_path, parallel.device_mesh())
+
+
+def test_the_kind_names_a_shortcut_that_the_net_has(config):
+    nets = [
+        evaluation.TrainedNet(
+            "net", ConfigDict({**config.model, "residual": residual, "shortcut": "B"}), 10, None, {}, None, None, None
+        )
+        for residual in (False, True)
+    ]
+    assert [net.kind for net in nets] == ["plain-8", "residual-8, shortcut B"]
 
 
 def test_what_is_written_comes_back_the_same_net(run, tmp_path, config):
