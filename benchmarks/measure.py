@@ -19,8 +19,9 @@ from resnet_jax import data
 from resnet_jax.backend import keep_freed_memory
 from resnet_jax.rundir import write_json
 from resnet_jax.sweeps.local import available_cores
-from resnet_jax.training import feed, loop
-from resnet_jax.training.step import DeviceData, TrainState
+from resnet_jax.training import feed
+from resnet_jax.training.program import Program, make_program
+from resnet_jax.training.step import StepInputs, TrainState
 
 RECORDS = pathlib.Path(__file__).parent / "records"
 PACKAGES = (
@@ -50,9 +51,9 @@ class Subject(NamedTuple):
       train: the training examples, on the host.
     """
 
-    program: loop.Program
+    program: Program
     state: TrainState
-    examples: DeviceData
+    examples: StepInputs
     train: data.Split
 
 
@@ -68,7 +69,7 @@ def subject(config: ConfigDict, mesh: Mesh | None = None) -> Subject:
         random = np.random.default_rng(0)
         images = random.integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8)
         splits = {"train": data.Split(images, random.integers(0, 10, 10_000).astype(np.int32))}
-    program = loop.make_program(config, 10, mesh)
+    program = make_program(config, 10, mesh)
     examples, _ = feed.place(splits, config.seed, program.mesh)
     return Subject(program, program.init(examples.images.shape[1:]), examples, splits["train"])
 

@@ -16,7 +16,8 @@ import numpy as np
 from benchmarks import measure
 from configs import recipes
 from resnet_jax import data
-from resnet_jax.training import feed, loop, parallel
+from resnet_jax.training import feed, parallel
+from resnet_jax.training.program import make_program
 
 BATCH_SIZE = 64
 # Dtype, precision of products, and how far the step may be off, as a part of its length.
@@ -31,7 +32,7 @@ def step_of(device: jax.Device, residual: bool, dtype: str) -> dict[str, Any]:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (BATCH_SIZE, 32, 32, 3), dtype=np.uint8)
     splits = {"train": data.Split(images, random.integers(0, 10, BATCH_SIZE).astype(np.int32))}
-    program = loop.make_program(config, 10, mesh)
+    program = make_program(config, 10, mesh)
     examples, _ = feed.place(splits, config.seed, mesh)
     before = program.init((32, 32, 3))
     start = jax.device_get(before.params)

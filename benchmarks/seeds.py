@@ -21,8 +21,9 @@ from ml_collections import ConfigDict
 from benchmarks import measure
 from configs import recipes
 from resnet_jax.data import sampling
-from resnet_jax.training import loop, optimizer, parallel
-from resnet_jax.training.step import DeviceData, TrainState, train_steps
+from resnet_jax.training import optimizer, parallel
+from resnet_jax.training.program import make_program
+from resnet_jax.training.step import DeviceAugmentation, StepInputs, TrainState, train_steps
 
 SEEDS = 5
 ON_CPU = jax.default_backend() == "cpu"
@@ -61,27 +62,26 @@ def ensemble(first: measure.Subject, way: str) -> Any:
     """Return a function that makes the steps of a turn for all seeds in one program."""
     config = config_of_benchmark()
     mesh = first.program.mesh
-    rate = optimizer.learning_rate(config.optimizer, config.model.depth)
+    rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
     settings = {
         "model": first.program.model,
         "optimizer": optimizer.sgd(config.optimizer, rate),
-        "padding": config.data.padding,
-        "flip": config.data.flip,
+        "augmentation": DeviceAugmentation.of(config.data),
         "sync_batch_norm": False,
     }
     step = functools.partial(train_steps, **settings)
 
-    def all_seeds(state: TrainState, data: DeviceData, indices: jax.Array) -> Any:
+    def all_seeds(state: TrainState, examples: StepInputs, indices: jax.Array) -> Any:
         def one(state: TrainState, seed: jax.Array, indices: jax.Array) -> Any:
-            return step(state, data._replace(seed=seed), indices)
+            return step(state, examples._replace(seed=seed), indices)
 
         if way == "vmap":
-            return jax.vmap(one)(state, data.seed, indices)
-        return jax.lax.map(lambda arguments: one(*arguments), (state, data.seed, indices))
+            return jax.vmap(one)(state, examples.seed, indices)
+        return jax.lax.map(lambda arguments: one(*arguments), (state, examples.seed, indices))
 
     mapped = parallel.map_over_devices(all_seeds, mesh, "shard_map", batch_arguments=1, batch_axis=2)
     image_shape = first.examples.images.shape[1:]
-    states = [loop.make_program(config_of_benchmark(seed), 10).init(image_shape) for seed in range(SEEDS)]
+    states = [make_program(config_of_benchmark(seed), 10).init(image_shape) for seed in range(SEEDS)]
     state = parallel.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), mesh)
     examples = first.examples._replace(seed=parallel.replicate(np.arange(SEEDS, dtype=np.uint32), mesh))
     indices = np.stack([batches(seed, config, len(first.train.labels)) for seed in range(SEEDS)])

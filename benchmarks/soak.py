@@ -24,8 +24,8 @@ from absl import app, flags, logging
 from benchmarks import measure
 from configs import recipes
 from resnet_jax.rundir import read_json, read_metrics
-from resnet_jax.training import loop
 from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.program import make_program
 
 _KILLS = flags.DEFINE_integer("kills", 60, "How often a run is killed, over all runs.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
@@ -108,7 +108,7 @@ def result(workdir: pathlib.Path) -> tuple[Any, list[dict[str, Any]]]:
     """Return the last state of the run in ``workdir`` and its metrics without the times."""
     config = recipes.digits(depth=8, residual=True)
     config.update_from_flattened_dict(SETTINGS)
-    program = loop.make_program(config, 10)
+    program = make_program(config, 10)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         restored = checkpoints.restore(program.init((8, 8, 1)))
     assert restored is not None

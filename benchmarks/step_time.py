@@ -24,7 +24,7 @@ from benchmarks import measure, peer
 from configs import recipes
 from resnet_jax import models
 from resnet_jax.data import sampling
-from resnet_jax.training import loop
+from resnet_jax.training.program import make_program
 
 ON_CPU = jax.default_backend() == "cpu"
 # Recipe, depth, steps a turn.
@@ -100,7 +100,7 @@ def work_of_a_step(config: ConfigDict, subject: measure.Subject) -> tuple[int, i
     multiply_adds = models.totals(models.describe(subject.program.model, shape))[1]
     written_out = ConfigDict(config.to_dict())
     written_out.compile.unroll = True  # XLA counts the body of a loop once.
-    program = loop.make_program(written_out, 10)
+    program = make_program(written_out, 10)
     indices = np.zeros((1, config.batch_size), np.int32)
     compiled = program.train_steps.lower(subject.state, subject.examples, indices).compile()
     return 6 * multiply_adds * config.batch_size, int(compiled.cost_analysis()["bytes accessed"])

@@ -24,7 +24,7 @@ import resnet_jax
 from resnet_jax.backend import set_xla_flags
 from resnet_jax.config import FIELDS, default, flatten, unknown_field
 from resnet_jax.errors import UserError
-from resnet_jax.training.progress import console
+from resnet_jax.terminal import console
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130

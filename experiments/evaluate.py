@@ -28,10 +28,10 @@ from resnet_jax.backend import keep_compiled_programs, keep_freed_memory
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import check_protocol
-from resnet_jax.models import families
+from resnet_jax.models import blocks
 from resnet_jax.rundir import read_config, write_json
+from resnet_jax.terminal import console
 from resnet_jax.training import parallel
-from resnet_jax.training.progress import console
 
 UNTOLD = evaluation.Untold()
 
@@ -52,7 +52,7 @@ _EPSILON = flags.DEFINE_float("epsilon", UNTOLD.epsilon, "Of foreign weights: ep
 _BOTTLENECK_STRIDE = flags.DEFINE_enum(
     "bottleneck_stride",
     UNTOLD.bottleneck_stride,
-    families.BOTTLENECK_STRIDES,
+    blocks.BOTTLENECK_STRIDES,
     "Of foreign weights: on the middle 3x3 convolution, or on the first 1x1 as in nets converted from Caffe.",
 )
 flags.adopt_module_key_flags(processes)

@@ -1,10 +1,9 @@
 """Flags by which the processes of one program, one on each host, find each other."""
 
-import jax
 from absl import flags, logging
 
-from resnet_jax.backend import join_processes
-from resnet_jax.training.progress import console
+from resnet_jax.hosts import is_first, join_processes
+from resnet_jax.terminal import console
 
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "Address and port of process 0, as 10.0.0.1:1234.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes work together, one on each host.")
@@ -14,7 +13,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, f
 def join() -> bool:
     """Join the other processes, if there are any; return whether this is the first, which speaks for all."""
     join_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    if jax.process_index() > 0:
+    if not is_first():
         logging.set_verbosity(logging.WARNING)
         console.quiet = True
-    return jax.process_index() == 0
+    return is_first()

@@ -30,7 +30,7 @@ from resnet_jax.rundir import read_json, write_json
 from resnet_jax.sweeps import local, slurm
 from resnet_jax.sweeps.grid import Overrides
 from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, only, plan, shard, state
-from resnet_jax.training.progress import console
+from resnet_jax.terminal import console
 from resnet_jax.training.record import check_workdir
 
 _CONFIG = command.define_config("Sweep file, one of configs/sweeps/*.py.")

@@ -1,15 +1,15 @@
-"""The run directory, a contract: all that a run leaves behind, and the only thing that passes on to analysis.
+"""The run directory: everything a run leaves behind, and the only thing that analysis reads.
 
 ::
 
-    config.json        version of this format, the whole resolved config, the command that made it
+    config.json        version of this format, the whole resolved config, the command that started the run
     environment.json   for each start of the run: versions, devices, hosts, git revision, XLA flags
     metrics.jsonl      one object a line: step, epoch, split, loss, error, lr, images_per_second,
                        data_wait, seconds
     tensorboard/       the same scalars as event files
     checkpoints/       Orbax
     lock               held by the process that writes here
-    diverged.json      of a run whose loss became infinite or no number: the step and its examples
+    diverged.json      where the loss became non-finite (inf or NaN): the step and its examples
     summary.json       written last: status "finished", "diverged" or "preempted", final and best figures
 
 Errors are fractions. ``docs/architecture.md`` describes every field.
@@ -45,7 +45,7 @@ class RecordedConfig(NamedTuple):
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """Return the content of JSON file ``path``, None if there is no such file.
+    """Return the content of the JSON file ``path``, None if there is no such file.
 
     Raises:
       UserError: the file is not JSON.
@@ -55,7 +55,7 @@ def read_json(path: pathlib.Path) -> Any:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UserError(f"{path} is no valid JSON ({error}); remove it or choose another folder.") from error
+        raise UserError(f"{path} is not valid JSON ({error}); remove it or give another folder.") from error
 
 
 def read_config(workdir: pathlib.Path) -> RecordedConfig | None:
@@ -76,7 +76,7 @@ def read_config(workdir: pathlib.Path) -> RecordedConfig | None:
     except UserError as error:
         raise UserError(f"{path} has {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not the config of a run; remove it or choose another folder.") from error
+        raise UserError(f"{path} is not the config of a run; remove it or give another folder.") from error
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
@@ -90,34 +90,34 @@ def write_text(path: pathlib.Path, text: str) -> None:
     with partial.open("w") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())  # Or a power cut could leave the new name with nothing behind it.
+        os.fsync(file.fileno())  # Else a power cut could leave an empty file under the final name.
     partial.replace(path)
 
 
 @contextlib.contextmanager
 def writing(path: pathlib.Path) -> Iterator[None]:
-    """Turn a failure of the storage under ``path``, as a full disk, into a UserError."""
+    """Turn a failure to write under ``path``, such as a full disk, into a UserError."""
     try:
         yield
     except (OSError, ValueError) as error:
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
-        else:  # Perhaps of TensorStore, which writes checkpoints.
-            told = re.search(r"\bos_error_code='(\d+)'", str(error))
-            if told is None:
+        else:  # Perhaps from TensorStore, which writes checkpoints.
+            code = re.search(r"\bos_error_code='(\d+)'", str(error))
+            if code is None:
                 raise
-            reason = os.strerror(int(told[1]))
+            reason = os.strerror(int(code[1]))
         raise UserError(
-            f"{path} cannot be written ({reason}); mend that and the same command continues from the last checkpoint, "
-            "or give another --workdir."
+            f"{path} cannot be written ({reason}); correct that and start the same command again, which resumes "
+            "from the last checkpoint, or give another --workdir."
         ) from error
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Return the lines of ``metrics.jsonl`` but for a last one that was cut off; none if there is no such file.
+    """Return the complete lines of ``metrics.jsonl``; none if there is no such file.
 
     Raises:
-      UserError: a whole line is not JSON.
+      UserError: a complete line is not JSON.
     """
     if not path.exists():
         return []
@@ -128,8 +128,15 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} is damaged ({error}); remove the damaged lines or the run.") from error
 
 
+def saved_step(workdir: pathlib.Path) -> int:
+    """Return the steps of the newest checkpoint in ``workdir``, 0 if there is none."""
+    checkpoints = workdir / "checkpoints"
+    names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
+    return max((int(name) for name in names if name.isdecimal()), default=0)  # Others are still being written.
+
+
 def cut_off(metrics: pathlib.Path) -> bool:
-    """Return whether file ``metrics`` ends within a line."""
+    """Return whether the last line of the file ``metrics`` is incomplete."""
     if not metrics.exists() or metrics.stat().st_size == 0:
         return False
     with metrics.open("rb") as file:

@@ -9,6 +9,7 @@ import pytest
 
 import configs
 from configs import recipes
+from resnet_jax import models
 from resnet_jax.config import (
     FIELDS,
     RECIPE_FIELDS,
@@ -23,7 +24,7 @@ from resnet_jax.config import (
 )
 from resnet_jax.data.images import AUGMENTATIONS
 from resnet_jax.errors import UserError
-from resnet_jax.models import families
+from resnet_jax.models import blocks
 from resnet_jax.training import optimizer, parallel
 
 FLOATS = [name for name, field in FIELDS.items() if field.type is float]
@@ -60,10 +61,10 @@ def test_a_row_has_a_meaning_and_a_default_that_it_allows(name):
 @pytest.mark.parametrize(
     ("name", "implemented"),
     [
-        ("dtype", families.DTYPES),
-        ("model.family", families.FAMILIES),
-        ("model.shortcut", families.SHORTCUTS),
-        ("model.bottleneck_stride", families.BOTTLENECK_STRIDES),
+        ("dtype", models.DTYPES),
+        ("model.family", models.FAMILIES),
+        ("model.shortcut", blocks.SHORTCUTS),
+        ("model.bottleneck_stride", blocks.BOTTLENECK_STRIDES),
         ("data.augmentation", AUGMENTATIONS),
         ("optimizer.schedule", optimizer.SCHEDULES),
         ("parallel.mapper", parallel.MAPPERS),

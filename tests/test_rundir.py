@@ -31,11 +31,9 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
         'Failed to write: No space left on device [os_error_code=\'28\'; spec=\'{"path":"a","sync":true}\']',
     ],
 )
-def test_what_tensorstore_says_of_a_full_disk_is_told_as_the_system_calls_it(message, tmp_path):
-    told = (
-        f"^{re.escape(str(tmp_path))} cannot be written \\(No space left on device\\); mend that and the same command"
-    )
-    with pytest.raises(UserError, match=told), rundir.writing(tmp_path):
+def test_an_error_of_tensorstore_on_a_full_disk_becomes_an_error_in_the_words_of_the_system(message, tmp_path):
+    expected = f"^{re.escape(str(tmp_path))} cannot be written \\(No space left on device\\); correct that and"
+    with pytest.raises(UserError, match=expected), rundir.writing(tmp_path):
         raise ValueError(message)
 
 
@@ -44,7 +42,14 @@ def test_other_errors_than_of_storage_are_left_as_they_are(tmp_path):
         raise ValueError("a shape")
 
 
-def test_damaged_json_is_told(tmp_path):
+def test_damaged_json_is_refused(tmp_path):
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(UserError, match=r"a\.json is no valid JSON"):
+    with pytest.raises(UserError, match=r"a\.json is not valid JSON"):
         rundir.read_json(tmp_path / "a.json")
+
+
+def test_the_newest_checkpoint_is_the_last_that_is_complete(tmp_path):
+    assert rundir.saved_step(tmp_path) == 0
+    for name in ("5", "10", "15.orbax-checkpoint-tmp"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert rundir.saved_step(tmp_path) == 10

@@ -15,9 +15,9 @@ from resnet_jax import data, interop, models
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import CROP
-from resnet_jax.models.layers import BatchNorm
+from resnet_jax.models.norm import BatchNorm
 from resnet_jax.rundir import read_config
-from resnet_jax.training import loop
+from resnet_jax.training import program
 from resnet_jax.training.checkpoints import Checkpoints
 
 # Where a file of weights written here says what its tensors do not.
@@ -92,8 +92,8 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Ne
     config.data.data_dir = data_dir or config.data.data_dir
     dataset = data.load(config.data)
     image_shape = data.image_shape(dataset)
-    model = loop.build_net(config, dataset.num_classes)
-    template = loop.initial_state(config, model, mesh, image_shape)
+    model = program.build_net(config, dataset.num_classes)
+    template = program.initial_state(config, model, mesh, image_shape)
     restored = None
     if (workdir / "checkpoints").is_dir():
         with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:

@@ -23,8 +23,8 @@ import numpy as np
 from absl import logging
 
 from resnet_jax.errors import UserError
-from resnet_jax.models.layers import BatchNorm
-from resnet_jax.models.stacking import Path, stack, unstack
+from resnet_jax.models import Path, stack, unstack
+from resnet_jax.models.norm import BatchNorm
 
 
 class Scheme(NamedTuple):

@@ -1,11 +1,12 @@
-"""Where a loss that is infinite or no number comes from: the first layer that is not finite."""
+"""Where a non-finite loss (inf or NaN) comes from: the first layer that is non-finite."""
 
+import collections
 import contextlib
 import functools
 import itertools
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,19 +14,26 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from resnet_jax import data
-from resnet_jax.models.resnet import REST
+from resnet_jax.models.stage import REST
 from resnet_jax.rundir import read_json
-from resnet_jax.training import loop, parallel, scaling
+from resnet_jax.training import scaling
 from resnet_jax.training.checkpoints import Checkpoints
-from resnet_jax.training.feed import Feed, open_feed
+from resnet_jax.training.feed import open_feed
 from resnet_jax.training.parallel import AXIS
-from resnet_jax.training.step import Augmentation, Batch, DeviceData, TrainState, training_batch
+from resnet_jax.training.program import Program, make_program, over_devices
+from resnet_jax.training.step import (
+    DeviceAugmentation,
+    DeviceBatch,
+    StepInputs,
+    TrainState,
+    loss_fn,
+    training_batch,
+)
 
-# For each layer, by its path, whether it is finite: one bool for each block of a loop, outside loops a single one.
+# Whether each layer is finite, by the path of the layer: bools ``[blocks]``, outside loops ``[1]``.
 Flags = dict[tuple[str, ...], jax.Array]
 
 
@@ -44,104 +52,109 @@ class Layer(NamedTuple):
 
 
 def first_layer(config: ConfigDict, workdir: pathlib.Path) -> str:
-    """Return a sentence on the first layer that is not finite in the diverged run of ``config`` in ``workdir``.
+    """Return a sentence on the first non-finite layer in the diverged run of ``config`` in ``workdir``.
 
-    The steps since the last good checkpoint are made again, one by one, until one leaves a loss or a parameter that is
-    not finite; that step is then examined.
+    The steps since the last good checkpoint are repeated one by one, up to the first that leaves a non-finite loss or
+    parameter; that step is then examined.
     """
     config = scaling.resolved(config, jax.device_count())
     recorded = read_json(workdir / "diverged.json")
     last = recorded["step"] if recorded else config.steps
     dataset = data.load(config.data)
-    program = loop.make_program(config, dataset.num_classes)
+    program = make_program(config, dataset.num_classes)
     with contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         state = program.init(feed.image_shape)
+        layers = forward_order(program.model, feed.image_shape, jax.device_get(state.params))
         with Checkpoints(workdir / "checkpoints") as checkpoints:
             restored = checkpoints.restore(state, before=last)
         if restored is not None:
             state, _ = restored
         copy = jax.jit(functools.partial(jax.tree.map, jnp.copy))
         for step in range(int(state.step), last):
-            before = copy(state)  # The step gives the memory of its state to the next.
+            before = copy(state)  # train_steps takes over the memory of its state.
             batches, _ = feed.train(range(step, step + 1), lambda: None)
-            state, metrics = program.train_steps(state, feed.data, batches)
-            updated = jax.device_get(finite_layers(state.params))
-            if not math.isfinite(metrics["loss"][0]) or not all(np.all(flag) for flag in updated.values()):
-                return f"Step {step + 1}: {examine(config, program, before, feed, batches, updated)}."
-    return f"All steps up to {last} are finite when they are made again."
+            state, metrics = program.train_steps(state, feed.examples, batches)
+            parameters = jax.device_get(finite_layers(state.params, layers))
+            if not math.isfinite(metrics["loss"][0]) or not all(np.all(flags) for flags in parameters.values()):
+                examined = examine(config, program, layers)(before, feed.examples, batches)
+                outputs, gradients = jax.device_get(examined)
+                return f"Step {step + 1}: {explanation(layers, outputs, gradients, parameters)}."
+    return f"All steps up to {last} are finite when they are repeated."
 
 
-def examine(
-    config: ConfigDict,
-    program: loop.Program,
-    state: TrainState,
-    feed: Feed,
-    batches: Batch,
-    updated: Flags,
-) -> str:
-    """Return what is the first that is not finite in the step from ``state`` on the one batch in ``batches``.
-
-    ``updated`` says it of the parameters after the step.
-    """
-    examine_on_device = functools.partial(examine_step, model=program.model, augmentation=loop.augmentation(config))
-    mapped = parallel.map_over_devices(
-        examine_on_device,
-        program.mesh,
-        config.parallel.mapper,
-        batch_arguments=1,
-        batch_axis=1,
-        own_batches=config.data.image_size is not None,
-    )
-    outputs, gradients = jax.device_get(mapped(state, feed.data, batches))
-    forward = forward_order(program.model, feed.image_shape, jax.device_get(state.params))
-    for flags, order, sentence in (
-        (outputs, forward, "the output of {} is the first that is not finite"),
-        (
-            gradients,
-            forward[::-1],
-            "outputs are finite; going backwards, the gradient of {} is the first that is not",
-        ),
-        (updated, forward, "outputs and gradients are finite, but not the parameters of {} after the update"),
-    ):
-        for layer in order:
-            if layer.path in flags and not flags[layer.path][layer.block or 0]:
-                return sentence.format(layer.name)
-    return "the loss is not finite, but every layer is"
+def examine(config: ConfigDict, program: Program, layers: list[Layer]) -> Callable[..., tuple[Flags, Flags]]:
+    """Return ``examine_step`` over all devices."""
+    augmentation = DeviceAugmentation.of(config.data)
+    on_device = functools.partial(examine_step, model=program.model, augmentation=augmentation, layers=layers)
+    return over_devices(on_device, config, program.mesh, batch_arguments=1, batch_axis=1)
 
 
 def examine_step(
-    state: TrainState, data: DeviceData, batches: Batch, *, model: nn.Module, augmentation: Augmentation
+    state: TrainState,
+    examples: StepInputs,
+    batches: DeviceBatch,
+    *,
+    model: nn.Module,
+    augmentation: DeviceAugmentation,
+    layers: list[Layer],
 ) -> tuple[Flags, Flags]:
-    """Return of which layers the outputs, and of which the gradients, are finite in a step from ``state``.
+    """Return which layers have finite outputs, and which finite gradients, in the one step of ``batches``.
 
-    Runs on every device, with the axis ``AXIS`` bound; arguments are those of ``train_step``.
+    Runs on every device, with the axis ``AXIS`` bound; the arguments are those of ``train_steps``.
     """
     batch = jax.tree.map(lambda array: array[0], batches)
-    images, labels = training_batch(data, batch, state.step, augmentation)
-
-    def loss_of(params: Any) -> tuple[jax.Array, Any]:
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        logits, updates = model.apply(
-            variables, images, train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True
-        )
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-        return loss, updates["intermediates"]
-
-    params = jax.lax.pcast(state.params, AXIS, to="varying")
-    gradients, outputs = jax.grad(loss_of, has_aux=True)(params)
-    flags = finite_layers(outputs), finite_layers(gradients)
+    images, labels = training_batch(examples, batch, state.step, augmentation)
+    gradients, (_, updates) = jax.grad(loss_fn, has_aux=True)(
+        jax.lax.pcast(state.params, AXIS, to="varying"),
+        state.batch_stats,
+        images,
+        labels,
+        model=model,
+        gates=examples.gates,
+        mutable=("batch_stats", "intermediates"),
+        capture_intermediates=True,
+    )
+    flags = finite_layers(updates["intermediates"], layers), finite_layers(gradients, layers)
     return jax.tree.map(lambda flag: jax.lax.pmin(flag.astype(jnp.int32), AXIS), flags)
 
 
-def finite_layers(tree: Any) -> Flags:
-    """Return whether all arrays of each layer of ``tree`` are finite, ``[blocks]``, outside loops ``[1]``."""
+def finite_layers(tree: Any, layers: list[Layer]) -> Flags:
+    """Return whether all arrays of each of ``layers`` in ``tree`` are finite; their arrays have a first axis of blocks.
+
+    Layers of which ``tree`` has no arrays are left out.
+    """
+    blocks = collections.Counter(layer.path for layer in layers)
     flags: Flags = {}
     for (*path, _), leaves in flax.traverse_util.flatten_dict(tree).items():
-        for leaf in jax.tree.leaves(leaves):
-            blocks = leaf.shape[0] if REST in path else 1
-            finite = jnp.isfinite(leaf).reshape(blocks, -1).all(axis=1)
-            flags[tuple(path)] = flags.get(tuple(path), True) & finite
+        layer = tuple(path)
+        if layer in blocks:
+            for leaf in jax.tree.leaves(leaves):
+                finite = jnp.isfinite(leaf).reshape(blocks[layer], -1).all(axis=1)
+                flags[layer] = flags.get(layer, True) & finite
     return flags
+
+
+def explanation(layers: list[Layer], outputs: Flags, gradients: Flags, parameters: Flags) -> str:
+    """Return what is the first to be non-finite in a step.
+
+    Args:
+      layers: in forward order.
+      outputs: whether the outputs of the layers are finite.
+      gradients: whether the gradients of their parameters are finite.
+      parameters: whether their parameters are finite after the step.
+    """
+
+    def first(order: Iterable[Layer], flags: Flags) -> str | None:
+        bad = (layer.name for layer in order if layer.path in flags and not flags[layer.path][layer.block or 0])
+        return next(bad, None)
+
+    if name := first(layers, outputs):
+        return f"the output of {name} is the first that is non-finite"
+    if name := first(reversed(layers), gradients):
+        return f"all outputs are finite; in the backward pass, the gradient of {name} is the first that is non-finite"
+    if name := first(layers, parameters):
+        return f"all outputs and gradients are finite, but the update makes the parameters of {name} non-finite"
+    return "the loss is non-finite, but every layer is finite"
 
 
 def forward_order(model: nn.Module, image_shape: tuple[int, ...], params: Any) -> list[Layer]:

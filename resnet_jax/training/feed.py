@@ -1,4 +1,4 @@
-"""What the steps of a run are fed with: examples that lie on the devices, or a stream of them."""
+"""Where the steps of a run get their batches: from examples that lie on the devices, or from a stream."""
 
 import time
 from collections.abc import Callable, Generator
@@ -14,43 +14,48 @@ from ml_collections import ConfigDict
 from resnet_jax import data
 from resnet_jax.data import augment, sampling, stream
 from resnet_jax.training import parallel
-from resnet_jax.training.step import DeviceData
+from resnet_jax.training.step import StepInputs
 
 
 class Feed(Protocol):
     """Batches for training and evaluation.
 
     Attributes:
-      data: what steps get besides their batch.
+      examples: what every step reads besides its batch.
       sizes: number of examples of each split.
-      image_shape: ``(height, width, channels)`` of what the net sees.
-      sha256: tells the data set from others.
-      most_steps: how many steps one dispatch may make.
+      image_shape: ``(height, width, channels)`` of the images that the net gets.
+      sha256: identifies the data set.
+      most_steps: the most steps that one dispatch may make.
     """
 
-    data: DeviceData
+    examples: StepInputs
     sizes: dict[str, int]
     image_shape: tuple[int, ...]
     sha256: str
     most_steps: int
 
-    def train(self, steps: range, settle: Callable[[], Any]) -> tuple[Any, float]:
-        """Return the batches of ``steps``, which follow those asked for before, and the seconds the devices waited.
+    def train(self, steps: range, wait: Callable[[], Any]) -> tuple[Any, float]:
+        """Return the batches of ``steps``, and the seconds for which the devices had to wait for them.
 
-        ``settle`` waits until the devices have done all that they have been given.
+        Args:
+          steps: the steps that follow those of the call before.
+          wait: blocks until the devices have done all the work they were given.
         """
 
     def evaluation(self, split: str, batch_size: int) -> Generator[tuple[Any, Any]]:
-        """Yield batches of about ``batch_size`` examples, and their weights, that visit ``split`` once."""
+        """Yield batches of about ``batch_size`` examples and their weights; together they are ``split`` once."""
 
     def bad(self) -> dict[str, list[int]] | None:
-        """Return which examples of each split could not be decoded; None if all have been. All processes must ask."""
+        """Return the indices of the examples of each split that could not be decoded, None where nothing is decoded.
+
+        Every process must call this.
+        """
 
     def remember(self, bad: dict[str, list[int]] | None) -> None:
-        """Take into account what ``bad`` returned when the run was last saved."""
+        """Add ``bad``, what ``bad()`` returned when the checkpoint was saved from which the run resumes."""
 
     def close(self) -> None:
-        """End what works in the background."""
+        """End the work in the background."""
 
 
 def open_feed(dataset: data.Dataset | data.Stream, config: ConfigDict, mesh: Mesh) -> Feed:
@@ -58,8 +63,8 @@ def open_feed(dataset: data.Dataset | data.Stream, config: ConfigDict, mesh: Mes
     return Streamed(dataset, config, mesh) if isinstance(dataset, data.Stream) else Resident(dataset, config, mesh)
 
 
-def place(splits: dict[str, data.Split], seed: int, mesh: Mesh) -> tuple[DeviceData, dict[str, range]]:
-    """Put the examples of all ``splits`` on every device, the training examples first, and return the range of each."""
+def place(splits: dict[str, data.Split], seed: int, mesh: Mesh) -> tuple[StepInputs, dict[str, range]]:
+    """Put the examples of all ``splits`` on every device, training first; return them and the range of each split."""
     ranges, start = {}, 0
     ordered = {"train": splits["train"], **splits}
     for name, split in ordered.items():
@@ -67,23 +72,23 @@ def place(splits: dict[str, data.Split], seed: int, mesh: Mesh) -> tuple[DeviceD
         start += len(split.labels)
     images, labels = (np.concatenate(parts) for parts in zip(*ordered.values(), strict=True))
     mean = augment.pixel_mean(splits["train"].images)
-    return DeviceData(*parallel.replicate((images, labels, mean, np.uint32(seed)), mesh)), ranges
+    return StepInputs(*parallel.replicate((images, labels, mean, np.uint32(seed)), mesh)), ranges
 
 
 class Resident:
-    """Examples that all lie on every device; a batch is their indices."""
+    """All examples lie on every device; a batch is indices of them."""
 
     most_steps = sampling.MOST_STEPS
 
     def __init__(self, dataset: data.Dataset, config: ConfigDict, mesh: Mesh) -> None:
         """Put ``dataset`` on the devices of ``mesh``."""
-        self.data, self._ranges = place(dataset.splits, config.seed, mesh)
+        self.examples, self._ranges = place(dataset.splits, config.seed, mesh)
         self.sizes = {name: len(split) for name, split in self._ranges.items()}
         self.image_shape = data.image_shape(dataset)
         self.sha256 = data.digest(dataset)
         self._seed, self._batch_size, self._devices = config.seed, config.batch_size, mesh.size
 
-    def train(self, steps: range, settle: Callable[[], Any]) -> tuple[Any, float]:
+    def train(self, steps: range, wait: Callable[[], Any]) -> tuple[Any, float]:
         """Return the indices of ``steps``, int32 ``[steps, batch]``; the devices never wait for them."""
         return sampling.batch_indices(self._seed, steps, self._batch_size, self.sizes["train"]), 0.0
 
@@ -94,7 +99,7 @@ class Resident:
         yield from sampling.evaluation_batches(self._ranges[split], size)
 
     def bad(self) -> dict[str, list[int]] | None:
-        """Return None: all have been decoded."""
+        """Return None: nothing is decoded during training."""
 
     def remember(self, bad: dict[str, list[int]] | None) -> None:
         """Do nothing."""
@@ -104,12 +109,12 @@ class Resident:
 
 
 class Streamed:
-    """Examples that worker processes decode ahead of the step; a batch is images and labels."""
+    """Worker processes decode examples ahead of the step; a batch is images and labels."""
 
-    most_steps = 1  # The batches of several would have to be decoded before the first can begin.
+    most_steps = 1  # With more, the first step would have to wait until the batches of all were decoded.
 
     def __init__(self, dataset: data.Stream, config: ConfigDict, mesh: Mesh) -> None:
-        """Begin nothing yet, but for the mean of the training images, which takes seconds."""
+        """Compute the mean of the training images, which takes seconds; no worker process starts yet."""
         self._config, self._mesh, self._sources = config, mesh, dataset.splits
         self.sizes = {name: len(source) for name, source in dataset.splits.items()}
         self._evaluated = {name: np.arange(size) for name, size in self.sizes.items()}
@@ -119,20 +124,20 @@ class Streamed:
         self.image_shape = data.image_shape(dataset)
         self.sha256 = dataset.digest()
         mean, seed = parallel.replicate((data.mean(dataset, config.data), np.uint32(config.seed)), mesh)
-        self.data = DeviceData(None, None, mean, seed)
+        self.examples = StepInputs(None, None, mean, seed)
         self._bad = {name: np.zeros(size, bool) for name, size in self.sizes.items()}
         self._training: tuple[int, stream.Workers, stream.Ahead] | None = None
         self._skip = config.data.on_bad_image == "skip"
 
-    def train(self, steps: range, settle: Callable[[], Any]) -> tuple[Any, float]:
+    def train(self, steps: range, wait: Callable[[], Any]) -> tuple[Any, float]:
         """Return images ``[1, batch, ...]`` and labels ``[1, batch]`` of the one step in ``steps``."""
         next_step, workers, ahead = self._training or self._begin(steps.start)
-        if next_step != steps.start:  # Asked for anew, as in the search for what diverged.
+        if next_step != steps.start:  # A step made a second time, as when the origin of a divergence is searched.
             self.close()
             next_step, workers, ahead = self._begin(steps.start)
         waited = 0.0
         if not ahead.ready:
-            settle()
+            wait()
             start = time.perf_counter()
             batch, _ = next(ahead)
             waited = time.perf_counter() - start
@@ -166,7 +171,7 @@ class Streamed:
             workers.close()
 
     def _common(self, split: str, batch_size: int) -> dict[str, Any]:
-        """Return what makers of training and evaluation batches share."""
+        """Return the arguments that are the same for training and evaluation batches."""
         share = batch_size // jax.process_count()
         first = jax.process_index() * share
         return {
@@ -178,7 +183,7 @@ class Streamed:
         }
 
     def _place(self, split: str, batch: stream.Batch, axes: tuple[None, ...]) -> tuple[Any, Any]:
-        """Put this host's share of a batch on its devices, behind new first ``axes``; return batch and weights."""
+        """Put this host's share of a batch on its devices, with new first ``axes``; return batch and weights."""
         for index in batch.bad[batch.bad >= 0].tolist():
             if not self._bad[split][index]:
                 logging.warning("%s cannot be decoded and is skipped", self._sources[split][index][2])
@@ -189,19 +194,19 @@ class Streamed:
         return arrays[:2], arrays[2]
 
     def bad(self) -> dict[str, list[int]]:
-        """Return which examples of each split some process could not decode."""
+        """Return the indices of the examples of each split that some process could not decode."""
         masks = self._bad
         if jax.process_count() > 1:
             masks = jax.tree.map(lambda mask: multihost_utils.process_allgather(mask).any(axis=0), masks)
         return {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}
 
     def remember(self, bad: dict[str, list[int]] | None) -> None:
-        """Take into account what ``bad`` returned when the run was last saved."""
+        """Add ``bad``, what ``bad()`` returned when the checkpoint was saved from which the run resumes."""
         for name, indices in (bad or {}).items():
             self._bad[name][indices] = True
 
     def close(self) -> None:
-        """End the processes that decode for training."""
+        """End the worker processes for training."""
         if self._training is not None:
             _, workers, ahead = self._training
             self._training = None

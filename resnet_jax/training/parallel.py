@@ -1,74 +1,47 @@
-"""One per-device step, mapped over all devices.
+"""A function of one device, mapped over all devices.
 
-The step is written for one device with a named axis; ``jax.shard_map`` (the default) or ``jax.pmap`` runs it on every
-device with the same numbers. Plain ``jax.jit`` over a sharded batch would not do: it makes every batch norm one over
-the whole batch, where the paper's, and pmap's, is over each device's share.
+A step is written for one device with a named axis; ``jax.shard_map`` (the default) or ``jax.pmap`` runs it on every
+device and gives the same numbers. Plain ``jax.jit`` over a sharded batch would be another algorithm: every batch norm
+would normalise over the whole batch, where the paper's, and pmap's, normalises over each device's share.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-
-from resnet_jax.errors import UserError
 
 AXIS = "devices"
 MAPPERS = ("shard_map", "pmap")
 
 
 def device_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Return ``devices``, by default all of all processes, along the one axis ``AXIS``."""
+    """Return a mesh of ``devices``, by default all devices of all processes, along the one axis ``AXIS``."""
     count = jax.device_count() if devices is None else len(devices)
     return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
+def platform(mesh: Mesh) -> str:
+    """Return the platform of the devices of ``mesh``: "cpu", "gpu" or "tpu"."""
+    return mesh.devices.flat[0].platform
+
+
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Return ``tree``, of arrays that are equal in all processes, with every leaf whole on every device of ``mesh``."""
+    """Return ``tree``, whose arrays are equal in all processes, with every array whole on every device of ``mesh``."""
     sharding = NamedSharding(mesh, PartitionSpec())
 
     def place(leaf: np.ndarray) -> jax.Array:
-        # Not by device_put, which would let the processes compare their arrays first.
+        # Not device_put, which would make the processes compare their arrays first.
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
 
     return jax.tree.map(lambda leaf: place(np.asarray(leaf)), tree)
 
 
 def shard(arrays: Any, mesh: Mesh, batch_axis: int) -> Any:
-    """Return ``arrays``, this process's shares of a batch, as arrays of all processes on the devices of ``mesh``."""
+    """Return ``arrays``, this process's share of a batch, as arrays over the devices of ``mesh`` of all processes."""
     sharding = NamedSharding(mesh, PartitionSpec(*[None] * batch_axis, AXIS))
     return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), arrays)
-
-
-def any_process(flag: bool, mesh: Mesh) -> jax.Array | bool:
-    """Return whether ``flag`` holds in any process, all of which must ask; read it late, the devices work it out."""
-    if jax.process_count() == 1:
-        return flag
-    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-    flags = jax.make_array_from_callback((mesh.size,), sharding, lambda _: np.array([flag]))
-    return _any(flags)
-
-
-_any = jax.jit(jax.numpy.any)
-
-
-@contextlib.contextmanager
-def together() -> Iterator[None]:
-    """Run the body in every process; a UserError in one becomes one in all, so that none waits for it in vain."""
-    error = None
-    try:
-        yield
-    except UserError as mistake:
-        error = mistake
-    if jax.process_count() > 1:
-        failed = np.flatnonzero(multihost_utils.process_allgather(np.array(error is not None)))
-        if error is None and len(failed):
-            raise UserError(f"process {failed[0]} of this run has stopped and says why; mend that and start all again.")
-    if error is not None:
-        raise error
 
 
 def map_over_devices(
@@ -80,18 +53,19 @@ def map_over_devices(
     donate_state: bool = False,
     own_batches: bool = False,
 ) -> Callable[..., Any]:
-    """Return ``function(state, data, *batch)`` compiled for all devices of ``mesh``.
+    """Return ``function(state, examples, *batch)`` compiled for all devices of ``mesh``.
 
     Args:
-      function: sees its device's share of each batch argument and returns what is equal on all devices; inside it the
-        axis ``AXIS`` is bound.
+      function: gets its device's share of each batch argument and returns values that are equal on all devices; inside
+        it the axis ``AXIS`` is bound.
       mesh: the devices.
       mapper: "shard_map" or "pmap".
-      batch_arguments: how many arrays, or trees of them, follow state and data; the devices divide their batch.
-      batch_axis: which axis of these is the batch.
-      donate_state: whether the memory of the state is given to the result.
-      own_batches: whether each process has its own share of a batch (for "shard_map" as ``shard`` returns it), instead
-        of all the same whole.
+      batch_arguments: number of arguments after state and examples; these arrays, or trees of arrays, are divided among
+        the devices.
+      batch_axis: the axis along which they are divided.
+      donate_state: whether the result may take over the memory of the state.
+      own_batches: whether each process passes its own share of a batch (for "shard_map" as ``shard`` returns it); else
+        every process passes the whole batch.
     """
     donated = (0,) if donate_state else ()
     if mapper == "shard_map":
@@ -106,20 +80,20 @@ def map_over_devices(
 
     whole = NamedSharding(mesh, PartitionSpec())
 
-    def as_one_of_all(array: jax.Array) -> jax.Array:
+    def as_global(array: jax.Array) -> jax.Array:
         shards = [shard.data for shard in array.addressable_shards]
         return jax.make_array_from_single_device_arrays(array.shape, whole, shards)
 
     def divide(part: np.ndarray) -> np.ndarray:
-        """Return ``part`` with an axis of this process's devices."""
+        """Return this process's share of ``part``, with one more axis, for its devices."""
         before, after = part.shape[:batch_axis], part.shape[batch_axis + 1 :]
         if own_batches:
             return part.reshape(*before, len(own), -1, *after)
         return part.reshape(*before, mesh.size, -1, *after).take(own, batch_axis)
 
-    def call(state: Any, data: Any, *batch: Any) -> Any:
-        result = mapped(state, data, *jax.tree.map(divide, batch))
-        # What pmap returns is of this process; checkpoints are of arrays that all processes have together.
-        return result if len(own) == mesh.size else jax.tree.map(as_one_of_all, result)
+    def call(state: Any, examples: Any, *batch: Any) -> Any:
+        result = mapped(state, examples, *jax.tree.map(divide, batch))
+        # pmap returns arrays of this process alone; checkpoints need arrays over the devices of all processes.
+        return result if len(own) == mesh.size else jax.tree.map(as_global, result)
 
     return call

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live line on a terminal, log lines elsewhere, a table at the end."""
+"""What the user sees of a run: a progress line on a terminal, log lines elsewhere, and a table at the end."""
 
 import datetime
 import math
@@ -8,43 +8,41 @@ from types import TracebackType
 from typing import Any, Self, SupportsFloat
 
 from absl import logging
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-# Standard error, where the log goes: both must use one console or they write over each other.
-console = Console(stderr=True)
+from resnet_jax.terminal import console
 
 SECONDS_BETWEEN_UPDATES = 0.25
 
 
 class Pace:
-    """Steps per second of training alone, without compiling, evaluating and saving."""
+    """Measures steps per second of training alone, without compiling, evaluating and saving."""
 
     def __init__(self, step: int) -> None:
         self.restart(step)
 
     def restart(self, step: int) -> None:
-        """Measure anew from now, after ``step`` steps."""
+        """Start a new measurement, after ``step`` steps."""
         self._first_step, self._start = step, time.perf_counter()
         self._waited = 0.0
 
     def steps_per_second(self, step: int) -> float:
-        """Return the mean since the last restart, NaN if no step has been made since."""
+        """Return the mean since the last restart, NaN before the first step since then."""
         steps = step - self._first_step
         return steps / (time.perf_counter() - self._start) if steps else math.nan
 
     def data_waited(self, seconds: float) -> None:
-        """Count ``seconds`` for which the devices waited for a batch."""
+        """Add ``seconds`` for which the devices waited for a batch."""
         self._waited += seconds
 
     def data_wait(self, step: int) -> float:
-        """Return which share of the time since the last restart the devices waited for batches, NaN as above."""
+        """Return the share of the time since the last restart in which the devices waited for batches, NaN as above."""
         return self._waited / (time.perf_counter() - self._start) if step > self._first_step else math.nan
 
 
 class ProgressLine:
-    """Shows how far a run is: percentage, step rate, images/s, time to go, current loss and error."""
+    """Shows the progress of a run: percentage, steps/s, images/s, remaining time, current loss and error."""
 
     def __init__(self, first_step: int, steps: int, batch_size: int) -> None:
         self._steps = steps
@@ -69,17 +67,17 @@ class ProgressLine:
         self._live.stop()
 
     def say(self, step: int, text: str) -> None:
-        """Show ``text`` in place of the figures."""
+        """Show ``text`` instead of the figures."""
         self._live.update(self._task, completed=step, description=text)
 
     def update(self, step: int, metrics: Mapping[str, SupportsFloat], pace: Pace) -> None:
-        """Show the "loss" and "error" of ``metrics`` on a terminal, a few times a second at most."""
+        """Show the "loss" and "error" of ``metrics`` on a terminal, at most a few times a second."""
         if console.is_terminal and time.perf_counter() - self._last_update > SECONDS_BETWEEN_UPDATES:
             self._last_update = time.perf_counter()
             self._live.update(self._task, completed=step, description=self._figures(step, metrics, pace))
 
     def log(self, step: int, metrics: Mapping[str, SupportsFloat], pace: Pace) -> None:
-        """Say the same in a line of the log where there is no terminal."""
+        """Write the same as a line of the log where there is no terminal."""
         if not console.is_terminal:
             percentage = f"{step / self._steps:.1%}"
             logging.info("step %d/%d (%s): %s", step, self._steps, percentage, self._figures(step, metrics, pace))

@@ -1,26 +1,22 @@
-"""Writing the run directory, which ``resnet_jax.rundir`` describes, and asking whether a folder can be one."""
+"""Writing the run directory, which ``resnet_jax.rundir`` describes, and checking whether a folder can be one."""
 
 import contextlib
-import fcntl
-import importlib.metadata
 import json
 import math
 import os
 import pathlib
-import platform
-import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import jax
 from absl import logging
 from ml_collections import ConfigDict
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from resnet_jax import hosts
 from resnet_jax.config import RUN_FIELDS, flatten
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import (
@@ -33,8 +29,8 @@ from resnet_jax.rundir import (
     write_text,
     writing,
 )
-
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "tensorflow-datasets")
+from resnet_jax.training.environment import environment
+from resnet_jax.training.lock import lock
 
 
 def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -72,26 +68,26 @@ class RunRecord:
     """Writes the run directory of one run, in the first process only; a context that closes its files."""
 
     def __init__(self, workdir: pathlib.Path, config: ConfigDict, command: list[str]) -> None:
-        """Open ``workdir``, which ``check_workdir`` accepts, make it if it is missing, and keep other processes out.
+        """Create ``workdir`` if it is missing, lock it, and record config and environment.
 
         Args:
-          workdir: the run directory.
+          workdir: the run directory; ``check_workdir`` must accept it.
           config: of the run.
           command: the words of the command line that started the run.
 
         Raises:
-          UserError: the directory cannot be written, or another process does.
+          UserError: the directory cannot be written, or another process is writing there.
         """
         self.workdir = workdir
         self._config, self._command, self._environment = config, command, environment()
-        self._writes = jax.process_index() == 0
+        self._writes = hosts.is_first()
         self._open = contextlib.ExitStack()
         if not self._writes:
             return
         with writing(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
             self._open.enter_context(lock(workdir))
-            check_workdir(workdir, config)  # Which another process may have made its own since.
+            check_workdir(workdir, config)  # Another process may have started a run there since the first check.
             if not (workdir / "config.json").exists():
                 content = {"version": FORMAT_VERSION, "command": command, "config": config.to_dict()}
                 write_json(workdir / "config.json", content)
@@ -108,10 +104,14 @@ class RunRecord:
             self._open.close()
 
     def begin(self, step: int, seconds: float, due: Sequence[str] = ()) -> None:
-        """Begin to record after ``step`` steps that took ``seconds``, and drop what is recorded of what comes now.
+        """Start to record after ``step`` steps, and drop the records of everything that is now computed again.
 
-        Such records are of a run that ended after its last checkpoint: later steps, and the evaluations ``due`` at
-        this one, are about to be made again.
+        A run that ended some time after its last checkpoint has left such records.
+
+        Args:
+          step: the steps made so far.
+          seconds: the time they took.
+          due: splits that will be evaluated at this step.
         """
         self._start = time.perf_counter() - seconds
         if not self._writes:
@@ -121,7 +121,7 @@ class RunRecord:
                 (self.workdir / ended).unlink(missing_ok=True)
             path = self.workdir / "metrics.jsonl"
             if cut_off(path):
-                logging.warning("the last line of %s was half written; it is dropped", path)
+                logging.warning("the last line of %s is incomplete and is dropped", path)
             kept = [
                 line
                 for line in read_metrics(path)
@@ -129,8 +129,7 @@ class RunRecord:
             ]
             write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
             self._metrics = self._open.enter_context(path.open("a"))
-            # Written at once and not by a thread, as tensorboardX's SummaryWriter would, which waits for ever when
-            # its thread meets a full disk.
+            # Not tensorboardX's SummaryWriter, whose thread hangs for ever when the disk is full.
             (self.workdir / "tensorboard").mkdir(exist_ok=True)
             self._events = EventsWriter(str(self.workdir / "tensorboard" / "events"), f".{os.getpid()}.{step}")
             self._open.callback(self._events.close)
@@ -142,10 +141,10 @@ class RunRecord:
         return time.perf_counter() - self._start
 
     def write(self, step: int, split: str, **scalars: float) -> None:
-        """Record ``scalars`` of ``split`` after ``step`` steps; one that is not finite, which JSON lacks, as null.
+        """Record ``scalars`` of ``split`` after ``step`` steps; non-finite ones, which JSON cannot hold, as null.
 
         Raises:
-          UserError: the directory cannot be written any more.
+          UserError: the directory can no longer be written.
         """
         if not self._writes:
             return
@@ -159,13 +158,13 @@ class RunRecord:
             self._events.flush()
 
     def sync(self) -> None:
-        """Have all that is recorded on the disk, so that a checkpoint is never newer than the record."""
+        """Write the record through to the disk, so that a checkpoint is never newer than the record."""
         if self._writes:
             with writing(self.workdir):
                 os.fsync(self._metrics.fileno())
 
     def diverged(self, step: int, indices: list[int]) -> None:
-        """Record that the loss of ``step`` is infinite or no number, and the training examples it was made with."""
+        """Record that the loss of ``step`` is non-finite, and the ``indices`` of the training examples of that step."""
         if self._writes:
             with writing(self.workdir):
                 write_json(self.workdir / "diverged.json", {"step": step, "indices": indices})
@@ -179,16 +178,17 @@ class RunRecord:
         data_sha256: str,
         bad: dict[str, list[int]] | None = None,
     ) -> dict[str, Any]:
-        """Return the summary of a run that ended after ``step`` steps, which the first process writes.
+        """Return the summary of a run that ended after ``step`` steps; the first process writes it.
 
         Args:
-          status: "finished", "diverged" or "preempted"; one that is finished but for a loss that is infinite or
-            no number in the end has diverged.
+          status: "finished", "diverged" or "preempted"; a finished run whose final loss is non-finite counts as
+            diverged.
           step: the steps made.
-          parameters: of the net.
+          parameters: number of parameters of the net.
           multiply_adds: of one forward pass for one image.
           data_sha256: of the data set.
-          bad: which examples of each split could not be decoded; None where that cannot be.
+          bad: indices of the examples of each split that could not be decoded; None for a data set that is not
+            decoded during training.
         """
         metrics = read_metrics(self.workdir / "metrics.jsonl")
         splits = dict.fromkeys(line["split"] for line in metrics)
@@ -222,60 +222,3 @@ class RunRecord:
             with writing(self.workdir):
                 write_json(self.workdir / "summary.json", summary)
         return summary
-
-
-@contextlib.contextmanager
-def lock(workdir: pathlib.Path) -> Iterator[None]:
-    """Keep all other processes from holding the lock of ``workdir``.
-
-    The system takes the lock from a process that ends, however it ends; the file stays, and what it says is about the
-    last holder.
-
-    Raises:
-      UserError: another process holds it.
-    """
-    with (workdir / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(
-                f"--workdir={workdir} is in use by {file.read().strip() or 'another process'}; "
-                "wait until it ends or give another --workdir."
-            ) from None
-        except OSError as error:  # Some network file systems have no locks.
-            logging.warning("%s cannot be locked (%s); start no second process there", workdir, error.strerror)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()} since {utc_now()}\n")
-        file.flush()
-        yield
-
-
-def utc_now() -> str:
-    """Return the time as in 2026-11-21T14:00:00Z."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def environment() -> dict[str, Any]:
-    """Return what a run was made with: versions, devices, code and flags."""
-    return {
-        "time": utc_now(),
-        "python": platform.python_version(),
-        "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
-        "platform": platform.platform(),
-        "device_kind": jax.devices()[0].device_kind,
-        "device_count": jax.device_count(),
-        "host_count": jax.process_count(),
-        "git_revision": git("rev-parse", "HEAD"),
-        "git_dirty": bool(git("status", "--porcelain")),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-    }
-
-
-def git(*words: str) -> str | None:
-    """Return what git says of this code, None where it is not in a git checkout."""
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), *words]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -1,20 +1,24 @@
-"""What happens to the state in training steps, and how the state is evaluated: the view of one device."""
+"""One training step and one evaluation step, as each device computes them.
+
+``parallel.map_over_devices`` maps both over all devices and binds the axis ``AXIS``, over which they average.
+"""
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from resnet_jax.data import augment
 from resnet_jax.training.optimizer import plateau_scale
 from resnet_jax.training.parallel import AXIS
 
-# Addresses the augmentation among the draws made from the same seed.
+# Separates the draws of the augmentation from others that are made from the same seed.
 _AUGMENTATION = 0xA06
 
 
@@ -26,7 +30,7 @@ class TrainState:
       step: int32 scalar, the steps already made.
       params: float32 parameters.
       batch_stats: float32 running means and variances of the batch norms.
-      opt_state: of the optimiser.
+      opt_state: state of the optimiser.
     """
 
     step: jax.Array
@@ -35,62 +39,109 @@ class TrainState:
     opt_state: Any
 
 
-class DeviceData(NamedTuple):
-    """The examples of all splits, on the device; a split is a range of them, and a batch is indices.
+class StepInputs(NamedTuple):
+    """What every step reads besides the state and its batch: arrays on the device that no step changes.
 
-    One array for all makes training and evaluation compile once, however many splits there are. Of a stream there are
-    none, and a batch is images and labels themselves.
+    The examples of all splits are one array, a split is a range of it and a batch is indices into it, so training and
+    evaluation compile once, however many splits there are. A streamed data set has no such arrays; there a batch is the
+    images and labels themselves.
 
     Attributes:
       images: uint8 ``[examples, height, width, channels]``, or None.
       labels: int32 ``[examples]``, or None.
-      mean: float32 ``[height, width, channels]`` or ``[1, 1, channels]``, the mean of the training images in units of
-        255.
-      seed: uint32 scalar, of the augmentation; a run with another seed needs no other program.
+      mean: float32 ``[height, width, channels]`` or ``[1, 1, channels]``, mean of the training images scaled to [0, 1].
+      seed: uint32 scalar for the augmentation; a run with another seed runs the same program.
+      gates: collection "gates" of the net, arrays with one entry a block, or None for the static net; other values run
+        the same program.
     """
 
     images: jax.Array | None
     labels: jax.Array | None
     mean: jax.Array
     seed: jax.Array
+    gates: Any = None
 
 
-# This device's share of a batch: int32 indices ``[batch / devices]`` into ``DeviceData``, or of a stream its uint8
-# images and int32 labels.
-Batch = Any
+# One device's share of a batch: int32 indices ``[batch / devices]`` into ``StepInputs``, or for a streamed data set its
+# uint8 images and int32 labels.
+DeviceBatch = Any
 
 
-class Augmentation(NamedTuple):
-    """What is done to training images at random, as of ``config.data``.
+class DeviceAugmentation(NamedTuple):
+    """What a training step does to its images at random.
 
     Attributes:
-      padding: of the random crops; 0 for none.
+      padding: of the random crops, in pixels; 0 for no crops.
       flip: whether images are mirrored at random.
-      color_noise: deviation of the colour noise; 0 for none.
+      color_noise: standard deviation of the colour noise; 0 for none.
     """
 
     padding: int
     flip: bool
     color_noise: float
 
+    @classmethod
+    def of(cls, config: ConfigDict) -> Self:
+        """Return the augmentation that ``config``, the "data" part of a run's config, asks for."""
+        return cls(config.padding, config.flip, config.color_noise)
 
-def examples_of(data: DeviceData, batch: Batch) -> tuple[jax.Array, jax.Array]:
+
+def loss_fn(
+    params: Any,
+    batch_stats: Any,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    model: nn.Module,
+    gates: Any = None,
+    mutable: tuple[str, ...] = ("batch_stats",),
+    **apply_options: Any,
+) -> tuple[jax.Array, tuple[jax.Array, dict[str, Any]]]:
+    """Return the loss of a batch in training mode; everything that differentiates the loss differentiates this.
+
+    Args:
+      params: of the net.
+      batch_stats: running statistics of the net.
+      images: normalised and augmented, float32 ``[batch, height, width, channels]``.
+      labels: int32 ``[batch]``.
+      model: the net.
+      gates: as in ``StepInputs``.
+      mutable: collections that the forward pass updates.
+      **apply_options: further options of ``model.apply``, such as ``capture_intermediates``.
+
+    Returns:
+      The mean cross entropy; the error (a fraction) and the updated collections by name.
+    """
+    variables = net_variables(params, batch_stats, gates)
+    applied: Any = model.apply(variables, images, train=True, mutable=list(mutable), **apply_options)
+    logits, updates = applied
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return loss, (jnp.mean(jnp.argmax(logits, -1) != labels), updates)
+
+
+def net_variables(params: Any, batch_stats: Any, gates: Any = None) -> dict[str, Any]:
+    """Return the variables of a net by collection; a static net has no gates."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    return variables if gates is None else variables | {"gates": gates}
+
+
+def labelled_images(examples: StepInputs, batch: DeviceBatch) -> tuple[jax.Array, jax.Array]:
     """Return the normalised images of ``batch``, float32, and their labels."""
-    if data.images is None or data.labels is None:
+    if examples.images is None or examples.labels is None:
         images, labels = batch
     else:
-        images, labels = data.images[batch], data.labels[batch]
-    return augment.normalise(images, data.mean), labels
+        images, labels = examples.images[batch], examples.labels[batch]
+    return augment.normalise(images, examples.mean), labels
 
 
 def training_batch(
-    data: DeviceData, batch: Batch, step: jax.Array, augmentation: Augmentation
+    examples: StepInputs, batch: DeviceBatch, step: jax.Array, augmentation: DeviceAugmentation
 ) -> tuple[jax.Array, jax.Array]:
     """Return the normalised, augmented images of ``step``, float32, and their labels; ``AXIS`` is bound."""
-    images, labels = examples_of(data, batch)
+    images, labels = labelled_images(examples, batch)
     padding, flip, color_noise = augmentation
     # Drawn for the whole batch, so that the draws do not depend on the number of devices.
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(data.seed), _AUGMENTATION), step)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(examples.seed), _AUGMENTATION), step)
     share = labels.shape[0]
     whole = share * jax.lax.axis_size(AXIS)
 
@@ -107,40 +158,37 @@ def training_batch(
 
 def train_step(
     state: TrainState,
-    data: DeviceData,
-    batch: Batch,
+    examples: StepInputs,
+    batch: DeviceBatch,
     *,
     model: nn.Module,
     optimizer: optax.GradientTransformationExtraArgs,
-    augmentation: Augmentation,
+    augmentation: DeviceAugmentation,
     sync_batch_norm: bool,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Make one step of gradient descent; runs on every device, with the axis ``AXIS`` bound.
 
     Args:
       state: equal on all devices.
-      data: whole on every device.
+      examples: equal on all devices.
       batch: this device's share.
       model: the net.
-      optimizer: of ``state.opt_state``.
+      optimizer: that of ``state.opt_state``.
       augmentation: of the images.
-      sync_batch_norm: whether ``model`` takes its batch statistics over all devices.
+      sync_batch_norm: whether ``model`` computes its batch statistics over all devices.
 
     Returns:
       The next state; the mean "loss" and "error" (a fraction) of the augmented batch before the step, and "lr_scale",
-      what plateaus have multiplied the learning rate of the step by.
+      the factor by which plateaus have scaled the learning rate of the step.
     """
-    images, labels = training_batch(data, batch, state.step, augmentation)
+    images, labels = training_batch(examples, batch, state.step, augmentation)
     # Without this, gradients of parameters that are equal on all devices arrive already summed over the devices.
     params = jax.lax.pcast(state.params, AXIS, to="varying")
-
-    def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        logits, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-        return loss, (jnp.mean(jnp.argmax(logits, -1) != labels), updates["batch_stats"])
-
-    (loss, (error, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+    compute = jax.value_and_grad(loss_fn, has_aux=True)
+    (loss, (error, updated)), gradients = compute(
+        params, state.batch_stats, images, labels, model=model, gates=examples.gates
+    )
+    batch_stats = updated["batch_stats"]
     gradients, loss, error = jax.lax.pmean((gradients, loss, error), AXIS)
     if not sync_batch_norm:
         batch_stats = jax.lax.pmean(batch_stats, AXIS)
@@ -151,13 +199,13 @@ def train_step(
 
 
 def train_steps(
-    state: TrainState, data: DeviceData, batches: Batch, **settings: Any
+    state: TrainState, examples: StepInputs, batches: DeviceBatch, **settings: Any
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Make ``train_step`` for each of ``batches``, without the host in between.
+    """Make a ``train_step`` for each of ``batches`` without returning to the host in between.
 
     Args:
       state: equal on all devices.
-      data: whole on every device.
+      examples: equal on all devices.
       batches: this device's shares, with a first axis of steps.
       **settings: of ``train_step``.
 
@@ -165,23 +213,23 @@ def train_steps(
       The last state, and the "loss", "error" and "lr_scale" of each step, ``[steps]``.
     """
     step: Callable = functools.partial(train_step, **settings)
-    return jax.lax.scan(lambda state, batch: step(state, data, batch), state, batches)
+    return jax.lax.scan(lambda state, batch: step(state, examples, batch), state, batches)
 
 
 def eval_step(
-    state: TrainState, data: DeviceData, batch: Batch, weights: jax.Array, *, model: nn.Module
+    state: TrainState, examples: StepInputs, batch: DeviceBatch, weights: jax.Array, *, model: nn.Module
 ) -> dict[str, jax.Array]:
-    """Return the sums of "loss", "error" and "weight" over a batch of unaugmented examples, by the running statistics.
+    """Return the sums of "loss", "error" and "weight" over a batch, not augmented and with the running statistics.
 
     Args:
       state: equal on all devices.
-      data: whole on every device.
+      examples: equal on all devices.
       batch: this device's share.
       weights: float32 ``[batch / devices]``, 0 for examples that do not count, else 1.
       model: the net.
     """
-    images, labels = examples_of(data, batch)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    images, labels = labelled_images(examples, batch)
+    variables = net_variables(state.params, state.batch_stats, examples.gates)
     logits: Any = model.apply(variables, images, train=False)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     errors = jnp.argmax(logits, -1) != labels

@@ -1,4 +1,4 @@
-"""Asking a run to stop: by Ctrl-C, by SIGTERM, or by SIGUSR2, with which Slurm announces that a job's time is over."""
+"""Requests to stop a run: Ctrl-C, SIGTERM, or SIGUSR2, which announces the end of a Slurm job's time."""
 
 import contextlib
 import os
@@ -6,25 +6,25 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-from resnet_jax.training.progress import console
+from resnet_jax.terminal import console
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[Callable[[], bool]]:
-    """Give a function that says whether to stop has been asked; after the same signal again the process exits at once.
+    """Yield a function that returns whether a signal has asked this process to stop.
 
-    Its exit status is then 128 and the signal's number, and nothing is lost but the steps since the last checkpoint, as
-    by any other end. Signals of two kinds ask once: Ctrl-C reaches a sweep and its runs, which the sweep then ends by
-    SIGTERM.
+    When the same signal comes a second time, the process exits at once with status 128 plus the signal's number; only
+    the steps since the last checkpoint are lost. Signals of two kinds count as one request: Ctrl-C reaches a sweep and
+    its runs, and the sweep then sends SIGTERM to the runs.
     """
     asked = threading.Event()
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
     def listen() -> None:
-        """Answer signals also while the main thread waits for a compiler or a device and runs no Python."""
+        """Answer signals even while the main thread waits for a compiler or a device and runs no Python."""
         received: set[int] = set()
         while byte := os.read(reader, 1):
             number = byte[0]
@@ -32,10 +32,10 @@ def stop_request() -> Iterator[Callable[[], bool]]:
                 continue
             if number in received:
                 console.show_cursor()
-                os.write(2, b"Left at once; the same command continues from the last checkpoint.\n")
+                os.write(2, b"Quit without a checkpoint; the same command resumes from the last one.\n")
                 os._exit(128 + number)
             if not received:
-                console.print("Stopping after this step; again to leave at once, without a checkpoint.")
+                console.print("Stopping after this step; press Ctrl-C again to quit now, without a checkpoint.")
             received.add(number)
 
     previous = {number: signal.signal(number, lambda *_: asked.set()) for number in STOP_SIGNALS}

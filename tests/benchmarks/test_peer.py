@@ -6,7 +6,8 @@ import pytest
 
 from configs import recipes
 from resnet_jax import data
-from resnet_jax.training import feed, loop, parallel
+from resnet_jax.training import feed, parallel
+from resnet_jax.training.program import make_program
 
 torch = pytest.importorskip("torch", reason="the peer needs PyTorch; make .venv/peer installs it")
 peer = pytest.importorskip("benchmarks.peer")
@@ -18,7 +19,7 @@ def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(resi
     config.optimizer.learning_rate = 0.1
     config.batch_size = 16
     mesh = parallel.device_mesh(jax.devices()[:1])
-    program = loop.make_program(config, 10, mesh)
+    program = make_program(config, 10, mesh)
     splits = data.load(config.data).splits
     examples, _ = feed.place(splits, config.seed, mesh)
     state = program.init((8, 8, 1))

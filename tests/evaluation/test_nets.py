@@ -53,7 +53,7 @@ def test_the_net_of_a_run_has_the_figures_that_the_run_recorded_and_nothing_is_w
     assert content(run) == before
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_left(run, tmp_path, caplog):
+def test_a_damaged_checkpoint_is_ignored_and_left(run, tmp_path, caplog):
     copy = shutil.copytree(run, tmp_path / "copy")
     for path in (copy / "checkpoints" / "12").rglob("*"):
         if path.is_file():
@@ -61,7 +61,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_left(run, tmp_path, caplog):
     before = content(copy)
     with caplog.at_level(logging.WARNING):
         evaluation.of_run(copy, parallel.device_mesh())
-    assert "checkpoint 12 is passed over and the one before it, 10, used" in caplog.text
+    assert "checkpoint 12 is ignored; the older checkpoint 10 is used" in caplog.text
     assert content(copy) == before
 
 

@@ -8,8 +8,8 @@ import sys
 import jax
 
 from benchmarks.soak import figures as figures
-from resnet_jax.training import loop
 from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.program import make_program
 
 ROOT = pathlib.Path(__file__).parents[2]
 # The net and the devices of these tests' own process, so that both compute the same and share what is compiled.
@@ -61,7 +61,7 @@ def wait_for_line(process, text):
 
 def last_state(config, workdir, mesh=None, classes=10, image_shape=(8, 8, 1)):
     """Return the newest state in the checkpoints of ``workdir``, on the host."""
-    program = loop.make_program(config, classes, mesh)
+    program = make_program(config, classes, mesh)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state, _ = checkpoints.restore(program.init(image_shape))
     return jax.device_get(state)

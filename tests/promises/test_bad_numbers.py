@@ -1,4 +1,4 @@
-"""A loss that is infinite or no number ends a run at its step, and where it comes from can be found."""
+"""A non-finite loss (inf or NaN) ends a run at its step, and the layer it comes from can be found."""
 
 import jax
 import numpy as np
@@ -6,8 +6,9 @@ import pytest
 
 from resnet_jax.data import sampling
 from resnet_jax.rundir import read_json, read_metrics, write_json
-from resnet_jax.training import first_layer, loop, train
+from resnet_jax.training import first_layer, train
 from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.program import make_program
 from tests.promises.runs import command, figures, finish, last_state, start
 
 
@@ -58,18 +59,18 @@ def test_the_command_says_which_step_and_with_debug_nans_which_layer(tmp_path):
     words = command(tmp_path / "run", **{"optimizer.milestones": "(0.5,)", "optimizer.factor": 1e30})
     status, stdout, stderr = finish(start(words))
     assert status == 1
-    assert "the loss of step 8 is not finite: the run has diverged" in stderr
+    assert "the loss of step 8 is non-finite (inf or NaN): the run has diverged" in stderr
     assert "diverged after 8 steps" in stdout
     assert "The same command with --debug_nans finds the first layer that is not finite." in stdout
     status, stdout, _ = finish(start([*words, "--debug_nans"]))
     assert status == 1
-    assert "Step 8: the output of stem/bn is the first that is not finite." in stdout
+    assert "Step 8: the output of stem/bn is the first that is non-finite." in stdout
 
 
 def spoil(config, workdir, change):
     """Write a run to ``workdir`` that stopped at step 6, resumed from a state that ``change`` has made at step 5."""
     train(config, workdir)
-    program = loop.make_program(config, 10)
+    program = make_program(config, 10)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state, progress = checkpoints.restore(program.init((8, 8, 1)), before=6)
     params = jax.device_get(state.params)
@@ -83,7 +84,7 @@ def spoil(config, workdir, change):
 
 
 def set_block(params, stage, block, layer, factor):
-    """Multiply what ``layer`` of a block behind the first has by ``factor``."""
+    """Multiply what ``layer`` of a block after the first has by ``factor``."""
     kernels = params[stage]["rest"][layer]
     name = "kernel" if "kernel" in kernels else "scale"
     kernels[name] = kernels[name].copy()
@@ -95,7 +96,7 @@ def too_large_an_output(params):
 
 
 def too_large_a_gradient(params):
-    # Small into the last norm and large behind it: the loss is finite and its gradient by what comes before is not.
+    # Small before the last norm and large after it: the loss is finite, but the gradients of earlier layers are not.
     set_block(params, "stage3", 1, "conv2", 1e-6)
     set_block(params, "stage3", 1, "bn2", 1e19)
     params["head"]["kernel"] = params["head"]["kernel"] * 1e20
@@ -105,11 +106,11 @@ def too_large_a_gradient(params):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (too_large_an_output, "Step 6: the output of stage2/block1/conv1 is the first that is not finite."),
+        (too_large_an_output, "Step 6: the output of stage2/block1/conv1 is the first that is non-finite."),
         (
             too_large_a_gradient,
-            "Step 6: outputs are finite; going backwards, "
-            "the gradient of stage3/block1/conv2 is the first that is not.",
+            "Step 6: all outputs are finite; in the backward pass, "
+            "the gradient of stage3/block1/conv2 is the first that is non-finite.",
         ),
     ],
 )
@@ -128,6 +129,8 @@ def test_parameters_that_the_update_spoils_are_found(config, tmp_path):
     config.steps = 6
     config.optimizer.learning_rate, config.optimizer.weight_decay = 3e38, 1e10
     found = first_layer(config, tmp_path / "run")
-    assert found.startswith("Step 6: outputs and gradients are finite, but not the parameters of stem/conv after the")
+    assert found == (
+        "Step 6: all outputs and gradients are finite, but the update makes the parameters of stem/conv non-finite."
+    )
     config.optimizer.learning_rate, config.optimizer.weight_decay = 0.03, 1e-4
-    assert first_layer(config, tmp_path / "run") == "All steps up to 6 are finite when they are made again."
+    assert first_layer(config, tmp_path / "run") == "All steps up to 6 are finite when they are repeated."

@@ -9,7 +9,8 @@ from resnet_jax.backend import DETERMINISTIC_FLAG
 from resnet_jax.config import default
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
-from resnet_jax.training import loop, train
+from resnet_jax.training import parallel, train
+from resnet_jax.training.program import make_program
 from tests.promises.runs import DEVICES, command, figures, finish, start
 
 
@@ -71,8 +72,8 @@ def test_the_switch_for_deterministic_kernels_reaches_xla(tmp_path):
 
 def test_on_a_gpu_the_switch_is_refused_where_it_comes_too_late(config, monkeypatch):
     config.deterministic = True
-    monkeypatch.setattr(loop.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(parallel, "platform", lambda mesh: "gpu")
     with pytest.raises(UserError, match=rf"config\.deterministic=True needs {DETERMINISTIC_FLAG} in XLA_FLAGS before"):
-        loop.make_program(config, 10)
+        make_program(config, 10)
     monkeypatch.setenv("XLA_FLAGS", DETERMINISTIC_FLAG)
-    loop.make_program(config, 10)
+    make_program(config, 10)

@@ -29,7 +29,8 @@ set_xla_flags()
 from configs import recipes
 from resnet_jax.analysis import runs
 from resnet_jax.rundir import read_json
-from resnet_jax.training import first_layer, loop, train
+from resnet_jax.training import first_layer, train
+from resnet_jax.training.program import make_program
 from resnet_jax.training.checkpoints import Checkpoints
 
 config = recipes.digits(depth=8, residual=True)
@@ -38,7 +39,7 @@ folder = pathlib.Path(sys.argv[1])
 assert runs.read_run(folder).metrics
 config.steps = 12
 with Checkpoints(folder / "checkpoints") as checkpoints:
-    state, _ = checkpoints.restore(loop.make_program(config, 10).init((8, 8, 1)))
+    state, _ = checkpoints.restore(make_program(config, 10).init((8, 8, 1)))
 assert int(state.step) == 12
 print("read")
 """

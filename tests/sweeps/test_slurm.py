@@ -65,6 +65,71 @@ time.sleep(100)
     assert (tmp_path / "resumed").exists()
 
 
+def test_a_job_that_is_preempted_twice_without_a_checkpoint_fails_and_says_so(submit, tmp_path):
+    program = f"""
+import pathlib, time
+folder = pathlib.Path({str(tmp_path)!r})
+(folder / f"started{{len(list(folder.glob('started*')))}}").touch()
+time.sleep(100)
+"""
+    (job,) = submit(program)
+    for start in range(2):
+        wait_for(tmp_path / f"started{start}")
+        (task,) = psutil.Process(int(job.job_id)).children()
+        task.send_signal(signal.SIGUSR2)
+    assert "r0 has no new checkpoint after 2 starts of its job" in str(job.exception())
+
+
+def saved(workdir, step):
+    (workdir / "checkpoints" / str(step)).mkdir(parents=True)
+
+
+def started(training, workdir):
+    """Start the job of a run that ends by itself, having saved nothing."""
+    training([sys.executable, "-c", ""], workdir)
+    return training
+
+
+def test_a_job_is_queued_again_as_long_as_there_are_new_checkpoints(tmp_path):
+    training = slurm.Training()
+    for step in range(10, 100, 10):
+        started(training, tmp_path)
+        saved(tmp_path, step)
+        submission = training.checkpoint(["word"], tmp_path)
+        assert submission.args == (["word"], tmp_path)
+        training = submission.function
+        assert training.stalled == 0
+
+
+def test_a_job_that_saves_nothing_in_two_starts_in_a_row_fails(tmp_path):
+    first = started(slurm.Training(), tmp_path).checkpoint([], tmp_path).function
+    second = started(first, tmp_path)
+    saved(tmp_path, 10)
+    third = started(second.checkpoint([], tmp_path).function, tmp_path)  # The checkpoint has reset the count.
+    fourth = started(third.checkpoint([], tmp_path).function, tmp_path)
+    with pytest.raises(RuntimeError, match=r"has no new checkpoint after 2 starts of its job, so it is not queued"):
+        fourth.checkpoint([], tmp_path)
+
+
+@pytest.mark.parametrize(("settings", "timeouts"), [({}, slurm.MAX_NUM_TIMEOUT), ({"slurm_max_num_timeout": 5}, 5)])
+def test_the_number_of_timeouts_is_limited_only_if_asked(tmp_path, monkeypatch, settings, timeouts):
+    submitted = []
+
+    class Executor:
+        def __init__(self, folder, cluster, slurm_max_num_timeout):
+            submitted.append(slurm_max_num_timeout)
+
+        def update_parameters(self, **parameters):
+            submitted.append(parameters)
+
+        def map_array(self, *arguments):
+            return []
+
+    monkeypatch.setattr(slurm.submitit, "AutoExecutor", Executor)
+    slurm.submit([], tmp_path, {"slurm_partition": "gpu"} | settings)
+    assert submitted == [timeouts, {"slurm_partition": "gpu"}]
+
+
 def wait_for(path: pathlib.Path):
     for _ in range(600):
         if path.exists():

@@ -90,7 +90,7 @@ def test_whatever_happens_to_a_file_of_the_newest_checkpoint_nothing_wrong_is_re
             fell_back[str(name)] += 1
             assert_is_step(found, 10)
             assert "checkpoint 20 in" in caplog.text
-            assert "and the one before it, 10, used" in caplog.text
+            assert "checkpoint 20 is removed; the older checkpoint 10 is used" in caplog.text
             saved(folder, steps=[20])  # The damaged one stands in nobody's way.
             assert_is_step(restored(folder), 20)
     # How many files there are differs from save to save; these are always there and always matter.
@@ -120,7 +120,7 @@ def test_if_every_checkpoint_is_damaged_none_is_used_and_none_removed(tmp_path):
     for path in files(tmp_path / "c"):
         path.write_bytes(path.read_bytes()[:-1])
     before = {path: path.read_bytes() for path in files(tmp_path / "c")}
-    with pytest.raises(UserError, match=r"every checkpoint in .*/c is damaged; remove that folder to train from the"):
+    with pytest.raises(UserError, match=r"all checkpoints in .*/c are damaged; remove that folder to train from the"):
         restored(tmp_path / "c")
     assert {path: path.read_bytes() for path in files(tmp_path / "c")} == before
 

@@ -11,7 +11,8 @@ from resnet_jax import data, evaluation
 from resnet_jax.data import images
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, read_metrics
-from resnet_jax.training import feed, loop, parallel, train
+from resnet_jax.training import feed, parallel, train
+from resnet_jax.training.program import evaluate, make_program
 from tests.images import write_folder
 from tests.promises.runs import figures
 
@@ -81,10 +82,10 @@ def test_the_devices_share_a_batch(streamed, tmp_path, monkeypatch):
 
 def test_evaluation_is_that_of_the_images_themselves(streamed):
     dataset = data.load(streamed.data)
-    program = loop.make_program(streamed, 3)
+    program = make_program(streamed, 3)
     state = program.init((32, 32, 3))
     stream = feed.open_feed(dataset, streamed, program.mesh)
-    found = loop.evaluate(program, state, stream.data, stream.evaluation("train", 10))
+    found = evaluate(program, state, stream.examples, stream.evaluation("train", 10))
     source = dataset.splits["train"]
     crops = np.stack([images.central_crop(source[i][0], source[i][2], 32) for i in range(len(source))])
     pixels = crops.astype(np.float32) / 255 - data.mean(dataset, streamed.data)
@@ -99,7 +100,7 @@ def test_evaluation_is_that_of_the_images_themselves(streamed):
 def test_some_of_the_training_examples_are_enough_to_evaluate(streamed):
     dataset = data.load(streamed.data)
     streamed.data.train_clean_examples = 13
-    program = loop.make_program(streamed, 3)
+    program = make_program(streamed, 3)
     stream = feed.open_feed(dataset, streamed, program.mesh)
     labels = np.concatenate(
         [np.asarray(labels)[np.asarray(weights) > 0] for (_, labels), weights in stream.evaluation("train", 10)]

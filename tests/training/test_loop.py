@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from resnet_jax import data
 from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, read_metrics
-from resnet_jax.training import feed, loop, train
+from resnet_jax.training import loop, parallel, train
 from tests.promises.runs import figures, last_state
 
 
@@ -152,16 +151,6 @@ def test_a_run_compiles_its_step_once_and_a_restart_and_another_seed_compile_not
         compilation_cache.reset_cache()
 
 
-def test_a_compiled_dispatch_talks_to_no_host(config):
-    program = loop.make_program(config, 10)
-    examples, splits = feed.place(data.load(config.data).splits, config.seed, program.mesh)
-    indices = sampling.batch_indices(config.seed, range(5), config.batch_size, len(splits["train"]))
-    compiled = program.train_steps.lower(program.init((8, 8, 1)), examples, indices).compile().as_text()
-    assert "while" in compiled
-    for operation in ("infeed", "outfeed", "send(", "recv(", "callback", "host_"):
-        assert operation not in compiled
-
-
 def test_a_diverged_run_says_so_and_stays_so(config, tmp_path):
     config.optimizer.learning_rate = 1e30
     summary = train(config, tmp_path / "run")
@@ -181,21 +170,6 @@ def test_runs_of_one_seed_are_equal_and_of_another_differ(config, tmp_path):
     assert figures(tmp_path / "first") != figures(tmp_path / "other")
 
 
-def test_a_run_with_another_seed_needs_no_other_program(config):
-    config.data.padding = 1
-
-    def lowered():
-        program = loop.make_program(config, 10)
-        splits = data.load(config.data).splits
-        examples, _ = feed.place(splits, config.seed, program.mesh)
-        indices = np.zeros((1, 32), np.int32)
-        return program.train_steps.lower(program.init((8, 8, 1)), examples, indices).as_text()
-
-    first = lowered()
-    config.seed = 1
-    assert lowered() == first
-
-
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -213,3 +187,31 @@ def test_a_config_that_cannot_be_run_leaves_nothing_behind(config, tmp_path, fie
     with pytest.raises(UserError, match=message):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_newest_dispatch_stays_in_flight_until_everything_is_collected():
+    in_flight = loop.InFlight(parallel.device_mesh(), lambda: False)
+    collected = []
+    for first in range(3):
+        in_flight.add(first, {"of": first})
+        collected += in_flight.collect(everything=False)
+    assert collected == [(0, {"of": 0}), (1, {"of": 1})]
+    assert list(in_flight.collect(everything=True)) == [(2, {"of": 2})]
+    assert not in_flight.stop
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_stop_is_known_with_the_vote_of_its_dispatch_and_empties_the_queue(monkeypatch, late):
+    """With several processes a vote is an array, which is read when its dispatch is collected."""
+    votes = iter([False, True, False])
+    monkeypatch.setattr(loop.hosts, "any_process", lambda *_: np.array(next(votes)) if late else next(votes))
+    in_flight = loop.InFlight(parallel.device_mesh(), lambda: False)
+    in_flight.add(0, {})
+    in_flight.add(1, {})
+    assert in_flight.stop is not late
+    if late:
+        assert len(list(in_flight.collect(everything=False))) == 1
+        in_flight.add(2, {})
+        assert not in_flight.stop
+    assert len(list(in_flight.collect(everything=False))) == 2
+    assert in_flight.stop

@@ -7,7 +7,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, read_metrics
-from resnet_jax.training.record import RunRecord, check_workdir, environment
+from resnet_jax.training.record import RunRecord, check_workdir
 
 
 def contents(folder):
@@ -61,7 +61,7 @@ def test_the_best_is_the_least_error_and_the_final_the_last(config, tmp_path):
     assert summary["final"]["test"]["step"] == 3
 
 
-def test_records_behind_the_step_resumed_from_are_dropped(config, tmp_path):
+def test_records_after_the_step_resumed_from_are_dropped(config, tmp_path):
     with RunRecord(tmp_path / "run", config, []) as record:
         record.begin(0, 0.0)
         for step in (1, 2, 3):
@@ -75,13 +75,6 @@ def test_records_behind_the_step_resumed_from_are_dropped(config, tmp_path):
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 1.0), (3, 2.0)]
     assert lines[-1]["seconds"] >= 100
-
-
-def test_the_environment_says_what_a_run_was_made_with():
-    made = environment()
-    assert made["device_count"] == 8
-    assert made["packages"]["jax"]
-    assert made.keys() >= {"python", "device_kind", "host_count", "git_revision", "git_dirty", "xla_flags"}
 
 
 def run_in(folder, config):
@@ -117,15 +110,15 @@ def test_folders_that_cannot_be_a_run_are_refused(config, tmp_path):
         check_workdir(tmp_path / "file" / "run", config)
     with pytest.raises(UserError, match=r"holds files of something else than a run; give another --workdir"):
         check_workdir(tmp_path, config)
-    with pytest.raises(UserError, match=r"^/proc/run cannot be written \(No such file or directory\); mend"):
+    with pytest.raises(UserError, match=r"^/proc/run cannot be written \(No such file or directory\)"):
         RunRecord(type(tmp_path)("/proc/run"), config, [])
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no valid JSON"),
-        ("[]", "is not the config of a run; remove it or choose another folder"),
+        ("{", "is not valid JSON"),
+        ("[]", "is not the config of a run; remove it or give another folder"),
         ('{"config": 3, "command": []}', "is not the config of a run"),
         ('{"config": {}}', "is not the config of a run"),
         ('{"version": "2", "config": {}, "command": []}', "is not the config of a run"),
@@ -140,7 +133,7 @@ def test_folders_that_cannot_be_a_run_are_refused(config, tmp_path):
         ('{"version": 2, "config": {"x": 1}, "command": []}', r"has unknown field config\.x, of a newer version of "),
     ],
 )
-def test_a_damaged_config_is_told(config, tmp_path, content, message):
+def test_a_damaged_config_is_refused(config, tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=rf"config\.json {message}"):
         check_workdir(tmp_path, config)

@@ -42,8 +42,11 @@ def test_the_second_signal_ends_the_process_at_once_whatever_it_does(number):
     with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"busy\n"
         process.send_signal(number)
-        assert process.stderr.readline().startswith(b"Stopping after this step; again to leave at once")
+        assert (
+            process.stderr.readline()
+            == b"Stopping after this step; press Ctrl-C again to quit now, without a checkpoint.\n"
+        )
         process.send_signal(number)
         _, said = process.communicate(timeout=10)
     assert process.returncode == 128 + number
-    assert said == b"Left at once; the same command continues from the last checkpoint.\n"
+    assert said == b"Quit without a checkpoint; the same command resumes from the last one.\n"

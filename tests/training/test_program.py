@@ -1,4 +1,4 @@
-"""The same numbers whatever the number of devices and the mapper."""
+"""What a config compiles to gives the same numbers whatever the number of devices and the mapper."""
 
 import jax
 import numpy as np
@@ -7,7 +7,8 @@ import pytest
 from resnet_jax import data
 from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
-from resnet_jax.training import feed, loop, parallel
+from resnet_jax.training import feed, parallel
+from resnet_jax.training.program import evaluate, make_program
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def augmented(config):
 
 def program_and_examples(config, devices):
     mesh = parallel.device_mesh(jax.devices()[:devices])
-    program = loop.make_program(config, 10, mesh)
+    program = make_program(config, 10, mesh)
     return program, *feed.place(data.load(config.data).splits, config.seed, mesh)
 
 
@@ -28,7 +29,7 @@ def trajectory(config, devices, steps=3):
     program, examples, splits = program_and_examples(config, devices)
     indices = sampling.batch_indices(config.seed, range(steps), config.batch_size, len(splits["train"]))
     state, metrics = program.train_steps(program.init((8, 8, 1)), examples, indices)
-    figures = loop.evaluate(program, state, examples, sampling.evaluation_batches(splits["test"], 104))
+    figures = evaluate(program, state, examples, sampling.evaluation_batches(splits["test"], 104))
     return np.asarray(metrics["loss"]), jax.device_get(state), figures
 
 
@@ -76,7 +77,7 @@ def test_evaluation_counts_every_example_once_whatever_the_batch_and_the_devices
     if batch_size == 1:
         splits = {"test": splits["test"][:19]}
     size = sampling.evaluation_size(batch_size, len(examples.labels), 8)
-    figures = loop.evaluate(program, state, examples, sampling.evaluation_batches(splits["test"], size))
+    figures = evaluate(program, state, examples, sampling.evaluation_batches(splits["test"], size))
     part = slice(splits["test"].start, splits["test"].stop)
     images = examples.images[part].astype(np.float32) / 255 - np.asarray(examples.mean)[None]
     from resnet_jax import models
@@ -96,4 +97,34 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(config):
     with pytest.raises(
         UserError, match=r"config\.batch_size=36 cannot be divided among 8 devices; give a multiple of 8"
     ):
-        loop.make_program(config, 10)
+        make_program(config, 10)
+
+
+def test_a_compiled_dispatch_talks_to_no_host(config):
+    program = make_program(config, 10)
+    examples, splits = feed.place(data.load(config.data).splits, config.seed, program.mesh)
+    indices = sampling.batch_indices(config.seed, range(5), config.batch_size, len(splits["train"]))
+    compiled = program.train_steps.lower(program.init((8, 8, 1)), examples, indices).compile().as_text()
+    assert "while" in compiled
+    for operation in ("infeed", "outfeed", "send(", "recv(", "callback", "host_"):
+        assert operation not in compiled
+
+
+def test_a_run_with_another_seed_needs_no_other_program(config):
+    config.data.padding = 1
+
+    def lowered():
+        program = make_program(config, 10)
+        splits = data.load(config.data).splits
+        examples, _ = feed.place(splits, config.seed, program.mesh)
+        indices = np.zeros((1, 32), np.int32)
+        return program.train_steps.lower(program.init((8, 8, 1)), examples, indices).as_text()
+
+    first = lowered()
+    config.seed = 1
+    assert lowered() == first
+
+
+def test_forms_that_depend_on_the_platform_follow_the_devices_of_the_mesh(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert parallel.platform(parallel.device_mesh()) == "cpu"

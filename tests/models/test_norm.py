@@ -1,4 +1,4 @@
-"""Layers, against the same formulas in float64 as JAX differentiates them, and against Flax."""
+"""Norms, against their formulas in float64 as JAX differentiates them, and against Flax."""
 
 import flax.linen as nn
 import jax
@@ -6,28 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.models.layers import BatchNorm, convolve, normalise_by_batch
-
-
-@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (5, 2), (7, 2)])
-@pytest.mark.parametrize("size", [1, 2, 4, 5, 8, 9])
-def test_convolve_and_its_gradients_equal_those_of_lax_in_float64(size, kernel, stride):
-    random = np.random.default_rng(1)
-    x, w = random.normal(size=(2, size, size, 3)), random.normal(size=(kernel, kernel, 3, 5))
-    padding = [(kernel // 2, kernel // 2)] * 2
-    names = jax.lax.conv_dimension_numbers(x.shape, w.shape, ("NHWC", "HWIO", "NHWC"))
-
-    def total(function, x, w):
-        y = function(x, w, (stride, stride), padding, dimension_numbers=names)
-        return jnp.sum(jnp.sin(y)), y
-
-    with jax.enable_x64(True):
-        results = [
-            jax.value_and_grad(lambda x, w, f=f: total(f, x, w), argnums=(0, 1), has_aux=True)(x, w)
-            for f in (convolve, jax.lax.conv_general_dilated)
-        ]
-        assert {leaf.dtype for leaf in jax.tree.leaves(results)} == {jnp.dtype("float64")}
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), *results)
+from resnet_jax.models.norm import NORMS, BatchNorm, GroupNorm, normalise_by_batch
 
 
 def arrays(*shapes, seed=0):
@@ -35,9 +14,11 @@ def arrays(*shapes, seed=0):
     return [random.normal(size=shape) for shape in shapes]
 
 
+@pytest.mark.parametrize("form", ["cpu", "default"])
 @pytest.mark.parametrize("has_shortcut", [False, True])
 @pytest.mark.parametrize("relu", [False, True])
-def test_batch_norm_and_its_gradients_are_those_of_the_formula_in_float64(relu, has_shortcut):
+def test_batch_norm_and_its_gradients_are_those_of_the_formula_in_float64(relu, has_shortcut, form, monkeypatch):
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, **forms: forms[form](*args))
     x, shortcut, weights, scale, bias = arrays((6, 5, 4, 3), (6, 5, 4, 3), (6, 5, 4, 3), 3, 3)
     shortcut = shortcut if has_shortcut else None
 
@@ -111,3 +92,40 @@ def test_batch_norm_of_bfloat16_takes_its_sums_in_float32():
     assert (y.dtype, mean.dtype, var.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
     np.testing.assert_allclose(mean, wide.mean(), rtol=1e-5)
     np.testing.assert_allclose(var, wide.var(), rtol=5e-2)  # The mean of squares less the square of the mean.
+
+
+def test_group_norm_has_the_variables_and_the_values_of_flax():
+    x, shortcut, scale, bias = map(np.float32, arrays((8, 4, 4, 6), (8, 4, 4, 6), 6, 6))
+    variables = {"params": {"scale": scale, "bias": bias}}
+    theirs = nn.GroupNorm(num_groups=2, epsilon=1e-5).apply(variables, x)
+    y = GroupNorm(groups=4).apply(variables, x, shortcut)  # 6 channels have 2 groups of those.
+    np.testing.assert_allclose(y, np.maximum(theirs + shortcut, 0), rtol=1e-4, atol=1e-5)
+    assert jax.tree.map(jnp.shape, GroupNorm().init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
+
+
+def test_without_a_norm_there_is_a_bias_for_each_channel():
+    x, shortcut, bias = map(np.float32, arrays((8, 4, 4, 6), (8, 4, 4, 6), 6))
+    norm = NORMS["none"](True, None)()
+    assert norm.init(jax.random.key(0), x)["params"].keys() == {"bias"}
+    y = norm.apply({"params": {"bias": bias}}, x, shortcut)
+    np.testing.assert_allclose(y, np.maximum(x + bias + shortcut, 0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", NORMS)
+def test_every_norm_follows_the_protocol(name, train):
+    x, shortcut, bias = map(np.float32, arrays((8, 4, 4, 6), (8, 4, 4, 6), 6))
+    norm = NORMS[name](train, None)()
+    variables = norm.init(jax.random.key(0), x)
+    variables["params"]["bias"] = bias
+
+    def call(*arguments, **settings):
+        return norm.apply(variables, x, *arguments, **settings, mutable=["batch_stats"])[0]
+
+    branch = call(relu=False)
+    np.testing.assert_array_equal(call(), np.maximum(branch, 0))
+    np.testing.assert_allclose(call(shortcut), np.maximum(branch + shortcut, 0), rtol=1e-5, atol=1e-6)
+    gained = call(shortcut, relu=False, gain=np.float32(0.5))
+    np.testing.assert_allclose(gained, 0.5 * branch + shortcut, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(call(shortcut, relu=False, gain=np.float32(0)), shortcut)
+    assert call(np.asarray(shortcut, jnp.bfloat16)).dtype == x.dtype

@@ -5,7 +5,8 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from resnet_jax import models
-from resnet_jax.models.families import FAMILIES, IMAGENET_STAGES
+from resnet_jax.models import FAMILIES
+from resnet_jax.models.resnet import IMAGENET_STAGES
 
 # He et al. 2015, table 6, in full: 6n+2 layers with option A and ten classes.
 CIFAR_PARAMETERS = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962, 1202: 19_421_274}

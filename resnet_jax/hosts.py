@@ -1,0 +1,125 @@
+"""The processes of one run, one on each host: how they start together, fail together and vote.
+
+All functions but ``is_first`` are collective: every process must call them, in the same order.
+"""
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import signal
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from resnet_jax.errors import UserError
+
+# How long the start of this run waits for the other processes.
+JOIN_SECONDS = 300
+# A process that gives no sign of life for this long counts as dead, and the others exit.
+HEARTBEAT_SECONDS = 60
+
+
+def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Join the other processes of this run, if there are any: the same program, started on every host.
+
+    Tasks of a Slurm step and hosts of a TPU pod find each other; elsewhere all three arguments are needed.
+
+    Args:
+      coordinator: ``address:port`` on which process 0 listens.
+      num_processes: number of processes.
+      process_id: number of this process, from 0.
+
+    Raises:
+      UserError: an argument is missing or wrong, or the other processes do not come.
+    """
+    given = (coordinator, num_processes, process_id)
+    if all(value is None for value in given):
+        slurm = "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+        tpu = importlib.util.find_spec("libtpu") is not None and os.environ.get("JAX_PLATFORMS", "tpu") == "tpu"
+        if not (slurm or tpu):
+            return
+    elif coordinator is None or num_processes is None or process_id is None:
+        raise UserError("--coordinator, --num_processes and --process_id go together; give all three or none.")
+    elif not (0 <= process_id < num_processes and coordinator.rpartition(":")[2].isdecimal()):
+        raise UserError(
+            f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id} is not valid; "
+            "give an address with a port, for example 10.0.0.1:1234, and a process_id from 0 to num_processes - 1."
+        )
+    # The training loop tells the other processes about a signal, because it knows where it can stop.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=JOIN_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except ValueError:
+        if coordinator is not None:
+            raise
+        logging.info("no other processes found")
+        return
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"the {num_processes} processes of this run could not connect ({reason}); "
+            "check --coordinator and start the same command on every host."
+        ) from error
+    # A C handler, because JAX aborts from a thread of its own while Python waits for the devices.
+    ctypes.CDLL(None).signal(signal.SIGABRT, _exit_after_lost_process)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _exit_after_lost_process(_: int) -> None:
+    """Say why and exit with status 1 when JAX aborts this process because another one is gone."""
+    message = "error: another process of this run has died or failed; start the same command again on every host."
+    os.write(2, f"{message}\n".encode())
+    os._exit(1)
+
+
+def is_first() -> bool:
+    """Return whether this is process 0, which alone writes the run directory and prints."""
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Run the body in every process; a UserError in one is raised in all, so that none waits for the others for ever.
+
+    Raises:
+      UserError: the one of the body, or, where the body succeeded, that another process has failed.
+    """
+    error = None
+    try:
+        yield
+    except UserError as raised:
+        error = raised
+    if jax.process_count() > 1:
+        failed = np.flatnonzero(multihost_utils.process_allgather(np.array(error is not None)))
+        if error is None and len(failed):
+            raise UserError(
+                f"process {failed[0]} of this run has failed; correct what it reports and start all of them again."
+            )
+    if error is not None:
+        raise error
+
+
+def any_process(flag: bool, mesh: Mesh) -> jax.Array | bool:
+    """Return whether ``flag`` is true in any process; with several processes it is an array that devices compute.
+
+    Read it late: reading waits until the devices of ``mesh`` have done all work they were given before.
+    """
+    if jax.process_count() == 1:
+        return flag
+    sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    flags = jax.make_array_from_callback((mesh.size,), sharding, lambda _: np.array([flag]))
+    return _any(flags)
+
+
+_any = jax.jit(jax.numpy.any)

@@ -1,0 +1,43 @@
+"""What a run was made with: versions, devices, code and flags."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+import time
+from typing import Any
+
+import jax
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "tensorflow-datasets")
+
+
+def environment() -> dict[str, Any]:
+    """Return the entry of ``environment.json`` for a run that starts now; ``docs/architecture.md`` lists its fields."""
+    return {
+        "time": utc_now(),
+        "python": platform.python_version(),
+        "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "platform": platform.platform(),
+        "device_kind": jax.devices()[0].device_kind,
+        "device_count": jax.device_count(),
+        "host_count": jax.process_count(),
+        "git_revision": git("rev-parse", "HEAD"),
+        "git_dirty": bool(git("status", "--porcelain")),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def utc_now() -> str:
+    """Return the time, for example 2026-11-21T14:00:00Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def git(*arguments: str) -> str | None:
+    """Return what git prints about this code, None where it is not in a git checkout."""
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,39 @@
+"""The lock of a run directory: one process at a time writes there."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import platform
+from collections.abc import Iterator
+
+from absl import logging
+
+from resnet_jax.errors import UserError
+from resnet_jax.training.environment import utc_now
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path) -> Iterator[None]:
+    """Hold the lock of ``workdir``.
+
+    The system releases the lock when the process ends, however it ends; the file stays and names the last holder.
+
+    Raises:
+      UserError: another process holds it.
+    """
+    with (workdir / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"--workdir={workdir} is in use by {file.read().strip() or 'another process'}; "
+                "wait until it ends or give another --workdir."
+            ) from None
+        except OSError as error:  # Some network file systems have no locks.
+            logging.warning("%s cannot be locked (%s); start no second process there", workdir, error.strerror)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()} since {utc_now()}\n")
+        file.flush()
+        yield

@@ -1,0 +1,141 @@
+"""What a config compiles to: the functions that train and evaluate its net."""
+
+import collections
+import functools
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from resnet_jax import models
+from resnet_jax.backend import DETERMINISTIC_FLAG
+from resnet_jax.config import check
+from resnet_jax.errors import UserError
+from resnet_jax.hosts import any_process
+from resnet_jax.training import optimizer, parallel
+from resnet_jax.training.step import DeviceAugmentation, DeviceBatch, StepInputs, TrainState, eval_step, train_steps
+
+Metrics = dict[str, Any]
+
+
+class Program(NamedTuple):
+    """The functions that train and evaluate the net of a config.
+
+    Attributes:
+      model: the net.
+      mesh: the devices.
+      rate: learning rate as a function of the steps made, before plateaus.
+      init: ``image_shape -> state``, the initial state for images of shape ``(height, width, channels)``.
+      train_steps: ``(state, examples, batches) -> (state, metrics)`` over all devices, for the batches of a feed.
+      eval_step: ``(state, examples, batch, weights) -> sums`` over all devices.
+    """
+
+    model: nn.Module
+    mesh: Mesh
+    rate: optax.Schedule
+    init: Callable[[tuple[int, ...]], TrainState]
+    train_steps: Callable[..., tuple[TrainState, Metrics]]
+    eval_step: Callable[..., Metrics]
+
+
+def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None) -> Program:
+    """Return the functions that train and evaluate the net of ``config``; they compile when they are first called.
+
+    Args:
+      config: with the fields of ``resnet_jax.config``.
+      num_classes: width of the head.
+      mesh: the devices to train on; by default all.
+
+    Raises:
+      UserError: the config has a value that is not valid.
+    """
+    mesh = mesh or parallel.device_mesh()
+    check(config, mesh.size)
+    flags = os.environ.get("XLA_FLAGS", "")
+    if config.deterministic and parallel.platform(mesh) == "gpu" and DETERMINISTIC_FLAG not in flags:
+        raise UserError(f"config.deterministic=True needs {DETERMINISTIC_FLAG} in XLA_FLAGS before JAX starts.")
+    model = build_net(config, num_classes)
+    rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
+    device_train_steps = functools.partial(
+        train_steps,
+        model=model,
+        optimizer=optimizer.sgd(config.optimizer, rate),
+        augmentation=DeviceAugmentation.of(config.data),
+        sync_batch_norm=config.batch_norm.sync,
+    )
+    device_eval_step = functools.partial(eval_step, model=model)
+    return Program(
+        model,
+        mesh,
+        rate,
+        init=functools.partial(initial_state, config, model, mesh),
+        train_steps=over_devices(device_train_steps, config, mesh, batch_arguments=1, batch_axis=1, donate_state=True),
+        eval_step=over_devices(device_eval_step, config, mesh, batch_arguments=2),
+    )
+
+
+def over_devices(function: Callable[..., Any], config: ConfigDict, mesh: Mesh, **options: Any) -> Callable[..., Any]:
+    """Return ``function`` mapped as ``config`` asks for; ``options`` are of ``parallel.map_over_devices``."""
+    streamed = config.data.image_size is not None
+    return parallel.map_over_devices(function, mesh, config.parallel.mapper, own_batches=streamed, **options)
+
+
+def build_net(config: ConfigDict, num_classes: int) -> nn.Module:
+    """Return the net that ``config`` trains, with a head of width ``num_classes``."""
+    axis_name = parallel.AXIS if config.batch_norm.sync else None
+    return models.build(config.model, num_classes, config.dtype, axis_name, **config.compile)
+
+
+def initial_state(config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape: tuple[int, ...]) -> TrainState:
+    """Return the state from which training of ``model`` starts, whole on every device of ``mesh``."""
+    variables = models.initial_variables(model, config.seed, image_shape)
+    params = variables["params"]
+    rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
+    sgd = optimizer.sgd(config.optimizer, rate)
+    batch_stats = variables.get("batch_stats", {})  # A net without batch norm has none.
+    state = (np.zeros((), np.int32), params, batch_stats, sgd.init(params))
+    return TrainState(*parallel.replicate(state, mesh))
+
+
+def evaluate(
+    program: Program,
+    state: TrainState,
+    examples: StepInputs,
+    batches: Iterable[tuple[DeviceBatch, Any]],
+    stopping: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+    """Return the mean "loss" and "error" (a fraction) of ``state`` over ``batches``, and their number of "examples".
+
+    Args:
+      program: of the run.
+      state: the net to evaluate, with its running statistics.
+      examples: on the devices.
+      batches: batches and the weights of their examples.
+      stopping: whether this process has been asked to stop.
+
+    Returns:
+      The means, or None if any process has been asked to stop.
+    """
+    totals = {"loss": 0.0, "error": 0.0, "weight": 0.0}
+    launched = collections.deque[tuple[Metrics, Any]]()
+    # The devices compute the newest batch while the host reads the one before, so that neither waits.
+    for batch in itertools.chain(batches, [None]):
+        if batch is not None:
+            sums = program.eval_step(state, examples, *batch)
+            launched.append((sums, any_process(stopping(), program.mesh)))
+        if batch is None or len(launched) > 1:
+            sums, stop = launched.popleft()
+            if stop:
+                return None
+            for name in totals:
+                totals[name] += float(sums[name])
+    examples_seen = totals.pop("weight")
+    means = {name: total / examples_seen if examples_seen else math.nan for name, total in totals.items()}
+    return means | {"examples": examples_seen}

@@ -1,0 +1,225 @@
+"""Gates, against the static nets they replace and against hand-written nets in float64."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from resnet_jax import models
+from resnet_jax.models import blocks, gates
+from resnet_jax.models.blocks import BasicBlock
+from resnet_jax.models.gates import DELETED, MIRROR, PLAIN, RESIDUAL, SHORTCUT_GRADIENT_ONLY, STOP_GRADIENT, Gate
+from resnet_jax.models.resnet import ResNet
+
+IMAGE = (8, 8, 1)
+
+
+def net(stage_sizes=(3, 2), residual=True, shortcut="A", **settings):
+    block = functools.partial(BasicBlock, residual=residual, shortcut=shortcut)
+    return ResNet(stage_sizes, (4, 8), block, num_classes=10, **settings)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    """Of all twins of the small net: their parameters and initial values are the same."""
+    return models.initial_variables(net(), 0, IMAGE)
+
+
+def images(batch=8):
+    return np.random.default_rng(0).normal(size=(batch, *IMAGE)).astype(np.float32)
+
+
+def loss_and_gradients(model):
+    """Return a compiled function of variables and the collection "gates", or None."""
+
+    @jax.jit
+    def compute(variables, collection):
+        def loss(params):
+            whole = {**variables, "params": params} | ({} if collection is None else {"gates": collection})
+            logits, updates = model.apply(whole, images(), train=True, mutable=["batch_stats"])
+            return -jnp.mean(jax.nn.log_softmax(logits)[:, 0]), updates
+
+        return jax.value_and_grad(loss, has_aux=True)(variables["params"])
+
+    return compute
+
+
+def assert_equal_bits(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
+@pytest.mark.parametrize("unroll", [False, True], ids=["looped", "unrolled"])
+def test_gates_make_the_static_twins_of_one_another_to_the_bit(variables, residual, unroll):
+    static = loss_and_gradients(net(residual=residual, unroll=unroll))(variables, None)
+    gate = RESIDUAL if residual else PLAIN
+    for model in (net(residual=True, unroll=unroll), net(residual=False, unroll=unroll)):
+        assert_equal_bits(static, loss_and_gradients(model)(variables, gates.gate_blocks(model, IMAGE, gate)))
+
+
+def test_a_gated_stop_is_the_static_stop_gradient_to_the_bit(variables, monkeypatch):
+    gated = loss_and_gradients(net())(variables, gates.gate_blocks(net(), IMAGE, STOP_GRADIENT))
+    shortcut = blocks.shortcut_around
+    monkeypatch.setattr(blocks, "shortcut_around", lambda *arguments: jax.lax.stop_gradient(shortcut(*arguments)))
+    static = loss_and_gradients(net())(variables, None)
+    assert_equal_bits(static, gated)
+    assert np.any(gated[1]["stem"]["conv"]["kernel"] != 0)
+
+
+def two_blocks(params, x, gate):
+    """Return the loss of a net of one stage with two blocks and its gradient by the stem's kernel, by hand.
+
+    float64, in evaluation mode with fresh statistics, where a norm is ``scale * x / sqrt(1 + 1e-5) + bias``.
+    """
+    a, alpha, b, beta = gate
+
+    def windows(x):
+        return np.lib.stride_tricks.sliding_window_view(
+            np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), axis=(1, 2)
+        )
+
+    def conv(x, kernel):
+        return np.einsum("bhwcij,ijco->bhwo", windows(x), kernel)
+
+    def conv_back(gradient, kernel):
+        return np.einsum("bhwoij,ijco->bhwc", windows(gradient), kernel[::-1, ::-1])
+
+    def norm(x, layer):
+        return x * layer["scale"] / np.sqrt(1 + 1e-5) + layer["bias"]
+
+    def norm_back(gradient, layer):
+        return gradient * layer["scale"] / np.sqrt(1 + 1e-5)
+
+    stem = norm(conv(x, params["stem"]["conv"]["kernel"]), params["stem"]["bn"])
+    y, tape = np.maximum(stem, 0), []
+    rest = jax.tree.map(lambda leaf: leaf[0], params["stage1"]["rest"])
+    for block in (params["stage1"]["block0"], rest):
+        hidden = norm(conv(y, block["conv1"]["kernel"]), block["bn1"])
+        branch = norm(conv(np.maximum(hidden, 0), block["conv2"]["kernel"]), block["bn2"])
+        total = a * y + b * branch
+        tape.append((block, hidden, total))
+        y = np.maximum(total, 0)
+    logits = y.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"]
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    by_logits = (p - np.eye(10)[0]) / len(x)
+    size = y.shape[1] * y.shape[2]
+    gradient = np.broadcast_to((by_logits @ params["head"]["kernel"].T)[:, None, None] / size, y.shape)
+    for block, hidden, total in reversed(tape):
+        gradient = gradient * (total > 0)
+        by_hidden = conv_back(norm_back(b * gradient, block["bn2"]), block["conv2"]["kernel"]) * (hidden > 0)
+        by_input = conv_back(norm_back(by_hidden, block["bn1"]), block["conv1"]["kernel"])
+        gradient = alpha * gradient + beta * by_input
+    by_stem = norm_back(gradient * (stem > 0), params["stem"]["bn"])
+    return -np.log(p[:, 0]).mean(), np.einsum("bhwcij,bhwo->ijco", windows(x), by_stem)
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [RESIDUAL, PLAIN, STOP_GRADIENT, MIRROR, SHORTCUT_GRADIENT_ONLY, DELETED, Gate(0.5, 0.25, 1.5, 0.75)],
+    ids=["residual", "plain", "stop", "mirror", "shortcut alone", "deleted", "all four"],
+)
+def test_value_and_gradient_are_those_of_a_hand_written_net_of_two_blocks_in_float64(gate):
+    model = net((2,)).clone(widths=(4,))
+    start, collection = models.initial_variables(model, 0, IMAGE), gates.gate_blocks(model, IMAGE, gate)
+    model = model.clone(dtype=jnp.float64)
+    with jax.enable_x64(True):
+        random = np.random.default_rng(1)
+        params = jax.tree.map(lambda leaf: leaf + 0.1 * random.normal(size=leaf.shape), start["params"])
+        statistics = jax.tree.map(np.float64, start["batch_stats"])
+        x = images(3).astype(np.float64)
+
+        def loss(params):
+            whole = {"params": params, "batch_stats": statistics, "gates": collection}
+            return -jnp.mean(jax.nn.log_softmax(model.apply(whole, x, train=False))[:, 0])
+
+        value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+        by_hand, by_stem = two_blocks(params, x, gate)
+        np.testing.assert_allclose(value, by_hand, rtol=1e-9)
+        np.testing.assert_allclose(gradients["stem"]["conv"]["kernel"], by_stem, rtol=1e-7, atol=1e-10)
+
+
+def test_a_branch_learns_though_it_passes_no_gradient_on(variables):
+    _, gradients = loss_and_gradients(net())(variables, gates.gate_blocks(net(), IMAGE, SHORTCUT_GRADIENT_ONLY))
+    for name, leaf in traverse_util.flatten_dict(gradients, sep="/").items():
+        assert np.any(leaf), name
+
+
+def test_a_deleted_block_is_its_shortcut_exactly(variables):
+    model = net()
+    names = [layer.name for layer in models.walk(model, IMAGE) if layer.is_block]
+    assert names == ["stage1/block0", "stage1/block1", "stage1/block2", "stage2/block0", "stage2/block1"]
+
+    @jax.jit
+    def outputs(collection):
+        _, captured = model.apply(
+            {**variables, "gates": collection},
+            images(),
+            train=False,
+            capture_intermediates=lambda module, _: isinstance(module, BasicBlock) or module.name == "stem",
+        )
+        return captured["intermediates"]
+
+    for deleted in ("stage1/block1", "stage2/block0"):
+        found = outputs(
+            gates.gate_blocks(model, IMAGE, {name: DELETED if name == deleted else RESIDUAL for name in names})
+        )
+        stage1, stage2 = found["stage1"], found["stage2"]
+        first, rest = stage1["block0"]["__call__"][0], stage1["rest"]["__call__"][0]
+        if deleted == "stage1/block1":
+            np.testing.assert_array_equal(rest[0], first)
+            assert np.any(rest[1] != rest[0])
+        else:
+            expected = blocks.zero_padded_identity(rest[1], 8, 2)
+            np.testing.assert_array_equal(stage2["block0"]["__call__"][0], expected)
+
+
+def test_a_20_layer_net_runs_within_the_program_of_56_layers():
+    def build(depth):
+        config = {"family": "cifar", "depth": depth, "residual": True, "shortcut": "A", "bottleneck_stride": "first"}
+        return models.build(ConfigDict(config), 10)
+
+    deep, shallow = build(56), build(20)
+    names = [layer.name for layer in models.walk(deep, IMAGE) if layer.is_block]
+    chosen = {name: RESIDUAL if int(name[-1:]) < 3 and len(name) == 13 else DELETED for name in names}
+    assert sum(gate == RESIDUAL for gate in chosen.values()) == 9
+    # The deeper net's first blocks of each stage have the same initial values: they share their paths.
+    results = [
+        loss_and_gradients(model)(models.initial_variables(model, 0, IMAGE), collection)
+        for model, collection in ((deep, gates.gate_blocks(deep, IMAGE, chosen)), (shallow, None))
+    ]
+    (loss, _), gradients = results[0]
+    (expected_loss, _), expected = results[1]
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+    expected = traverse_util.flatten_dict(expected, sep="/")
+    for name, leaf in traverse_util.flatten_dict(gradients, sep="/").items():
+        if "rest" in name:
+            assert not np.any(leaf[2:]), name
+            leaf = leaf[:2]
+        np.testing.assert_allclose(leaf, expected[name], rtol=1e-3, atol=1e-5)
+
+
+def test_another_intervention_compiles_nothing(variables):
+    compute = loss_and_gradients(net())
+    losses = {
+        float(compute(variables, gates.gate_blocks(net(), IMAGE, gate))[0][0])
+        for gate in (RESIDUAL, PLAIN, DELETED, Gate(0.5, 0.5, 1, 1))
+    }
+    assert len(losses) == 4
+    assert compute._cache_size() == 1
+
+
+def test_the_program_without_gates_has_nothing_of_them(variables):
+    program = jax.jit(lambda variables: net().apply(variables, images(), train=False)).lower(variables).as_text()
+    with_gates = variables | {"gates": gates.gate_blocks(net(), IMAGE, RESIDUAL)}
+    gated = jax.jit(lambda variables: net().apply(variables, images(), train=False)).lower(with_gates).as_text()
+    assert "tensor<4xf32>" in gated
+    assert len(gated.splitlines()) > len(program.splitlines())
+
+
+def test_gates_that_do_not_fit_the_blocks_are_refused():
+    with pytest.raises(ValueError, match=r"stage9/block0.*stage1/block0"):
+        gates.gate_blocks(net(), IMAGE, {"stage9/block0": RESIDUAL})
