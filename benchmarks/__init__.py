@@ -1,4 +1,4 @@
-"""What is measured, beside what; see benchmarks/README.md."""
+"""Benchmarks; see benchmarks/README.md."""
 
 from resnet_jax.backend import set_xla_flags
 

@@ -1,4 +1,4 @@
-"""How long `experiments.compare` takes on a sweep of 500 runs of 64,000 steps, made up on the spot.
+"""Time of `experiments.compare` on a synthetic sweep of 500 runs of 64,000 steps.
 
 python -m benchmarks.compare_500
 """

@@ -1,8 +1,9 @@
-"""Time to the first training step over depth: loops, blocks written out, and blocks computed anew, on the digits.
+"""Time to the first training step over depth on the digits: looped, unrolled and rematerialised blocks.
 
     python -m benchmarks.compile_time
 
-Each net starts in a process of its own, without kept programs. Compiling is the first step less the median of the next.
+Each net starts in a separate process without a compilation cache. Compile time is the first step minus the median of
+the following ones.
 """
 
 import itertools
@@ -26,7 +27,7 @@ STEPS = 6
 
 
 def figures(depth: int, settings: dict[str, bool]) -> dict[str, float]:
-    """Return seconds to the first step and of compiling, milliseconds of a step and memory besides the state."""
+    """Return seconds to the first step and of compilation, milliseconds per step, and memory besides the state."""
     config = recipes.digits(depth, residual=True)
     config.batch_size = BATCH_SIZE
     config.compile.update(settings)
@@ -48,7 +49,7 @@ def figures(depth: int, settings: dict[str, bool]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure every net in a process of its own."""
+    """Measure each net in a separate process."""
     if len(sys.argv) == 3:
         print(json.dumps(figures(int(sys.argv[1]), json.loads(sys.argv[2]))))
         return

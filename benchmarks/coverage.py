@@ -1,4 +1,4 @@
-"""How often the verdict's 95 % interval holds the true gap: 1,000 simulated sweeps for each number of seeds.
+"""How often the verdict's 95 % interval contains the true gap: 1,000 simulated sweeps per number of seeds.
 
 python -m benchmarks.coverage
 """
@@ -16,8 +16,8 @@ DEVIATIONS = {"equal scatter": (0.01, 0.01), "scatter of one net ten times the o
 
 def main() -> None:
     """Simulate and print the table."""
-    table = Table(title=f"{SWEEPS:,} simulated sweeps with a gap of {100 * GAP:.0f} points, and as many with none")
-    for column in ("seeds", "scatter over seeds", "interval holds the gap (%)", "degradation said without a gap (%)"):
+    table = Table(title=f"{SWEEPS:,} simulated sweeps with a gap of {100 * GAP:.0f} points, and as many without")
+    for column in ("seeds", "scatter over seeds", "interval contains the gap (%)", "false verdicts of degradation (%)"):
         table.add_column(column, justify="left" if column.startswith("scatter") else "right")
     for seeds in (3, 4, 5, 10):
         for scatter, (deep, shallow) in DEVIATIONS.items():

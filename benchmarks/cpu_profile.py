@@ -2,7 +2,7 @@
 
     python -m benchmarks.cpu_profile
 
-Every operation is timed but convolutions, which work in the background: they are what is left of the step.
+All operations are timed except convolutions, which run in the background: they are the rest of the step.
 """
 
 import collections
@@ -21,7 +21,7 @@ from configs import recipes
 from resnet_jax.data import sampling
 
 STEPS = 3
-# Of the names that XLA gives to operations, the first that fits.
+# Kinds by a pattern of XLA's names of operations; the first match counts.
 KINDS = {
     "transposes for the gradient by the kernel": r"transpose",
     "matrix products (sums over images among them)": r"^dot",
@@ -69,7 +69,7 @@ def profile(config: ConfigDict) -> dict[str, Any]:
 def main() -> None:
     """Profile the nets that ``step_time`` measures on a CPU."""
     if jax.default_backend() != "cpu":
-        print("This profile is of CPUs; the default device is none.")
+        print("This benchmark profiles CPUs, but the default device is not a CPU.")
         return
     measure.save("cpu_profile", [profile(recipes.digits(56, True)), profile(recipes.cifar(20, True))])
 

@@ -1,9 +1,9 @@
-"""What `config.deterministic=True` costs on a GPU, and whether it is needed: on a CPU bits are equal anyway.
+"""What `config.deterministic=True` costs on a GPU, and whether it is needed; on a CPU results are bit-equal anyway.
 
     python -m benchmarks.deterministic
 
-Processes with and without the flag take turns at the same steps of the same net. Each says how long a step takes, and a
-digest of the state that it ends with; equal digests in all processes of a kind are equal bits.
+Processes with and without the flag take turns training the same net for the same steps. Each prints the time of a step
+and a digest of its final state; equal digests mean bit-equal states.
 """
 
 import os
@@ -21,7 +21,7 @@ from resnet_jax.backend import DETERMINISTIC_FLAG
 from resnet_jax.data import sampling
 from resnet_jax.training.checkpoints import digest
 
-_ALONE = flags.DEFINE_bool("alone", False, "Be one of the processes, and print seconds and digest.")
+_ALONE = flags.DEFINE_bool("alone", False, "Run as one of the processes: print seconds and digest.")
 
 PROCESSES = 3
 ROUNDS = 5

@@ -1,11 +1,11 @@
-"""Does a run of 64,000 steps keep its memory, its pace of recording, and its devices busy?
+"""Do memory, time per record and checkpoint overhead stay constant over a run of 64,000 steps?
 
     python -m benchmarks.endurance              # residual-8 on the digits, into benchmarks/records/endurance-*.json
     python -m benchmarks.endurance --steps=6400
 
-It trains by ``resnet_jax.training.train`` with the recipe's intervals. Measured are the memory of the process, the time
-that a record takes early and late, and the time for which the loop waits for checkpoints: for their begin, the rest is
-written while it goes on, and for the end of the last one.
+It runs ``resnet_jax.training.train`` with the recipe's intervals. Measured are the memory of the process, the time of a
+record early and late, and the time that the loop waits for checkpoints: for their start, as the rest is written in the
+background, and for the end of the last one.
 """
 
 import pathlib
@@ -26,14 +26,14 @@ from resnet_jax.training import train
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.record import RunRecord
 
-_STEPS = flags.DEFINE_integer("steps", 64_000, "Of the run.", lower_bound=1000)
+_STEPS = flags.DEFINE_integer("steps", 64_000, "Number of steps of the run.", lower_bound=1000)
 
 BATCH_SIZE = 16
 SECONDS_BETWEEN_SAMPLES = 0.5
 
 
 def timed(owner: type, name: str) -> list[float]:
-    """Make method ``name`` of ``owner`` note how many seconds each call takes, and return the list of them."""
+    """Make method ``name`` of ``owner`` record the seconds of each call, and return the list of them."""
     seconds: list[float] = []
     method: Callable[..., Any] = getattr(owner, name)
 
@@ -49,7 +49,7 @@ def timed(owner: type, name: str) -> list[float]:
 
 
 def sample_memory(ended: threading.Event) -> tuple[threading.Thread, list[int]]:
-    """Start to note the resident bytes of this process until ``ended``; return the thread and the list."""
+    """Start recording the resident bytes of this process until ``ended``; return the thread and the list."""
     samples: list[int] = []
     process = psutil.Process()
 
@@ -63,7 +63,7 @@ def sample_memory(ended: threading.Event) -> tuple[threading.Thread, list[int]]:
 
 
 def endure(folder: pathlib.Path, steps: int) -> dict[str, Any]:
-    """Train for ``steps`` steps in ``folder`` and return what it took."""
+    """Train for ``steps`` steps in ``folder`` and return the measurements."""
     config = recipes.digits(depth=8, residual=True)
     config.batch_size = BATCH_SIZE
     config.steps = steps
@@ -95,7 +95,7 @@ def endure(folder: pathlib.Path, steps: int) -> dict[str, Any]:
 
 
 def main(_: list[str]) -> None:
-    """Endure and record."""
+    """Measure and record."""
     logging.set_verbosity(logging.WARNING)
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,21 +1,21 @@
-"""Decoded, cropped images a second on the cores of a host, beside tf.data and a PyTorch DataLoader with PIL.
+"""Images decoded and cropped per second on the cores of a host, beside tf.data and a PyTorch DataLoader with PIL.
 
-    python -m benchmarks.input_pipeline --images=FOLDER    # a folder of JPEGs for each class, as ImageNet's
+    python -m benchmarks.input_pipeline --images=FOLDER    # one folder of JPEGs per class, like ImageNet
 
 All read the same files with one worker a core and deliver uint8 ``[batch, 224, 224, 3]`` and labels, at random crops
 of the same distribution, to a main process that takes them as fast as it can. Flip, colour noise and normalisation are
 left out, because here the devices do them in the compiled step. All transform JPEG's blocks accurately and resize
 bilinearly with antialiasing; tf.data decodes no more of a JPEG than the crop (``decode_and_crop_jpeg``), and may
-deliver examples in any order, where ours and the DataLoader's are settled by the seed.
+deliver examples in any order, while ours and the DataLoader's order is determined by the seed.
 
 Both others run in a second form, as their users write them: tf.data with its defaults, a coarser transform and no
 antialiasing; the DataLoader with ``RandomHorizontalFlip``, ``ToTensor`` and ``Normalize``, hence float32
 ``[batch, 3, 224, 224]``.
 
-TensorFlow is imported late: before torchvision it would end the process.
+TensorFlow is imported late, because imported before torchvision it crashes the process.
 
-The pipelines stay open and take turns. What they made ahead while others had their turn does not count. Recorded is
-also the time that cores were busy with an image, in all processes, which says more where others use the cores too.
+The pipelines stay open and take turns; batches prefetched during the turns of others do not count. The core time per
+image, over all processes, is recorded too: it is the better measure on shared cores.
 """
 
 import pathlib
@@ -36,17 +36,17 @@ from experiments import command
 from resnet_jax.data import folder, images, stream
 from resnet_jax.errors import UserError
 
-_IMAGES = flags.DEFINE_string("images", None, "Folder of a folder of JPEGs for each class.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "How many turns each pipeline has.", lower_bound=1)
+_IMAGES = flags.DEFINE_string("images", None, "Folder with one folder of JPEGs per class.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of turns of each pipeline.", lower_bound=1)
 
 SIDE, BATCH = 224, 64
-# Of a turn: more than any pipeline makes ahead, and some seconds.
+# Batches per turn: skipped, more than any pipeline prefetches; and counted, some seconds.
 AHEAD, COUNTED = 6, 12
-# Cores that open pipelines may keep busy while they rest: threads look after each other.
+# Cores that idle pipelines may keep busy: their threads poll each other.
 IDLE = 0.1
-# Means and deviations that PyTorch's users subtract and divide by.
+# The usual normalisation in PyTorch.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Images a second of a ResNet-50 in training. NVIDIA's are for one GPU at mixed precision, of its README of ResNet-50
+# Images per second when training ResNet-50. NVIDIA's are for one GPU at mixed precision, from its README of ResNet-50
 # v1.5 for PyTorch (github.com/NVIDIA/DeepLearningExamples, container 21.03); the last is an assumption.
 CHIPS = {"V100, by NVIDIA": 1200, "A100, by NVIDIA": 2470, "a faster one, assumed": 5000}
 CHIPS_OF_A_HOST = (4, 8)
@@ -193,7 +193,7 @@ def busy() -> float:
 
 
 def settle() -> None:
-    """Wait until the others have made ahead what they make."""
+    """Wait until the other pipelines have prefetched all they can."""
     before, now = -1.0, busy()
     while now - before > IDLE * 0.3:
         time.sleep(0.3)
@@ -201,7 +201,7 @@ def settle() -> None:
 
 
 def turn(batches: Batches) -> tuple[float, float]:
-    """Return images a second of a pipeline, and milliseconds of a core for an image."""
+    """Return images per second of a pipeline, and core milliseconds per image."""
     settle()
     for _ in range(AHEAD):
         next(batches)
@@ -213,7 +213,7 @@ def turn(batches: Batches) -> tuple[float, float]:
 
 
 def compare(root: str, augmentation: str, rounds: int, cores: int) -> dict[str, Any]:
-    """Return images a second of each pipeline, and those of ours to those of the others."""
+    """Return images per second of each pipeline, and the ratio of ours to the others."""
     open_ones = {name: make(root, augmentation, cores) for name, make in PIPELINES.items()}
     speeds: dict[str, list[float]] = {name: [] for name in open_ones}
     work: dict[str, list[float]] = {name: [] for name in open_ones}
@@ -243,7 +243,7 @@ def compare(root: str, augmentation: str, rounds: int, cores: int) -> dict[str, 
 
 
 def cores_of_a_host(speed: float) -> list[dict[str, Any]]:
-    """Return how many cores feed a host's chips if one decodes ``speed`` images a second."""
+    """Return the number of cores that feed a host's chips if one decodes ``speed`` images per second."""
     return [
         {"chip": chip, "images a second a chip": rate, "chips": chips, "cores": -(-rate * chips // round(speed))}
         for chip, rate in CHIPS.items()
@@ -264,9 +264,11 @@ def describe(root: str) -> dict[str, Any]:
 
 
 def main(_: list[str]) -> int:
-    """Measure with each way to draw crops, and record."""
+    """Measure with each augmentation, and record."""
     if _IMAGES.value is None:
-        raise UserError("give --images=FOLDER, a folder of JPEGs for each class; a hundred of ImageNet's will do.")
+        raise UserError(
+            "--images is missing; give a folder with one folder of JPEGs per class, e.g. a hundred images of ImageNet."
+        )
     cores = measure.hardware()["cores"]
     sample = describe(_IMAGES.value)
     ways = [compare(_IMAGES.value, augmentation, _ROUNDS.value, cores) for augmentation in images.AUGMENTATIONS]

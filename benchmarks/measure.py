@@ -1,4 +1,4 @@
-"""What the benchmarks share: a net to measure, times taken in turn, and records."""
+"""What the benchmarks share: a net to measure, interleaved timing, and records."""
 
 import importlib.metadata
 import json
@@ -42,7 +42,7 @@ PACKAGES = (
 
 
 class Subject(NamedTuple):
-    """A net ready to be trained.
+    """A net that is ready to be trained.
 
     Attributes:
       program: of its config.
@@ -58,7 +58,7 @@ class Subject(NamedTuple):
 
 
 def subject(config: ConfigDict, mesh: Mesh | None = None) -> Subject:
-    """Return the net of ``config`` on the digits or, of every other data set, on noise of the size of CIFAR-10.
+    """Return the net of ``config`` on the digits or, for any other data set, on noise of the size of CIFAR-10.
 
     ``mesh`` holds the devices to train on, by default all.
     """
@@ -75,7 +75,7 @@ def subject(config: ConfigDict, mesh: Mesh | None = None) -> Subject:
 
 
 def in_turn(contestants: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each of ``contestants``, which take turns, so that all meet the same disturbances.
+    """Return the median seconds of each of ``contestants``, which take turns, so that disturbances affect all alike.
 
     The first call of each, which compiles, does not count.
     """
@@ -91,7 +91,7 @@ def in_turn(contestants: Mapping[str, Callable[[], None]], rounds: int) -> dict[
 
 
 def hardware() -> dict[str, Any]:
-    """Return what this is measured on."""
+    """Return a description of the hardware."""
     processor = platform.machine()
     if pathlib.Path("/proc/cpuinfo").exists():
         names = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
@@ -106,7 +106,7 @@ def hardware() -> dict[str, Any]:
 
 
 def short_name(hardware: Mapping[str, Any]) -> str:
-    """Return ``hardware`` in a few words, as "2 CPU cores" or "NVIDIA H200"."""
+    """Return ``hardware`` in a few words, such as "2 CPU cores" or "NVIDIA H200"."""
     if hardware["backend"] == "cpu":
         return f"{hardware['cores']} CPU core{'s' if hardware['cores'] != 1 else ''}"
     return f"{hardware['devices']} x {hardware['device']}" if hardware["devices"] > 1 else hardware["device"]
@@ -136,5 +136,5 @@ def save(benchmark: str, results: Any) -> None:
 
 
 def read(benchmark: str) -> list[dict[str, Any]]:
-    """Return the records of ``benchmark``, one for each kind of hardware."""
+    """Return the records of ``benchmark``, one per kind of hardware."""
     return [json.loads(path.read_text()) for path in sorted(RECORDS.glob(f"{benchmark}-*.json"))]

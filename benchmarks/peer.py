@@ -1,7 +1,7 @@
-"""The peer: the CIFAR nets and their training step in PyTorch, written as its users write them.
+"""The peer: the CIFAR nets and their training step in PyTorch, as its users write them.
 
 Data on the device, channels-last, autocast in bfloat16, SGD of ``torch.optim``; optionally ``torch.compile`` with CUDA
-graphs. ``load`` takes the weights of a net of this project, so that both compute the same.
+graphs. ``load`` takes the weights of a net of this project, so that both compute the same function.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class PeerBlock(nn.Module):
 
 
 class PeerNet(nn.Module):
-    """The net of ``6n+2`` layers of section 4.2 of the paper, its layers called what PyTorch users call them."""
+    """The net of ``6n+2`` layers of section 4.2 of the paper, with the usual PyTorch names of layers."""
 
     def __init__(self, depth: int, residual: bool, channels: int, num_classes: int = 10) -> None:
         super().__init__()
@@ -64,8 +64,8 @@ class PeerNet(nn.Module):
         return self.linear(x.mean((2, 3)))
 
     def load(self, variables: dict[str, Any]) -> None:
-        """Take the values of ``{"params": ..., "batch_stats": ...}`` of the same net of this project."""
-        tensors = interop.to_torch(variables, interop.SCHEME_OF_FAMILY["cifar"])
+        """Load ``{"params": ..., "batch_stats": ...}`` of the same net of this project."""
+        tensors = interop.to_torch(variables, interop.scheme_of_family("cifar"))
         self.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()}, strict=True)
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.right_answer
 
-To be run first on every new kind of device. In float32 with products of full precision every parameter must agree to
-rounding, and in the precision the device has by default, or in bfloat16, as nearly as that precision allows. Exit
-status 1 if it does not.
+Run this first on each new kind of device. In float32 with full-precision products every parameter must agree up to
+rounding; in the device's default precision, or in bfloat16, as closely as that precision allows. Exit status 1 if it
+does not.
 """
 
 import sys
@@ -20,7 +20,7 @@ from resnet_jax.training import feed, parallel
 from resnet_jax.training.program import make_program
 
 BATCH_SIZE = 64
-# Dtype, precision of products, and how far the step may be off, as a part of its length.
+# Dtype, precision of products, and largest relative error of the step.
 CASES = [("float32", "highest", 1e-4), ("float32", None, 3e-2), ("bfloat16", None, 2e-1)]
 
 
@@ -45,7 +45,7 @@ def step_of(device: jax.Device, residual: bool, dtype: str) -> dict[str, Any]:
 
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
-    """Return how far the changes of two steps are apart, as a part of their length."""
+    """Return the distance between the changes of two steps, relative to their length."""
     return float(np.linalg.norm(one["change"] - other["change"]) / np.linalg.norm(other["change"]))
 
 
@@ -53,7 +53,7 @@ def main() -> int:
     """Compare the default device with the CPU; return the exit status."""
     device, cpu = jax.devices()[0], jax.local_devices(backend="cpu")[0]
     if device == cpu:
-        print("The default device is the CPU: there is nothing to compare it with.")
+        print("The default device is the CPU; there is nothing to compare it with.")
         return 0
     results = []
     for residual in (False, True):

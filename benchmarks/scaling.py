@@ -1,10 +1,10 @@
-"""Throughput over 1, 2, 4, 8 ... devices, and the bytes that they exchange in a step.
+"""Throughput over 1, 2, 4, 8 ... devices, and the bytes they exchange per step.
 
     python -m benchmarks.scaling
 
 Weak scaling keeps 128 images on each device, strong scaling 128 (rounded up to a multiple of the devices) on all of
-them together. Virtual devices of a CPU share its cores, so on a CPU nothing is timed; the exchange is read from the
-compiled program either way.
+them together. Virtual CPU devices share the cores, so nothing is timed on a CPU; the exchange is read from the compiled
+program in any case.
 """
 
 import math
@@ -39,7 +39,7 @@ def exchanged_bytes(compiled: str) -> int:
 
 
 def exchange(depth: int) -> dict[str, Any]:
-    """Return what devices exchange in a step of a CIFAR net, beside its parameters."""
+    """Return the bytes that devices exchange per step of a CIFAR net, and those of its parameters."""
     config = recipes.cifar(depth, True)
     config.batch_size = 2 * jax.device_count()
     subject = measure.subject(config)
@@ -70,7 +70,7 @@ def throughput(devices: int, batch_size: int) -> float:
 
 
 def main() -> None:
-    """Read the exchange, and measure over the devices if they are real."""
+    """Read the exchange, and measure throughput if the devices are real."""
     results: dict[str, Any] = {"exchange": [exchange(depth) for depth in (20, 56, 110)]}
     if not ON_CPU:
         counts = [2**power for power in range(jax.device_count().bit_length())]

@@ -1,10 +1,9 @@
-"""Time to train five seeds of one net at once, beside the time of one.
+"""Time to train five seeds of one net at once, relative to one seed.
 
     python -m benchmarks.seeds
 
-Three ways: an ensemble axis in one program (vmap), one seed after the other within one program (lax.map), and five
-programs at once, each in a process of its own, as `experiments.sweep --workers=5` trains them. Five of anything that
-gains nothing from company would take 5 times as long.
+Three ways: an ensemble axis in one program (vmap), one seed after another in one program (lax.map), and five processes
+at once, as `experiments.sweep --workers=5` trains them. Without any gain, five seeds take 5 times as long.
 """
 
 import functools
@@ -32,7 +31,7 @@ ROUNDS = 5
 
 
 def config_of_benchmark(seed: int = 0) -> ConfigDict:
-    """Return the net that is trained: on a CPU one of the digits."""
+    """Return the config that is trained: on a CPU one of the digits."""
     config = recipes.digits(20, True) if ON_CPU else recipes.cifar(20, True)
     config.dtype = "float32" if ON_CPU else "bfloat16"
     config.seed = seed
@@ -59,7 +58,7 @@ class OneSeed:
 
 
 def ensemble(first: measure.Subject, way: str) -> Any:
-    """Return a function that makes the steps of a turn for all seeds in one program."""
+    """Return a function that takes the steps of a turn for all seeds in one program."""
     config = config_of_benchmark()
     mesh = first.program.mesh
     rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
@@ -95,7 +94,7 @@ def ensemble(first: measure.Subject, way: str) -> Any:
 
 
 def work(seed: int) -> None:
-    """Be one of several programs at once: on every line of standard input make a turn and say so."""
+    """Run as one of several processes: for each line of standard input take a turn and print "done"."""
     turn = OneSeed(seed)
     turn()
     print("ready", flush=True)
@@ -105,7 +104,7 @@ def work(seed: int) -> None:
 
 
 class SeveralPrograms:
-    """Trains all seeds, each in a process of its own."""
+    """Trains all seeds, each in its own process."""
 
     def __init__(self) -> None:
         environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
@@ -137,7 +136,7 @@ class SeveralPrograms:
 
 
 def main() -> None:
-    """Measure all three ways beside one seed."""
+    """Measure all three ways and one seed."""
     if len(sys.argv) == 2:
         work(int(sys.argv[1]))
         return

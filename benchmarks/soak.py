@@ -1,11 +1,11 @@
-"""Kill a run again and again, resume it each time, and compare its end with that of an undisturbed run.
+"""Kill a run again and again, resume it each time, and compare the result with that of an undisturbed run.
 
     python -m benchmarks.soak               # 60 kills, into benchmarks/records/soak-*.json
     python -m benchmarks.soak --kills=500
 
 Each run is ``python -m experiments.main`` on the digits, killed by SIGKILL and started again with the same command, at
-moments drawn from a seed. Compared are every parameter, statistic and number of the optimiser, and all of metrics.jsonl
-but the times; each must be equal to the bit. Exit status 1 if any is not.
+seeded random moments. All parameters, statistics and optimiser states, and metrics.jsonl except its times, must be
+bit-equal; exit status 1 if any is not.
 """
 
 import pathlib
@@ -27,8 +27,8 @@ from resnet_jax.rundir import read_json, read_metrics
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.program import make_program
 
-_KILLS = flags.DEFINE_integer("kills", 60, "How often a run is killed, over all runs.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
+_KILLS = flags.DEFINE_integer("kills", 60, "Number of kills over all runs.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the moments.")
 
 SETTINGS = {
     "model.depth": 8,
@@ -39,8 +39,8 @@ SETTINGS = {
     "eval_every": 20,
     "checkpoint_every": 6,
 }
-# When a run is killed, and at most how many seconds later: any time, while a checkpoint is written, just after a line
-# of metrics is, after the last one.
+# Moments after which a run is killed, and the longest delay in seconds: any time, the start of a checkpoint, a new line
+# of metrics, the last line.
 MOMENTS = {"time": 15.0, "checkpoint": 0.05, "metrics": 0.01, "end": 1.5}
 KILLS_OF_A_RUN = 12
 SECONDS_BETWEEN_LOOKS = 0.002
@@ -56,7 +56,7 @@ def start(workdir: pathlib.Path) -> subprocess.Popen[bytes]:
 
 
 def wait_for(moment: str, process: subprocess.Popen[bytes], workdir: pathlib.Path, chance: random.Random) -> None:
-    """Return when ``moment`` has come in the run of ``process``, or the run has ended."""
+    """Return at ``moment`` of the run of ``process``, or when it has ended."""
     before, old = size(workdir), unfinished_checkpoints(workdir)
     come = {
         "time": lambda: True,
@@ -73,7 +73,7 @@ def unfinished_checkpoints(workdir: pathlib.Path) -> set[int]:
     """Return the checkpoints that are being written, or were when a run was killed, by their number in the disk."""
     try:
         return {path.stat().st_ino for path in workdir.glob("checkpoints/*tmp*")}
-    except FileNotFoundError:  # It has its name now.
+    except FileNotFoundError:  # It has been renamed meanwhile.
         return set()
 
 
@@ -96,11 +96,11 @@ def disturbed(workdir: pathlib.Path, kills: int, chance: random.Random) -> dict[
         process = start(workdir)
         wait_for(moment, process, workdir, chance)
         process.send_signal(signal.SIGKILL)
-        if process.wait() == 0:  # It was quicker.
+        if process.wait() == 0:  # It finished first.
             break
         killed[moment] += 1
     if start(workdir).wait():
-        raise RuntimeError(f"the run did not finish; {workdir.with_suffix('.log')} says why")
+        raise RuntimeError(f"the run did not finish; see {workdir.with_suffix('.log')}")
     return killed
 
 
@@ -132,11 +132,11 @@ def differences(one: pathlib.Path, other: pathlib.Path) -> int:
 
 
 def soak(folder: pathlib.Path, kills: int, seed: int) -> dict[str, Any]:
-    """Kill runs in ``folder`` ``kills`` times in all, and return what survived and what differs."""
+    """Kill runs in ``folder`` ``kills`` times in all, and return the counts and differences."""
     chance = random.Random(seed)
     whole = folder / "whole"
     if start(whole).wait():
-        raise RuntimeError(f"the undisturbed run did not finish; {whole.with_suffix('.log')} says why")
+        raise RuntimeError(f"the undisturbed run did not finish; see {whole.with_suffix('.log')}")
     killed, runs, found = dict.fromkeys(MOMENTS, 0), 0, 0
     while sum(killed.values()) < kills:
         workdir = folder / f"run{runs}"
@@ -158,7 +158,7 @@ def soak(folder: pathlib.Path, kills: int, seed: int) -> dict[str, Any]:
 
 
 def main(_: list[str]) -> int:
-    """Soak and record; return the exit status."""
+    """Run and record; return the exit status."""
     logging.set_verbosity(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         record = soak(pathlib.Path(folder), _KILLS.value, _SEED.value)

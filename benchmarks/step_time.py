@@ -1,14 +1,14 @@
-"""Time of a training step beside PyTorch's, and beside what the hardware could do at best.
+"""Time of a training step, compared with PyTorch and with the bound set by the hardware.
 
     python -m benchmarks.step_time
 
-Ours and the peer (benchmarks/peer.py) begin from the same weights and take turns in one process, on the same examples,
-augmentation, loss and update. On an accelerator both compute convolutions in bfloat16, the peer eagerly and compiled
-with CUDA graphs, and ours makes 100 steps a dispatch; on a CPU both compute in float32.
+Ours and the peer (benchmarks/peer.py) start from the same weights and take turns in one process, on the same examples
+with the same augmentation, loss and update. On an accelerator both compute convolutions in bfloat16, the peer eagerly
+and compiled with CUDA graphs, and ours takes 100 steps per dispatch; on a CPU both compute in float32.
 
 The bound is the larger of two times: all operations at the rate of a large matrix product, and all bytes that the
-compiled program moves (as XLA counts them) at the rate of a large copy, both rates measured here. On a CPU it is the
-first alone, for there most bytes come from caches, whatever their number.
+compiled program moves (as counted by XLA) at the rate of a large copy, both rates measured here. On a CPU it is the
+first only, because most bytes come from caches.
 """
 
 from collections.abc import Callable
@@ -27,14 +27,14 @@ from resnet_jax.data import sampling
 from resnet_jax.training.program import make_program
 
 ON_CPU = jax.default_backend() == "cpu"
-# Recipe, depth, steps a turn.
+# Recipe, depth, steps per turn.
 CPU_NETS = [(recipes.digits, 20, 20), (recipes.digits, 56, 10), (recipes.cifar, 20, 4)]
 ACCELERATOR_NETS = [(recipes.cifar, 20, 200), (recipes.cifar, 56, 200), (recipes.cifar, 110, 200)]
 ROUNDS = 7
 
 
 def compare(recipe: Callable[[int, bool], ConfigDict], depth: int, steps: int, rates: dict[str, float]) -> dict:
-    """Return the figures of one net."""
+    """Return the measurements of one net."""
     config = recipe(depth, True)
     config.dtype = "float32" if ON_CPU else "bfloat16"
     dispatch = 1 if ON_CPU else 100
@@ -95,19 +95,19 @@ def compare(recipe: Callable[[int, bool], ConfigDict], depth: int, steps: int, r
 
 
 def work_of_a_step(config: ConfigDict, subject: measure.Subject) -> tuple[int, int]:
-    """Return floating-point operations (two a multiply-add, and as much again twice for gradients) and bytes moved."""
+    """Return floating-point operations (two per multiply-add, times three for the gradients) and bytes moved."""
     shape = subject.examples.images.shape[1:]
     multiply_adds = models.totals(models.describe(subject.program.model, shape))[1]
-    written_out = ConfigDict(config.to_dict())
-    written_out.compile.unroll = True  # XLA counts the body of a loop once.
-    program = make_program(written_out, 10)
+    unrolled = ConfigDict(config.to_dict())
+    unrolled.compile.unroll = True  # XLA counts the body of a loop once.
+    program = make_program(unrolled, 10)
     indices = np.zeros((1, config.batch_size), np.int32)
     compiled = program.train_steps.lower(subject.state, subject.examples, indices).compile()
     return 6 * multiply_adds * config.batch_size, int(compiled.cost_analysis()["bytes accessed"])
 
 
 def rates_of_this_machine(dtype: Any) -> dict[str, float]:
-    """Return operations a second of a large matrix product, and bytes a second of a large copy, read and written."""
+    """Return operations per second of a large matrix product, and bytes read and written per second of a large copy."""
     size = 2048 if ON_CPU else 8192
     matrix = jnp.ones((size, size), dtype)
     array = jnp.ones((64 if ON_CPU else 1024) * 2**20, jnp.float32)
@@ -126,7 +126,7 @@ def rates_of_this_machine(dtype: Any) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure all nets that suit the hardware."""
+    """Measure the nets for this hardware."""
     torch.set_num_threads(measure.hardware()["cores"])
     rates = rates_of_this_machine(jnp.float32 if ON_CPU else jnp.bfloat16)
     nets = [compare(*net, rates) for net in (CPU_NETS if ON_CPU else ACCELERATOR_NETS)]

@@ -1,6 +1,6 @@
 """The section "How fast" of README.md, from the records.
 
-python -m benchmarks.table    # writes it anew
+python -m benchmarks.table    # rewrites it
 """
 
 import pathlib
@@ -59,13 +59,13 @@ def section() -> str:
     return "\n\n".join(parts)
 
 
-def written(text: str) -> str:
-    """Return ``text``, that of README.md, with the section written anew."""
+def with_section(text: str) -> str:
+    """Return ``text``, that of README.md, with the section rewritten."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{section()}\n\n{END}{after}"
 
 
 if __name__ == "__main__":
-    README.write_text(written(README.read_text()))
-    print(f"Wrote the section into {README}")
+    README.write_text(with_section(README.read_text()))
+    print(f"Wrote the section of {README}")

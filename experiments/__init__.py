@@ -1,1 +1,1 @@
-"""The commands of the laboratory; each is run as ``python -m experiments.NAME``."""
+"""The commands; run each as ``python -m experiments.NAME``."""

@@ -1,7 +1,7 @@
-"""What all commands share: how flags are parsed, what is logged and how mistakes are told.
+"""What all commands share: parsing flags, logging and reporting errors.
 
-Exit status 0: done. 2: a mistake that the user can mend, said in one sentence. 75: stopped by a signal behind a
-checkpoint. 128 and a signal's number, as 130 for Ctrl-C: stopped at once. 1: anything else.
+Exit status 0: done. 2: an error that the user can fix, reported in one sentence. 75: stopped by a signal after saving a
+checkpoint. 128 plus the number of a signal, e.g. 130 for Ctrl-C: stopped at once. 1: anything else.
 """
 
 import contextlib
@@ -61,9 +61,9 @@ def run(
     main: Callable[[list[str]], int],
     interrupted: str = "Interrupted; the same command continues from the last checkpoint.",
 ) -> NoReturn:
-    """Parse the flags, run ``main`` on the other arguments and exit with its status, with 2 after a ``UserError``.
+    """Parse the flags, run ``main`` on the other arguments and exit with its status, or with 2 after a ``UserError``.
 
-    ``interrupted`` is said after Ctrl-C.
+    ``interrupted`` is printed after Ctrl-C.
     """
 
     def guarded(argv: list[str]) -> int:
@@ -84,23 +84,23 @@ def run(
 
 
 def refuse_arguments(arguments: list[str]) -> None:
-    """Fail if there are ``arguments`` that are no flags."""
+    """Fail if there are positional ``arguments``."""
     if arguments:
-        fail(f"{arguments[0]!r} is no flag; flags are given as --name=value, see --help.")
+        fail(f"unexpected argument {arguments[0]!r}; flags take the form --name=value, see --help.")
 
 
 def fail(sentence: str) -> NoReturn:
-    """Say ``sentence`` on one line, whatever the user's words in it are, and exit with status 2."""
-    sys.stderr.write(f"error: {' '.join(sentence.split())}\n")  # At once, for threads may be complaining too.
+    """Print ``sentence`` on one line, even if it quotes line breaks, and exit with status 2."""
+    sys.stderr.write(f"error: {' '.join(sentence.split())}\n")  # In one call, because threads may be printing too.
     sys.exit(EXIT_USER)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parse ``argv`` as absl does, but tell mistakes in one sentence and end --help with status 0."""
+    """Parse ``argv`` as absl does, but report errors in one sentence and end --help with status 0."""
     file = config_file(argv)
     if file is not None and not pathlib.Path(file).is_file():
-        fail(f"--config={file} names no file; the configs are in configs/.")
-    standard_logging.disable(standard_logging.WARNING)  # What ml_collections warns of is a mistake, told in its turn.
+        fail(f"--config={file}: no such file; the configs are in configs/.")
+    standard_logging.disable(standard_logging.WARNING)  # ml_collections warns of errors that are reported below.
     try:
         return flags.FLAGS(argv)
     except SystemExit:
@@ -109,14 +109,14 @@ def parse_flags(argv: list[str]) -> list[str]:
         fail(explain_bad_value(str(error)))
     except flags.Error as error:
         fail(f"{error}; see --help.")
-    except Exception as error:  # A config is a program, and what names a field is parsed as one: both raise anything.
+    except Exception as error:  # A config is a program and can raise anything.
         fail(explain_unknown_field(argv) or f"--config cannot be loaded: {str(error) or type(error).__name__}.")
     finally:
         standard_logging.disable(standard_logging.NOTSET)
 
 
 def explain_bad_value(error: str) -> str:
-    """Return a sentence on an override of another type than its field's."""
+    """Return a sentence on an override whose value does not fit its field."""
     match = re.match(r"flag --(config\.([\w.]+)=.*?): ", error, re.DOTALL)
     if not match:
         reason = error.strip().splitlines()[-1]
@@ -138,35 +138,35 @@ def explain_unknown_field(argv: list[str]) -> str | None:
 
 
 def config_file(argv: list[str]) -> str | None:
-    """Return the file that ``argv`` names as --config; behind a colon there may be an option for it."""
+    """Return the file given as --config in ``argv``, without the option that may follow after a colon."""
     files = re.findall(r"^--?config[=\n](.*)$", "\n".join(argv), re.MULTILINE)
     return files[-1].partition(":")[0] if files else None
 
 
 def fields_of_file(argv: list[str]) -> dict[str, Any]:
-    """Return the fields, with dotted names, of the config file in ``argv`` without the overrides; none of a bad one."""
+    """Return the fields of the config file in ``argv`` by dotted name, without overrides; empty if it is invalid."""
     try:
         return flatten(flags.FLAGS["config"].parser.parse(config_file(argv)).to_dict())
-    except Exception:  # The same that the caller is about to explain.
+    except Exception:  # The error that the caller is about to report.
         return {}
 
 
 def config_from_flags() -> ConfigDict:
-    """Return the config that --config names, overrides included; fail if there is none."""
+    """Return the config of --config with its overrides; fail if there is none."""
     config = flags.FLAGS["config"].value
     if config is None and config_file(sys.argv) is None:
-        fail("give a config, as --config=configs/digits_plain20.py.")
+        fail("--config is missing; give one, e.g. --config=configs/digits_plain20.py.")
     if not isinstance(config, ConfigDict):
-        fail("--config cannot be loaded: its get_config() returns no ConfigDict.")
+        fail("--config cannot be loaded: its get_config() does not return a ConfigDict.")
     return config
 
 
 def new_file(flag: str, value: str | pathlib.Path) -> pathlib.Path:
-    """Return the file that ``flag`` names; refuse one that is there already, for nothing is overwritten."""
+    """Return the path given by ``flag``; raise a UserError if it exists, because nothing is overwritten."""
     path = pathlib.Path(value)
     if path.exists() or not path.parent.is_dir():
-        reason = "is there already" if path.exists() else "is in a folder that is not there"
-        raise UserError(f"--{flag}={path} {reason}; name a new file in a folder that is there.")
+        reason = "already exists" if path.exists() else "is in a folder that does not exist"
+        raise UserError(f"--{flag}={path} {reason}; choose a new file in an existing folder.")
     return path
 
 
@@ -176,15 +176,15 @@ def saving(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); name another file.") from error
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another file.") from error
 
 
 def set_up_log() -> None:
-    """Log what this project says, and of other libraries only warnings; on a terminal around the progress line."""
+    """Log all messages of this project, but only warnings of libraries; on a terminal, above the progress line."""
     ours = str(pathlib.Path(resnet_jax.__file__).parent)
 
     def is_wanted(record: standard_logging.LogRecord) -> bool:
-        # Orbax and the asyncio tasks that it starts log errors with tracebacks, which Orbax then raises: they are told.
+        # Orbax and its asyncio tasks log tracebacks of errors that Orbax then raises.
         if "/orbax/" in record.pathname or record.name == "asyncio":
             return False
         return record.levelno >= standard_logging.WARNING or record.pathname.startswith(ours)

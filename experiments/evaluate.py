@@ -1,14 +1,14 @@
-"""Evaluate trained nets: of runs, or of files of weights trained elsewhere.
+"""Evaluate trained nets: of runs, or from weights files trained elsewhere.
 
     python -m experiments.evaluate --run=runs/cifar_resnet20
     python -m experiments.evaluate --config=configs/cifar_resnet20.py --weights=weights.safetensors
     python -m experiments.evaluate --run=runs/one --run=runs/two --run=runs/three    # and their ensemble
 
-Several nets are an ensemble too: their probabilities are averaged. The images are those of --config, by default those
-of the first run. A single file of weights must fit the net of --config; of several, each one's names and shapes tell
-what net it is.
+Several nets are also evaluated as an ensemble: their probabilities are averaged. The images are those of --config, by
+default those of the first run. A single weights file must fit the net of --config; with several files, the net of each
+is inferred from its names and shapes.
 
-Exit status: 0 done, 2 the command, the weights or the data must be mended.
+Exit status: 0 done, 2 the command, the weights or the data needs fixing.
 """
 
 import pathlib
@@ -33,38 +33,42 @@ from resnet_jax.rundir import read_config, write_json
 from resnet_jax.terminal import console
 from resnet_jax.training import parallel
 
-UNTOLD = evaluation.Untold()
+DEFAULTS = evaluation.ForeignDefaults()
 
 _CONFIG = command.define_config("Config file, one of configs/*.py.")
-_RUNS = flags.DEFINE_multi_string("run", [], "Run directory; may be given several times.")
-_WEIGHTS = flags.DEFINE_multi_string("weights", [], "File of weights: safetensors, .pth, .pt; also several times.")
-_SPLIT = flags.DEFINE_string("split", "test", "Which images: train, validation or test.")
+_RUNS = flags.DEFINE_multi_string("run", [], "Run directory")
+_WEIGHTS = flags.DEFINE_multi_string("weights", [], "Weights file: .safetensors, .pth, .pt, .th or .bin")
+_SPLIT = flags.DEFINE_string("split", "test", "Which images to evaluate: train, validation or test.")
 _PROTOCOL = flags.DEFINE_enum(
     "protocol", "single", evaluation.PROTOCOLS, "Views of an image that are averaged (paper, section 3.4)."
 )
-_FLIP = flags.DEFINE_bool("flip", False, "Whether mirrored views are averaged too.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
-_PREDICTIONS = flags.DEFINE_string("predictions", None, "npz file for logits and labels, of the ensemble if it is one.")
-# What files of weights that were trained elsewhere do not tell.
-_MEAN = flags.DEFINE_list("mean", list(UNTOLD.mean), "Of foreign weights: mean of each channel, in units of 255.")
-_STD = flags.DEFINE_list("std", list(UNTOLD.std), "Of foreign weights: deviation of each channel.")
-_EPSILON = flags.DEFINE_float("epsilon", UNTOLD.epsilon, "Of foreign weights: epsilon of their batch norms.", 0)
+_FLIP = flags.DEFINE_bool("flip", False, "Average mirrored views too.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the results.")
+_PREDICTIONS = flags.DEFINE_string(
+    "predictions", None, "npz file for logits and labels; of the ensemble if there are several nets."
+)
+# What weights files from elsewhere do not record.
+_MEAN = flags.DEFINE_list(
+    "mean", list(DEFAULTS.mean), "For foreign weights: mean of each channel, with pixels scaled to [0, 1]."
+)
+_STD = flags.DEFINE_list("std", list(DEFAULTS.std), "For foreign weights: standard deviation of each channel.")
+_EPSILON = flags.DEFINE_float("epsilon", DEFAULTS.epsilon, "For foreign weights: epsilon of the batch norms.", 0)
 _BOTTLENECK_STRIDE = flags.DEFINE_enum(
     "bottleneck_stride",
-    UNTOLD.bottleneck_stride,
+    DEFAULTS.bottleneck_stride,
     blocks.BOTTLENECK_STRIDES,
-    "Of foreign weights: on the middle 3x3 convolution, or on the first 1x1 as in nets converted from Caffe.",
+    "For foreign weights: stride on the middle 3x3 convolution, or on the first 1x1 as in nets converted from Caffe.",
 )
 flags.adopt_module_key_flags(processes)
 
 
 def config_of_data() -> ConfigDict:
-    """Return the config that says which images: that of --config, or else of the first run."""
+    """Return the config that determines the images: that of --config, else of the first run."""
     if _CONFIG.value is not None or not _RUNS.value:
         return command.config_from_flags()
     recorded = read_config(pathlib.Path(_RUNS.value[0]))
     if recorded is None:
-        raise UserError(f"--run={_RUNS.value[0]} is no run directory; give one as runs/NAME.")
+        raise UserError(f"--run={_RUNS.value[0]} is not a run directory; use one like runs/NAME.")
     return recorded.config
 
 
@@ -73,44 +77,44 @@ def floats(flag: flags.FlagHolder) -> tuple[float, ...]:
     try:
         return tuple(float(value) for value in flag.value)
     except ValueError as error:
-        raise UserError(f"--{flag.name}={','.join(flag.value)} must be numbers, as 0.5,0.5,0.5.") from error
+        raise UserError(f"--{flag.name}={','.join(flag.value)} must be numbers, e.g. 0.5,0.5,0.5.") from error
 
 
 def images_of(examples: Iterable[tuple[np.ndarray, int]], labels: list[int]) -> Iterator[np.ndarray]:
-    """Yield the images of ``examples``, and put their labels in ``labels`` on the way."""
+    """Yield the images of ``examples`` and append their labels to ``labels``."""
     for image, label in examples:
         labels.append(label)
         yield image
 
 
-def named_nets(config: ConfigDict, dataset: data.Dataset | data.Stream, mesh: Mesh) -> list[evaluation.Net]:
-    """Return the nets of --run and --weights, which tell the classes of ``dataset`` apart."""
+def nets_from_flags(config: ConfigDict, dataset: data.Dataset | data.Stream, mesh: Mesh) -> list[evaluation.TrainedNet]:
+    """Return the nets of --run and --weights, checked against the classes of ``dataset``."""
     data_dir = None if _CONFIG.value is None else config.data.data_dir
     nets = [evaluation.of_run(pathlib.Path(run), mesh, data_dir) for run in _RUNS.value]
-    untold = evaluation.Untold(
+    defaults = evaluation.ForeignDefaults(
         config.model.residual, _BOTTLENECK_STRIDE.value, _EPSILON.value, floats(_MEAN), floats(_STD)
     )
     image_shape = data.image_shape(dataset)
     expected = config.model if len(_WEIGHTS.value) == 1 else None
     nets += [
-        evaluation.of_weights(pathlib.Path(file), image_shape, dataset.num_classes, expected, untold, config.dtype)
+        evaluation.of_weights(pathlib.Path(file), image_shape, dataset.num_classes, expected, defaults, config.dtype)
         for file in _WEIGHTS.value
     ]
     for net in nets:
         check_protocol(net.name, net.crop, _PROTOCOL.value)
         if net.num_classes != dataset.num_classes:
             raise UserError(
-                f"{net.name} tells {net.num_classes} classes apart, but {config.data.name} has {dataset.num_classes}; "
-                "give it the images of its own set."
+                f"{net.name} has {net.num_classes} classes, but {config.data.name} has {dataset.num_classes}; evaluate "
+                "it on its own data set."
             )
     return nets
 
 
 def main(arguments: list[str]) -> int:
-    """Evaluate the nets that the flags name; return the exit status."""
+    """Evaluate the nets of --run and --weights; return the exit status."""
     command.refuse_arguments(arguments)
     if not (_RUNS.value or _WEIGHTS.value):
-        raise UserError("name what to evaluate, as --run=runs/NAME or --weights=FILE.safetensors.")
+        raise UserError("nothing to evaluate; give --run=runs/NAME or --weights=FILE.safetensors.")
     output = command.new_file("output", _OUTPUT.value) if _OUTPUT.value else None
     predictions = command.new_file("predictions", _PREDICTIONS.value) if _PREDICTIONS.value else None
     config = config_of_data()
@@ -122,8 +126,8 @@ def main(arguments: list[str]) -> int:
     mesh = parallel.device_mesh()
     dataset = data.load(config.data)
     if _SPLIT.value not in dataset.splits:
-        raise UserError(f"--split={_SPLIT.value} is not among the splits {', '.join(dataset.splits)}.")
-    nets = named_nets(config, dataset, mesh)
+        raise UserError(f"--split={_SPLIT.value} does not exist; the splits are {', '.join(dataset.splits)}.")
+    nets = nets_from_flags(config, dataset, mesh)
 
     rows, logits, labels = [], [], np.array([])
     for net in nets:
@@ -149,7 +153,7 @@ def main(arguments: list[str]) -> int:
     if output:
         with command.saving(output):
             write_json(output, {"command": words, **seen, **views, "nets": evaluation.records(rows)})
-        print(f"Figures: {output}")
+        print(f"Results: {output}")
     if predictions:
         with command.saving(predictions), predictions.open("xb") as file:
             np.savez(file, logits=logits[0], labels=labels)

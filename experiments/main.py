@@ -4,15 +4,15 @@
     python -m experiments.main --config=configs/cifar_plain56.py --config.model.depth=110 --config.seed=3
     python -m experiments.main --config=configs/cifar_resnet20.py --describe
 
-Any field of the config is overridden by --config.FIELD=VALUE after --config; --fields lists the fields with their
-meaning. The run is recorded in --workdir: its config, metrics.jsonl, TensorBoard events, checkpoints and
-summary.json. The same command resumes a run that was interrupted.
+--config.FIELD=VALUE after --config overrides a field; --fields lists the fields with their meaning. The run is recorded
+in --workdir: config, metrics.jsonl, TensorBoard events, checkpoints and summary.json. The same command resumes an
+interrupted run.
 
-On several hosts, start the same command on each: tasks of a Slurm step and hosts of a TPU pod find each other; others
-are told by --coordinator, --num_processes and --process_id.
+On several hosts, start the same command on each. Tasks of a Slurm step and hosts of a TPU pod find each other; on other
+hosts set --coordinator, --num_processes and --process_id.
 
-Exit status: 0 the run has finished. 1 it has diverged, or another process is gone. 2 the command, the config, the data
-or the storage must be mended. 75 it was stopped by a signal behind a checkpoint, and the same command resumes it.
+Exit status: 0 the run has finished. 1 it diverged, or another of its processes died. 2 the command, the config, the
+data or the storage needs fixing. 75 it was stopped by a signal after saving a checkpoint; the same command resumes it.
 """
 
 import pathlib
@@ -31,15 +31,17 @@ from resnet_jax.training import first_layer, summary_table, train
 
 _CONFIG = command.define_config("Config file, one of configs/*.py.")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Run directory; by default runs/ and the names of config and overrides."
+    "workdir", None, "Run directory; by default runs/ plus the names of config and overrides."
 )
-_DEBUG_NANS = flags.DEFINE_bool("debug_nans", False, "Find the first layer that is not finite in a run that diverges.")
-_DESCRIBE = flags.DEFINE_bool("describe", False, "Print the net's architecture as a table and train nothing.")
+_DEBUG_NANS = flags.DEFINE_bool(
+    "debug_nans", False, "If the run diverges, find the first layer with non-finite (inf or NaN) values."
+)
+_DESCRIBE = flags.DEFINE_bool("describe", False, "Print the net's architecture as a table, without training.")
 flags.adopt_module_key_flags(processes)
 
 
 def default_workdir(config_file: str, overrides: dict[str, Any]) -> pathlib.Path:
-    """Return runs/ and a name made of the config and of its overrides, but for where the data lies."""
+    """Return runs/ plus a name made of the config and its overrides, except the folder of the data."""
     changes = [f"{name.split('.')[-1]}={value}" for name, value in overrides.items() if name != "data.data_dir"]
     return pathlib.Path("runs", "-".join([pathlib.Path(config_file).stem, *changes]).replace("/", "_"))
 
@@ -73,7 +75,7 @@ def main(arguments: list[str]) -> int:
         if status == "preempted":
             print("The same command resumes it.")
         if status == "diverged":
-            print(bad_layer or "The same command with --debug_nans finds the first layer that is not finite.")
+            print(bad_layer or "The same command with --debug_nans finds the first layer with non-finite values.")
     return {"finished": 0, "preempted": command.EXIT_PREEMPTED, "diverged": 1}[status]
 
 

@@ -6,11 +6,11 @@
     python -m experiments.sweep --config=configs/sweeps/cifar_figure6.py --shard=2/8
     python -m experiments.sweep --config=configs/sweeps/cifar_figure6.py --launcher=slurm --slurm=slurm_partition=gpu
 
-A sweep file has get_config(), as any config, and get_sweep(), which returns a list of overrides, one for each run.
-Overrides behind --config hold for all runs. Finished runs are skipped and interrupted ones are resumed, so the same
+A sweep file has get_config(), like any config, and get_sweep(), which returns a list of overrides, one per run.
+Overrides on the command line apply to all runs. Finished runs are skipped and interrupted ones resumed, so the same
 command continues a sweep.
 
-Exit status: 0 all runs have finished, 1 a run has failed, 2 the command or the sweep must be mended, 130 Ctrl-C.
+Exit status: 0 all runs have finished, 1 a run failed, 2 the command or the sweep needs fixing, 130 Ctrl-C.
 """
 
 import importlib.util
@@ -34,20 +34,22 @@ from resnet_jax.terminal import console
 from resnet_jax.training.record import check_workdir
 
 _CONFIG = command.define_config("Sweep file, one of configs/sweeps/*.py.")
-_FOLDER = flags.DEFINE_string("folder", None, "Holds the run directories; by default runs/ and the sweep's name.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs with their cost and state, and train nothing.")
-_ONLY = flags.DEFINE_string("only", None, "Choose runs by their fields, as model.depth=56,seed=0.")
-_SHARD = flags.DEFINE_string("shard", None, "Choose a part of the runs, as 2/8: the second of eight.")
-_LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "slurm"], "Where the runs are trained.")
-_WORKERS = flags.DEFINE_integer("workers", None, "Runs trained at a time; by default as many as fit.", lower_bound=1)
-_SLURM = flags.DEFINE_list("slurm", [], "Settings of submitit for Slurm, as slurm_partition=gpu,timeout_min=600.")
+_FOLDER = flags.DEFINE_string("folder", None, "Folder of the run directories; by default runs/ plus the sweep's name.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs with their cost and state, without training.")
+_ONLY = flags.DEFINE_string("only", None, "Select runs by their fields, e.g. model.depth=56,seed=0.")
+_SHARD = flags.DEFINE_string("shard", None, "Select a shard of the runs, e.g. 2/8 for the second of eight.")
+_LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "slurm"], "Where to train the runs.")
+_WORKERS = flags.DEFINE_integer(
+    "workers", None, "Number of runs to train at a time; by default as many as fit.", lower_bound=1
+)
+_SLURM = flags.DEFINE_list("slurm", [], "submitit parameters for Slurm, e.g. slurm_partition=gpu,timeout_min=600.")
 
 
 def load_sweep(file: str) -> tuple[str, list[Overrides]]:
     """Return the question, which is the docstring, and the overrides of sweep file ``file``.
 
     Raises:
-      UserError: it has no get_sweep(), or that fails.
+      UserError: it has no get_sweep(), or get_sweep() fails.
     """
     path, _, option = file.partition(":")
     spec = importlib.util.spec_from_file_location("sweep", path)
@@ -56,29 +58,29 @@ def load_sweep(file: str) -> tuple[str, list[Overrides]]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_sweep"):
-        raise UserError(f"--config={file} has no get_sweep() and so is no sweep; the sweeps are in configs/sweeps/.")
+        raise UserError(f"--config={file} is not a sweep: it has no get_sweep(); the sweeps are in configs/sweeps/.")
     try:
         return (module.__doc__ or "").strip(), module.get_sweep(*[option] if option else [])
-    except Exception as error:  # A sweep is a program: it can raise anything.
-        raise UserError(f"get_sweep() of {file} fails with {type(error).__name__}: {error}; mend it.") from error
+    except Exception as error:  # A sweep is a program and can raise anything.
+        raise UserError(f"get_sweep() of {file} failed with {type(error).__name__}: {error}.") from error
 
 
 def check_folder(folder: pathlib.Path, file: str, runs: list[PlannedRun]) -> None:
-    """Raise a UserError if ``folder`` holds another sweep, or runs of other configs than ``runs``."""
+    """Raise a UserError if ``folder`` holds another sweep, or runs with other configs than ``runs``."""
     recorded = read_json(folder / "sweep.json")
     if recorded is not None and recorded["file"] != file:
-        raise UserError(f"--folder={folder} holds the sweep {recorded['file']}; give another --folder.")
+        raise UserError(f"--folder={folder} already holds the sweep {recorded['file']}; choose another --folder.")
     for run in runs:
         try:
             check_workdir(run.workdir, run.config)
         except UserError as error:
-            raise UserError(f"{error} In a sweep --folder says where the runs are.") from error
+            raise UserError(f"{error} The run directories of a sweep are in --folder.") from error
 
 
 def plan_table(runs: list[PlannedRun], costs: list[Cost]) -> Table:
     """Return ``runs`` with their cost and state as a table."""
     total = sum(each.multiply_adds for each in costs)
-    table = Table(title="Multiply-adds of all training steps, estimated", show_footer=True)
+    table = Table(title="Estimated multiply-adds of all training steps", show_footer=True)
     table.add_column("run", f"{len(runs)} runs")
     table.add_column("parameters", "", justify="right")
     table.add_column("multiply-adds", f"{total:.2e}", justify="right")
@@ -89,31 +91,29 @@ def plan_table(runs: list[PlannedRun], costs: list[Cost]) -> Table:
 
 
 def slurm_settings(words: list[str]) -> dict[str, Any]:
-    """Return the settings that ``words``, each NAME=VALUE, are."""
+    """Return ``words``, each NAME=VALUE, as a dictionary."""
     settings: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals:
-            raise UserError(f"--slurm={word} is no setting; write NAME=VALUE.")
+            raise UserError(f"--slurm={word} is not of the form NAME=VALUE.")
         settings[name] = int(text) if text.isdigit() else text
     return settings
 
 
 def main(arguments: list[str]) -> int:
-    """Plan, choose and train the runs of the sweep; return the exit status."""
+    """Plan, select and train the runs of the sweep; return the exit status."""
     command.refuse_arguments(arguments)
-    jax.config.update("jax_platforms", "cpu")  # This process only counts; the accelerators are for the runs.
+    jax.config.update("jax_platforms", "cpu")  # This process only counts; accelerators are left to the runs.
     base = command.config_from_flags()
     file = config_flags.get_config_filename(flags.FLAGS["config"])
-    path = file.partition(":")[0]  # Behind a colon there may be an option for the file.
+    path = file.partition(":")[0]  # After a colon there may be an option for the file.
     common = config_flags.get_override_values(flags.FLAGS["config"])
     question, overrides = load_sweep(file)
     swept = {field for each in overrides for field in each}
     for field in common:
         if field in swept:
-            raise UserError(
-                f"--config.{field} is what the sweep varies; choose among its runs with --only={field}=VALUE."
-            )
+            raise UserError(f"the sweep varies --config.{field} itself; select runs with --only={field}=VALUE.")
     folder = pathlib.Path(_FOLDER.value or pathlib.Path("runs", pathlib.Path(path).stem))
     words = [sys.executable, "-m", "experiments.main", f"--config={file}"]
     words += [f"--config.{field}={value}" for field, value in common.items()]
@@ -130,7 +130,7 @@ def main(arguments: list[str]) -> int:
     check_folder(folder, path, runs)
     finished = [run for run in runs if state(run) == "finished"]
     runs = [run for run in runs if run not in finished]
-    runs.sort(key=lambda run: -costs[run.name].multiply_adds)  # The longest first, so that no core idles at the end.
+    runs.sort(key=lambda run: -costs[run.name].multiply_adds)  # Longest first, so that no core idles at the end.
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "version": 1,
@@ -141,12 +141,12 @@ def main(arguments: list[str]) -> int:
     }
     write_json(folder / "sweep.json", content)
     if finished:
-        console.print(f"{len(finished)} of {len(finished) + len(runs)} runs have finished before.")
+        console.print(f"{len(finished)} of {len(finished) + len(runs)} runs have already finished.")
     if _LAUNCHER.value == "slurm":
         jobs = slurm.submit(runs, folder / "slurm", slurm_settings(_SLURM.value))
         print(f"Submitted {len(jobs)} jobs: {', '.join(job.job_id for job in jobs)}.")
         print(f"Their logs are in {folder / 'slurm'}.")
-        print("The same command with --dry_run tells how far they are.")
+        print("The same command with --dry_run shows their state.")
         return 0
     failed = local.train_all(runs, min(_WORKERS.value or local.fitting_workers(), max(len(runs), 1)), console)
     if failed:

@@ -1,4 +1,4 @@
-"""Figures in the style of the paper's figure 6, from nets."""
+"""Figures in the style of figure 6 of the paper."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,26 +8,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from resnet_jax.analysis.runs import Net, families
+from resnet_jax.analysis.runs import Replicates, group_depths
 
-# Okabe and Ito's palette for all kinds of colour vision, without its yellow, too pale on paper.
+# Okabe and Ito's colour-blind safe palette, without its yellow, which is too pale on paper.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 WIDTHS = {"train": 0.9, "test": 2.4}
 SPLIT_NAMES = {"train": "thin: training error", "test": "bold: test error"}
 LINE_STYLES = ("-", "--", ":", "-.")
-# Per cent; below, a logarithmic axis is linear, so that an error of 0 has a place.
+# Per cent; below it a logarithmic axis is linear, so that an error of 0 can be shown.
 LEAST_ON_LOG_SCALE = 0.1
 
-# Of the lines of a panel by name: the height at which they end, in per cent, and the colour.
+# Lines of a panel by name: the value at which each ends, in per cent, and its colour.
 Ends = dict[str, tuple[float, str]]
 
 
-def colours(nets: Sequence[Net]) -> dict[int, str]:
-    """Return the colour of each depth, the same in every figure of ``nets``."""
+def colours(nets: Sequence[Replicates]) -> dict[int, str]:
+    """Return a colour for each depth, the same in all figures of ``nets``."""
     return {depth: PALETTE[i % len(PALETTE)] for i, depth in enumerate(sorted({net.depth for net in nets}))}
 
 
-def mean_curve(net: Net, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mean_curve(net: Replicates, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return steps, and mean and standard deviation over seeds of the error on ``split``, each ``[records]``."""
     errors: dict[int, list[float]] = {}
     for run in net.runs:
@@ -40,22 +40,22 @@ def mean_curve(net: Net, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Return the standard deviation of a sample, 0 of a single value."""
+    """Return the sample standard deviation, 0 for a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def draw_curves(nets: Sequence[Net], log_scale: bool = False) -> Figure:
-    """Draw training and test error over steps, a panel for each family.
+def draw_curves(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
+    """Draw training and test error over steps, one panel per series.
 
-    As in the paper thin lines are training error, of the mini-batches of training, and bold ones test error. Lines are
-    means over seeds, bands their standard deviation.
+    As in the paper, thin lines are the training error of mini-batches and bold lines the test error. Lines are means
+    over seeds, bands their standard deviation.
     """
-    panels_of = families(nets)
-    figure = Figure(figsize=(4.8 * len(panels_of), 3.8), layout="constrained")
-    panels = figure.subplots(1, len(panels_of), sharex=True, sharey=True, squeeze=False)[0]
+    all_series = group_depths(nets)
+    figure = Figure(figsize=(4.8 * len(all_series), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(all_series), sharex=True, sharey=True, squeeze=False)[0]
     ends: list[Ends] = []
     colour_of = colours(nets)
-    for (family, members), panel in zip(panels_of.items(), panels, strict=True):
+    for (series, members), panel in zip(all_series.items(), panels, strict=True):
         ends.append({})
         for net in members:
             colour = colour_of[net.depth]
@@ -67,7 +67,7 @@ def draw_curves(nets: Sequence[Net], log_scale: bool = False) -> Figure:
                     panel.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
                 if len(steps):
                     ends[-1][f"{net.depth} layers"] = (100 * means[-1], colour)
-        panel.set_title(f"{family} nets")
+        panel.set_title(f"{series} nets")
         panel.set_xlabel("step (mini-batches)")
         panel.set_xlim(0, max(run.config["steps"] for net in nets for run in net.runs))
     style_axes(panels, log_scale)
@@ -77,15 +77,15 @@ def draw_curves(nets: Sequence[Net], log_scale: bool = False) -> Figure:
     return figure
 
 
-def draw_depths(nets: Sequence[Net], log_scale: bool = False) -> Figure:
-    """Draw the final error of finished runs over depth, a line for each family, with every seed as a dot."""
+def draw_depths(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
+    """Draw the final error of finished runs over depth, one line per series and one dot per seed."""
     figure = Figure(figsize=(9.6, 3.8), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     ends: list[Ends] = []
     colour_of = colours(nets)
     for split, title, panel in zip(("train_clean", "test"), ("training error", "test error"), panels, strict=True):
         ends.append({})
-        for style, (family, members) in zip(itertools.cycle(LINE_STYLES), families(nets).items(), strict=False):
+        for style, (series, members) in zip(itertools.cycle(LINE_STYLES), group_depths(nets).items(), strict=False):
             points = [(net, 100 * np.array([run.final(split) for run in net.finished])) for net in members]
             points = [(net, errors) for net, errors in points if len(errors)]
             means = [errors.mean() for _, errors in points]
@@ -97,7 +97,7 @@ def draw_depths(nets: Sequence[Net], log_scale: bool = False) -> Figure:
                 )
                 panel.plot([net.depth] * len(errors), errors, ".", color=colour, alpha=0.5)
             if means:
-                ends[-1][family] = (means[-1], "0.2")
+                ends[-1][series] = (means[-1], "0.2")
         panel.set_title(f"final {title}")
         panel.set_xlabel("depth (weighted layers)")
         panel.set_xscale("log")
@@ -110,7 +110,7 @@ def draw_depths(nets: Sequence[Net], log_scale: bool = False) -> Figure:
 
 
 def style_axes(panels: Sequence[Axes], log_scale: bool) -> None:
-    """Give ``panels``, which share their error axis and hold all their lines, a grid and errors from 0 %."""
+    """Give ``panels``, which share their error axis and are fully drawn, a grid and an axis that starts at 0 %."""
     panels[0].set_ylabel("error (%)")
     if log_scale:
         panels[0].set_yscale("symlog", linthresh=LEAST_ON_LOG_SCALE)
@@ -119,7 +119,7 @@ def style_axes(panels: Sequence[Axes], log_scale: bool) -> None:
         panels[0].set_ylim(-0.02, 100)
     else:
         _, top = panels[0].get_ylim()
-        panels[0].set_ylim(-0.02 * top, top)  # Curves at 0 stay clear of the axis.
+        panels[0].set_ylim(-0.02 * top, top)  # Keeps curves at 0 clear of the axis.
     for panel in panels:
         panel.grid(color="0.9")
         panel.set_axisbelow(True)
@@ -127,8 +127,8 @@ def style_axes(panels: Sequence[Axes], log_scale: bool) -> None:
 
 
 def label_ends(panels: Sequence[Axes], ends: Sequence[Ends]) -> None:
-    """Write beside each of ``panels`` the names of its lines where they end, moved apart where they would touch."""
-    least_distance = 0.055  # Of the panel's height: a line of text.
+    """Label the lines of each of ``panels`` at their ends, with labels moved apart where they would overlap."""
+    least_distance = 0.055  # One line of text, as a fraction of the panel's height.
     for panel, lines in zip(panels, ends, strict=True):
         to_panel = panel.transData + panel.transAxes.inverted()
         heights = {name: to_panel.transform((panel.get_xlim()[1], end))[1] for name, (end, _) in lines.items()}

@@ -1,4 +1,4 @@
-"""One self-contained page on a comparison: it opens from disk, without a network."""
+"""The comparison as one self-contained HTML page that opens from disk, without a network."""
 
 import html
 import io
@@ -13,12 +13,12 @@ import plotly.io
 from plotly.subplots import make_subplots
 
 from resnet_jax.analysis.figures import WIDTHS, colours, draw_depths
-from resnet_jax.analysis.runs import Net, Run, differing_fields, families
+from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths
 from resnet_jax.analysis.verdict import Verdict, exclusions, sentences
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 AXES = {"step": "step (mini-batches)", "epoch": "epoch", "seconds": "time (s)"}
-# Of a curve; a longer one is thinned, or hundreds of runs would make a page that no browser opens.
+# Of a curve; longer ones are thinned, or the page of hundreds of runs would be too large for a browser.
 MOST_POINTS, LEAST_POINTS = 400, 50
 MOST_POINTS_IN_ALL = 100_000
 MOST_SVG_TRACES = 100
@@ -27,7 +27,7 @@ MOST_SVG_TRACES = 100
 def report(
     title: str,
     question: str,
-    nets: Sequence[Net],
+    nets: Sequence[Replicates],
     rows: Sequence[dict[str, str]],
     verdict: Verdict,
     problems: Sequence[str],
@@ -37,12 +37,12 @@ def report(
 
     Args:
       title: its heading.
-      question: what the runs are to answer.
-      nets: all that were read.
-      rows: the table of ``nets``, as of ``tables.text_rows``.
+      question: the question that the runs answer.
+      nets: all nets that were read.
+      rows: the table of ``nets``, the result of ``tables.text_rows``.
       verdict: on their runs.
       problems: sentences on what could not be read.
-      commands: that make the runs and this page again.
+      commands: that reproduce the runs and this page.
     """
     runs = [run for net in nets for run in net.runs]
     differing = differing_fields([run.config for run in runs])
@@ -64,10 +64,10 @@ def report(
     )
 
 
-def interactive_curves(nets: Sequence[Net]) -> str:
-    """Return the curves of every run as HTML, a panel for each family, with buttons for axis and scale."""
-    panels = families(nets)
-    titles = [f"{family} nets" for family in panels]
+def interactive_curves(nets: Sequence[Replicates]) -> str:
+    """Return the curves of all runs as HTML, one panel per series, with buttons for axis and scale."""
+    panels = group_depths(nets)
+    titles = [f"{series} nets" for series in panels]
     spacing = 0.3 / (len(panels) + 1)
     layout = make_subplots(len(panels), 1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=spacing).layout
     layout.update(curves_layout(len(panels)))
@@ -86,7 +86,7 @@ def interactive_curves(nets: Sequence[Net]) -> str:
                     for axis, (x, _) in curves.items():
                         xs[axis].append(x[kept])
                     trace = {
-                        # WebGL draws thousands of lines, SVG draws some sharply.
+                        # WebGL can draw thousands of lines; SVG is sharper for a few.
                         "type": "scatter" if count <= MOST_SVG_TRACES else "scattergl",
                         "x": xs["step"][-1],
                         "y": 100 * curves["step"][1][kept],
@@ -108,13 +108,13 @@ def interactive_curves(nets: Sequence[Net]) -> str:
     layout[last].title.text = AXES["step"]
     figure = {"data": traces, "layout": layout.to_plotly_json()}
     figure["layout"]["updatemenus"][0]["buttons"] = by_axis
-    # Plotly's validation takes a minute for hundreds of curves.
+    # Plotly's validation would take a minute for hundreds of curves.
     config = {"responsive": True}
     return plotly.io.to_html(figure, config, full_html=False, include_plotlyjs=True, validate=False)
 
 
 def curves_layout(panels: int) -> dict[str, Any]:
-    """Return the layout of ``panels`` panels one above the other, and the buttons over them."""
+    """Return the layout of ``panels`` stacked panels with the buttons above them."""
     height = 320 * panels
     place = {"type": "buttons", "direction": "right", "xanchor": "left", "y": 1 + 70 / height, "yanchor": "top"}
     scales = [{"label": scale, "method": "relayout", "args": [scale_of(panels, scale)]} for scale in ("linear", "log")]
@@ -135,18 +135,18 @@ def curves_layout(panels: int) -> dict[str, Any]:
 
 
 def scale_of(panels: int, scale: str) -> dict[str, Any]:
-    """Return the change of layout that gives the error axes of all ``panels`` a scale."""
+    """Return the change of layout that sets ``scale`` on the error axes of all ``panels``."""
     names = ["yaxis" if index == 0 else f"yaxis{index + 1}" for index in range(panels)]
     return {f"{name}.{key}": value for name in names for key, value in (("type", scale), ("autorange", True))}
 
 
 def environment_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return what each start of each run was made with."""
+    """Return hardware and versions of each start of each run."""
     rows = []
     for run in runs:
         for each in run.environments:
             packages = each.get("packages", {})
-            revision = (each.get("git_revision") or "")[:10] + (" with changes" if each.get("git_dirty") else "")
+            revision = (each.get("git_revision") or "")[:10] + (" + local changes" if each.get("git_dirty") else "")
             rows.append(
                 {
                     "run": run.name,
@@ -168,10 +168,10 @@ def paragraphs(texts: Iterable[str]) -> str:
 
 
 def table_of(rows: Iterable[dict[str, Any]]) -> str:
-    """Return ``rows``, all with the same names, as a table."""
+    """Return ``rows``, all with the same keys, as an HTML table."""
     rows = list(rows)
     if not rows:
-        return "<p>Nothing.</p>"
+        return "<p>None.</p>"
     head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
     body = "\n".join(
         "<tr>"

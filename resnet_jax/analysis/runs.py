@@ -1,6 +1,7 @@
-"""Reading run directories, and which runs are the same net but for the seed."""
+"""Read run directories, and group their runs into replicates (same net, other seed) and series (other depth)."""
 
 import collections
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,16 +15,16 @@ from resnet_jax.rundir import cut_off, read_config, read_json, read_metrics
 
 
 class Run(NamedTuple):
-    """What a run directory says.
+    """The content of a run directory.
 
     Attributes:
-      name: of the directory, with the sweep's in front where two runs would share a name.
+      name: of the directory, prefixed with the sweep's if two runs would share a name.
       folder: the run directory.
-      config: the resolved config with dotted names.
-      command: the words that began the run.
+      config: the resolved config, with dotted names.
+      command: that started the run, as words.
       metrics: the lines of ``metrics.jsonl``.
-      summary: None of a run that has not ended.
-      environments: one for each start.
+      summary: None if the run has not ended.
+      environments: one per start.
     """
 
     name: str
@@ -41,19 +42,19 @@ class Run(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are made."""
+        """Whether all steps were trained."""
         return self.summary is not None and self.summary["status"] == "finished"
 
     @property
     def step(self) -> int:
-        """The last step of which something is recorded, 0 if there is none."""
+        """The last recorded step, or 0."""
         return self.metrics[-1]["step"] if self.metrics else 0
 
     def curve(self, split: str, axis: str = "step") -> tuple[np.ndarray, np.ndarray]:
-        """Return where on ``axis`` the error on ``split`` is recorded and the errors as fractions, each ``[records]``.
+        """Return the recorded values of ``axis`` and the errors on ``split`` as fractions, each ``[records]``.
 
-        Split "train" is the running error on the mini-batches of training, "train_clean" the error on the whole
-        training set without augmentation. The axis is "step", "epoch" or "seconds".
+        Split "train" is the running error on training mini-batches, "train_clean" the error on the whole training set
+        without augmentation. The axis is "step", "epoch" or "seconds".
         """
         lines = [line for line in self.metrics if line["split"] == split]
         return np.array([line[axis] for line in lines]), np.array([line["error"] for line in lines])
@@ -64,45 +65,45 @@ class Run(NamedTuple):
         return self.summary["final"][split]["error"]
 
     def best(self, split: str) -> float:
-        """Return the least error on ``split``, of a finished run."""
+        """Return the lowest error on ``split``, of a finished run."""
         assert self.summary is not None
         return self.summary["best"][split]["error"]
 
 
-class Net(NamedTuple):
-    """Runs that differ in the seed alone.
+class Replicates(NamedTuple):
+    """Runs that differ only in the seed.
 
     Attributes:
-      family: nets that differ in depth alone share a family, as in "plain" or "residual, shortcut B".
+      series: nets that differ only in depth share a series, such as "plain" or "residual, shortcut B".
       depth: weighted layers.
-      runs: one for each seed.
+      runs: one per seed.
     """
 
-    family: str
+    series: str
     depth: int
     runs: list[Run]
 
     @property
     def label(self) -> str:
-        """Family and depth, as in "plain-56"."""
-        _, comma, rest = self.family.partition(",")
+        """Title of the net and what else names its series, such as "plain-56" or "residual-56, shortcut B"."""
+        _, comma, rest = self.series.partition(",")
         return f"{models.title(self.runs[0].model)}{comma}{rest}"
 
     @property
     def finished(self) -> list[Run]:
-        """The runs that have made all steps."""
+        """The runs whose steps were all trained."""
         return [run for run in self.runs if run.finished]
 
 
 def read_run(folder: pathlib.Path) -> Run:
-    """Return what run directory ``folder`` says.
+    """Return the run in run directory ``folder``.
 
     Raises:
       UserError: it holds no run, or one of its files is damaged.
     """
     recorded = read_config(folder)
     if recorded is None:
-        raise UserError(f"{folder} holds no run, for there is no {folder / 'config.json'}; name a run directory.")
+        raise UserError(f"{folder} is not a run directory: it has no config.json.")
     return Run(
         folder.name,
         folder,
@@ -115,31 +116,36 @@ def read_run(folder: pathlib.Path) -> Run:
 
 
 def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
-    """Return all runs in ``folders`` and below, and a sentence on each that cannot be read or is cut off.
+    """Return all runs in and below ``folders``, and a sentence on each that is unreadable or truncated.
 
     Raises:
-      UserError: there is no such folder, or none holds a run.
+      UserError: a folder does not exist, or there are no readable runs.
     """
     found: dict[pathlib.Path, None] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"{folder} is no folder; name a run directory or a folder of them.")
-        found |= dict.fromkeys(sorted(path.parent for path in folder.rglob("config.json")))
+            raise UserError(f"{folder} is not a folder; give a run directory or a folder of run directories.")
+        # Unlike rglob, os.walk ignores folders that vanish meanwhile, as while a checkpoint is saved.
+        found |= dict.fromkeys(
+            sorted(pathlib.Path(path) for path, _, files in os.walk(folder) if "config.json" in files)
+        )
     if not found:
-        raise UserError(f"there is no run in {', '.join(map(str, folders))}; name a run directory or a folder of them.")
+        raise UserError(
+            f"no runs found in {', '.join(map(str, folders))}; give a run directory or a folder of run directories."
+        )
     runs, problems = [], []
     shared = {name for name, count in collections.Counter(folder.name for folder in found).items() if count > 1}
     for folder in found:
         try:
             run = read_run(folder)
         except UserError as error:
-            problems.append(f"{folder} is left out: {error}")
+            problems.append(f"{folder} is skipped: {error}")
             continue
         if cut_off(folder / "metrics.jsonl"):
-            problems.append(f"{folder / 'metrics.jsonl'} ends in a line that was cut off, which is left out.")
+            problems.append(f"{folder / 'metrics.jsonl'} ends with an incomplete line, which is ignored.")
         runs.append(run._replace(name=f"{folder.parent.name}/{folder.name}") if folder.name in shared else run)
     if not runs:
-        raise UserError(f"none of the {len(found)} runs can be read; the first: {problems[0]}")
+        raise UserError(f"none of the {len(found)} runs can be read; the first problem: {problems[0]}")
     return runs, problems
 
 
@@ -160,8 +166,8 @@ def differing_fields(fields: list[dict[str, Any]]) -> list[str]:
     return [name for name in names if len({repr(each.get(name)) for each in fields}) > 1]
 
 
-def group_runs(runs: list[Run]) -> list[Net]:
-    """Return ``runs`` as nets, by family and depth; a family is named by what sets it apart from the others."""
+def group_seeds(runs: list[Run]) -> list[Replicates]:
+    """Group ``runs`` that differ only in the seed; a series is named by the fields in which it differs from others."""
     fields = [family_fields(run) for run in runs]
     # A field that only some of the nets have, as the shortcut, sets apart only those.
     values = {name: {repr(each[name]) for each in fields if name in each} for name in RECIPE_FIELDS}
@@ -170,12 +176,12 @@ def group_runs(runs: list[Run]) -> list[Net]:
     for run, each in zip(runs, fields, strict=True):
         rest = [f"{name.split('.')[-1]} {each[name]}" for name in named if name in each]
         nets.setdefault((", ".join([models.series_title(run.model), *rest]), run.config["model.depth"]), []).append(run)
-    return [Net(family, depth, nets[family, depth]) for family, depth in sorted(nets)]
+    return [Replicates(series, depth, nets[series, depth]) for series, depth in sorted(nets)]
 
 
-def families(nets: Sequence[Net]) -> dict[str, list[Net]]:
-    """Return ``nets`` by family, of rising depth."""
-    found: dict[str, list[Net]] = {}
-    for net in sorted(nets, key=lambda net: (net.family, net.depth)):
-        found.setdefault(net.family, []).append(net)
+def group_depths(nets: Sequence[Replicates]) -> dict[str, list[Replicates]]:
+    """Return the series of ``nets`` by name, each in order of depth."""
+    found: dict[str, list[Replicates]] = {}
+    for net in sorted(nets, key=lambda net: (net.series, net.depth)):
+        found.setdefault(net.series, []).append(net)
     return found

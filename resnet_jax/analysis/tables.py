@@ -1,4 +1,4 @@
-"""The comparison as a table: records for programs, rows of text for people."""
+"""The comparison as a table: records with full precision, and rows of text for display."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from resnet_jax.analysis.runs import Net, Run
+from resnet_jax.analysis.runs import Replicates, Run
 
 PUBLISHED = pathlib.Path(__file__).with_name("published.json")
 FIGURES = {
@@ -22,12 +22,12 @@ FIGURES = {
 }
 
 
-def records(nets: Sequence[Net]) -> list[dict[str, Any]]:
-    """Return a record for each of ``nets`` that has a finished run.
+def records(nets: Sequence[Replicates]) -> list[dict[str, Any]]:
+    """Return a record of each of ``nets`` with a finished run.
 
-    Errors are fractions, mean and standard deviation over the seeds that have finished. The final ones are of the last
-    step; "best" is the least seen, which on the test set is no fair figure. Training error is of the whole training
-    set without augmentation. Multiply-adds are of one image.
+    Errors are fractions, as mean and standard deviation over finished seeds, after the last step. "best" is the lowest
+    value recorded, which is biased on the test set. Training error is measured on the whole training set without
+    augmentation. Multiply-adds are per image.
     """
     published = json.loads(PUBLISHED.read_text())
     found = []
@@ -53,7 +53,7 @@ def records(nets: Sequence[Net]) -> list[dict[str, Any]]:
 
 
 def published_error(run: Run, published: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the published test error of the net of ``run``, a fraction, and its source; None where there is none."""
+    """Return the published test error of the net of ``run``, a fraction, and its source; None if there is none."""
     residual = run.config["model.residual"]
     key = {
         "data": run.config["data.name"],
@@ -66,7 +66,7 @@ def published_error(run: Run, published: list[dict[str, Any]]) -> dict[str, Any]
 
 
 def csv_table(found: list[dict[str, Any]]) -> str:
-    """Return ``found``, as of ``records``, as comma-separated values."""
+    """Return ``found``, the result of ``records``, as comma-separated values."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(found[0]) if found else ["net"], lineterminator="\n")
     writer.writeheader()
@@ -75,7 +75,7 @@ def csv_table(found: list[dict[str, Any]]) -> str:
 
 
 def text_rows(found: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Return ``found``, as of ``records``, as rows of text, errors in per cent."""
+    """Return ``found``, the result of ``records``, as rows of text, errors in per cent."""
     rows = []
     for record in found:
         row = {"net": record["net"], "seeds": f"{record['seeds']}"}
@@ -91,14 +91,16 @@ def text_rows(found: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def percent(mean: float, deviation: float | None) -> str:
-    """Return ``mean``, a fraction, in per cent, with its standard deviation where there is one."""
+    """Return ``mean``, a fraction, in per cent, with its standard deviation if there is one."""
     return f"{100 * mean:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
 
 
 def terminal_table(rows: list[dict[str, str]]) -> Table:
-    """Return ``rows``, as of ``text_rows``, for the terminal, without the best figures and empty columns."""
+    """Return ``rows``, the result of ``text_rows``, for the terminal, without best errors and empty columns."""
     table = Table(
-        title="Errors after the last step, mean ± deviation over seeds", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title="Errors after the last step, mean ± standard deviation over seeds",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     columns = [name for name in rows[0] if not name.startswith("best") and name != "source"] if rows else []
     columns = [name for name in columns if any(row[name] for row in rows)]
@@ -111,7 +113,7 @@ def terminal_table(rows: list[dict[str, str]]) -> Table:
 
 
 def markdown_table(rows: list[dict[str, str]]) -> str:
-    """Return ``rows``, as of ``text_rows``, in Markdown."""
+    """Return ``rows``, the result of ``text_rows``, as Markdown."""
     if not rows:
         return ""
     lines = [list(rows[0]), ["---" if name in ("net", "source") else "---:" for name in rows[0]]]

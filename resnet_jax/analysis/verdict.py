@@ -1,7 +1,7 @@
-"""Does depth degrade training, by how much, and how sure is that?
+"""Does depth degrade training, by how much, and how certain is that?
 
-The degradation gap is the final training error of the deeper net less that of the shallower, on the whole training set
-without augmentation, in the mean over seeds.
+The degradation gap is the final training error of the deeper net minus that of the shallower one, on the whole training
+set without augmentation, averaged over seeds.
 """
 
 import collections
@@ -12,22 +12,22 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from resnet_jax.analysis.runs import Net, Run, differing_fields, families, group_runs, recipe
+from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths, group_seeds, recipe
 
 CONFIDENCE = 0.95
 RESAMPLES = 4_999
-# With two seeds the interval would hold the truth in 6 cases of 10, however wide it is said to be.
+# With two seeds a nominal 95 % interval would contain the true gap in only 6 cases of 10.
 LEAST_SEEDS = 3
 
 
 class Gap(NamedTuple):
-    """How much greater the error of a deeper net is, as a fraction.
+    """How much higher the error of the deeper net is, as a fraction.
 
     Attributes:
       difference: of the means over seeds.
-      interval: of 95 % confidence; None where there are too few seeds.
-      p_value: of Welch's test that the means are equal; None where there are too few seeds or all are equal.
-      seeds: the lesser number of seeds of the two nets.
+      interval: 95 % confidence interval; None if there are too few seeds.
+      p_value: of Welch's t-test for equal means; None if there are too few seeds, or no variance.
+      seeds: the smaller number of seeds of the two nets.
     """
 
     difference: float
@@ -37,7 +37,7 @@ class Gap(NamedTuple):
 
     @property
     def sign(self) -> int:
-        """1 if the deeper net is worse, -1 if it is not, 0 if that cannot be told."""
+        """1: the deeper net is worse. -1: it is not. 0: inconclusive."""
         if self.interval is None:
             return 1 if self.difference > 0 else -1
         low, high = self.interval
@@ -46,18 +46,18 @@ class Gap(NamedTuple):
         return -1 if high <= 0 else 0
 
 
-class FamilyVerdict(NamedTuple):
-    """What the runs of a family say.
+class SeriesVerdict(NamedTuple):
+    """The verdict on one series.
 
     Attributes:
-      family: as of its nets.
+      series: its name.
       depths: from the shallowest to the deepest.
-      steps: gaps of training error between each depth and the next.
-      whole: gap of training error between the shallowest and the deepest.
-      test: gap of test error between these.
+      steps: gaps in training error between each depth and the next.
+      whole: gap in training error between the shallowest and the deepest net.
+      test: gap in test error between the same nets.
     """
 
-    family: str
+    series: str
     depths: list[int]
     steps: list[Gap]
     whole: Gap
@@ -65,17 +65,17 @@ class FamilyVerdict(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The verdict on all families, and the runs it leaves out, each with the reason."""
+    """The verdict on all series, and the runs it leaves out, each with the reason."""
 
-    families: list[FamilyVerdict]
+    series: list[SeriesVerdict]
     left_out: list[tuple[Run, str]]
 
 
 def gap(deep: np.ndarray, shallow: np.ndarray) -> Gap:
-    """Return the gap between final errors ``[seeds]`` of a deep and of a shallow net, as fractions.
+    """Return the gap between the final errors of a deep and a shallow net, fractions ``[seeds]``.
 
-    The interval is the expanded percentile bootstrap: of resampled means, with quantiles moved outwards to what the
-    number of seeds asks (Hesterberg 2015, "What teachers should know about the bootstrap").
+    The interval is the expanded percentile bootstrap of the difference of means: its quantiles are widened according to
+    the number of seeds (Hesterberg 2015, "What teachers should know about the bootstrap").
     """
     difference = float(np.mean(deep) - np.mean(shallow))
     seeds = min(len(deep), len(shallow))
@@ -100,7 +100,7 @@ def gap(deep: np.ndarray, shallow: np.ndarray) -> Gap:
 def judge(runs: list[Run]) -> Verdict:
     """Return the verdict on ``runs``.
 
-    Runs that have not finished, and those of another recipe than most, are left out.
+    Unfinished runs, and runs whose recipe differs from that of most, are left out.
     """
     left_out = [(run, unfinished_reason(run)) for run in runs if not run.finished]
     finished = [run for run in runs if run.finished]
@@ -110,12 +110,12 @@ def judge(runs: list[Run]) -> Verdict:
     for run in finished:
         differing = differing_fields([recipe(run), usual])
         if differing:
-            fields = ", ".join(f"{name} {recipe(run).get(name)} for {usual.get(name)}" for name in differing)
-            left_out.append((run, f"another recipe than most: {fields}"))
+            fields = ", ".join(f"{name} {recipe(run).get(name)} instead of {usual.get(name)}" for name in differing)
+            left_out.append((run, f"its recipe differs from most: {fields}"))
         else:
             judged.append(run)
-    judged_families = families(group_runs(judged)).values()
-    return Verdict([judge_family(nets) for nets in judged_families if len(nets) > 1], left_out)
+    series = group_depths(group_seeds(judged)).values()
+    return Verdict([judge_series(nets) for nets in series if len(nets) > 1], left_out)
 
 
 def unfinished_reason(run: Run) -> str:
@@ -125,15 +125,15 @@ def unfinished_reason(run: Run) -> str:
     return f"unfinished at step {run.step:,} of {run.config['steps']:,}"
 
 
-def judge_family(nets: list[Net]) -> FamilyVerdict:
-    """Return the verdict on ``nets`` of one family, of rising depth."""
+def judge_series(nets: list[Replicates]) -> SeriesVerdict:
+    """Return the verdict on ``nets`` of one series, in order of depth."""
 
-    def between(shallow: Net, deep: Net, split: str) -> Gap:
+    def between(shallow: Replicates, deep: Replicates, split: str) -> Gap:
         errors = [np.array([run.final(split) for run in net.finished]) for net in (deep, shallow)]
         return gap(*errors)
 
-    return FamilyVerdict(
-        nets[0].family,
+    return SeriesVerdict(
+        nets[0].series,
         [net.depth for net in nets],
         [between(shallow, deep, "train_clean") for shallow, deep in itertools.pairwise(nets)],
         between(nets[0], nets[-1], "train_clean"),
@@ -143,19 +143,19 @@ def judge_family(nets: list[Net]) -> FamilyVerdict:
 
 def sentences(verdict: Verdict) -> list[str]:
     """Return the verdict in words."""
-    if not verdict.families:
-        return ["No verdict: there is no family of which two depths have finished under one recipe."]
-    said = []
-    for family in verdict.families:
-        first, last = family.depths[0], family.depths[-1]
-        words = {1: "degrades", 0: "is not shown to degrade", -1: "does not degrade"}[family.whole.sign]
-        points = f"{points_of(family.whole)} of training error from {first} to {last} layers"
-        said.append(f"{family.family}: {words}, {points} ({certainty(family.whole)}). {reading(family)}")
-        if len(family.steps) > 1:
-            pairs = zip(family.depths, family.depths[1:], family.steps, strict=False)
+    if not verdict.series:
+        return ["No verdict: it needs finished runs of two depths that do not differ otherwise."]
+    found = []
+    for series in verdict.series:
+        first, last = series.depths[0], series.depths[-1]
+        word = {1: "degrades", 0: "inconclusive", -1: "does not degrade"}[series.whole.sign]
+        points = f"{points_of(series.whole)} of training error from {first} to {last} layers"
+        found.append(f"{series.series}: {word}, {points} ({certainty(series.whole)}). {reading(series)}")
+        if len(series.steps) > 1:
+            pairs = zip(series.depths, series.depths[1:], series.steps, strict=False)
             each = [f"{shallow} to {deep} {points_of(step)} ({certainty(step)})" for shallow, deep, step in pairs]
-            said.append(f"{family.family}, depth by depth: {'; '.join(each)}.")
-    return said
+            found.append(f"{series.series}, depth by depth: {'; '.join(each)}.")
+    return found
 
 
 def exclusions(verdict: Verdict) -> list[str]:
@@ -164,24 +164,24 @@ def exclusions(verdict: Verdict) -> list[str]:
 
 
 def points_of(gap: Gap) -> str:
-    """Return the difference in points of per cent, signed."""
-    return f"{round(100 * gap.difference, 2) + 0.0:+.2f} points"  # Adding 0 makes -0.0 a +0.0.
+    """Return the difference in percentage points, signed."""
+    return f"{round(100 * gap.difference, 2) + 0.0:+.2f} points"  # Adding 0 turns -0.0 into +0.0.
 
 
 def certainty(gap: Gap) -> str:
-    """Return the interval and the number of seeds in words, or why there is none."""
+    """Return interval, number of seeds and p-value in words, or why there is no interval."""
     if gap.interval is None:
-        return f"{'one seed supports' if gap.seeds == 1 else f'{gap.seeds} seeds support'} no interval"
+        return f"{gap.seeds} seed{'s' if gap.seeds > 1 else ''}, an interval needs {LEAST_SEEDS}"
     low, high = (f"{100 * bound:.2f}" for bound in gap.interval)
     p_value = "" if gap.p_value is None else f", Welch p = {gap.p_value:.2g}"
-    return f"{CONFIDENCE:.0%} interval {low} to {high}, {gap.seeds} seeds{p_value}"
+    return f"{100 * CONFIDENCE:.0f} % interval {low} to {high}, {gap.seeds} seeds{p_value}"
 
 
-def reading(family: FamilyVerdict) -> str:
-    """Return whether the deeper net is worse in training or in test error only."""
-    test = f"Test error: {points_of(family.test)}"
-    if family.whole.sign == 1:
-        return f"{test}; the gap is in training error: degradation, not over-fitting."
-    if family.test.sign == 1 and family.test.interval is not None:
-        return f"{test}; the gap is in test error only: over-fitting, not degradation."
+def reading(series: SeriesVerdict) -> str:
+    """Return the gap in test error, and whether the deeper net degrades or overfits."""
+    test = f"Test error: {points_of(series.test)}"
+    if series.whole.sign == 1:
+        return f"{test}; the gap is in training error, so this is degradation, not overfitting."
+    if series.test.sign == 1 and series.test.interval is not None:
+        return f"{test}; the gap is in test error only, so this is overfitting, not degradation."
     return f"{test}."

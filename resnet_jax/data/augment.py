@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Of the colours of ImageNet's pixels in units of 255: principal components, as columns, and their deviations
-# (Krizhevsky et al. 2012, section 4.1; the numbers are those that fb.resnet.torch published).
+# Principal components, as columns, of the RGB colours of ImageNet's pixels scaled to [0, 1], and their standard
+# deviations (Krizhevsky et al. 2012, section 4.1; values as published in fb.resnet.torch).
 COLOR_COMPONENTS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
 )
@@ -29,17 +29,17 @@ class Crops(NamedTuple):
 
 
 def pixel_mean(images: np.ndarray) -> np.ndarray:
-    """Return the mean of uint8 ``[examples, height, width, channels]`` over the examples, in units of 255."""
+    """Return the mean over examples of uint8 ``[examples, height, width, channels]``, with pixels scaled to [0, 1]."""
     return (images.mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
 
 
 def normalise(images: jax.Array, mean: jax.Array) -> jax.Array:
-    """Return uint8 ``images`` in units of 255 less their ``mean``, of each pixel or ``[1, 1, channels]``, float32."""
+    """Return uint8 ``images`` scaled to [0, 1] minus ``mean``, per pixel or ``[1, 1, channels]``, as float32."""
     return images.astype(jnp.float32) / 255 - mean[None]
 
 
 def draw_crops(key: jax.Array, batch: int, padding: int, flip: bool) -> Crops:
-    """Draw a window for each of ``batch`` images padded by ``padding``, and half of the flips if ``flip``."""
+    """Draw a window for each of ``batch`` images padded by ``padding``, and flips with probability 1/2 if ``flip``."""
     top_key, left_key, flip_key = jax.random.split(key, 3)
     return Crops(
         jax.random.randint(top_key, (batch,), 0, 2 * padding + 1),
@@ -49,10 +49,10 @@ def draw_crops(key: jax.Array, batch: int, padding: int, flip: bool) -> Crops:
 
 
 def crop_and_flip(images: jax.Array, crops: Crops, padding: int) -> jax.Array:
-    """Return ``images`` padded by ``padding`` zeros on each side, cropped to their old size and flipped.
+    """Return ``images`` padded by ``padding`` zeros on each side, cropped to their original size and flipped.
 
     Args:
-      images: normalised ``[batch, height, width, channels]``, so that a zero is the mean of the training set.
+      images: normalised, ``[batch, height, width, channels]``, so that zero is the mean of the training set.
       crops: one window and flip for each image.
       padding: rows and columns added on each side.
     """
@@ -69,9 +69,9 @@ def crop_and_flip(images: jax.Array, crops: Crops, padding: int) -> jax.Array:
 
 
 def draw_color_noise(key: jax.Array, batch: int, deviation: float) -> jax.Array:
-    """Draw what is added to all pixels of each image, float32 ``[batch, 1, 1, 3]`` in units of 255.
+    """Draw the colour added to all pixels of each image, float32 ``[batch, 1, 1, 3]``, for pixels scaled to [0, 1].
 
-    Along each principal component of the colours it is Gaussian, of ``deviation`` (AlexNet's: 0.1) times its own.
+    Along each principal component it is Gaussian with ``deviation`` (AlexNet: 0.1) times the component's deviation.
     """
     weights = deviation * jax.random.normal(jax.random.fold_in(key, 1), (batch, 3))
     return ((weights * COLOR_DEVIATIONS[None]) @ COLOR_COMPONENTS.T)[:, None, None, :]

@@ -1,4 +1,4 @@
-"""Decoded data sets, kept on disk so that the second start does not decode 60,000 images again."""
+"""A cache of decoded data sets on disk, so that the second start does not decode 60,000 images again."""
 
 import hashlib
 import pathlib
@@ -13,22 +13,22 @@ from resnet_jax.data.dataset import Dataset, Split
 
 
 def cached(source: pathlib.Path, decode: Callable[[], Dataset]) -> Dataset:
-    """Return the data set decoded from folder ``source``, from the cache if the folder has not changed since.
+    """Return the data set in folder ``source``, from the cache if the folder has not changed since it was decoded.
 
-    A cache that cannot be read is written anew, one that cannot be written is done without.
+    An unreadable cache file is replaced; if the cache cannot be written, a warning is logged.
     """
     path = cache_folder() / "datasets" / f"{source.parent.name}-{source.name}-{fingerprint(source)}.npz"
     try:
         return read(path)
     except FileNotFoundError:
         pass
-    except Exception as error:  # Of a damaged file numpy and zipfile raise nearly anything.
-        logging.warning("%s cannot be read (%s) and is made anew.", path, error)
+    except Exception as error:  # numpy and zipfile raise nearly anything on damaged files.
+        logging.warning("%s cannot be read (%s) and is replaced.", path, error)
     dataset = decode()
     try:
         write(path, dataset)
     except OSError as error:
-        logging.warning("The decoded images cannot be cached in %s: %s", path, error)
+        logging.warning("Decoded images cannot be cached in %s: %s", path, error)
     return dataset
 
 
@@ -41,13 +41,13 @@ def fingerprint(folder: pathlib.Path) -> str:
 def read(path: pathlib.Path) -> Dataset:
     """Return the data set that ``write`` wrote to ``path``."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        # By their names: those in a damaged file may be others.
+        # By name: a damaged file may hold others.
         splits = {name: Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "test")}
         return Dataset(int(arrays["num_classes"]), splits)
 
 
 def write(path: pathlib.Path, dataset: Dataset) -> None:
-    """Write ``dataset`` to ``path`` whole or not at all."""
+    """Write ``dataset`` to ``path`` atomically."""
     arrays = {"num_classes": np.array(dataset.num_classes)}
     for name, split in dataset.splits.items():
         arrays |= {f"{name}_images": split.images, f"{name}_labels": split.labels}

@@ -1,4 +1,4 @@
-"""The embedded set: real images that come with scikit-learn, so that a first run needs no download."""
+"""The embedded data set: real images that come with scikit-learn, so that a first run needs no download."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ TEST_EXAMPLES = 297
 
 
 def load() -> Dataset:
-    """Return scikit-learn's 1,797 handwritten digits of 8x8 grey pixels: 1,500 to train, 297 to test.
+    """Return scikit-learn's 1,797 handwritten digits of 8x8 grey pixels: 1,500 for training, 297 for testing.
 
-    The digits come in the order of their writers; a fixed shuffle gives both splits every writer's hand.
+    They are ordered by writer; a fixed shuffle puts every writer into both splits.
     """
     import sklearn.datasets  # Imported late: it takes a second.
 

@@ -1,4 +1,4 @@
-"""Folders of image files, one for each class, as they lie: nothing is prepared, and nothing is decoded here."""
+"""Folders of image files, one folder per class, used as they are: nothing is prepared or decoded here."""
 
 import dataclasses
 import hashlib
@@ -9,19 +9,18 @@ import numpy as np
 
 from resnet_jax.errors import UserError
 
-# Of the formats of ``images.FORMATS``. The content of a file may be of another one than its name says.
+# Of the formats in ``images.FORMATS``. The content of a file may have another format than its name says.
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
-# The first that is there is the test split. ImageNet's own "test" has no labels, so it comes last.
+# The first that exists is the test split. ImageNet's own "test" has no labels, so it comes last.
 TEST_FOLDERS = ("val", "validation", "test")
-WANTED = "a folder with a folder of images for each class, or with train/ and val/ that are such folders"
+LAYOUT = "a folder with one folder of images per class, or with two such folders, train/ and val/"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Source:
-    """The image files of one split, sorted by class and name, hence in the same order on every machine.
+class FolderSource:
+    """The image files of one split, sorted by class and name, so in the same order on every machine.
 
-    ``source[i]`` is ``(encoded, label, where)``: the content of the file, its class, its path. Names are kept in one
-    array and not as a million strings, because worker processes get a copy.
+    An ``ImageSource``. Names are kept in one array, not as a million strings, because each worker process gets a copy.
 
     Attributes:
       root: the folder that holds the class folders.
@@ -42,85 +41,88 @@ class Source:
         """Read file ``index``.
 
         Raises:
-          IndexError: there are not so many.
+          IndexError: there is no such file.
           UserError: it cannot be read.
         """
         file = self.file(index)
         try:
             return pathlib.Path(file).read_bytes(), int(self.labels[index]), file
         except OSError as error:
-            raise UserError(f"{file} cannot be read ({error.strerror}); mend or remove it and start again.") from error
+            raise UserError(
+                f"{file} cannot be read ({error.strerror}); repair or remove it and start again."
+            ) from error
 
     def file(self, index: int) -> str:
         """Return the path of file ``index``."""
         return str(pathlib.Path(self.root, self.class_names[self.labels[index]], os.fsdecode(self.names[index])))
 
     def digest(self) -> str:
-        """Return what tells these files from others: their names and labels, not their content."""
+        """Return a hash of the names and labels of the files, not of their content."""
         content = (repr(self.class_names).encode(), self.names.tobytes(), self.labels.tobytes())
         return hashlib.sha256(b"".join(content)).hexdigest()
 
 
-def load(root: str, test_fraction: float) -> dict[str, Source]:
+def load(root: str, test_fraction: float) -> dict[str, FolderSource]:
     """Return the splits "train" and "test" of the image folders under ``root``.
 
-    Where ``root`` has a folder ``train``, that holds the class folders of the training split, and ``val``,
-    ``validation`` or ``test`` beside it, the first there is, those of the test split. Else the class folders lie in
+    If ``root`` has a folder ``train``, that holds the class folders of the training split, and the first of ``val``,
+    ``validation`` and ``test`` that exists beside it those of the test split. Otherwise the class folders are in
     ``root`` itself, and ``split`` takes ``test_fraction`` of their files; one of them may be called ``train``.
 
-    Files count by their suffix, in any case, if they lie in a class folder directly; hidden ones do not.
+    Files directly in a class folder are used if they have one of ``SUFFIXES``, upper or lower case; hidden files are
+    not.
 
     Raises:
-      UserError: there are no such folders, or fewer than two classes, or one that lacks images, or no test images.
+      UserError: folders are missing, there are fewer than two classes, or a class or the test split has no images.
     """
     try:
         top = pathlib.Path(root).expanduser()
         if not top.is_dir():
             state = "is a file" if top.exists() else "does not exist"
-            raise UserError(f"{top} {state}; give as config.data.data_dir {WANTED}.")
+            raise UserError(f"{top} {state}; set config.data.data_dir to {LAYOUT}.")
         train, tests = top / "train", [top / name for name in TEST_FOLDERS if (top / name).is_dir()]
         if not (train.is_dir() and (tests or class_folders(train))):
             return split(scan(top), test_fraction)
         if not tests:
-            raise UserError(f"{top} has a folder train but none called {' or '.join(TEST_FOLDERS)}; add one of them.")
+            raise UserError(f"{top} has a folder train but no folder {' or '.join(TEST_FOLDERS)}; add one of them.")
         splits = {"train": scan(train), "test": scan(tests[0])}
         check_same_classes(*splits.values())
         return splits
-    except (OSError, RuntimeError) as error:  # A RuntimeError is the home folder of nobody.
-        raise UserError(f"{root} cannot be read ({error}); give as config.data.data_dir {WANTED}.") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: "~user" of an unknown user.
+        raise UserError(f"{root} cannot be read ({error}); set config.data.data_dir to {LAYOUT}.") from error
 
 
-def scan(root: pathlib.Path) -> Source:
+def scan(root: pathlib.Path) -> FolderSource:
     """Return all images of the class folders in ``root``.
 
     Raises:
-      UserError: these are fewer than two, or one has no images, or two differ in case alone.
+      UserError: there are fewer than two, one has no images, or the names of two differ only in case.
     """
     class_names = class_folders(root)
     if not class_names:
-        raise UserError(f"{root} has no class folders; it must be a folder with a folder of images for each class.")
+        raise UserError(f"{root} has no class folders; it must hold one folder of images per class.")
     if len(class_names) < 2:
         raise UserError(
-            f"{root} has one class folder, {class_names[0]}, but must have at least two; "
-            "add one, or give the folder that holds them."
+            f"{root} has only one class folder, {class_names[0]}; add another, or set config.data.data_dir to the "
+            "folder that holds the class folders."
         )
     spellings: dict[str, str] = {}
     for name in class_names:
         other = spellings.setdefault(name.casefold(), name)
         if other != name:
-            raise UserError(f"{root} has classes {other} and {name}, which differ in case alone; join or rename them.")
+            raise UserError(f"{root} has classes {other} and {name}, which differ only in case; merge or rename them.")
     files = [image_files(root / name) for name in class_names]
     for name, found in zip(class_names, files, strict=True):
         if not len(found):
             raise UserError(
-                f"{root / name} has no images ({', '.join(SUFFIXES)}); put some there or remove the class folder."
+                f"{root / name} has no images ({', '.join(SUFFIXES)}); add some or remove the class folder."
             )
     labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(found) for found in files])
-    return Source(str(root), tuple(class_names), np.concatenate(files), labels)
+    return FolderSource(str(root), tuple(class_names), np.concatenate(files), labels)
 
 
 def class_folders(root: pathlib.Path) -> list[str]:
-    """Return the sorted names of the folders in ``root``, but for hidden ones and what macOS leaves in archives."""
+    """Return the sorted names of the folders in ``root``, except hidden ones and those that macOS adds to archives."""
     with os.scandir(root) as entries:
         return sorted(
             entry.name
@@ -132,7 +134,7 @@ def class_folders(root: pathlib.Path) -> list[str]:
 def image_files(folder: pathlib.Path) -> np.ndarray:
     """Return the sorted names of the images in ``folder`` itself, bytes ``[files]``.
 
-    A link that leads nowhere is among them, so that reading it tells of it.
+    A broken link is among them, so that reading it raises an error.
     """
     with os.scandir(folder) as entries:
         names = [
@@ -143,13 +145,13 @@ def image_files(folder: pathlib.Path) -> np.ndarray:
     return np.array(sorted(names), np.bytes_)
 
 
-def split(source: Source, test_fraction: float) -> dict[str, Source]:
-    """Return "train" and "test", the latter ``test_fraction`` of all files of ``source``, rounded, but at least one.
+def split(source: FolderSource, test_fraction: float) -> dict[str, FolderSource]:
+    """Return "train" and "test": ``test_fraction`` of all files of ``source``, rounded, but at least one, are "test".
 
-    The files are taken in the order of a hash of ``CLASS/FILE``, so on every machine the same ones, and they hardly
-    change where files are added. The fraction is one of all files, not of each class. The last file of a class in that
-    order stays in "train" as long as others are left; so every class can be learned, unless nearly all have but one
-    image. Both splits keep all ``class_names``.
+    Files are chosen in the order of a hash of ``CLASS/FILE``, so every machine chooses the same ones, and the choice
+    hardly changes when files are added. The fraction is of all files, not of each class. The last file of a class in
+    that order stays in "train" as long as other files are left, so that every class is learned unless nearly all have
+    a single image. Both splits keep all ``class_names``.
 
     Raises:
       UserError: a split would be left without images.
@@ -158,8 +160,8 @@ def split(source: Source, test_fraction: float) -> dict[str, Source]:
     count = max(1, round(test_fraction * examples)) if 0 < test_fraction < 1 else 0
     if not 0 < count < examples:
         raise UserError(
-            f"{source.root} has {examples} images, and a test fraction of {test_fraction} leaves none for one of the "
-            "splits; give another between 0 and 1."
+            f"{source.root} has {examples} images, and config.data.test_fraction={test_fraction} leaves a split "
+            "empty; choose another value between 0 and 1."
         )
     by_hash = np.argsort([path_hash(source, index) for index in range(examples)])
     _, last = np.unique(source.labels[by_hash][::-1], return_index=True)
@@ -173,18 +175,18 @@ def split(source: Source, test_fraction: float) -> dict[str, Source]:
     }
 
 
-def path_hash(source: Source, index: int) -> bytes:
+def path_hash(source: FolderSource, index: int) -> bytes:
     """Return the SHA-256 of ``CLASS/FILE`` of example ``index``."""
     name = os.fsencode(source.class_names[source.labels[index]])
     return hashlib.sha256(name + b"/" + bytes(source.names[index])).digest()
 
 
-def check_same_classes(train: Source, test: Source) -> None:
-    """Raise a UserError that names a class which one of the splits lacks."""
+def check_same_classes(train: FolderSource, test: FolderSource) -> None:
+    """Raise a UserError that names a class that one of the splits lacks."""
     for has, lacks in ((train, test), (test, train)):
         missing = sorted(set(has.class_names) - set(lacks.class_names))
         if missing:
             raise UserError(
-                f"{lacks.root} lacks the class folder {missing[0]} that {has.root} has; "
-                "both must have the same classes, so add it there or remove it here."
+                f"{lacks.root} lacks the class folder {missing[0]} of {has.root}; both need the same classes, "
+                "so add it there or remove it here."
             )

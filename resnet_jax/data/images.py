@@ -1,12 +1,12 @@
 """Decoding of image files, and cropping on the host (paper, section 3.4).
 
-Pixels are those of ``Image.open(file).convert("RGB")``, as in torchvision's ``ImageFolder``: the format is told by the
-content, never by the name; an alpha channel is dropped, and so are all frames but the first; 16-bit grey is cut off at
-255. A rotation that EXIF asks for is not done, which neither torchvision nor TensorFlow does. Common JPEGs are decoded
-by simplejpeg, all else by Pillow, which also finds out what is wrong with a file.
+Pixels are those of ``Image.open(file).convert("RGB")``, as in torchvision's ``ImageFolder``: the format is recognised
+by the content, never by the name; the alpha channel and all frames but the first are dropped; 16-bit grey is clipped at
+255. EXIF rotation is ignored, as torchvision and TensorFlow do. Common JPEGs are decoded by simplejpeg, all other files
+by Pillow, which also diagnoses damaged files.
 
-A crop is decoded, cut and resized at once. Its box is ``(left, top, right, bottom)`` in pixels of the original image,
-and may cut pixels in two. Flips are not done here.
+A crop is decoded, cut and resized in one go. Its box is ``(left, top, right, bottom)`` in pixels of the original image,
+not necessarily integers. Flips are not done here.
 """
 
 import contextlib
@@ -28,38 +28,38 @@ except ImportError:  # It has no wheels for Linux on ARM.
 
 Box = tuple[float, float, float, float]
 
-# All that Pillow may take a file for: others run programs (EPS) or are recognised by nearly nothing (TGA).
+# The formats Pillow may recognise: others run programs (EPS) or are hardly recognisable (TGA).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF")
-# The shorter side that the image is resized to, in 224ths of the side of the crop.
+# Range of the shorter side that the image is resized to, in 224ths of the side of the crop.
 SHORTEST, LONGEST = 256, 480
 # Torchvision's RandomResizedCrop: the share of the image's area, and width over height.
 AREAS = (0.08, 1.0)
 RATIOS = (3 / 4, 4 / 3)
-# How many times smaller decoders make a JPEG at little cost.
+# Factors by which decoders can shrink a JPEG at little cost.
 REDUCTIONS = (1, 2, 4, 8)
-# Colour spaces of JPEGs that simplejpeg makes RGB of.
+# Colour spaces of JPEGs that simplejpeg converts to RGB.
 COLOURS = ("Gray", "YCbCr", "RGB")
-# Markers of JPEG: of frames of the common kinds, and of the pixels, before which any frame is told.
+# JPEG markers: start of frame of the common kinds, and start of the pixel data, which comes after any frame header.
 STARTS_OF_FRAMES = (0xC0, 0xC1, 0xC2, 0xDA)
 END_OF_IMAGE = b"\xff\xd9"
-# As ``warnings.filters`` has it.
+# An entry of ``warnings.filters``.
 QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
 class BadImage(Exception):  # noqa: N818, it is the file that is bad.
-    """A file that is no image that can be decoded, said in one sentence that names it."""
+    """A file that cannot be decoded as an image; the message is one sentence that names it."""
 
 
 def decode(encoded: bytes, where: str) -> np.ndarray:
     """Return the whole image in file ``encoded``, uint8 ``[height, width, 3]``, read-only.
 
     Raises:
-      BadImage: it is none, or cut off, or has more pixels than Pillow takes for harmless (179 million).
+      BadImage: it is not an image, is truncated, or has more pixels than Pillow considers safe (179 million).
     """
     image = open_image(encoded, where)
     with reading(where):
         image.load()
-        # Of 8-bit RGB ``convert`` would make a copy.
+        # ``convert`` would copy 8-bit RGB.
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
@@ -68,13 +68,13 @@ def train_crop(encoded: bytes, where: str, augmentation: str, rng: np.random.Gen
 
     Args:
       encoded: the file's content.
-      where: what an error calls the file.
+      where: name of the file in errors.
       augmentation: a key of ``AUGMENTATIONS``.
-      rng: where the crop is drawn from; equal generators give equal pixels.
+      rng: source of randomness; equal generators give equal pixels.
       side: height and width of the result, in pixels.
 
     Raises:
-      BadImage: as ``decode`` does.
+      BadImage: as ``decode``.
     """
     return crop(encoded, where, AUGMENTATIONS[augmentation](*size(encoded, where), side, rng), side)
 
@@ -83,7 +83,7 @@ def central_crop(encoded: bytes, where: str, side: int = 224) -> np.ndarray:
     """Return the crop of the image in file ``encoded`` that is evaluated, uint8 ``[side, side, 3]``, read-only.
 
     Raises:
-      BadImage: as ``decode`` does.
+      BadImage: as ``decode``.
     """
     return crop(encoded, where, central_box(*size(encoded, where), side), side)
 
@@ -91,7 +91,7 @@ def central_crop(encoded: bytes, where: str, side: int = 224) -> np.ndarray:
 def paper_box(width: int, height: int, side: int, rng: np.random.Generator) -> Box:
     """Return a random crop of an image resized so that its shorter side is random (paper, section 3.4).
 
-    For ``side`` 224 the shorter side is an integer from 256 to 480; for others these are scaled with it.
+    For ``side`` 224 the shorter side is an integer from 256 to 480; for others the range scales with ``side``.
     """
     shorter = int(rng.integers(round(side * SHORTEST / 224), round(side * LONGEST / 224), endpoint=True))
     columns, rows = resized(width, height, shorter)
@@ -102,8 +102,8 @@ def paper_box(width: int, height: int, side: int, rng: np.random.Generator) -> B
 def random_resized_box(width: int, height: int, side: int, rng: np.random.Generator) -> Box:
     """Return the box of torchvision's ``RandomResizedCrop`` with its defaults, whatever ``side`` is.
 
-    Area and logarithm of the ratio are uniform. After ten boxes that do not fit it is the largest central one whose
-    ratio is allowed.
+    Area and logarithm of the ratio are uniform. If ten boxes in a row do not fit, the largest central box with an
+    allowed ratio is returned.
     """
     for _ in range(10):
         area = width * height * rng.uniform(*AREAS)
@@ -131,12 +131,12 @@ AUGMENTATIONS: dict[str, Callable[[int, int, int, np.random.Generator], Box]] = 
 
 
 def resized(width: int, height: int, shorter: int) -> tuple[int, int]:
-    """Return width and height of an image resized to side ``shorter``, the longer side cut to an integer."""
+    """Return width and height of an image resized to shorter side ``shorter``, the longer side rounded down."""
     return shorter * width // min(width, height), shorter * height // min(width, height)
 
 
 def original_box(width: int, height: int, size: tuple[int, int], left: int, top: int, side: int) -> Box:
-    """Return in pixels of the original the square at ``left``, ``top`` of the image resized to ``size``."""
+    """Return the square at ``left``, ``top`` of the image resized to ``size``, in pixels of the original."""
     x, y = width / size[0], height / size[1]
     return left * x, top * y, min((left + side) * x, width), min((top + side) * y, height)
 
@@ -144,14 +144,14 @@ def original_box(width: int, height: int, size: tuple[int, int], left: int, top:
 def crop(encoded: bytes, where: str, box: Box, side: int) -> np.ndarray:
     """Return the part ``box`` of the image in file ``encoded``, resized bilinearly: uint8 ``[side, side, 3]``.
 
-    A JPEG is decoded at the least scale (1, 1/2, 1/4 or 1/8) that has at least ``side`` pixels along ``box``.
+    A JPEG is decoded at the smallest scale (1, 1/2, 1/4 or 1/8) at which ``box`` has at least ``side`` pixels.
 
     Raises:
       BadImage: the pixels cannot be decoded.
     """
     left, top, right, bottom = box
     reduction = max(each for each in REDUCTIONS if each == 1 or each * side <= min(right - left, bottom - top))
-    # Pixels of the resized image are made of those up to one step away; chroma of the rows next to them.
+    # A resized pixel depends on pixels up to one step away, and their chroma on the neighbouring rows.
     pixels = upper_rows(encoded, math.ceil(bottom + (bottom - top) / side) + 16, reduction)
     if pixels is None:
         pixels, reduction = decode(encoded, where), 1
@@ -159,22 +159,22 @@ def crop(encoded: bytes, where: str, box: Box, side: int) -> np.ndarray:
 
 
 def size(encoded: bytes, where: str) -> tuple[int, int]:
-    """Return width and height of the image in file ``encoded``, of which the header alone is read.
+    """Return width and height of the image in file ``encoded``, reading only its header.
 
     Raises:
-      BadImage: there is none, or it is too large.
+      BadImage: it is not an image, or too large.
     """
     return jpeg_size(encoded) or open_image(encoded, where).size
 
 
 def jpeg_size(encoded: bytes) -> tuple[int, int] | None:
-    """Return width and height of a JPEG, None for what is left to Pillow.
+    """Return width and height of a JPEG, or None for files that Pillow has to decode.
 
-    That is other formats, CMYK, and files that are damaged, cut off or suspiciously large.
+    These are other formats, CMYK, and files that are damaged, truncated or suspiciously large.
     """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded, strict=False)
-    except (ValueError, KeyError):  # The latter of headers that tell no colours.
+    except (ValueError, KeyError):  # KeyError: the header has no colour space.
         return None
     whole = encoded.rfind(END_OF_IMAGE) > start_of_frame(encoded)
     harmless = width * height <= (Image.MAX_IMAGE_PIXELS or 0)
@@ -182,10 +182,10 @@ def jpeg_size(encoded: bytes) -> tuple[int, int] | None:
 
 
 def upper_rows(encoded: bytes, rows: int, reduction: int) -> np.ndarray | None:
-    """Return at least ``rows`` of a JPEG, uint8 ``[height, width, 3]``, decoded at a ``reduction`` of its size.
+    """Return at least the first ``rows`` of a JPEG shrunk ``reduction`` times, uint8 ``[height, width, 3]``.
 
-    None for what is left to Pillow. Of the common baseline JPEGs rows below these are not decoded: the header is made
-    to say that there are none, and decoders pass over the rest of the file up to its end.
+    None for files that Pillow has to decode. For common baseline JPEGs the rows below are not decoded: the height in
+    the header is set to ``rows``, and decoders skip the rest of the file.
     """
     whole = jpeg_size(encoded)
     if whole is None:
@@ -208,7 +208,7 @@ def upper_rows(encoded: bytes, rows: int, reduction: int) -> np.ndarray | None:
 
 
 def start_of_frame(jpeg: bytes) -> int:
-    """Return where in ``jpeg`` the segment begins that tells the size of the image, or where segments end without."""
+    """Return the offset in ``jpeg`` of the segment that holds the image size, or where segments end without one."""
     place = 2
     while place + 4 <= len(jpeg) and jpeg[place] == 0xFF and jpeg[place + 1] not in STARTS_OF_FRAMES:
         place += 2 + int.from_bytes(jpeg[place + 2 : place + 4])
@@ -218,7 +218,7 @@ def start_of_frame(jpeg: bytes) -> int:
 def resize(pixels: np.ndarray, box: Box, side: int) -> np.ndarray:
     """Return the part ``box`` of ``pixels`` ``[height, width, 3]`` as ``[side, side, 3]``: bilinear, with antialiasing.
 
-    The pixels are Pillow's, give or take 1 in 255, seldom 2. Where there is no cykooz.resizer Pillow makes them.
+    Pixels differ from Pillow's by at most 1 of 255, rarely 2. Without cykooz.resizer, Pillow resizes.
     """
     if cykooz_resizer is None:
         return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR, box=box))
@@ -238,10 +238,10 @@ def resize(pixels: np.ndarray, box: Box, side: int) -> np.ndarray:
 
 
 def open_image(encoded: bytes, where: str) -> ImageFile.ImageFile:
-    """Return the image in file ``encoded``, of which the header alone is read.
+    """Return the image in file ``encoded``, reading only its header.
 
     Raises:
-      BadImage: there is none, or it is too large.
+      BadImage: it is not an image, or too large.
     """
     if not encoded:
         raise BadImage(f"{where} is empty.")
@@ -251,10 +251,10 @@ def open_image(encoded: bytes, where: str) -> ImageFile.ImageFile:
 
 @contextlib.contextmanager
 def reading(where: str) -> Iterator[None]:
-    """Make a BadImage that names ``where`` of what Pillow raises, and silence what it warns of.
+    """Turn exceptions of Pillow into a BadImage that names ``where``, and silence Pillow's warnings.
 
-    Damaged metadata are no concern of ours. The silence lasts, because ``warnings.catch_warnings`` would end it for all
-    threads.
+    They are about metadata, which is not used. They stay silenced, because leaving ``warnings.catch_warnings`` would
+    affect all threads.
     """
     if QUIET not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -263,7 +263,7 @@ def reading(where: str) -> Iterator[None]:
     except MemoryError:  # Not the file's fault.
         raise
     except UnidentifiedImageError as error:
-        raise BadImage(f"{where} is no image that can be decoded (none of {', '.join(FORMATS)}).") from error
-    except Exception as error:  # Of a damaged file Pillow's decoders raise what they like.
+        raise BadImage(f"{where} cannot be decoded as an image (not one of {', '.join(FORMATS)}).") from error
+    except Exception as error:  # Pillow's decoders raise anything on damaged files.
         reason = " ".join(f"{error or type(error).__name__}".split())[:300].rstrip(".")
-        raise BadImage(f"{where} is no image that can be decoded ({reason}).") from error
+        raise BadImage(f"{where} cannot be decoded as an image ({reason}).") from error

@@ -1,7 +1,7 @@
 """Which examples a step sees: a function of seed and step alone.
 
-The stream of training examples is one permutation of the training set after the other. A restarted run, and a run on
-other devices, therefore sees the same examples in the same order.
+The stream of training examples is one permutation of the training set after another. So a resumed run, or a run on
+other devices, sees the same examples in the same order.
 """
 
 import functools
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# Addresses the draw among those made from the same seed, as the leaf's name does for initial values.
+# Keeps these draws apart from others made from the same seed.
 _ORDER = 0x0DE5
-# Whose batches are drawn at once.
+# The most steps whose batches are drawn at once.
 MOST_STEPS = 10_000
 
 
@@ -25,7 +25,7 @@ def epoch_order(seed: int, epoch: int, examples: int) -> np.ndarray:
 def batch_indices(seed: int, steps: range, batch_size: int, examples: int) -> np.ndarray:
     """Return the training examples of each of ``steps``, counted from 0: int32 ``[steps, batch_size]``.
 
-    A batch that an epoch's end cuts is filled from the next epoch, so every epoch visits each example exactly once.
+    A batch that crosses the end of an epoch continues with the next, so every epoch visits each example exactly once.
     """
     start, stop = steps.start * batch_size, steps.stop * batch_size
     epochs = range(start // examples, (stop - 1) // examples + 1)
@@ -35,9 +35,9 @@ def batch_indices(seed: int, steps: range, batch_size: int, examples: int) -> np
 
 
 def evaluation_size(batch_size: int, examples: int, devices: int) -> int:
-    """Return ``batch_size`` as a multiple of ``devices``, but no more than is needed for so many examples.
+    """Return ``batch_size`` rounded up to a multiple of ``devices``, but no more than ``examples`` need.
 
-    So a huge batch is not made of padding.
+    So a huge batch is not mostly padding.
     """
     return math.ceil(min(batch_size, examples) / devices) * devices
 
@@ -45,7 +45,7 @@ def evaluation_size(batch_size: int, examples: int, devices: int) -> int:
 def evaluation_batches(split: range, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield ``(indices, weights)`` that visit the examples of ``split`` once, in batches of equal size.
 
-    Both are ``[batch_size]``, int32 and float32. The weight of an example is 1; the last batch is filled with
+    Both are ``[batch_size]``, int32 and float32. The weight of an example is 1; the last batch is padded with
     examples of weight 0.
     """
     for start in range(split.start, split.stop, batch_size):

@@ -1,7 +1,7 @@
-"""Evaluation of trained nets as the papers do it: crops and scales, mirrored views, ensembles."""
+"""Evaluation of trained nets as in the papers: crops and scales, mirrored views, ensembles."""
 
-from resnet_jax.evaluation.nets import Net as Net
-from resnet_jax.evaluation.nets import Untold as Untold
+from resnet_jax.evaluation.nets import ForeignDefaults as ForeignDefaults
+from resnet_jax.evaluation.nets import TrainedNet as TrainedNet
 from resnet_jax.evaluation.nets import of_run as of_run
 from resnet_jax.evaluation.nets import of_weights as of_weights
 from resnet_jax.evaluation.nets import write_weights as write_weights

@@ -1,4 +1,4 @@
-"""Nets to evaluate: of a run's newest checkpoint, or of a file of weights."""
+"""Trained nets: from the newest checkpoint of a run, or from a file of weights."""
 
 import json
 import pathlib
@@ -20,22 +20,22 @@ from resnet_jax.rundir import read_config
 from resnet_jax.training import program
 from resnet_jax.training.checkpoints import Checkpoints
 
-# Where a file of weights written here says what its tensors do not.
-METADATA = "resnet_jax"
+# The metadata key of weights files written here.
+METADATA_KEY = "resnet_jax"
 
 
-class Net(NamedTuple):
-    """A trained net and what it takes to feed it.
+class TrainedNet(NamedTuple):
+    """A trained net and how its input is normalised.
 
     Attributes:
-      name: of its run or file.
+      name: of its run or weights file.
       config: as ``config.model``.
       num_classes: width of the head.
       model: the module.
       variables: ``{"params": ..., "batch_stats": ...}``, on the host.
-      mean: float32, what pixels in units of 255 are lessened by, ``[height, width, channels]`` or ``[1, 1, channels]``.
-      std: float32 ``[1, 1, channels]``, what they are then divided by.
-      crop: side of the crops it is for; None if it takes images as they are.
+      mean: subtracted from pixels scaled to [0, 1], float32 ``[height, width, channels]`` or ``[1, 1, channels]``.
+      std: divides the result, float32 ``[1, 1, channels]``.
+      crop: side of the crops it was trained on; None if it takes images as they are.
     """
 
     name: str
@@ -49,20 +49,20 @@ class Net(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What the net is, as in "residual-20"."""
+        """What the net is, for example "residual-20"."""
         kind = f"{'residual' if self.config.residual else 'plain'}-{self.config.depth}"
         return f"{kind} {self.config.shortcut}" if self.config.residual and self.config.shortcut != "A" else kind
 
 
-class Untold(NamedTuple):
-    """What a file of weights does not tell of its net, unless it was written here.
+class ForeignDefaults(NamedTuple):
+    """What a weights file from elsewhere does not record; files written here have it in their metadata.
 
     Attributes:
-      residual: whether it has shortcuts.
-      bottleneck_stride: as ``config.model.bottleneck_stride``; torchvision, timm and Hugging Face have "middle".
+      residual: whether the net has shortcuts.
+      bottleneck_stride: as ``config.model.bottleneck_stride``; torchvision, timm and Hugging Face use "middle".
       epsilon: of the batch norms.
-      mean: of each channel, what pixels in units of 255 are lessened by; by default as for nearly all published nets.
-      std: of each channel, what they are then divided by.
+      mean: of each channel, subtracted from pixels scaled to [0, 1]; the default is that of nearly all published nets.
+      std: of each channel, divides the result.
     """
 
     residual: bool = True
@@ -72,20 +72,20 @@ class Untold(NamedTuple):
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
 
-def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Net:
-    """Return the net of the newest whole checkpoint of the run in ``workdir``; the run may still be going on.
+def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> TrainedNet:
+    """Return the net in the newest intact checkpoint of the run in ``workdir``, which may still be training.
 
     Args:
       workdir: the run directory.
       mesh: all devices.
-      data_dir: where the run's data set lies now, if not where it lay then.
+      data_dir: where the run's data set is now, if it has moved.
 
     Raises:
-      UserError: ``workdir`` holds no run, or the run no whole checkpoint, or its data are missing.
+      UserError: ``workdir`` holds no run, the run has no intact checkpoint, or its data set is missing.
     """
     recorded = read_config(workdir)
     if recorded is None:
-        raise UserError(f"{workdir} holds no run; give a run directory, as runs/NAME.")
+        raise UserError(f"{workdir} is not a run directory; use one like runs/NAME.")
     config = recorded.config
     check(config, devices=1)
     models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
@@ -99,12 +99,12 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Ne
         with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
             restored = checkpoints.restore(template)
     if restored is None:
-        raise UserError(f"{workdir} has no checkpoint yet; train it on, or give another run.")
+        raise UserError(f"{workdir} has no checkpoint yet; continue its training or use another run.")
     state, _ = restored
-    logging.info("%s: the checkpoint of step %d", workdir, int(state.step))
+    logging.info("%s: using the checkpoint of step %d", workdir, int(state.step))
     variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
     mean, std = data.mean(dataset, config.data), np.ones((1, 1, image_shape[-1]), np.float32)
-    return Net(
+    return TrainedNet(
         workdir.resolve().name, config.model, dataset.num_classes, model, variables, mean, std, config.data.image_size
     )
 
@@ -114,59 +114,59 @@ def of_weights(
     image_shape: tuple[int, ...],
     num_classes: int,
     config: ConfigDict | None = None,
-    untold: Untold = Untold(),  # noqa: B008 - a tuple.
+    defaults: ForeignDefaults = ForeignDefaults(),  # noqa: B008 - a tuple.
     dtype: str = "float32",
-) -> Net:
-    """Return the net whose weights are in file ``path``, under one of the names that ``interop`` knows.
+) -> TrainedNet:
+    """Return the net whose weights are in file ``path``, under one of the naming schemes of ``interop``.
 
     Args:
-      path: of safetensors, or of PyTorch's where that is installed.
+      path: a safetensors file, or one of PyTorch's if PyTorch is installed.
       image_shape: ``(height, width, channels)``.
       num_classes: width of the head.
-      config: as ``config.model``, of the net that the weights must fit; None for the one that their names and shapes
-        tell.
-      untold: what these do not tell; a file that was written here does.
-      dtype: type of the computation.
+      config: ``config.model`` of the net that the weights must fit; None to infer it from their names and shapes.
+      defaults: what these do not determine; the metadata of files written here take precedence.
+      dtype: of the computation.
 
     Raises:
       UserError: the file cannot be read, or does not fit the net.
     """
-    tensors, metadata = interop.read(path)
+    tensors, all_metadata = interop.read(path)
     recognised = interop.recognise(tensors, str(path))
-    told = json.loads(metadata.get(METADATA, "{}"))
+    metadata = json.loads(all_metadata.get(METADATA_KEY, "{}"))
     fields_of_net = dict(config or recognised.model) | {
-        "residual": untold.residual,
-        "bottleneck_stride": untold.bottleneck_stride,
+        "residual": defaults.residual,
+        "bottleneck_stride": defaults.bottleneck_stride,
     }
-    fields_of_net |= {name: told["model"][name] for name in ("residual", "bottleneck_stride") if told}
+    fields_of_net |= {name: metadata["model"][name] for name in ("residual", "bottleneck_stride") if metadata}
     net_config = ConfigDict(fields_of_net)
     model = models.build(net_config, num_classes, dtype)
     try:
         like = models.template(model, image_shape)
-        variables = interop.from_torch(tensors, like, recognised.scheme, str(path), untold.epsilon)
+        variables = interop.from_torch(tensors, like, recognised.scheme, str(path), defaults.epsilon)
     except UserError as error:
         others = [f"--config.model.{k}={v}" for k, v in recognised.model.items() if net_config[k] != v]
         if not others:
             raise
-        raise UserError(f"{error} Its names and shapes are those of {' '.join(others)}.") from error
-    mean, std = (np.array(told.get(name) or [[getattr(untold, name)]], np.float32) for name in ("mean", "std"))
+        raise UserError(f"{error} Its names and shapes fit {' '.join(others)}.") from error
+    mean, std = (np.array(metadata.get(name) or [[getattr(defaults, name)]], np.float32) for name in ("mean", "std"))
     channels = image_shape[-1]
     if (mean.shape[-1], std.shape[-1]) != (channels, channels):
         raise UserError(
-            f"--mean has {mean.shape[-1]} values and --std {std.shape[-1]}, but the images {channels} channels; "
-            "give one for each."
+            f"--mean has {mean.shape[-1]} and --std {std.shape[-1]} values, but the images have {channels} channels; "
+            "give one value per channel."
         )
-    crop = told.get("crop", CROP if net_config.family == "imagenet" else None)
-    return Net(path.stem, net_config, num_classes, model, variables, mean, std, crop)
+    crop = metadata.get("crop", CROP if net_config.family == "imagenet" else None)
+    return TrainedNet(path.stem, net_config, num_classes, model, variables, mean, std, crop)
 
 
-def write_weights(net: Net, path: pathlib.Path) -> None:
-    """Write ``net`` to safetensors file ``path`` under PyTorch's names; what they do not tell goes to its metadata.
+def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
+    """Write ``net`` to safetensors file ``path`` under PyTorch's names; what they do not record goes into its metadata.
 
     Raises:
-      OSError: it cannot be written.
+      UserError: the family of the net has no PyTorch names.
+      OSError: the file cannot be written.
     """
-    told = {
+    metadata = {
         "model": net.config.to_dict(),
         "num_classes": net.num_classes,
         "crop": net.crop,
@@ -174,5 +174,5 @@ def write_weights(net: Net, path: pathlib.Path) -> None:
         "mean": net.mean.tolist(),
         "std": net.std.tolist(),
     }
-    tensors = interop.to_torch(net.variables, interop.SCHEME_OF_FAMILY[net.config.family])
-    interop.write(path, tensors, {METADATA: json.dumps(told)})
+    tensors = interop.to_torch(net.variables, interop.scheme_of_family(net.config.family))
+    interop.write(path, tensors, {METADATA_KEY: json.dumps(metadata)})

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from resnet_jax.data import augment
-from resnet_jax.evaluation.nets import Net
+from resnet_jax.evaluation.nets import TrainedNet
 from resnet_jax.evaluation.scores import average
 from resnet_jax.evaluation.views import views
 from resnet_jax.training import parallel
@@ -26,17 +26,17 @@ Shape = tuple[int, ...]
 def forward(
     variables: Any, normalisation: tuple[jax.Array, jax.Array], images: jax.Array, *, model: nn.Module
 ) -> jax.Array:
-    """Return the logits ``[batch, classes]`` of the whole batch; runs on every device, with the axis ``AXIS`` bound.
+    """Return the logits ``[batch, classes]`` of the whole batch; runs on each device, with the axis ``AXIS`` bound.
 
     Args:
       variables: of ``model``.
-      normalisation: mean and deviation of pixels in units of 255, as of ``Net``.
+      normalisation: ``mean`` and ``std`` of a ``TrainedNet``.
       images: uint8 ``[batch / devices, height, width, channels]``, this device's share.
       model: the net.
     """
     mean, std = normalisation
     logits: Any = model.apply(variables, augment.normalise(images, mean) / std[None], train=False)
-    # Each device's logits among zeros, summed: unlike a gather this is known to be equal on all devices.
+    # A sum of zero-padded parts: unlike after a gather, JAX knows the result to be equal on all devices.
     share = images.shape[0]
     whole = jnp.zeros((share * jax.lax.axis_size(parallel.AXIS), logits.shape[-1]), logits.dtype)
     start = jax.lax.axis_index(parallel.AXIS) * share
@@ -44,7 +44,7 @@ def forward(
 
 
 def predict(
-    net: Net,
+    net: TrainedNet,
     images: Iterable[np.ndarray],
     mesh: Mesh,
     mapper: str = "shard_map",
@@ -52,16 +52,16 @@ def predict(
     protocol: str = "single",
     flip: bool = False,
 ) -> tuple[np.ndarray, float]:
-    """Return the logits of ``net`` for ``images``, float ``[examples, classes]``, and how many images it took a second.
+    """Return the logits of ``net`` for ``images``, float ``[examples, classes]``, and the images evaluated per second.
 
-    Of images with several views they are logits of the mean of the views' probabilities.
+    For several views per image, the logits are the logarithm of the mean of the views' probabilities.
 
     Args:
       net: the net.
-      images: uint8 ``[height, width, channels]`` each, in any size.
+      images: uint8 ``[height, width, channels]`` each, of any size.
       mesh: the devices.
       mapper: "shard_map" or "pmap".
-      batch_size: about how many images of the net's usual size to compute at once; it changes no figure.
+      batch_size: about how many images of the net's usual size to compute at once; it does not change the result.
       protocol: which views of an image are averaged, one of ``PROTOCOLS``.
       flip: whether mirrored views are averaged too.
     """
@@ -74,7 +74,7 @@ def predict(
     start = 0.0
 
     def launch(shape: Shape, size: int) -> None:
-        """Start a batch of ``size`` views of ``shape``; places that none waits for are filled with zeros."""
+        """Start a batch of ``size`` views of ``shape``, padded with zeros."""
         nonlocal start
         examples, chosen = zip(*waiting.pop(shape), strict=True)
         batch = np.zeros((math.ceil(size / mesh.size) * mesh.size, *shape), np.uint8)
@@ -82,11 +82,12 @@ def predict(
         if shape not in normalisations:
             normalisations[shape] = parallel.replicate((mean_for(net, shape), net.std), mesh)
         if not start:
-            jax.block_until_ready(compute(variables, normalisations[shape], batch))  # Compiling is not counted.
+            jax.block_until_ready(compute(variables, normalisations[shape], batch))  # Compilation is not timed.
             start = time.perf_counter()
         launched.append((list(examples), compute(variables, normalisations[shape], batch)))
 
-    def settle() -> None:
+    def collect() -> None:
+        """Read the oldest batch of results."""
         examples, results = launched.popleft()
         for example, result in zip(examples, np.asarray(results), strict=False):
             logits[example].append(result)
@@ -98,14 +99,14 @@ def predict(
             size = batch_of(view.shape, net.crop, batch_size)
             if len(waiting[view.shape]) == size:
                 launch(view.shape, size)
-                while len(launched) > 1:  # The devices are at the newest batch while the host reads the one before.
-                    settle()
+                while len(launched) > 1:  # The devices compute the newest batch while the host reads the previous one.
+                    collect()
     for shape in list(waiting):
         full = batch_of(shape, net.crop, batch_size)
-        # A batch of the usual size needs no other program.
+        # A batch of the usual size reuses the compiled program.
         launch(shape, full if shape in normalisations else len(waiting[shape]))
     while launched:
-        settle()
+        collect()
     seconds = time.perf_counter() - start
     if all(len(each) == 1 for each in logits):
         return np.stack(list(itertools.chain.from_iterable(logits))), len(logits) / seconds
@@ -113,13 +114,13 @@ def predict(
 
 
 def batch_of(shape: Shape, crop: int | None, batch_size: int) -> int:
-    """Return how many views of ``shape`` take about the memory of ``batch_size`` images of the net's usual size."""
+    """Return the number of views of ``shape`` with about the memory of ``batch_size`` images of the usual size."""
     pixels = shape[0] * shape[1]
     return max(1, batch_size * (crop**2 if crop else pixels) // pixels)
 
 
-def mean_for(net: Net, shape: Shape) -> np.ndarray:
-    """Return the mean that views of ``shape`` are to be lessened by: that of each channel if not of each pixel."""
+def mean_for(net: TrainedNet, shape: Shape) -> np.ndarray:
+    """Return the mean to subtract from views of ``shape``: per pixel if the net's has that shape, else per channel."""
     if net.mean.shape[:2] in ((1, 1), shape[:2]):
         return net.mean
     return net.mean.mean(axis=(0, 1), keepdims=True)

@@ -1,4 +1,4 @@
-"""From logits to figures."""
+"""From logits to loss and errors, and their table."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,11 +9,11 @@ from rich.table import Table
 
 
 class Scores(NamedTuple):
-    """How well logits tell the labels.
+    """How well logits predict the labels.
 
     Attributes:
       loss: mean cross entropy.
-      top1_error: fraction of examples whose label has not the highest logit.
+      top1_error: fraction of examples whose label does not have the highest logit.
       top5_error: fraction of examples whose label is not among the five highest.
     """
 
@@ -25,10 +25,10 @@ class Scores(NamedTuple):
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     """Return the scores of ``logits`` ``[examples, classes]`` for ``labels`` ``[examples]``."""
     own = logits[np.arange(len(labels)), labels][:, None]
-    # Of equal logits the first counts as the higher one, as argmax has it.
+    # Ties are resolved as by argmax: the first of equal logits ranks higher.
     before = np.arange(logits.shape[1]) < labels[:, None]
     rank = np.sum((logits > own) | ((logits == own) & before), axis=1)
-    # No number is higher than none.
+    # An example with a NaN counts as an error.
     rank = np.where(np.isnan(logits).any(axis=1), logits.shape[1], rank)
     log_probabilities = scipy.special.log_softmax(logits.astype(np.float64), axis=1)
     loss = -np.mean(log_probabilities[np.arange(len(labels)), labels])
@@ -36,20 +36,20 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
 
 
 def average(logits: Sequence[np.ndarray]) -> np.ndarray:
-    """Return logits of which the probabilities are the mean of those of all ``logits`` ``[..., classes]``."""
+    """Return the logarithm of the mean of the probabilities of all ``logits`` ``[..., classes]``."""
     probabilities = [scipy.special.softmax(each.astype(np.float64), axis=-1) for each in logits]
-    with np.errstate(divide="ignore"):  # Of a class that none thinks possible.
+    with np.errstate(divide="ignore"):  # A class may have probability 0.
         return np.log(np.mean(probabilities, axis=0))
 
 
 class Row(NamedTuple):
-    """What is told of a net, or of an ensemble.
+    """A row of the table: a net, or an ensemble.
 
     Attributes:
-      name: of its run or file.
-      net: what it is.
-      scores: on all images.
-      images_per_second: evaluated, compiling not counted; None of an ensemble.
+      name: of its run or weights file.
+      net: what it is, for example "residual-20".
+      scores: over all images.
+      images_per_second: speed of the evaluation without compilation; None for an ensemble.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Row(NamedTuple):
 
 
 def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return ``rows`` for programs; errors are fractions, and None stands for what is not finite."""
+    """Return ``rows`` as records for JSON: errors are fractions, non-finite values None."""
     return [
         {"name": name, "net": net}
         | {field: value if np.isfinite(value) else None for field, value in scores._asdict().items()}
@@ -69,7 +69,7 @@ def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[Row], title: str) -> Table:
-    """Return ``rows`` for people; errors in per cent."""
+    """Return ``rows`` as a table, errors in per cent."""
     printed = Table(title=title)
     for column in ("weights", "net", "loss", "top-1 error", "top-5 error", "images/s"):
         printed.add_column(column, justify="left" if column in ("weights", "net") else "right", overflow="fold")

@@ -1,7 +1,7 @@
-"""What a net sees of an image: the image itself, crops of it, or all of it at several sizes.
+"""Views of an image that a net is tested on: the image itself, crops of it, or the whole image at several sizes.
 
-Nets trained on crops, as of 224x224 pixels of images whose shorter side is 256 or more, are tested in one of three ways
-(paper, section 3.4); others take images as they are.
+Nets trained on crops, such as 224x224 pixels of images with a shorter side of 256 or more, are tested in one of three
+ways (paper, section 3.4); other nets take images as they are.
 """
 
 import numpy as np
@@ -12,23 +12,23 @@ from resnet_jax.errors import UserError
 
 PROTOCOLS = ("single", "ten_crop", "multi_scale")
 
-CROP = 224  # Of the imagenet family. For another crop the sides below are scaled with it.
+CROP = 224  # Of the imagenet family; for other crops the sides below scale in proportion.
 # Paper, section 3.4, fully convolutional testing.
 SCALES = (224, 256, 384, 480, 640)
-# The nets halve the sides of an image five times. Sides that are multiples leave no rest, and images of nearly the
-# same shape go in one batch and one program: at most 16 pixels of the longer side are stretched or squeezed.
+# The nets halve the sides of an image five times. The longer side is rounded to a multiple, stretched or squeezed by at
+# most 16 pixels, so that images of nearly the same shape share a batch and a compiled program.
 STRIDE = 32
 
 
 def views(image: np.ndarray, side: int | None, protocol: str, flip: bool) -> list[np.ndarray]:
-    """Return what a net is to see of ``image``; its scores for all of them are averaged.
+    """Return the views of ``image`` over which a net's probabilities are averaged.
 
     Args:
       image: uint8 ``[height, width, channels]``.
-      side: of the crops that the net is for; None if it takes images as they are.
+      side: of the crops that the net was trained on; None if it takes images as they are.
       protocol: "single": the central crop. "ten_crop": the four corners and the centre, and their mirror images.
-        "multi_scale": all of the image at five sizes.
-      flip: whether each view is mirrored too; those of "ten_crop" always are.
+        "multi_scale": the whole image at five sizes.
+      flip: whether to add the mirror image of each view; "ten_crop" always does.
 
     Returns:
       Views, uint8 ``[height, width, channels]`` each.
@@ -47,16 +47,16 @@ def views(image: np.ndarray, side: int | None, protocol: str, flip: bool) -> lis
 
 
 def check_protocol(name: str, side: int | None, protocol: str) -> None:
-    """Raise a UserError if the net called ``name``, for crops of ``side``, is not tested by ``protocol``."""
+    """Raise a UserError if ``protocol`` does not apply to the net called ``name``, trained on crops of ``side``."""
     if side is None and protocol != "single":
         raise UserError(
-            f"--protocol={protocol} is of nets trained on crops, but {name} sees images as they are, and with --flip "
-            "their mirror images."
+            f"--protocol={protocol} is for nets trained on crops, but {name} takes images as they are; use "
+            "--protocol=single, with --flip to average mirror images."
         )
 
 
 def scaled(length: int, side: int) -> int:
-    """Return for crops of ``side`` what ``length`` is for those of 224."""
+    """Return ``length``, given for crops of 224, scaled to crops of ``side``."""
     return round(length * side / CROP)
 
 
@@ -67,13 +67,13 @@ def with_shorter_side(shape: tuple[int, ...], side: int) -> tuple[int, int]:
 
 
 def whole_strides(shape: tuple[int, ...], side: int) -> tuple[int, int]:
-    """Return the same with the longer side rounded to a multiple of ``STRIDE``."""
+    """Return ``with_shorter_side`` with both sides rounded to a multiple of ``STRIDE``."""
     height, width = (round(length / STRIDE) * STRIDE for length in with_shorter_side(shape, side))
     return height, width
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return ``image`` ``[height, width, channels]`` in another size, by bilinear interpolation without aliasing."""
+    """Return ``image`` ``[height, width, channels]`` resized by bilinear interpolation with antialiasing."""
     if image.shape[:2] == (height, width):
         return image
     grey = image.shape[-1] == 1
@@ -84,7 +84,7 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def corners(shape: tuple[int, ...], side: int, protocol: str) -> list[tuple[int, int]]:
-    """Return the first row and column of the central crop, of "ten_crop" behind those of the four corners."""
+    """Return the first row and column of the central crop, for "ten_crop" after those of the four corners."""
     bottom, right = (length - side for length in shape[:2])
     centre = (round(bottom / 2), round(right / 2))
     return [(0, 0), (0, right), (bottom, 0), (bottom, right), centre] if protocol == "ten_crop" else [centre]

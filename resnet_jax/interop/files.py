@@ -1,4 +1,4 @@
-"""Files of tensors: safetensors, and PyTorch's own where PyTorch is installed."""
+"""Files of tensors: safetensors, and PyTorch's own format if PyTorch is installed."""
 
 import pathlib
 from collections.abc import Mapping
@@ -10,23 +10,23 @@ import safetensors.numpy
 
 from resnet_jax.errors import UserError
 
-# Counters of PyTorch's batch norms, which no computation of these nets uses.
+# Counters of PyTorch's batch norms, which these nets do not use.
 IGNORED = "num_batches_tracked"
-# Where training programs put the tensors among other things they save.
+# Keys under which training programs save the tensors among other things.
 NESTED = ("state_dict", "model_state_dict", "model")
 PYTORCH_SUFFIXES = (".pth", ".pt", ".th", ".bin")
 
 
 def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the tensors in ``path``, float32 by their names, and the metadata of a safetensors file.
+    """Return the tensors in ``path`` by name, as float32, and the metadata of a safetensors file.
 
     Nothing in the file is executed.
 
     Raises:
-      UserError: the file is missing, damaged, of another kind, or needs PyTorch, which is not installed.
+      UserError: the file is missing, damaged or of another format, or needs PyTorch, which is not installed.
     """
     if not path.is_file():
-        raise UserError(f"{path} is no file; give one of weights, as weights.safetensors.")
+        raise UserError(f"{path} is not a file; use a weights file like weights.safetensors.")
     metadata: dict[str, str] = {}
     if path.suffix == ".safetensors":
         try:
@@ -34,36 +34,38 @@ def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 names, metadata = file.keys(), file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in names if not name.endswith(IGNORED)}
         except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise UserError(f"{path} is no whole safetensors file ({error}); get it anew.") from error
+            raise UserError(
+                f"{path} is not a complete safetensors file ({error}); download or export it again."
+            ) from error
     elif path.suffix in PYTORCH_SUFFIXES:
         tensors = read_pytorch(path)
     else:
-        raise UserError(f"{path} is of no known kind; give .safetensors or {', '.join(PYTORCH_SUFFIXES)}.")
+        raise UserError(f"{path} has an unknown suffix; use {', '.join(('.safetensors', *PYTORCH_SUFFIXES))}.")
     return {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}, metadata
 
 
 def read_pytorch(path: pathlib.Path) -> dict[str, Any]:
-    """Return the tensors in a file of ``torch.save``, also from among other things or of a ``DataParallel`` net.
+    """Return the tensors in a file of ``torch.save``, also nested under ``NESTED`` or from a ``DataParallel`` net.
 
     Raises:
-      UserError: there are none, the file is damaged or would execute code, or PyTorch is not installed.
+      UserError: it holds no tensors, is damaged or would execute code, or PyTorch is not installed.
     """
     try:
         import torch
     except ImportError as error:
-        raise UserError(
-            f"{path} can be read by PyTorch alone: pip install torch, or give a safetensors file."
-        ) from error
+        raise UserError(f"{path} needs PyTorch to be read; pip install torch, or use a safetensors file.") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # Of a damaged file PyTorch raises nearly anything.
+    except Exception as error:  # PyTorch raises nearly anything on damaged files.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is not a whole file of tensors alone ({reason}); nothing was loaded.") from error
+        raise UserError(f"{path} is not a complete file of tensors only ({reason}); nothing was loaded.") from error
     for name in NESTED:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise UserError(f"{path} holds no dictionary of tensors; save one as torch.save(net.state_dict(), FILE).")
+        raise UserError(
+            f"{path} does not hold a dictionary of tensors; save it with torch.save(net.state_dict(), FILE)."
+        )
     return {
         name.removeprefix("module."): tensor.detach().float().numpy()
         for name, tensor in content.items()
@@ -72,10 +74,10 @@ def read_pytorch(path: pathlib.Path) -> dict[str, Any]:
 
 
 def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Write ``tensors`` to safetensors file ``path``, whole or not at all.
+    """Write ``tensors`` to safetensors file ``path`` atomically.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     partial = path.with_name(path.name + ".partial")
     safetensors.numpy.save_file(dict(tensors), partial, metadata | {"format": "pt"})

@@ -1,4 +1,4 @@
-"""What PyTorch users call the tensors of a residual net, and how these are laid out there.
+"""PyTorch names and layouts of the tensors of a residual net.
 
 ========================  =============================================  ==========================================
                           PyTorch                                        here
@@ -6,13 +6,13 @@
 kernel of a convolution   ``[features, channels, height, width]``        ``[height, width, channels, features]``
 kernel of the head        ``[classes, features]``                        ``[features, classes]``
 batch norm's scale        ``weight``                                     ``scale``
-running statistics        among the tensors, ``running_mean``            a collection of their own, ``batch_stats``
-running variance          moved by the unbiased variance of a batch      by the biased one; evaluation uses either as is
-momentum                  0.1, the share of the new                      0.9, the share of the old: the same
-epsilon                   1e-5, not among the tensors                    1e-5; ``from_torch`` carries another over
-strided convolution       padded alike on all sides                      the same; "SAME" of other frameworks is not
+running statistics        among the tensors, ``running_mean``            in their own collection, ``batch_stats``
+running variance          average of unbiased batch variances            of biased ones; evaluation uses either as is
+momentum                  0.1, weight of the new value                   0.9, weight of the old value: the same
+epsilon                   1e-5, not among the tensors                    1e-5; ``from_torch`` converts from others
+strided convolution       same padding on all sides                      the same, unlike "SAME" of other frameworks
 stride of a bottleneck    torchvision, timm, Hugging Face: the 3x3       ``config.model.bottleneck_stride``: "middle";
-                          the authors' Caffe nets: the first 1x1         "first"; no tensor tells which
+                          the authors' Caffe nets: the first 1x1         "first"; no tensor shows which
 ========================  =============================================  ==========================================
 """
 
@@ -28,10 +28,10 @@ from resnet_jax.models.norm import BatchNorm
 
 
 class Scheme(NamedTuple):
-    """What the layers are called.
+    """A naming scheme of layers.
 
-    A block's prefix is filled in with its ``stage`` (from 1), ``stage_from_0`` and ``block`` (from 0), the name of a
-    layer of its branch with ``layer`` (from 1) and ``layer_from_0``.
+    ``block``, the prefix of a block, has the placeholders ``stage`` (from 1), ``stage_from_0`` and ``block`` (from 0);
+    ``conv`` and ``norm``, the layers of its branch, have ``layer`` (from 1) and ``layer_from_0``.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Scheme(NamedTuple):
     head: str
 
     def layer(self, path: Path) -> str:
-        """Return what the layer at ``path`` is called, a path as ("stage2", "block0", "shortcut", "conv")."""
+        """Return the name of the layer at ``path``, such as ("stage2", "block0", "shortcut", "conv")."""
         match path:
             case ("head",):
                 return self.head
@@ -64,7 +64,7 @@ class Scheme(NamedTuple):
         raise NotImplementedError(f"no PyTorch name is defined for {path}")
 
     def tensor(self, path: Path) -> str:
-        """Return what the leaf at ``path`` of a net's variables is called."""
+        """Return the name of the leaf at ``path`` of a net's variables."""
         return f"{self.layer(path[1:-1])}.{TENSORS[path[-1]]}"
 
 
@@ -96,38 +96,52 @@ HUGGING_FACE = Scheme(
     head="classifier.1",
 )
 SCHEMES = (CIFAR, TORCHVISION, HUGGING_FACE)
-# Under which names a family is written.
+# The names under which a family is exported.
 SCHEME_OF_FAMILY = {"cifar": CIFAR, "imagenet": TORCHVISION}
 
 
+def scheme_of_family(family: str) -> Scheme:
+    """Return the names under which nets of ``family`` are exported.
+
+    Raises:
+      UserError: the family has no PyTorch names.
+    """
+    if family not in SCHEME_OF_FAMILY:
+        raise UserError(
+            f"experiments.export --format=safetensors: family {family!r} has no PyTorch names; "
+            f"families that have them are {', '.join(SCHEME_OF_FAMILY)}."
+        )
+    return SCHEME_OF_FAMILY[family]
+
+
 class Recognised(NamedTuple):
-    """What names and shapes tell of a net; ``model`` has the fields of ``config.model`` that they settle."""
+    """What names and shapes say about a net: ``model`` has the fields of ``config.model`` that they determine."""
 
     scheme: Scheme
     model: dict[str, Any]
 
 
 def recognise(tensors: Mapping[str, np.ndarray], where: str) -> Recognised:
-    """Return whose names ``tensors`` have, and of which net they are.
+    """Return the naming scheme of ``tensors`` and the net they belong to.
 
     Args:
-      tensors: by their names.
-      where: the file they come from, for the message.
+      tensors: by name.
+      where: the file they come from, for error messages.
 
     Raises:
-      UserError: the names are none of the known ones.
+      UserError: the names follow no known scheme.
     """
 
     def has(scheme: Scheme, *layer: str) -> bool:
         return f"{scheme.layer(layer)}.weight" in tensors
 
     known = [scheme for scheme in SCHEMES if has(scheme, "stem", "conv") and has(scheme, "stage1", "block0", "conv1")]
-    # The first two differ in the head and the shortcuts alone.
+    # The first two differ only in the head and the shortcuts.
     found = next((scheme for scheme in known if has(scheme, "head")), known[0] if known else None)
     if found is None:
         titles = ", ".join(scheme.title for scheme in SCHEMES)
         example = ", ".join(list(tensors)[:3])
-        raise UserError(f"{where} has none of the known names ({titles}) but {len(tensors)} as {example or 'none'}.")
+        raise UserError(f"{where} follows no known naming scheme ({titles}); its tensors include {example or 'none'}.")
 
     sizes: list[int] = []
     while has(found, f"stage{len(sizes) + 1}", "block0", "conv1"):
@@ -146,7 +160,7 @@ def recognise(tensors: Mapping[str, np.ndarray], where: str) -> Recognised:
 
 
 def to_torch(variables: Mapping[str, Any], scheme: Scheme) -> dict[str, np.ndarray]:
-    """Return ``{"params": ..., "batch_stats": ...}`` of a net as tensors, by their names in ``scheme``."""
+    """Return ``{"params": ..., "batch_stats": ...}`` of a net as tensors by their names in ``scheme``."""
     axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
     return {
         scheme.tensor(path): np.ascontiguousarray(np.transpose(leaf, axes[np.ndim(leaf)]))
@@ -165,13 +179,13 @@ def from_torch(
 
     Args:
       tensors: by their names in ``scheme``.
-      like: ``{"params": ..., "batch_stats": ...}`` of the net's structure and shapes, as ``models.template`` gives it.
+      like: ``{"params": ..., "batch_stats": ...}`` with the net's structure and shapes, as ``models.template`` returns.
       scheme: of the names.
-      where: the file they come from, for the message.
+      where: the file they come from, for error messages.
       epsilon: of the batch norms that the tensors were trained with.
 
     Raises:
-      UserError: a tensor is missing, superfluous, of another shape or not finite; the log names each.
+      UserError: a tensor is missing, unexpected, of another shape or non-finite; each is logged.
     """
     wanted = to_torch(like, scheme)
     faults = []
@@ -180,12 +194,12 @@ def from_torch(
         if shapes[0] != shapes[1]:
             faults.append(f"{name}: {shapes[0] or 'missing'} in the file, {shapes[1] or 'missing'} in the net")
         elif not np.isfinite(tensors[name]).all():
-            faults.append(f"{name}: not finite")
+            faults.append(f"{name}: non-finite (inf or NaN)")
     for fault in faults:
         logging.error("%s", fault)
     if faults:
         raise UserError(
-            f"{where} does not fit the net in {len(faults)} of {len(wanted.keys() | tensors.keys())} tensors, as in "
+            f"{where} does not fit the net in {len(faults)} of {len(wanted.keys() | tensors.keys())} tensors, e.g. "
             f"{faults[0]}; nothing was loaded."
         )
 
@@ -194,6 +208,6 @@ def from_torch(
     for path in unstack(like):
         tensor = np.asarray(tensors[scheme.tensor(path)], np.float32)
         leaf = np.ascontiguousarray(np.transpose(tensor, axes[tensor.ndim]))
-        # Only the sum of variance and epsilon is ever used.
+        # Only the sum of variance and epsilon is used.
         leaves[path] = leaf + np.float32(epsilon - BatchNorm.epsilon) if path[-1] == "var" else leaf
     return stack(leaves, like)

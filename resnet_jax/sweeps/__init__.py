@@ -1,4 +1,4 @@
 """Sweeps: many runs from one file, on this machine or on a cluster.
 
-Nothing is imported here, because sweep files, which use ``grid``, must not import jax.
+Nothing is imported here, because sweep files import ``grid`` and must not import jax.
 """

@@ -1,6 +1,6 @@
-"""Lists of overrides: what the ``get_sweep`` of a sweep file returns.
+"""Build the list of overrides that ``get_sweep`` of a sweep file returns.
 
-An override is a dictionary from dotted fields to values, as ``{"model.depth": 56, "seed": 0}``::
+An override is a dictionary from dotted fields to values, such as ``{"model.depth": 56, "seed": 0}``::
 
     def get_sweep():
         return product(axis("model.residual", [False, True]), axis("model.depth", [20, 56]), axis("seed", range(5)))
@@ -14,7 +14,7 @@ Overrides = dict[str, Any]
 
 
 def axis(field: str, values: Iterable[Any]) -> list[Overrides]:
-    """Return an override of ``field`` for each of ``values``."""
+    """Return one override of ``field`` per value."""
     return [{field: value} for value in values]
 
 
@@ -24,21 +24,21 @@ def product(*sweeps: list[Overrides]) -> list[Overrides]:
 
 
 def together(*sweeps: list[Overrides]) -> list[Overrides]:
-    """Return the first overrides of all ``sweeps`` as one, the second as one, and so on; they are equally long."""
+    """Return the overrides of ``sweeps`` merged pairwise, like ``zip``; all must have the same length."""
     return [merge(*parts) for parts in zip(*sweeps, strict=True)]
 
 
 def chain(*sweeps: list[Overrides]) -> list[Overrides]:
-    """Return the overrides of all ``sweeps``, one after the other."""
+    """Return the overrides of all ``sweeps``, concatenated."""
     return list(itertools.chain(*sweeps))
 
 
 def merge(*overrides: Overrides) -> Overrides:
-    """Return ``overrides`` in one; a field in two of them is a mistake and raises a ValueError."""
+    """Return ``overrides`` merged into one; raise a ValueError if two set the same field."""
     merged: Overrides = {}
     for part in overrides:
         for field, value in part.items():
             if field in merged:
-                raise ValueError(f"{field} is on two axes")
+                raise ValueError(f"{field} is set by two axes")
             merged[field] = value
     return merged

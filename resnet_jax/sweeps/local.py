@@ -1,4 +1,4 @@
-"""Training the runs of a sweep on this machine, several at a time."""
+"""Train the runs of a sweep on this machine, several at a time."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ GIB_PER_WORKER = 3
 
 
 class Worker(NamedTuple):
-    """A run being trained in a process of its own."""
+    """A run that is being trained in a process of its own."""
 
     run: PlannedRun
     process: subprocess.Popen[bytes]
@@ -32,10 +32,10 @@ class Worker(NamedTuple):
 
 
 def fitting_workers() -> int:
-    """Return how many runs this machine trains best at a time.
+    """Return how many runs this machine should train at a time.
 
-    A run uses all accelerators of its host, so with accelerators it is one. On CPUs it is one for each core, for small
-    nets gain more from a core each than from sharing, as long as the memory suffices.
+    A run uses all accelerators of its host, so with accelerators it is one. On CPUs it is one per core if memory
+    suffices: small nets train faster with one core each than by sharing cores.
     """
     question = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
     backend = subprocess.run(question, capture_output=True, text=True, check=False).stdout.strip()
@@ -51,14 +51,14 @@ def available_cores() -> list[int]:
 
 
 def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[PlannedRun]:
-    """Train ``runs``, ``workers`` at a time, show how far they are, and return those that failed.
+    """Train ``runs``, ``workers`` at a time, show their progress, and return those that failed.
 
-    A run that fails does not stop the others. Ctrl-C and SIGTERM stop all, each behind a checkpoint, and raise a
-    KeyboardInterrupt. What a run says goes to a file beside its run directory.
+    A failed run does not stop the others. Ctrl-C and SIGTERM stop all, each after saving a checkpoint, and raise a
+    KeyboardInterrupt. The output of a run goes to a log file beside its run directory.
     """
     cores = available_cores()
     environment = dict(os.environ)
-    if workers > 1:  # Or the first takes three quarters of the memory of a GPU that several share.
+    if workers > 1:  # Otherwise the first run takes three quarters of the memory of a shared GPU.
         environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     free = [cores[index::workers] or cores for index in range(workers)]
     waiting, failed = list(runs), []
@@ -89,7 +89,7 @@ def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[Pl
                         failed.append(worker.run)
         finally:
             for worker in running:
-                worker.process.terminate()  # It saves a checkpoint and ends.
+                worker.process.terminate()  # It saves a checkpoint and exits.
             for worker in running:
                 worker.process.wait()
     return failed
@@ -97,7 +97,7 @@ def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[Pl
 
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM raise a KeyboardInterrupt, so that it too stops the workers."""
+    """Make SIGTERM raise a KeyboardInterrupt, so that it stops the workers too."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -106,7 +106,7 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 
 def start(run: PlannedRun, cores: list[int], task: TaskID, environment: dict[str, str]) -> Worker:
-    """Start to train ``run`` on ``cores`` with the variables of ``environment``.
+    """Start training ``run`` on ``cores`` with the variables of ``environment``.
 
     Raises:
       UserError: the sweep's folder cannot be written.
@@ -116,23 +116,25 @@ def start(run: PlannedRun, cores: list[int], task: TaskID, environment: dict[str
         with log_of(run).open("wb") as log:
             process = subprocess.Popen(run.command, stdout=log, stderr=log, env=environment)
     except OSError as error:
-        raise UserError(f"--folder={run.workdir.parent} cannot be written ({error.strerror}); give another.") from error
+        raise UserError(
+            f"--folder={run.workdir.parent} cannot be written ({error.strerror}); choose another."
+        ) from error
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(process.pid, cores)
     return Worker(run, process, cores, task)
 
 
 def log_of(run: PlannedRun) -> pathlib.Path:
-    """Return the file that takes what ``run`` says."""
+    """Return the log file of ``run``."""
     return run.workdir.with_name(run.name + ".log")
 
 
 def show(progress: Progress, worker: Worker) -> None:
-    """Show how far ``worker`` is and its running training error."""
+    """Show the step of ``worker`` and its running training error."""
     try:
         metrics = read_metrics(worker.run.workdir / "metrics.jsonl")
         recorded = read_config(worker.run.workdir)
-    except UserError:  # The run itself meets the damaged file, and says so.
+    except UserError:  # The run itself reports the damaged file.
         return
     lines = [line for line in metrics if line["split"] == "train"]
     if lines and recorded:
@@ -142,7 +144,7 @@ def show(progress: Progress, worker: Worker) -> None:
 
 
 def outcome(worker: Worker) -> str:
-    """Return a line on how the run of ``worker`` ended; of one that failed the end of what it said too."""
+    """Return a line on how the run of ``worker`` ended; if it failed, with the end of its log."""
     run, status = worker.run, worker.process.returncode
     summary = read_json(run.workdir / "summary.json")
     if status == 0 and summary:
@@ -150,7 +152,7 @@ def outcome(worker: Worker) -> str:
         errors = f"training error {final['train_clean']['error']:.2%}, test error {final['test']['error']:.2%}"
         return f"{run.name}: {errors}, {summary['seconds']:,.0f} s"
     if summary and summary["status"] == "preempted":
-        return f"{run.name}: stopped by a signal after step {summary['steps']:,}; the same sweep resumes it"
+        return f"{run.name}: stopped by a signal after step {summary['steps']:,}; the same command resumes it"
     reason = f"killed by signal {-status}" if status < 0 else f"failed with exit status {status}"
-    said = log_of(run).read_text(errors="replace").rstrip().splitlines()
-    return "\n".join([f"{run.name}: {reason}; the end of {log_of(run)}:", *(f"    {line}" for line in said[-5:])])
+    log = log_of(run).read_text(errors="replace").rstrip().splitlines()
+    return "\n".join([f"{run.name}: {reason}; the last lines of {log_of(run)}:", *(f"    {line}" for line in log[-5:])])

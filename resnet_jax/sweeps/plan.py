@@ -1,4 +1,4 @@
-"""Which runs a sweep is: their names, configs, commands and cost."""
+"""The runs of a sweep: their names, configs, commands and cost."""
 
 import ast
 import functools
@@ -15,7 +15,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
 from resnet_jax.sweeps.grid import Overrides
 
-# A backward pass is two more convolutions of the forward pass's size for each: by the input and by the kernel.
+# Each convolution has two more of its size in the backward pass: the gradients by its input and by its kernel.
 PASSES = 3
 
 
@@ -23,11 +23,11 @@ class PlannedRun(NamedTuple):
     """A run of a sweep.
 
     Attributes:
-      name: what the sweep sets, as in "plain-56-seed0".
-      overrides: the sweep's.
+      name: the net and what else the sweep sets, such as "plain-56-seed0".
+      overrides: of the sweep.
       config: resolved.
       workdir: the run directory.
-      command: the words that train it.
+      command: that trains it, as words.
     """
 
     name: str
@@ -38,7 +38,7 @@ class PlannedRun(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Estimates of a run from shapes alone.
+    """The cost of a run, estimated from shapes alone.
 
     Attributes:
       parameters: of the net.
@@ -54,15 +54,15 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
 
     Args:
       base: the config that the overrides change.
-      sweep: an override for each run.
+      sweep: one override per run.
       folder: holds the run directories.
-      command: the words that train ``base``; overrides and workdir are added.
+      command: that trains ``base``; overrides and workdir are appended.
 
     Raises:
-      UserError: there are no runs, a config cannot be trained, or two runs have one name.
+      UserError: there are no runs, a config is invalid, or two runs have the same name.
     """
     if not sweep:
-        raise UserError("get_sweep() returns no runs; let it return a list with one dictionary of overrides for each.")
+        raise UserError("get_sweep() returns no runs; it must return a list with one dictionary of overrides per run.")
     runs: dict[str, PlannedRun] = {}
     for overrides in sweep:
         config = base.copy_and_resolve_references()
@@ -72,14 +72,14 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"get_sweep() returns overrides that the config does not take, {overrides}: {reason}."
+                f"get_sweep() returns overrides that do not fit the config, {overrides}: {reason}."
             ) from error
-        check(config, devices=1)  # How many devices a run gets is known only where it runs.
+        check(config, devices=1)  # The number of devices is known only where the run is trained.
         models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
         name = name_of(config, overrides)
         if name in runs:
             raise UserError(
-                f"get_sweep() returns two runs named {name}, {runs[name].overrides} and {overrides}; drop one."
+                f"get_sweep() returns two runs named {name}, {runs[name].overrides} and {overrides}; remove one."
             )
         words = [f"--config.{field}={value}" for field, value in overrides.items()]
         runs[name] = PlannedRun(
@@ -89,34 +89,36 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
 
 
 def name_of(config: ConfigDict, overrides: Overrides) -> str:
-    """Return the title of the net and what else ``overrides`` set, as in "plain-56-seed0"."""
+    """Return the title of the net and what else ``overrides`` set, such as "plain-56-seed0"."""
     rest = [f"{field.split('.')[-1]}{value}" for field, value in overrides.items() if field not in TITLE_FIELDS]
     return re.sub(r"[^\w.+-]+", "_", "-".join([models.title(config.model), *rest]))
 
 
 def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
-    """Return those of ``runs`` that fulfil all ``conditions``, as "model.depth=56,model.residual=True".
+    """Return those of ``runs`` that meet all ``conditions``, such as "model.depth=56,model.residual=True".
 
     Raises:
-      UserError: a condition is none, or nothing fulfils them.
+      UserError: a condition has an unknown field, or no run meets them.
     """
     values = [flatten(run.config.to_dict()) for run in runs]
     wanted = []
     for condition in conditions.split(","):
         field, _, text = condition.strip().removeprefix("config.").partition("=")
         if field not in values[0]:
-            raise UserError(f"--only={conditions} names no field of the config in {condition!r}; write FIELD=VALUE.")
+            raise UserError(
+                f"--only={conditions}: unknown field in {condition!r}; write FIELD=VALUE, e.g. model.depth=56."
+            )
         wanted.append((field, value_of(text)))
     chosen = [
         run for run, have in zip(runs, values, strict=True) if all(have[field] == value for field, value in wanted)
     ]
     if not chosen:
-        raise UserError(f"--only={conditions} chooses none of the {len(runs)} runs; --dry_run lists them.")
+        raise UserError(f"--only={conditions} matches none of the {len(runs)} runs; --dry_run lists them.")
     return chosen
 
 
 def value_of(text: str) -> Any:
-    """Return the value that ``text`` is in Python, or the text itself."""
+    """Return ``text`` as a Python literal, or unchanged if it is not one."""
     try:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError):
@@ -124,14 +126,14 @@ def value_of(text: str) -> Any:
 
 
 def shard(runs: list[PlannedRun], part: str) -> list[PlannedRun]:
-    """Return part ``part``, as "2/8" from 1 on, of ``runs``; the parts differ in size by one at most.
+    """Return shard ``part`` of ``runs``, such as "2/8" for the second of eight; shards differ in size by at most one.
 
     Raises:
-      UserError: ``part`` is none.
+      UserError: ``part`` is not of that form.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", part)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise UserError(f"--shard={part} is no part; write as 2/8 the second of eight parts.")
+        raise UserError(f"--shard={part} must be K/N with K from 1 to N, e.g. 2/8 for the second of eight shards.")
     return runs[int(match[1]) - 1 :: int(match[2])]
 
 
@@ -139,7 +141,7 @@ def cost(config: ConfigDict) -> Cost:
     """Return what a run of ``config`` costs.
 
     Raises:
-      UserError: the config describes no net or no data.
+      UserError: the net or the data set does not exist.
     """
     image_shape, num_classes = data.shape(config.data)
     parameters, multiply_adds = net_cost(config.model.to_json(), image_shape, num_classes)
@@ -148,13 +150,13 @@ def cost(config: ConfigDict) -> Cost:
 
 @functools.lru_cache
 def net_cost(model: str, image_shape: tuple[int, ...], num_classes: int) -> tuple[int, int]:
-    """Return parameters and multiply-adds of one forward pass; runs that differ in the seed share one count."""
+    """Return parameters and multiply-adds of one forward pass; cached, for runs that differ in the seed."""
     net = models.build(ConfigDict(json.loads(model)), num_classes)
     return models.totals(models.describe(net, image_shape))
 
 
 def state(run: PlannedRun) -> str:
-    """Return how far ``run`` is, as far as its run directory says."""
+    """Return the state of ``run`` according to its run directory."""
     summary = read_json(run.workdir / "summary.json")
     if summary is None:
         return "unfinished" if (run.workdir / "config.json").exists() else "not started"

@@ -126,7 +126,7 @@ class Streamed:
         mean, seed = parallel.replicate((data.mean(dataset, config.data), np.uint32(config.seed)), mesh)
         self.examples = StepInputs(None, None, mean, seed)
         self._bad = {name: np.zeros(size, bool) for name, size in self.sizes.items()}
-        self._training: tuple[int, stream.Workers, stream.Ahead] | None = None
+        self._training: tuple[int, stream.Workers, stream.Prefetcher] | None = None
         self._skip = config.data.on_bad_image == "skip"
 
     def train(self, steps: range, wait: Callable[[], Any]) -> tuple[Any, float]:
@@ -146,13 +146,13 @@ class Streamed:
         self._training = next_step + 1, workers, ahead
         return batch, waited
 
-    def _begin(self, step: int) -> tuple[int, stream.Workers, stream.Ahead]:
+    def _begin(self, step: int) -> tuple[int, stream.Workers, stream.Prefetcher]:
         config = self._config
         maker = stream.TrainingBatches(
             **self._common("train", config.batch_size), seed=config.seed, augmentation=config.data.augmentation
         )
         workers = stream.Workers(maker, range(step, config.steps), stream.workers_of(config.data))
-        self._training = step, workers, stream.Ahead(workers, lambda batch: self._place("train", batch, (None,)))
+        self._training = step, workers, stream.Prefetcher(workers, lambda batch: self._place("train", batch, (None,)))
         return self._training
 
     def evaluation(self, split: str, batch_size: int) -> Generator[tuple[Any, Any]]:
@@ -163,7 +163,7 @@ class Streamed:
         maker = stream.EvaluationBatches(**self._common(split, size), chosen=chosen)
         count = min(stream.workers_of(self._config.data), len(maker))
         workers = stream.Workers(maker, range(len(maker)), count)
-        ahead = stream.Ahead(workers, lambda batch: self._place(split, batch, ()))
+        ahead = stream.Prefetcher(workers, lambda batch: self._place(split, batch, ()))
         try:
             yield from ahead
         finally:
@@ -182,7 +182,7 @@ class Streamed:
             "skip": self._skip,
         }
 
-    def _place(self, split: str, batch: stream.Batch, axes: tuple[None, ...]) -> tuple[Any, Any]:
+    def _place(self, split: str, batch: stream.HostBatch, axes: tuple[None, ...]) -> tuple[Any, Any]:
         """Put this host's share of a batch on its devices, with new first ``axes``; return batch and weights."""
         for index in batch.bad[batch.bad >= 0].tolist():
             if not self._bad[split][index]:

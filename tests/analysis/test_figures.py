@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.analysis import figures
-from resnet_jax.analysis.runs import group_runs, read_runs
+from resnet_jax.analysis.runs import group_seeds, read_runs
 from tests.analysis.synthetic import write_run
 
 
@@ -14,7 +14,7 @@ def nets(tmp_path):
         for depth, error in errors.items():
             for seed, more in enumerate((-0.01, 0.01)):
                 write_run(tmp_path / f"{residual}-{depth}-{seed}", depth, residual, error + more, seed)
-    return group_runs(read_runs([tmp_path])[0])
+    return group_seeds(read_runs([tmp_path])[0])
 
 
 def test_a_mean_curve_is_that_of_the_seeds_with_its_deviation(nets):
@@ -24,7 +24,7 @@ def test_a_mean_curve_is_that_of_the_seeds_with_its_deviation(nets):
     assert deviations[-1] == pytest.approx(np.std([0.09, 0.11], ddof=1))
 
 
-def test_curves_have_a_panel_a_family_a_colour_a_depth_and_bold_test_error(nets, tmp_path):
+def test_curves_have_a_panel_per_series_a_colour_per_depth_and_bold_test_error(nets, tmp_path):
     figure = figures.draw_curves(nets)
     plain, residual = figure.axes
     assert [panel.get_title() for panel in figure.axes] == ["plain nets", "residual nets"]
@@ -54,13 +54,13 @@ def test_curves_have_a_panel_a_family_a_colour_a_depth_and_bold_test_error(nets,
 def test_labels_of_lines_that_end_together_do_not_touch(tmp_path):
     for index, depth in enumerate((20, 32, 44, 56, 110)):
         write_run(tmp_path / f"{depth}", depth, error=0.001 * index)
-    figure = figures.draw_curves(group_runs(read_runs([tmp_path])[0]))
+    figure = figures.draw_curves(group_seeds(read_runs([tmp_path])[0]))
     heights = [text.xy[1] for text in figure.axes[0].texts]
     assert len(heights) == 5
     assert np.all(np.diff(heights) > 0.05)
 
 
-def test_depths_are_drawn_with_a_line_a_family(nets):
+def test_depths_are_drawn_with_a_line_per_series(nets):
     figure = figures.draw_depths(nets)
     training, test = figure.axes
     lines = [line for line in training.lines if line.get_color() == "0.3"]
@@ -75,7 +75,7 @@ def test_depths_are_drawn_with_a_line_a_family(nets):
 def test_an_error_of_zero_has_a_place_on_the_log_scale(draw, tmp_path):
     write_run(tmp_path / "a", 20, error=0.0)
     write_run(tmp_path / "b", 56, error=0.3, status=None)
-    panel = draw(group_runs(read_runs([tmp_path])[0]), log_scale=True).axes[0]
+    panel = draw(group_seeds(read_runs([tmp_path])[0]), log_scale=True).axes[0]
     assert panel.get_yscale() == "symlog"
     assert panel.get_ylim()[0] < 0
 
@@ -83,5 +83,5 @@ def test_an_error_of_zero_has_a_place_on_the_log_scale(draw, tmp_path):
 def test_depths_beyond_the_palette_still_have_a_colour(tmp_path):
     for depth in range(8, 8 + 6 * 9, 6):
         write_run(tmp_path / f"{depth}", depth)
-    nets = group_runs(read_runs([tmp_path])[0])
+    nets = group_seeds(read_runs([tmp_path])[0])
     assert len(figures.colours(nets)) == 9

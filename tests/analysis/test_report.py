@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from resnet_jax.analysis.report import report
-from resnet_jax.analysis.runs import group_runs, read_runs
+from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.analysis.tables import records, text_rows
 from resnet_jax.analysis.verdict import judge
 from tests.analysis.synthetic import write_run
@@ -24,7 +24,7 @@ def page(tmp_path):
                 write_run(runs / f"{residual}-{depth}-{seed}", depth, residual, error, seed)
     write_run(runs / "unfinished", 110, error=0.5, status=None)
     read, problems = read_runs([runs])
-    nets = group_runs(read)
+    nets = group_seeds(read)
     problems = [*problems, "a <problem> & more"]
     rows = text_rows(records(nets))
     commands = ["python -m this", "python -m that"]
@@ -94,7 +94,7 @@ def test_a_browser_executes_nothing_of_what_a_run_directory_says(page, open_page
             (folder / name).write_text(text.replace("cpu", evil.replace('"', '\\"')))
     read, problems = read_runs([tmp_path / "evil"])
     assert len(read) == 2
-    nets = group_runs(read)
+    nets = group_seeds(read)
     page.write_text(report(evil, evil, nets, text_rows(records(nets)), judge(read), [*problems, evil], [evil]))
     driver = open_page(1100)
     assert driver.find_elements("css selector", ".scatterlayer .trace .js-line")

@@ -1,9 +1,9 @@
-"""Reading runs, and which of them are the same net."""
+"""Reading runs, and grouping them into replicates and series."""
 
 import numpy as np
 import pytest
 
-from resnet_jax.analysis.runs import group_runs, read_run, read_runs
+from resnet_jax.analysis.runs import group_seeds, read_run, read_runs
 from resnet_jax.errors import UserError
 from tests.analysis.synthetic import write_run
 
@@ -26,14 +26,14 @@ def test_all_runs_below_a_folder_are_read_once(tmp_path):
     assert problems == []
 
 
-def test_runs_of_one_name_are_told_apart_by_their_sweeps(tmp_path):
+def test_runs_with_equal_names_are_prefixed_with_their_sweeps(tmp_path):
     for name in ("one/plain-20", "two/plain-20", "two/plain-56"):
         write_run(tmp_path / name)
     runs, _ = read_runs([tmp_path / "one", tmp_path / "two"])
     assert [run.name for run in runs] == ["one/plain-20", "two/plain-20", "plain-56"]
 
 
-def test_unfinished_and_cut_off_runs_are_read_and_damaged_ones_named(tmp_path):
+def test_unfinished_and_truncated_runs_are_read_and_damaged_ones_named(tmp_path):
     write_run(tmp_path / "unfinished", status=None)
     cut = write_run(tmp_path / "cut", status=None)
     with (cut / "metrics.jsonl").open("a") as file:
@@ -43,16 +43,18 @@ def test_unfinished_and_cut_off_runs_are_read_and_damaged_ones_named(tmp_path):
     runs, problems = read_runs([tmp_path])
     assert {run.name: run.finished for run in runs} == {"unfinished": False, "cut": False}
     assert len(problems) == 2
-    assert any("cut/metrics.jsonl ends in a line that was cut off" in problem for problem in problems)
-    assert any("damaged is left out" in problem and "metrics.jsonl is damaged" in problem for problem in problems)
+    assert any("cut/metrics.jsonl ends with an incomplete line" in problem for problem in problems)
+    assert any("damaged is skipped" in problem and "metrics.jsonl is damaged" in problem for problem in problems)
 
 
-def test_where_there_is_nothing_to_read_the_way_out_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere is no folder; name a run directory or a folder of them"):
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(
+        UserError, match=r"nowhere is not a folder; give a run directory or a folder of run directories"
+    ):
         read_runs([tmp_path / "nowhere"])
-    with pytest.raises(UserError, match=r"there is no run in .*; name a run directory"):
+    with pytest.raises(UserError, match=r"no runs found in .*; give a run directory"):
         read_runs([tmp_path])
-    with pytest.raises(UserError, match=r"holds no run, for there is no .*config\.json"):
+    with pytest.raises(UserError, match=r"is not a run directory: it has no config\.json"):
         read_run(tmp_path)
     write_run(tmp_path / "damaged")
     (tmp_path / "damaged" / "config.json").write_text("{")
@@ -64,17 +66,17 @@ def test_runs_that_differ_in_the_seed_or_in_what_is_recorded_are_one_net(tmp_pat
     write_run(tmp_path / "a", 20, seed=0)
     write_run(tmp_path / "b", 20, seed=1, log_every=5, data__data_dir="/data")
     write_run(tmp_path / "c", 56, seed=0)
-    nets = group_runs(read_runs([tmp_path])[0])
+    nets = group_seeds(read_runs([tmp_path])[0])
     assert [(net.label, len(net.runs)) for net in nets] == [("plain-20", 2), ("plain-56", 1)]
 
 
-def test_families_are_named_by_what_sets_them_apart(tmp_path):
-    write_run(tmp_path / "plain", residual=False, model__shortcut="B")  # Without a shortcut, its option says nothing.
+def test_series_are_named_by_the_fields_in_which_they_differ(tmp_path):
+    write_run(tmp_path / "plain", residual=False, model__shortcut="B")  # A plain net does not read this field.
     write_run(tmp_path / "plain2", residual=False, model__shortcut="A", seed=1)
     for shortcut in "AB":
         write_run(tmp_path / shortcut, residual=True, model__shortcut=shortcut)
-    nets = group_runs(read_runs([tmp_path])[0])
+    nets = group_seeds(read_runs([tmp_path])[0])
     assert [net.label for net in nets] == ["plain-20", "residual-20, shortcut A", "residual-20, shortcut B"]
     write_run(tmp_path / "longer", residual=False, steps=900)
-    nets = group_runs(read_runs([tmp_path])[0])
-    assert {net.family for net in nets if "plain" in net.family} == {"plain, steps 300", "plain, steps 900"}
+    nets = group_seeds(read_runs([tmp_path])[0])
+    assert {net.series for net in nets if "plain" in net.series} == {"plain, steps 300", "plain, steps 900"}

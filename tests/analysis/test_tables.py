@@ -1,4 +1,4 @@
-"""The table, for programs and for people."""
+"""The table: records and rows of text."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from resnet_jax.analysis import tables
-from resnet_jax.analysis.runs import group_runs, read_runs
+from resnet_jax.analysis.runs import group_seeds, read_runs
 from tests.analysis.synthetic import write_run
 
 
@@ -18,7 +18,7 @@ def found(tmp_path):
         write_run(tmp_path / f"r{seed}", 56, residual=True, error=error, seed=seed, data__name="cifar10")
     write_run(tmp_path / "plain", 56, residual=False, error=0.5, data__name="cifar10")
     write_run(tmp_path / "unfinished", 110, residual=False, error=0.5, status=None, data__name="cifar10")
-    return tables.records(group_runs(read_runs([tmp_path])[0]))
+    return tables.records(group_seeds(read_runs([tmp_path])[0]))
 
 
 def test_a_record_has_mean_and_deviation_over_finished_seeds_and_the_published_error(found):
@@ -32,7 +32,7 @@ def test_a_record_has_mean_and_deviation_over_finished_seeds_and_the_published_e
     assert (plain["training error deviation"], plain["published test error"]) == (None, None)
 
 
-def test_people_read_per_cent(found):
+def test_rows_of_text_are_in_per_cent(found):
     plain, residual = tables.text_rows(found)
     assert residual["training error (%)"] == "7.00 ± 1.41"
     assert plain["training error (%)"] == "50.00"

@@ -86,31 +86,31 @@ def write_sweep(folder, gaps, seeds=3, spread=0.002):
                 write_run(folder / name, depth, residual, error, seed)
 
 
-def test_known_gaps_are_found_and_said(tmp_path):
+def test_known_gaps_are_found_and_reported(tmp_path):
     write_sweep(tmp_path, {False: (0.1, 0.15, 0.18), True: (0.1, 0.09, 0.08)})
     verdict = judge(read_runs([tmp_path])[0])
-    plain, residual = verdict.families
+    plain, residual = verdict.series
     assert plain.depths == [20, 44, 56]
     assert [step.difference for step in plain.steps] == pytest.approx([0.05, 0.03])
     assert plain.whole.difference == pytest.approx(0.08)
     assert residual.whole.difference == pytest.approx(-0.02)
     assert plain.test.difference == pytest.approx(0.08)
     said = sentences(verdict)
-    assert said[0].startswith("plain: degrades, +8.00 points of training error from 20 to 56 layers (95% interval 7.")
+    assert said[0].startswith("plain: degrades, +8.00 points of training error from 20 to 56 layers (95 % interval 7.")
     assert "3 seeds, Welch p = " in said[0]
-    assert "the gap is in training error: degradation, not over-fitting" in said[0]
-    assert said[1].startswith("plain, depth by depth: 20 to 44 +5.00 points (95% interval")
+    assert "so this is degradation, not overfitting" in said[0]
+    assert said[1].startswith("plain, depth by depth: 20 to 44 +5.00 points (95 % interval")
     assert said[2].startswith("residual: does not degrade, -2.00 points of training error")
     assert verdict.left_out == []
 
 
-def test_a_gap_within_the_scatter_of_seeds_is_not_shown(tmp_path):
+def test_a_gap_within_the_scatter_of_seeds_is_inconclusive(tmp_path):
     write_sweep(tmp_path, {False: (0.1, 0.1, 0.101)}, spread=0.02)
     (sentence, _) = sentences(judge(read_runs([tmp_path])[0]))
-    assert sentence.startswith("plain: is not shown to degrade, +0.10 points")
+    assert sentence.startswith("plain: inconclusive, +0.10 points")
 
 
-def test_a_gap_in_test_error_only_is_called_over_fitting(tmp_path):
+def test_a_gap_in_test_error_only_is_called_overfitting(tmp_path):
     write_sweep(tmp_path, {False: (0.1, 0.1, 0.1)}, spread=0.0)
     for summary in tmp_path.glob("*-56-*/summary.json"):
         content = json.loads(summary.read_text())
@@ -118,14 +118,14 @@ def test_a_gap_in_test_error_only_is_called_over_fitting(tmp_path):
         summary.write_text(json.dumps(content))
     sentence = sentences(judge(read_runs([tmp_path])[0]))[0]
     assert "does not degrade" in sentence
-    assert "over-fitting, not degradation" in sentence
+    assert "overfitting, not degradation" in sentence
 
 
-def test_one_seed_is_said_to_support_no_interval(tmp_path):
+def test_one_seed_gives_no_interval(tmp_path):
     write_sweep(tmp_path, {False: (0.1, 0.15, 0.18)}, seeds=1)
     sentence = sentences(judge(read_runs([tmp_path])[0]))[0]
     assert sentence.startswith(
-        "plain: degrades, +8.00 points of training error from 20 to 56 layers (one seed supports no"
+        "plain: degrades, +8.00 points of training error from 20 to 56 layers (1 seed, an interval needs 3)"
     )
 
 
@@ -138,14 +138,12 @@ def test_unfinished_diverged_and_differently_trained_runs_are_named_and_left_out
     assert {run.name: reason for run, reason in verdict.left_out} == {
         "unfinished": "unfinished at step 200 of 300",
         "diverged": "diverged at step 200",
-        "other": "another recipe than most: optimizer.learning_rate 0.2 for 0.05",
+        "other": "its recipe differs from most: optimizer.learning_rate 0.2 instead of 0.05",
     }
-    assert verdict.families[0].whole.difference == pytest.approx(0.08)
+    assert verdict.series[0].whole.difference == pytest.approx(0.08)
 
 
 def test_without_two_depths_there_is_no_verdict(tmp_path):
     write_run(tmp_path / "run")
     write_run(tmp_path / "started", depth=56, status=None)
-    assert sentences(judge(read_runs([tmp_path])[0]))[0].startswith(
-        "No verdict: there is no family of which two depths"
-    )
+    assert sentences(judge(read_runs([tmp_path])[0]))[0].startswith("No verdict: it needs finished runs of two depths")

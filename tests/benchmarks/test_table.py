@@ -8,7 +8,7 @@ from benchmarks import measure, table
 
 def test_the_section_of_the_readme_is_written_from_the_records():
     text = table.README.read_text()
-    assert table.written(text) == text
+    assert table.with_section(text) == text
 
 
 def test_every_record_names_hardware_versions_and_date():

@@ -1,4 +1,4 @@
-"""Data sets that cannot be trained on, each with what is to be said of it."""
+"""Data sets that cannot be trained on, each with its error message."""
 
 import io
 import json
@@ -137,10 +137,10 @@ def folder_for_shard(folder):
     (folder / SHARD).mkdir()
 
 
-DAMAGED = r"is damaged or not whole \(.*\); remove it and prepare the set anew\."
-ONE_SIZE = r"config\.data\.name must be a set of uint8 images of one size\."
-ONE_LABEL = r"config\.data\.name must be a set with one image and one class label for each example\."
-# What a set is, how it is made, and what is said behind the name of its folder.
+DAMAGED = r"is damaged or incomplete \(.*\); remove it and prepare the data set again\."
+ONE_SIZE = r"config\.data\.name must be a data set of uint8 images of one size\."
+ONE_LABEL = r"config\.data\.name must be a data set with one image and one class label per example\."
+# What is wrong, how the set is made, and the message after the name of its folder.
 BAD_SETS = [
     ("labels above", declared(image=image, label=lambda: label(2)), r"labels from 0 to 2 but 2 classes"),
     ("labels below", shifted_labels(-5), r"labels from -5 to -3 but 3 classes"),
@@ -157,14 +157,18 @@ BAD_SETS = [
         lambda root: declare(write_set(root, "tiny", tiny_splits(), image=image()), image=image(), label=label()),
         DAMAGED,
     ),
-    ("no training examples", lengths(0), r"has no examples in split 'train'; prepare the set anew\."),
-    ("no test examples", lengths(1, 0, 0), r"has no examples in split 'test'; prepare the set anew\."),
+    ("no training examples", lengths(0), r"has no examples in split 'train'; prepare the data set again\."),
+    ("no test examples", lengths(1, 0, 0), r"has no examples in split 'test'; prepare the data set again\."),
     (
         "no test split",
         lambda root: write_set(root, "tiny", tiny_splits(splits=("train", "extra"))),
-        r"has the splits train, extra; config\.data\.name must be a set with a train and a test",
+        r"has the splits train, extra; config\.data\.name must be a data set with a train and a test",
     ),
-    ("no splits", info(lambda content: content.pop("splits")), r"config\.data\.name must be a set with a train and"),
+    (
+        "no splits",
+        info(lambda content: content.pop("splits")),
+        r"config\.data\.name must be a data set with a train and",
+    ),
     (
         "images of several sizes",
         with_images(lambda split, index, array: array[index % 2 :]),
@@ -178,33 +182,33 @@ BAD_SETS = [
     (
         "images of another size than declared",
         declared(image=lambda: image(16), label=label),
-        r"images of 8x8 pixels, but its features\.json declares 16x8; prepare the set anew\.",
+        r"images of 8x8 pixels, but its features\.json declares 16x8; prepare the data set again\.",
     ),
     (
         "grey images where RGB is declared",
         with_images(lambda split, index, array: array[..., :1], channels=1, declared_channels=3),
-        r"has images of mode L that its features\.json declares to be RGB; prepare the set anew\.",
+        r"has images of mode L, but its features\.json declares RGB; prepare the data set again\.",
     ),
     (
         "RGB images where grey is declared",
         with_images(lambda split, index, array: array, declared_channels=1),
-        r"has images of mode RGB that its features\.json declares to be L; prepare the set anew\.",
+        r"has images of mode RGB, but its features\.json declares L; prepare the data set again\.",
     ),
     (
         "one grey image among RGB",
         with_images(lambda split, index, array: png(array[..., :1] if index == 9 else array)),
-        r"has images of mode L that its features\.json declares to be RGB; prepare the set anew\.",
+        r"has images of mode L, but its features\.json declares RGB; prepare the data set again\.",
     ),
     (
         "images of one bit",
         with_images(lambda split, index, array: bit(array), channels=1),
-        r"has images of mode 1 that",
+        r"has images of mode 1, but",
     ),
-    ("images of 16 bits", with_images(deep, channels=1), r"has images of mode I;16 that its features\.json declares"),
+    ("images of 16 bits", with_images(deep, channels=1), r"has images of mode I;16, but its features\.json declares"),
     (
         "images declared as uint16",
         declared(image=lambda: image(dtype=np.uint16, encoding_format="png"), label=label),
-        r"has uint16 images of shape \(8, 8, 3\); config\.data\.name must be a set of uint8 images of 1, 3 or 4",
+        r"has uint16 images of shape \(8, 8, 3\); config\.data\.name must be a data set of uint8 images of 1, 3 or 4",
     ),
     ("images that are none", with_images(lambda split, index, array: b"\x89PNG, but it is not"), DAMAGED),
     ("images that are empty", with_images(lambda split, index, array: b""), DAMAGED),
@@ -233,12 +237,12 @@ BAD_SETS = [
     (
         "dataset_info.json missing",
         text("dataset_info.json", None),
-        r"has no dataset_info\.json that describes a set; remove",
+        r"has no valid dataset_info\.json; remove",
     ),
     (
         "dataset_info.json of something else",
         text("dataset_info.json", b"[1, 2]"),
-        r"has no dataset_info\.json that describes a set; remove the folder, and the set is prepared anew",
+        r"has no valid dataset_info\.json; remove the folder",
     ),
     ("dataset_info.json cut off", text("dataset_info.json", b'{"na'), r"dataset_info\.json is no valid JSON \("),
     (
@@ -250,6 +254,6 @@ BAD_SETS = [
     (
         "files for TensorFlow",
         info(lambda content: content.update(fileFormat="tfrecord")),
-        r"holds tfrecord files, which only TensorFlow reads; give another folder as config\.data\.data_dir",
+        r"holds tfrecord files, which only TensorFlow can read; set config\.data\.data_dir to another",
     ),
 ]

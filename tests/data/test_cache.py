@@ -43,14 +43,14 @@ def test_an_unchanged_set_is_decoded_once(source, dataset, cache_folder):
     assert len(list(cache_folder.rglob("*.npz"))) == 1
 
 
-def test_a_changed_set_is_decoded_anew(source, dataset):
+def test_a_changed_set_is_decoded_again(source, dataset):
     cache.cached(source, lambda: dataset)
     (source / "shard").write_text("other content")
     changed = dataset._replace(num_classes=4)
     assert_same(cache.cached(source, lambda: changed), changed)
 
 
-def test_a_damaged_cache_is_made_anew(source, dataset, cache_folder):
+def test_a_damaged_cache_is_replaced(source, dataset, cache_folder):
     cache.cached(source, lambda: dataset)
     (file,) = cache_folder.rglob("*.npz")
     file.write_bytes(file.read_bytes()[:100])

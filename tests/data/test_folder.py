@@ -76,7 +76,7 @@ def test_names_that_are_no_utf8_are_read(tmp_path):
     assert contents(folder.scan(tmp_path))[1] == ("x", "cat")
 
 
-def test_links_are_followed_and_one_that_leads_nowhere_is_told(tmp_path):
+def test_links_are_followed_and_a_broken_one_is_reported(tmp_path):
     write(tmp_path / "else", "dogs/2.jpg", "1.jpg")
     write(tmp_path / "set", "cat/2.jpg")
     (tmp_path / "set/cat/1.jpg").symlink_to(tmp_path / "else/1.jpg")
@@ -85,7 +85,7 @@ def test_links_are_followed_and_one_that_leads_nowhere_is_told(tmp_path):
     assert contents(source) == [("1.jpg", "cat"), ("cat/2.jpg", "cat"), ("dogs/2.jpg", "dog")]
     (tmp_path / "else/1.jpg").unlink()
     source = folder.scan(tmp_path / "set")
-    with pytest.raises(UserError, match=r"set/cat/1\.jpg cannot be read \(No such file.*\); mend or remove it"):
+    with pytest.raises(UserError, match=r"set/cat/1\.jpg cannot be read \(No such file.*\); repair or remove it"):
         source[0]
 
 
@@ -168,25 +168,25 @@ def make(root, *names):
 
 
 BAD = [
-    ("nothing", (), r"has no class folders; it must be a folder with a folder of images for each class\."),
+    ("nothing", (), r"has no class folders; it must hold one folder of images per class\."),
     ("images alone", ("1.jpg", "2.jpg"), r"has no class folders; it must"),
-    ("one class", ("cat/1.jpg",), r"has one class folder, cat, but must have at least two; add one, or give"),
-    ("one too high", ("set/cat/1.jpg", "set/dog/1.jpg"), r"has one class folder, set, but must have at least two"),
-    ("a class without images", ("cat/1.jpg", "dog/1.txt"), r"/dog has no images \(\.jpg, .*\); put some there or rem"),
+    ("one class", ("cat/1.jpg",), r"has only one class folder, cat; add another, or set config\.data\.data_dir"),
+    ("one too high", ("set/cat/1.jpg", "set/dog/1.jpg"), r"has only one class folder, set;"),
+    ("a class without images", ("cat/1.jpg", "dog/1.txt"), r"/dog has no images \(\.jpg, .*\); add some or rem"),
     ("nested classes", ("cat/1.jpg", "dog/deep/1.jpg"), r"/dog has no images"),
     ("names that differ in case", ("Dog/1.jpg", "cat/1.jpg", "dog/1.jpg"), r"has classes Dog and dog, which differ"),
-    ("no test split", ("train/cat/1.jpg", "train/dog/1.jpg"), r"has a folder train but none called val or validation"),
-    ("flat splits", ("train/1.jpg", "val/1.jpg"), r"/train has no class folders; it must be a folder with"),
+    ("no test split", ("train/cat/1.jpg", "train/dog/1.jpg"), r"has a folder train but no folder val or validation"),
+    ("flat splits", ("train/1.jpg", "val/1.jpg"), r"/train has no class folders; it must hold"),
     ("a flat test split", ("train/cat/1.jpg", "train/dog/1.jpg", "val/1.jpg"), r"/val has no class folders; it must"),
     (
         "a class that the test split lacks",
         ("train/cat/1.jpg", "train/dog/1.jpg", "train/emu/1.jpg", "val/cat/1.jpg", "val/emu/1.jpg"),
-        r"/val lacks the class folder dog that .*/train has; both must have the same classes, so add it there or",
+        r"/val lacks the class folder dog of .*/train; both need the same classes, so add it there or",
     ),
     (
         "a class that the training split lacks",
         ("train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg", "val/dog/1.jpg", "val/emu/1.jpg"),
-        r"/train lacks the class folder emu that .*/val has",
+        r"/train lacks the class folder emu of .*/val;",
     ),
     (
         "a class without test images",
@@ -197,22 +197,22 @@ BAD = [
 
 
 @pytest.mark.parametrize(("names", "sentence"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
-def test_a_bad_folder_is_told_in_one_sentence_that_names_it(tmp_path, names, sentence):
+def test_a_bad_folder_is_refused_in_one_sentence_that_names_it(tmp_path, names, sentence):
     root = tmp_path / "set"
     make(root, *names)
-    with pytest.raises(UserError, match=f"^{root}.*{sentence}") as told:
+    with pytest.raises(UserError, match=f"^{root}.*{sentence}") as raised:
         folder.load(str(root), 0.5)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_a_folder_that_cannot_be_one_is_refused(tmp_path):
+def test_an_impossible_folder_is_refused(tmp_path):
     write(tmp_path, "file")
     for root, sentence in (
-        (tmp_path / "file", r"/file is a file; give as config\.data\.data_dir a folder with a folder of images"),
-        (tmp_path / "none", r"/none does not exist; give as config\.data\.data_dir a folder with"),
-        (tmp_path / ("x" * 300), r"xxx cannot be read \(.*too long.*\); give as config\.data\.data_dir"),
-        ("~nobody here/set", r"~nobody here/set cannot be read \(.*\); give as config\.data\.data_dir"),
-        ("a\0b", r"does not exist; give as config\.data\.data_dir"),
+        (tmp_path / "file", r"/file is a file; set config\.data\.data_dir to a folder with one folder of images"),
+        (tmp_path / "none", r"/none does not exist; set config\.data\.data_dir to a folder with"),
+        (tmp_path / ("x" * 300), r"xxx cannot be read \(.*too long.*\); set config\.data\.data_dir to"),
+        ("~nobody here/set", r"~nobody here/set cannot be read \(.*\); set config\.data\.data_dir to"),
+        ("a\0b", r"does not exist; set config\.data\.data_dir to"),
     ):
         with pytest.raises(UserError, match=sentence):
             folder.load(str(root), 0.5)
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_one_is_refused(tmp_path):
 def test_a_fraction_that_leaves_a_split_without_images_is_refused(tmp_path, fraction):
     write_classes(tmp_path, cat=2, dog=3)
     with pytest.raises(
-        UserError, match=rf"has 5 images, and a test fraction of {fraction} leaves none .* between 0 an"
+        UserError, match=rf"has 5 images, and config\.data\.test_fraction={fraction} leaves .* between 0 an"
     ):
         folder.load(str(tmp_path), fraction)
 

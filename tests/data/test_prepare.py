@@ -1,4 +1,4 @@
-"""Downloading and preparing, in a process of its own."""
+"""Downloading and preparing, in a separate process."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from resnet_jax.data import prepare, prepared
+from resnet_jax.data import locate, prepare, prepared
 from resnet_jax.errors import UserError
 
 BUILDER = """
@@ -60,28 +60,28 @@ def test_what_tfds_prepares_is_read(tmp_path):
 
 
 @needs_tensorflow
-def test_a_failed_preparation_is_told_with_its_reason_and_the_ways_on(tmp_path, monkeypatch):
+def test_a_failed_preparation_is_reported_with_its_reason_and_the_ways_out(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "reachable", lambda host: True)
     with pytest.raises(
         UserError,
-        match=r"'no_such_set' could not be prepared .* \(DatasetNotFoundError: .*\): .* config\.data\.data_dir",
-    ) as told:
+        match=r"'no_such_set' could not be prepared .* \(DatasetNotFoundError: .*\); .* config\.data\.data_dir",
+    ) as raised:
         prepare.prepare("no_such_set", tmp_path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 @needs_tensorflow
-def test_a_preparation_that_is_killed_is_told(tmp_path, monkeypatch):
+def test_a_preparation_that_is_killed_is_reported(tmp_path, monkeypatch):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nkill -9 $$\n")
     python.chmod(0o755)
     monkeypatch.setattr(prepare, "reachable", lambda host: True)
     monkeypatch.setattr(sys, "executable", str(python))
-    with pytest.raises(UserError, match=r"its process was ended by signal 9, as the system does when memory is short"):
+    with pytest.raises(UserError, match=r"its process was killed by signal 9, probably because memory ran out"):
         prepare.prepare("cifar10", tmp_path)
 
 
-def test_where_there_is_no_terminal_a_line_now_and_then_says_that_it_goes_on(tmp_path, monkeypatch):
+def test_without_a_terminal_progress_is_logged_at_intervals(tmp_path, monkeypatch):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nsleep 0.5\n")
     python.chmod(0o755)
@@ -89,24 +89,24 @@ def test_where_there_is_no_terminal_a_line_now_and_then_says_that_it_goes_on(tmp
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setattr(prepare, "SECONDS_BETWEEN_LINES", 0.1)
     monkeypatch.setattr(prepare.logging, "info", lambda text, *values: lines.append(text % values))
-    assert prepare.prepare_apart("cifar10", tmp_path, None) == ""
+    assert prepare.run_preparation("cifar10", tmp_path, None) == ""
     assert len(lines) > 1
     assert re.fullmatch(r"preparing cifar10: 0 minutes so far, [\d.]+ [kMGT]B free on the disk", lines[0])
 
 
-def test_without_tensorflow_the_message_names_python_and_the_ways_on(tmp_path, monkeypatch):
+def test_without_tensorflow_the_message_names_python_and_the_ways_out(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "reachable", lambda host: True)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(UserError, match=rf"takes TensorFlow, which {sys.executable} does not have: .*pip install"):
+    with pytest.raises(UserError, match=rf"needs TensorFlow, which {sys.executable} does not have; .*pip install"):
         prepare.prepare("cifar10", tmp_path)
 
 
 def test_archives_of_a_given_folder_need_no_network(tmp_path, monkeypatch):
     """An archive that lies there, as of CIFAR-10, is taken by TFDS instead of a download."""
     monkeypatch.setattr(prepare, "reachable", lambda host: pytest.fail("asked the network"))
-    monkeypatch.setattr(prepare, "prepare_apart", lambda *words: f"told {words[2]}")
+    monkeypatch.setattr(prepare, "run_preparation", lambda *words: f"manual_dir {words[2]}")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
-    with pytest.raises(UserError, match=r"told /archives"):
+    with pytest.raises(UserError, match=r"manual_dir /archives"):
         prepare.prepare("cifar10", tmp_path, pathlib.Path("/archives"))
 
 
@@ -114,14 +114,14 @@ def test_what_a_killed_preparation_leaves_is_not_taken_for_a_set_and_is_named(tm
     left = tmp_path / "cifar10" / "incomplete.AB12CD_3.0.2"
     left.mkdir(parents=True)
     (left / "dataset_info.json").write_text('{"fileFormat": "array_record"}')
-    assert prepared.find("cifar10", tmp_path) is None
+    assert locate.find("cifar10", tmp_path) is None
     warnings = []
     monkeypatch.setattr(prepare, "reachable", lambda host: True)
-    monkeypatch.setattr(prepare, "prepare_apart", lambda *words: "")
+    monkeypatch.setattr(prepare, "run_preparation", lambda *words: "")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(prepare.logging, "warning", lambda text, *values: warnings.append(text % values))
     prepare.prepare("cifar10", tmp_path)
-    assert warnings == [f"{left} is left of a preparation that was killed; remove it unless one is running."]
+    assert warnings == [f"{left} is left over from a preparation that was killed; remove it unless one is running."]
 
 
 TRAIN, VAL = prepare.ARCHIVES
@@ -140,7 +140,7 @@ def test_imagenet_without_its_archives_asks_for_them_and_for_no_network(tmp_path
     monkeypatch.setattr(prepare, "reachable", lambda host: pytest.fail("asked the network"))
     folder = archives(tmp_path / "downloads" / "manual", *there)
     with pytest.raises(
-        UserError, match=rf"and {folder} does not hold {missing}: docs/imagenet\.md .* --manual_dir of python"
+        UserError, match=rf"and {folder} does not hold {missing}; .* docs/imagenet\.md .* --manual_dir="
     ):
         prepared.load("imagenet2012", str(tmp_path))
 
@@ -151,15 +151,15 @@ def test_archives_are_refused_that_tfds_would_not(tmp_path):
     with pytest.raises(UserError, match=rf"{folder}/ILSVRC2012_img_test\.tar has no labels.*; move it elsewhere\."):
         prepare.check_archives(folder, tmp_path)
     for folder in (tmp_path / ("x" * 300), pathlib.Path("~nobody here")):
-        with pytest.raises(UserError, match=r"cannot be read \(.*\); give another folder as --manual_dir\."):
+        with pytest.raises(UserError, match=r"cannot be read \(.*\); set --manual_dir to another folder\."):
             prepare.check_archives(folder, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", bytes(1000), b"image" + bytes(1023)])
-def test_an_archive_that_was_cut_off_is_refused_before_hours_go_by(tmp_path, content):
+def test_a_truncated_archive_is_refused_at_once(tmp_path, content):
     folder = archives(tmp_path / "cut", TRAIN, VAL)
     (folder / TRAIN).write_bytes(content)
-    with pytest.raises(UserError, match=rf"{folder / TRAIN} has [\d,]+ bytes and not the end of .*: download the rest"):
+    with pytest.raises(UserError, match=rf"{folder / TRAIN} is truncated: its [\d,]+ bytes .*; download the rest"):
         prepare.check_archives(folder, tmp_path)
 
 
@@ -169,8 +169,8 @@ def test_archives_of_another_size_are_named(tmp_path, monkeypatch):
     folder = archives(tmp_path / "cut", *prepare.ARCHIVES)
     prepare.check_archives(folder, tmp_path / "not" / "there" / "yet")
     assert warnings == [
-        f"{folder / TRAIN} has 1,024 bytes, the one of image-net.org 147,897,477,120.",
-        f"{folder / VAL} has 1,024 bytes, the one of image-net.org 6,744,924,160.",
+        f"{folder / TRAIN} has 1,024 bytes, but the one at image-net.org has 147,897,477,120.",
+        f"{folder / VAL} has 1,024 bytes, but the one at image-net.org has 6,744,924,160.",
     ]
 
 

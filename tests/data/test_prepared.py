@@ -1,4 +1,4 @@
-"""Sets that TFDS has prepared, through the real ``tfds.data_source``."""
+"""Prepared TFDS data sets, through the real ``tfds.data_source``."""
 
 import hashlib
 import os
@@ -58,14 +58,14 @@ def test_the_newest_version_is_read_unless_one_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(("make", "sentence"), [case[1:] for case in BAD_SETS], ids=[case[0] for case in BAD_SETS])
-def test_a_bad_set_is_told_in_one_sentence_that_names_it(tmp_path, make, sentence):
+def test_a_bad_data_set_is_refused_in_one_sentence_that_names_it(tmp_path, make, sentence):
     make(tmp_path)
-    with pytest.raises(UserError, match=f"{tmp_path / 'tiny' / '1.0.0'}.*{sentence}") as told:
+    with pytest.raises(UserError, match=f"{tmp_path / 'tiny' / '1.0.0'}.*{sentence}") as raised:
         prepared.load("tiny", str(tmp_path))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_a_whole_version_is_not_hidden_by_a_newer_one_that_was_being_prepared(tmp_path):
+def test_a_complete_version_is_not_hidden_by_a_newer_one_that_was_being_prepared(tmp_path):
     splits = tiny_splits()
     write_set(tmp_path, "tiny", splits)
     (tmp_path / "tiny" / "2.0.0.incompleteAB12CD").mkdir()
@@ -75,20 +75,20 @@ def test_a_whole_version_is_not_hidden_by_a_newer_one_that_was_being_prepared(tm
 @pytest.mark.parametrize(
     "name", ["", "/", "..", "a/../b", "/etc", "a b", "tiny:1", "tiny:", "tiny:**", "a\0b", "[", "*"]
 )
-def test_a_name_that_is_none_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match=r"^config\.data\.name='.*' is no name of a data set; give one as cifar10, "):
+def test_an_invalid_name_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match=r"^config\.data\.name='.*' is not a data set name; write it like cifar10, "):
         prepared.load(name, str(tmp_path))
 
 
-def test_a_folder_that_cannot_be_one_is_refused(tmp_path):
+def test_an_impossible_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"/file is a file; give as config\.data\.data_dir the folder that holds"):
+    with pytest.raises(UserError, match=r"/file is a file; set config\.data\.data_dir to the folder that holds"):
         prepared.load("tiny", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"xxx cannot be read \(.*too long.*\); give another folder as config\.data"):
-        prepared.load("tiny", str(tmp_path / ("x" * 300)))
     with pytest.raises(
-        UserError, match=r"~nobody here/sets cannot be read \(.*\); give another folder as config\.data"
+        UserError, match=r"xxx cannot be read \(.*too long.*\); set config\.data\.data_dir to another folder"
     ):
+        prepared.load("tiny", str(tmp_path / ("x" * 300)))
+    with pytest.raises(UserError, match=r"~nobody here/sets cannot be read \(.*\); set config\.data\.data_dir"):
         prepared.load("tiny", "~nobody here/sets")
 
 
@@ -97,10 +97,10 @@ def test_an_unknown_name_is_refused_with_near_ones(tmp_path):
         prepared.load("cifar11", str(tmp_path))
 
 
-def test_without_network_and_data_the_message_names_both_ways_on_at_once(tmp_path, monkeypatch):
+def test_without_network_and_data_the_message_names_both_ways_out_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "reachable", lambda host: False)
     with pytest.raises(
-        UserError, match=r"'cifar10' is not prepared under .* as config\.data\.data_dir \(.*digits_resnet20\.py"
+        UserError, match=r"'cifar10' is not under .*; set config\.data\.data_dir \(.*digits_resnet20\.py"
     ):
         prepared.load("cifar10", str(tmp_path))
     assert list(tmp_path.glob("cifar10*")) == []

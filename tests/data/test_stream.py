@@ -1,4 +1,4 @@
-"""Batches of a stream: settled by seed and step alone, whoever makes them; and what becomes of dirty files."""
+"""Batches of a stream are a function of seed and step alone, whoever makes them; files that cannot be decoded."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs import recipes
 from resnet_jax import data
-from resnet_jax.data import folder, images, prepared, sampling, stream
+from resnet_jax.data import folder, images, passes, prepared, sampling, sources, stream
 from resnet_jax.errors import UserError
 from tests.data.conftest import CLASSES, write_set
 from tests.images import write_folder
@@ -58,13 +58,13 @@ def test_a_training_batch_has_the_examples_of_its_step(source):
     assert batch.images.shape == (8, 32, 32, 3)
     assert batch.images.dtype == np.uint8
     np.testing.assert_array_equal(batch.labels, source.labels[indices])
-    # The tint tells the class, whatever the crop.
+    # The tint identifies the class, whatever the crop.
     np.testing.assert_array_equal(batch.images.mean(axis=(1, 2)).argmax(axis=1), batch.labels)
     assert batch.weights.tolist() == [1] * 8
     assert batch.bad.tolist() == [-1] * 8
 
 
-def test_crops_are_settled_by_seed_and_place_in_the_stream(source):
+def test_crops_are_determined_by_seed_and_position_in_the_stream(source):
     assert_equal([maker(source)(5)], [maker(source)(5)])
     assert np.any(maker(source)(5).images != maker(source, seed=4)(5).images)
     epochs = -(-len(source) // 8)
@@ -106,7 +106,7 @@ def test_evaluation_visits_every_example_once(source, batch_size):
 
 
 class Spoilt:
-    """A source some of whose files are cut off."""
+    """A source with some truncated files."""
 
     def __init__(self, source, bad):
         self.source, self.bad = source, bad
@@ -121,7 +121,7 @@ class Spoilt:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_file_that_cannot_be_decoded_ends_the_run_by_name(source, workers):
-    with pytest.raises(UserError, match=r"ant/\d+\.jpg is no image that can be decoded .* or set .*on_bad_image=skip"):
+    with pytest.raises(UserError, match=r"ant/\d+\.jpg cannot be decoded as an image .* or set .*on_bad_image=skip"):
         take(maker(Spoilt(source, range(10))), range(9), workers)
 
 
@@ -144,7 +144,7 @@ def test_in_evaluation_none_takes_its_place(source):
 
 
 def test_if_nothing_can_be_decoded_skipping_ends(source):
-    with pytest.raises(images.BadImage, match="is no image that can be decoded"):
+    with pytest.raises(images.BadImage, match="cannot be decoded as an image"):
         maker(Spoilt(source, range(54)), skip=True)(0)
 
 
@@ -156,7 +156,7 @@ def test_a_worker_that_is_killed_ends_in_a_clear_error(source):
         assert len(workers) == 2
         os.kill(workers[0].pid, signal.SIGKILL)
         start = time.monotonic()
-        with pytest.raises(UserError, match=r"a process that decodes images was killed, .* a lower config"):
+        with pytest.raises(UserError, match=r"a worker process that decodes images was killed, .* fewer config"):
             for _ in batches:
                 pass
         assert time.monotonic() - start < 30
@@ -180,21 +180,21 @@ def test_memory_stays_flat_over_a_thousand_batches(source):
         assert after - before < 8 < 790 * batch / 4  # MiB; a leak of each batch would be ten times that.
 
 
-def test_what_is_made_ahead_comes_in_order_and_ends():
-    ahead = stream.Ahead(iter(range(1, 6)), lambda item: 10 * item)
-    assert [*ahead] == [10, 20, 30, 40, 50]
-    assert [*ahead] == []
-    ahead.close()
+def test_prefetched_items_come_in_order_and_end():
+    items = stream.Prefetcher(iter(range(1, 6)), lambda item: 10 * item)
+    assert [*items] == [10, 20, 30, 40, 50]
+    assert [*items] == []
+    items.close()
 
 
-def test_what_fails_ahead_is_raised_where_it_is_used():
+def test_an_error_while_prefetching_is_raised_where_the_item_is_used():
     def fail(item):
         raise ValueError(f"item {item}")
 
-    ahead = stream.Ahead(iter([1, 2]), fail)
+    items = stream.Prefetcher(iter([1, 2]), fail)
     with pytest.raises(ValueError, match="item 1"):
-        next(ahead)
-    ahead.close()
+        next(items)
+    items.close()
 
 
 def config(root, **fields):
@@ -208,8 +208,8 @@ def config(root, **fields):
 def test_the_mean_is_that_of_central_crops(root, source):
     crops = np.stack([images.central_crop(*[source[i][0], source[i][2]], 32) for i in range(len(source))])
     expected = crops.astype(np.float64).mean(axis=0) / 255
-    np.testing.assert_allclose(stream.mean_image(source, 32, each_pixel=True), expected, atol=1e-6)
-    channels = stream.mean_image(source, 32, each_pixel=False)
+    np.testing.assert_allclose(passes.mean_image(source, 32, each_pixel=True), expected, atol=1e-6)
+    channels = passes.mean_image(source, 32, each_pixel=False)
     assert channels.shape == (1, 1, 3)
     np.testing.assert_allclose(channels[0, 0], expected.mean(axis=(0, 1)), atol=1e-6)
     dataset = data.load(config(root))
@@ -217,10 +217,10 @@ def test_the_mean_is_that_of_central_crops(root, source):
 
 
 def test_the_mean_passes_over_what_cannot_be_decoded_unless_it_is_all(source):
-    whole = stream.mean_image(stream.Subset(source, np.arange(4, 54)), 32, each_pixel=True)
-    np.testing.assert_allclose(stream.mean_image(Spoilt(source, range(4)), 32, each_pixel=True), whole, atol=1e-6)
+    whole = passes.mean_image(sources.Subset(source, np.arange(4, 54)), 32, each_pixel=True)
+    np.testing.assert_allclose(passes.mean_image(Spoilt(source, range(4)), 32, each_pixel=True), whole, atol=1e-6)
     with pytest.raises(UserError, match="none of 54 images can be decoded"):
-        stream.mean_image(Spoilt(source, range(54)), 32, each_pixel=True)
+        passes.mean_image(Spoilt(source, range(54)), 32, each_pixel=True)
 
 
 def test_a_folder_is_a_stream_of_crops(root):
@@ -240,7 +240,7 @@ def test_held_out_examples_are_drawn_from_all_classes(root):
     assert {validation[i][1] for i in range(20)} == {0, 1, 2}
     again = pickle.loads(pickle.dumps(validation))
     assert [again[i][2] for i in range(20)] == [validation[i][2] for i in range(20)]
-    with pytest.raises(UserError, match=r"validation_examples=54 must be from 0 to 53: there are 54 training examples"):
+    with pytest.raises(UserError, match=r"config\.data\.validation_examples=54 "):
         data.load(config(root, validation_examples=54))
 
 
@@ -253,14 +253,14 @@ def test_other_files_or_crops_are_another_set(root, tmp_path):
 
 
 def test_whole_images_come_in_order_and_in_their_own_size(source):
-    found = list(stream.whole_images(source))
+    found = list(passes.whole_images(source))
     assert [label for _, label in found] == source.labels.tolist()
     for (image, _), index in zip(found, range(3), strict=False):
         np.testing.assert_array_equal(image, np.asarray(PIL.Image.open(source[index][2])))
     spoilt = Spoilt(source, [7])
-    with pytest.raises(UserError, match=r"is no image that can be decoded .* Mend or remove it, or set"):
-        list(stream.whole_images(spoilt))
-    assert [label for _, label in stream.whole_images(spoilt, skip=True)] == np.delete(source.labels, 7).tolist()
+    with pytest.raises(UserError, match=r"cannot be decoded as an image .* Repair or remove it, or set"):
+        list(passes.whole_images(spoilt))
+    assert [label for _, label in passes.whole_images(spoilt, skip=True)] == np.delete(source.labels, 7).tolist()
 
 
 @pytest.mark.parametrize(
@@ -268,10 +268,10 @@ def test_whole_images_come_in_order_and_in_their_own_size(source):
     [
         ({"data_dir": None}, "config.data.name=folder needs config.data.data_dir"),
         ({"image_size": None}, "config.data.name=folder needs config.data.image_size"),
-        ({"name": "digits"}, "the digits are no files to stream; leave config.data.image_size at None"),
+        ({"name": "digits"}, "config.data.name=digits has no image files to crop; set config.data.image_size=None"),
     ],
 )
-def test_mistakes_are_told(root, fields, message):
+def test_mistakes_are_refused(root, fields, message):
     settings = config(root)
     with settings.unlocked():
         for name, value in fields.items():
@@ -322,21 +322,21 @@ def test_images_of_several_sizes_need_a_size_of_crops(tmp_path):
     tfds_of_several_sizes(tmp_path)
     settings = config(tmp_path, name="sizes")
     settings.image_size = None
-    with pytest.raises(UserError, match=r"several sizes .* set config.data.image_size, the side of the crops, as 224"):
+    with pytest.raises(UserError, match=r"config\.data\.image_size"):
         data.load(settings)
 
 
-def test_a_damaged_set_is_told(tmp_path):
+def test_a_damaged_data_set_is_refused(tmp_path):
     tfds_of_several_sizes(tmp_path)
     for file in pathlib.Path(tmp_path, "sizes").rglob("*.array_record*"):
         file.write_bytes(b"nothing")
-    with pytest.raises(UserError, match="is damaged or not whole"):
+    with pytest.raises(UserError, match="is damaged or incomplete"):
         data.load(config(tmp_path, name="sizes"))
 
 
-def test_a_label_that_is_no_class_is_told(tmp_path):
+def test_a_label_out_of_range_is_refused(tmp_path):
     tfds_of_several_sizes(tmp_path)
-    source = prepared.Source(str(tmp_path / "sizes" / "1.0.0"), "train", ("image", "label"), 30, num_classes=2)
+    source = prepared.PreparedSource(str(tmp_path / "sizes" / "1.0.0"), "train", ("image", "label"), 30, num_classes=2)
     with pytest.raises(UserError, match=r"image \d+ in split 'train' of .* has label 2, but there are 2 classes"):
         take(maker(source), range(4), 2)
 
@@ -348,5 +348,7 @@ def test_a_label_file_that_does_not_fit_is_refused(tmp_path, image_size):
     labels.write_text("cat\ndog\n")
     settings = config(tmp_path, name="sizes")
     settings.image_size = image_size
-    with pytest.raises(UserError, match=r"has 3 classes but names of 2 in its labels.txt; prepare the set anew"):
+    with pytest.raises(
+        UserError, match=r"has 3 classes but 2 class names in its labels.txt; prepare the data set again"
+    ):
         data.load(settings)

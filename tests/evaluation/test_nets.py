@@ -53,7 +53,7 @@ def test_the_net_of_a_run_has_the_figures_that_the_run_recorded_and_nothing_is_w
     assert content(run) == before
 
 
-def test_a_damaged_checkpoint_is_ignored_and_left(run, tmp_path, caplog):
+def test_a_damaged_checkpoint_is_skipped_and_kept(run, tmp_path, caplog):
     copy = shutil.copytree(run, tmp_path / "copy")
     for path in (copy / "checkpoints" / "12").rglob("*"):
         if path.is_file():
@@ -65,11 +65,11 @@ def test_a_damaged_checkpoint_is_ignored_and_left(run, tmp_path, caplog):
     assert content(copy) == before
 
 
-def test_what_holds_no_run_or_no_checkpoint_is_refused(run, tmp_path):
-    with pytest.raises(UserError, match=r"holds no run; give a run directory, as runs/NAME"):
+def test_a_folder_without_run_or_checkpoint_is_refused(run, tmp_path):
+    with pytest.raises(UserError, match=r"is not a run directory; use one like runs/NAME"):
         evaluation.of_run(tmp_path, parallel.device_mesh())
     shutil.copy(run / "config.json", tmp_path)
-    with pytest.raises(UserError, match=r"has no checkpoint yet; train it on, or give another run"):
+    with pytest.raises(UserError, match=r"has no checkpoint yet; continue its training or use another run"):
         evaluation.of_run(tmp_path, parallel.device_mesh())
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
     (tmp_path / "checkpoints").mkdir()
@@ -90,25 +90,23 @@ def test_what_is_written_comes_back_the_same_net(run, tmp_path, config):
         assert scores(back) == scores(net)
 
 
-def test_the_metadata_tell_pytorch_users_how_pixels_are_normalised(run, tmp_path):
+def test_the_metadata_record_how_pixels_are_normalised(run, tmp_path):
     safetensors = pytest.importorskip("safetensors")
     net = evaluation.of_run(run, parallel.device_mesh())
     evaluation.write_weights(net, tmp_path / "net.safetensors")
     with safetensors.safe_open(tmp_path / "net.safetensors", framework="numpy") as file:
-        told = json.loads(file.metadata()["resnet_jax"])
-    assert told["model"]["residual"] is False
-    assert told["num_classes"] == 10
-    assert "uint8 / 255 - mean" in told["pixels"]
-    np.testing.assert_array_equal(np.array(told["mean"], np.float32), net.mean)
+        metadata = json.loads(file.metadata()["resnet_jax"])
+    assert metadata["model"]["residual"] is False
+    assert metadata["num_classes"] == 10
+    assert "uint8 / 255 - mean" in metadata["pixels"]
+    np.testing.assert_array_equal(np.array(metadata["mean"], np.float32), net.mean)
 
 
-def test_weights_of_another_net_are_refused_and_theirs_named(run, tmp_path, config):
+def test_weights_of_another_net_are_refused_with_the_net_they_fit(run, tmp_path, config):
     path = tmp_path / "net.safetensors"
     evaluation.write_weights(evaluation.of_run(run, parallel.device_mesh()), path)
     config.model.depth = 20
-    with pytest.raises(
-        UserError, match=r"nothing was loaded\. Its names and shapes are those of --config.model.depth=8"
-    ):
+    with pytest.raises(UserError, match=r"nothing was loaded\. Its names and shapes fit --config.model.depth=8"):
         evaluation.of_weights(path, (8, 8, 1), 10, config.model)
     with pytest.raises(
         UserError, match=r"linear\.bias: \(10,\) in the file, \(12,\) in the net; nothing was loaded\.$"
@@ -116,18 +114,18 @@ def test_weights_of_another_net_are_refused_and_theirs_named(run, tmp_path, conf
         evaluation.of_weights(path, (8, 8, 1), 12)
 
 
-def test_foreign_weights_need_a_mean_and_deviation_for_each_channel(run, tmp_path, config):
+def test_foreign_weights_need_a_mean_and_deviation_per_channel(run, tmp_path, config):
     from resnet_jax import interop
 
     net = evaluation.of_run(run, parallel.device_mesh())
     path = tmp_path / "foreign.safetensors"
-    interop.write(path, interop.to_torch(net.variables, interop.SCHEME_OF_FAMILY["cifar"]), {})
+    interop.write(path, interop.to_torch(net.variables, interop.scheme_of_family("cifar")), {})
     with pytest.raises(
-        UserError, match=r"--mean has 3 values and --std 3, but the images 1 channels; give one for each"
+        UserError, match=r"--mean has 3 and --std 3 values, but the images have 1 channels; give one value per channel"
     ):
         evaluation.of_weights(path, (8, 8, 1), 10, config.model)
-    untold = evaluation.Untold(residual=False, mean=(0.5,), std=(0.25,))
-    foreign = evaluation.of_weights(path, (8, 8, 1), 10, config.model, untold)
+    defaults = evaluation.ForeignDefaults(residual=False, mean=(0.5,), std=(0.25,))
+    foreign = evaluation.of_weights(path, (8, 8, 1), 10, config.model, defaults)
     assert foreign.kind == "plain-8"
     np.testing.assert_array_equal(foreign.mean, np.full((1, 1, 1), 0.5))
     np.testing.assert_array_equal(foreign.std, np.full((1, 1, 1), 0.25))

@@ -17,7 +17,7 @@ def net(family="cifar", mean=None, channels=3):
     model = models.build(config.model, 10)
     variables = models.initial_variables(model, 0, (16, 16, channels))
     mean = np.full((1, 1, channels), 0.4, np.float32) if mean is None else mean
-    return evaluation.Net(
+    return evaluation.TrainedNet(
         "net",
         config.model,
         10,

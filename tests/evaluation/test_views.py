@@ -67,5 +67,5 @@ def test_the_five_crops_are_corners_and_centre():
 @pytest.mark.parametrize("protocol", ["ten_crop", "multi_scale"])
 def test_small_images_have_no_crops(protocol):
     check_protocol("net", CROP, protocol)
-    with pytest.raises(UserError, match=rf"--protocol={protocol} is of nets trained on crops, but net sees"):
+    with pytest.raises(UserError, match=rf"--protocol={protocol} is for nets trained on crops, but net takes"):
         check_protocol("net", None, protocol)

@@ -96,7 +96,7 @@ def test_pytorch_loads_an_export_strictly_and_computes_the_same(runs, tmp_path):
         np.testing.assert_array_equal(predictions["labels"], labels)
     again = run("export", f"--run={runs[1]}")
     assert again.returncode == 2
-    assert "is there already; name a new file in a folder that is there" in again.stderr
+    assert "already exists; choose a new file in an existing folder" in again.stderr
     path.unlink()
 
 
@@ -131,27 +131,30 @@ def test_nets_trained_elsewhere_make_their_published_errors_here(depth, errors, 
 
 CONFIG = "--config=configs/digits_resnet20.py"
 MISTAKES = [
-    ((), "name what to evaluate, as --run=runs/NAME or --weights=FILE.safetensors."),
-    (("--run=nowhere",), "--run=nowhere is no run directory; give one as runs/NAME."),
-    (("--weights=no.safetensors",), "give a config, as --config=configs/digits_plain20.py."),
-    ((CONFIG, "--weights=no.safetensors"), "no.safetensors is no file; give one of weights, as weights.safetensors."),
-    ((CONFIG, "--weights=README.md"), "README.md is of no known kind; give .safetensors or .pth, .pt, .th, .bin."),
-    (("--run={plain}", "--split=dev"), "--split=dev is not among the splits train, test."),
+    ((), "nothing to evaluate; give --run=runs/NAME or --weights=FILE.safetensors."),
+    (("--run=nowhere",), "--run=nowhere is not a run directory; use one like runs/NAME."),
+    (("--weights=no.safetensors",), "--config is missing"),
+    ((CONFIG, "--weights=no.safetensors"), "no.safetensors is not a file"),
+    ((CONFIG, "--weights=README.md"), "README.md has an unknown suffix"),
+    (("--run={plain}", "--split=dev"), "--split=dev does not exist; the splits are train, test."),
     (
         ("--run={plain}", "--protocol=ten_crop"),
-        "--protocol=ten_crop is of nets trained on crops, but plain20 sees images as they are",
+        "--protocol=ten_crop is for nets trained on crops, but plain20 takes images as they are",
     ),
     (("--run={plain}", "--protocol=best"), "--protocol"),
-    (("--run={plain}", "--output=README.md"), "--output=README.md is there already; name a new file"),
-    (("--run={plain}", "--predictions=no/p.npz"), "--predictions=no/p.npz is in a folder that is not there"),
-    (("--run={plain}", "--mean=a,b"), "--mean=a,b must be numbers, as 0.5,0.5,0.5."),
+    (("--run={plain}", "--output=README.md"), "--output=README.md already exists"),
+    (
+        ("--run={plain}", "--predictions=no/p.npz"),
+        "--predictions=no/p.npz is in a folder that does not exist; choose a new file",
+    ),
+    (("--run={plain}", "--mean=a,b"), "--mean=a,b must be numbers, e.g. 0.5,0.5,0.5."),
     (("--run={plain}", "--epsilon=-1"), "--epsilon"),
-    (("{plain}",), "is no flag; flags are given as --name=value, see --help."),
+    (("{plain}",), "unexpected argument"),
 ]
 
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: str(value)[:40])
-def test_mistakes_are_told_in_one_sentence(runs, words, message):
+def test_mistakes_are_refused_in_one_sentence(runs, words, message):
     done = run("evaluate", *[word.format(plain=runs[0]) for word in words])
     assert done.returncode == 2, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
@@ -160,7 +163,10 @@ def test_mistakes_are_told_in_one_sentence(runs, words, message):
 
 
 def test_an_export_needs_a_run():
-    for words, message in (((), "name a run, as --run=runs/NAME."), (("--run=nowhere",), "nowhere holds no run")):
+    for words, message in (
+        ((), "--run is missing; give a run directory, e.g. --run=runs/NAME."),
+        (("--run=nowhere",), "nowhere is not a run directory"),
+    ):
         done = run("export", *words)
         assert done.returncode == 2
         assert message in done.stderr

@@ -65,8 +65,8 @@ def test_another_config_in_the_same_workdir_is_refused_and_overwrites_nothing(fi
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give a config, as --config=configs/digits_plain20.py."),
-        (["--config=configs/none.py"], "--config=configs/none.py names no file; the configs are in configs/."),
+        ([], "--config is missing; give one, e.g. --config=configs/digits_plain20.py."),
+        (["--config=configs/none.py"], "--config=configs/none.py: no such file; the configs are in configs/."),
         ([CONFIG, "--config.model.dept=8"], "unknown field config.model.dept; did you mean config.model.depth?"),
         ([CONFIG, "--config.zzz=8"], "unknown field config.zzz; --fields lists all fields."),
         (
@@ -93,11 +93,11 @@ def test_another_config_in_the_same_workdir_is_refused_and_overwrites_nothing(fi
             "config.optimizer.milestones=(5, 2) must be rising fractions of config.steps, above 0 and",
         ),
         ([CONFIG, "--wrong=1"], "Unknown command line flag 'wrong'"),
-        ([CONFIG, "word"], "'word' is no flag; flags are given as --name=value, see --help."),
+        ([CONFIG, "word"], "unexpected argument 'word'; flags take the form --name=value, see --help."),
         (["--config.seed=1", CONFIG], "Found --config.seed=1 in argv before a value for --config was specified"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence_with_exit_status_2(words, message, tmp_path):
+def test_a_mistake_is_refused_in_one_sentence_with_exit_status_2(words, message, tmp_path):
     workdir = [] if any("workdir" in word for word in words) else [f"--workdir={tmp_path / 'run'}"]
     result = run(*words, *workdir)
     assert result.returncode == 2, result.stderr
@@ -112,10 +112,10 @@ def test_a_mistake_is_told_in_one_sentence_with_exit_status_2(words, message, tm
     [
         ("no python", "invalid syntax"),
         ("def get_config(): raise ValueError('why')", "why"),
-        ("def get_config(): return 3", "its get_config() returns no ConfigDict"),
+        ("def get_config(): return 3", "its get_config() does not return a ConfigDict"),
     ],
 )
-def test_a_config_that_cannot_be_loaded_is_told_in_one_sentence(content, message, tmp_path):
+def test_a_config_that_cannot_be_loaded_is_refused_in_one_sentence(content, message, tmp_path):
     (tmp_path / "config.py").write_text(content + "\n")
     result = run(f"--config={tmp_path / 'config.py'}")
     assert result.returncode == 2

@@ -63,12 +63,12 @@ def test_a_sweep_trains_all_its_runs(swept):
         assert f"{name}: training error " in result.stderr
 
 
-def test_the_same_command_skips_finished_runs_and_dry_run_tells_of_them(swept):
+def test_the_same_command_skips_finished_runs_and_dry_run_lists_them(swept):
     flags, folder, _ = swept
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
     result = run("sweep", *flags)
     assert result.returncode == 0
-    assert "4 of 4 runs have finished before." in result.stderr
+    assert "4 of 4 runs have already finished." in result.stderr
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*")} == before
     listed = run("sweep", *flags, "--dry_run", "--shard=1/2")
     assert listed.returncode == 0
@@ -89,7 +89,7 @@ def test_another_sweep_in_the_same_folder_is_refused(swept, tmp_path):
     _, folder, _ = swept
     result = run("sweep", write_sweep(tmp_path), f"--folder={folder}")
     assert result.returncode == 2
-    assert "holds the sweep" in result.stderr
+    assert "already holds the sweep" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -97,27 +97,27 @@ def test_another_sweep_in_the_same_folder_is_refused(swept, tmp_path):
     [
         (
             ["--config.model.depth=8"],
-            "--config.model.depth is what the sweep varies; choose among its runs with --only",
+            "the sweep varies --config.model.depth itself; select runs with --only",
         ),
-        (["--only=model.dept=8"], "--only=model.dept=8 names no field"),
-        (["--shard=3/2"], "--shard=3/2 is no part"),
+        (["--only=model.dept=8"], "--only=model.dept=8: unknown field"),
+        (["--shard=3/2"], "--shard=3/2 must be K/N"),
         (["--workers=0"], "flag --workers=0"),
-        (["--launcher=slurm", "--slurm=x"], "--slurm=x is no setting; write NAME=VALUE."),
+        (["--launcher=slurm", "--slurm=x"], "--slurm=x is not of the form NAME=VALUE."),
         (["--launcher=slurm"], "--launcher=slurm with --slurm={} cannot submit"),
-        (["word"], "'word' is no flag"),
+        (["word"], "unexpected argument 'word'"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence(words, message, tmp_path):
+def test_a_mistake_is_refused_in_one_sentence(words, message, tmp_path):
     result = run("sweep", write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", *words)
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: {message}")
     assert result.stderr.count("\n") == 1
 
 
-def test_an_empty_sweep_one_that_fails_and_a_config_that_is_none_are_told(tmp_path):
+def test_an_empty_sweep_a_failing_one_and_a_config_without_sweep_are_refused(tmp_path):
     assert "get_sweep() returns no runs" in run("sweep", write_sweep(tmp_path, depths=())).stderr
     (tmp_path / "tiny.py").write_text((tmp_path / "tiny.py").read_text().replace("axis(", "missing("))
-    assert "fails with NameError" in run("sweep", f"--config={tmp_path / 'tiny.py'}").stderr
+    assert "failed with NameError" in run("sweep", f"--config={tmp_path / 'tiny.py'}").stderr
     assert "has no get_sweep()" in run("sweep", "--config=configs/digits_plain20.py").stderr
 
 
@@ -147,19 +147,19 @@ def test_an_interrupted_sweep_stops_its_runs_and_is_continued(tmp_path):
     assert listed.count("preempted at step") == 2
 
 
-def test_a_comparison_of_the_sweep_writes_all_and_says_the_verdict(swept):
+def test_a_comparison_of_the_sweep_writes_all_files_and_prints_the_verdict(swept):
     _, folder, _ = swept
     result = run("compare", folder)
     assert result.returncode == 0, result.stderr
     names = {"curves.png", "curves.svg", "depths.png", "depths.svg", "table.md", "table.csv", "report.html"}
     assert {path.name for path in (folder / "comparison").iterdir()} == names
     assert (folder / "comparison" / "curves.png").read_bytes().startswith(b"\x89PNG")
-    for part in ("plain-14", "residual-8", "Does depth degrade a test?", "layers (one seed supports no interval)"):
+    for part in ("plain-14", "residual-8", "Does depth degrade a test?", "layers (1 seed, an interval needs 3)"):
         assert part in result.stdout
     assert str(folder / "comparison" / "report.html") in result.stdout
 
 
-def test_two_sweeps_with_clashing_names_are_told_apart(swept, tmp_path):
+def test_two_sweeps_with_clashing_names_are_distinguished(swept, tmp_path):
     _, folder, _ = swept
     shutil.copytree(folder / "plain-8", tmp_path / "third" / "plain-8")
     result = run("compare", folder, tmp_path / "third", f"--out={tmp_path / 'out'}", "--log_scale")
@@ -172,13 +172,13 @@ def test_two_sweeps_with_clashing_names_are_told_apart(swept, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "name at least one run directory or folder of them"),
-        (["nowhere"], "nowhere is no folder; name a run directory or a folder of them."),
-        (["configs"], "there is no run in configs; name a run directory or a folder of them."),
+        ([], "no folder given; give a run directory or a folder of run directories"),
+        (["nowhere"], "nowhere is not a folder;"),
+        (["configs"], "no runs found in configs;"),
         (["--wrong", "configs"], "Unknown command line flag 'wrong'"),
     ],
 )
-def test_a_comparison_of_nothing_is_told_in_one_sentence(words, message):
+def test_a_comparison_of_nothing_is_refused_in_one_sentence(words, message):
     result = run("compare", *words)
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: {message}")

@@ -56,7 +56,7 @@ def test_files_of_pytorch(tmp_path):
 def test_without_pytorch_its_files_are_refused_and_safetensors_read(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "w.pth").write_bytes(b"")
-    with pytest.raises(UserError, match=r"w\.pth can be read by PyTorch alone: pip install torch, or give a safeten"):
+    with pytest.raises(UserError, match=r"w\.pth needs PyTorch to be read; pip install torch, or use a safeten"):
         interop.read(tmp_path / "w.pth")
     interop.write(tmp_path / "w.safetensors", TENSORS, {})
     assert_tensors(interop.read(tmp_path / "w.safetensors")[0])
@@ -73,7 +73,7 @@ def test_code_in_a_file_of_pytorch_is_not_executed(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
     monkeypatch.chdir(tmp_path)
     torch.save({"a": Evil()}, "w.pth")
-    with pytest.raises(UserError, match=r"w\.pth is not a whole file of tensors alone .* nothing was loaded"):
+    with pytest.raises(UserError, match=r"w\.pth is not a complete file of tensors only .* nothing was loaded"):
         interop.read(pathlib.Path("w.pth"))
     assert not pathlib.Path("executed").exists()
 
@@ -84,20 +84,20 @@ def test_damaged_files_are_refused(tmp_path, name, content):
     if name == "w.pth":
         pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=rf"{name} is (no whole safetensors file|not a whole file of tensors alone)"):
+    with pytest.raises(UserError, match=rf"{name} is not a complete (safetensors file|file of tensors only)"):
         interop.read(tmp_path / name)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
     torch.save([torch.zeros(3)], tmp_path / "list.pt")
-    with pytest.raises(UserError, match=r"list\.pt holds no dictionary of tensors; save one as torch\.save"):
+    with pytest.raises(UserError, match=r"list\.pt does not hold a dictionary of tensors; save it with torch\.save"):
         interop.read(tmp_path / "list.pt")
 
 
 def test_missing_files_and_unknown_kinds_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no\.safetensors is no file; give one of weights"):
+    with pytest.raises(UserError, match=r"no\.safetensors is not a file; use a weights file"):
         interop.read(tmp_path / "no.safetensors")
     (tmp_path / "w.h5").write_bytes(b"")
-    with pytest.raises(UserError, match=r"w\.h5 is of no known kind; give \.safetensors or \.pth"):
+    with pytest.raises(UserError, match=r"w\.h5 has an unknown suffix; use \.safetensors, \.pth"):
         interop.read(tmp_path / "w.h5")

@@ -191,7 +191,7 @@ def reshape(tensors):
 
 def spoil(tensors):
     tensors["conv1.weight"] = np.full((16, 3, 3, 3), np.nan)
-    return ["conv1.weight: not finite"]
+    return ["conv1.weight: non-finite (inf or NaN)"]
 
 
 @pytest.mark.parametrize("damage", [remove, add, reshape, spoil])
@@ -208,7 +208,14 @@ def test_what_does_not_fit_is_listed_by_name_with_both_shapes(damage, caplog):
     assert expected[0] in str(raised.value)
 
 
+def test_a_family_without_pytorch_names_is_refused():
+    with pytest.raises(UserError, match=r"--format=safetensors: family 'densenet' has no PyTorch names; families that"):
+        interop.scheme_of_family("densenet")
+
+
 @pytest.mark.parametrize("tensors", [{}, {"encoder.0.weight": np.zeros(3)}])
 def test_names_of_no_known_scheme_are_refused(tensors):
-    with pytest.raises(UserError, match=r"file has none of the known names .*torchvision and timm.* but \d as"):
+    with pytest.raises(
+        UserError, match=r"file follows no known naming scheme .*torchvision and timm.* tensors include"
+    ):
         interop.recognise(tensors, "file")

@@ -140,7 +140,7 @@ BAD_COMMANDS = [
     ("--config.model=5", "--config.model=5: set one field at a time."),
     ("--config.model={}", "config.model.family is missing; build the config on a recipe of configs/recipes.py."),
     ("--config.seed", "Missing value for flag --config.seed; see --help."),
-    ("--config=configs/none.py", "--config=configs/none.py names no file; the configs are in configs/."),
+    ("--config=configs/none.py", "--config=configs/none.py: no such file;"),
 ]
 
 # What a config file does to the config, and how the sentence begins.
@@ -173,8 +173,8 @@ BAD_FILES = [
     ("config.steps_per_dispatch = 2.5", "config.steps_per_dispatch=2.5: expected int or None."),
     ("config[1] = 2", "the config cannot be read ("),
     ("raise RuntimeError('why')", "--config cannot be loaded: why."),
-    ("return None", "--config cannot be loaded: its get_config() returns no ConfigDict."),
-    ("return 3", "--config cannot be loaded: its get_config() returns no ConfigDict."),
+    ("return None", "--config cannot be loaded: its get_config() does not return a ConfigDict."),
+    ("return 3", "--config cannot be loaded: its get_config() does not return a ConfigDict."),
     ("no python", "--config cannot be loaded: invalid syntax"),
 ]
 
@@ -250,11 +250,11 @@ def load(commands, tmp_path, *words, data_dir=None):
 
 def test_a_folder_without_the_set(commands, tmp_path):
     (tmp_path / "file").write_text("")
-    assert_told(load(commands, tmp_path), "config.data.name='tiny' is unknown to TFDS and is not under")
-    assert_told(load(commands, tmp_path, data_dir=tmp_path / "file"), f"{tmp_path / 'file'} is a file; give as config.")
+    assert_told(load(commands, tmp_path), "config.data.name='tiny' is unknown to TFDS and not found under")
+    assert_told(load(commands, tmp_path, data_dir=tmp_path / "file"), f"{tmp_path / 'file'} is a file; set config.data")
     assert_told(load(commands, tmp_path, data_dir=tmp_path / ("x" * 300)), f"{tmp_path / ('x' * 300)} cannot be read (")
     assert_told(load(commands, tmp_path, data_dir="~nobody here"), "~nobody here cannot be read (")
-    assert_told(load(commands, tmp_path, "--config.data.name=cifar10"), "data set 'cifar10' is not prepared under")
+    assert_told(load(commands, tmp_path, "--config.data.name=cifar10"), "data set 'cifar10' is not under")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -25,7 +25,7 @@ def test_together_pairs_and_chain_appends():
 
 
 def test_mistakes_are_refused():
-    with pytest.raises(ValueError, match="a is on two axes"):
+    with pytest.raises(ValueError, match="a is set by two axes"):
         product(axis("a", [1]), axis("a", [2]))
     with pytest.raises(ValueError, match="zip"):
         together(axis("a", [1]), axis("b", [2, 3]))

@@ -70,17 +70,17 @@ def test_a_run_has_its_name_config_folder_and_command():
     ("sweep", "message"),
     [
         ([], r"get_sweep\(\) returns no runs"),
-        ([{"model.dept": 20}], r"overrides that the config does not take, \{'model\.dept': 20\}"),
-        ([{"model.depth": "deep"}], r"overrides that the config does not take, \{'model\.depth': 'deep'\}"),
+        ([{"model.dept": 20}], r"overrides that do not fit the config, \{'model\.dept': 20\}"),
+        ([{"model.depth": "deep"}], r"overrides that do not fit the config, \{'model\.depth': 'deep'\}"),
         ([{"model.depth": 21}], r"config\.model\.depth=21 is not 6n\+2"),
         (
             [{"optimizer.milestones": (100, 150)}],
             r"config\.optimizer\.milestones=\(100, 150\) must be rising fractions",
         ),
-        ([{"seed": 1}, {"seed": 1}], r"two runs named plain-20-seed1, \{'seed': 1\} and \{'seed': 1\}; drop one"),
+        ([{"seed": 1}, {"seed": 1}], r"two runs named plain-20-seed1, \{'seed': 1\} and \{'seed': 1\}; remove one"),
     ],
 )
-def test_a_sweep_that_is_none_is_refused(sweep, message):
+def test_an_invalid_sweep_is_refused(sweep, message):
     with pytest.raises(UserError, match=message):
         planned(sweep)
 
@@ -99,10 +99,10 @@ def test_runs_are_chosen_by_their_fields(conditions, count):
     assert [run for run in runs if run in chosen] == chosen
 
 
-def test_a_choice_that_names_no_field_or_no_run_is_refused():
-    with pytest.raises(UserError, match=r"--only=model\.dept=56 names no field"):
+def test_a_choice_of_an_unknown_field_or_of_no_run_is_refused():
+    with pytest.raises(UserError, match=r"--only=model\.dept=56: unknown field in 'model\.dept=56'; write FIELD=VALUE"):
         only(planned(SWEEP), "model.dept=56")
-    with pytest.raises(UserError, match=r"--only=model\.depth=57 chooses none of the 12 runs; --dry_run lists them"):
+    with pytest.raises(UserError, match=r"--only=model\.depth=57 matches none of the 12 runs; --dry_run lists them"):
         only(planned(SWEEP), "model.depth=57")
 
 
@@ -115,12 +115,12 @@ def test_shards_are_a_partition(parts):
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b", "1/0", ""])
-def test_a_part_that_is_none_is_refused(part):
-    with pytest.raises(UserError, match=r"is no part; write as 2/8 the second of eight parts"):
+def test_an_invalid_shard_is_refused(part):
+    with pytest.raises(UserError, match=r"must be K/N with K from 1 to N"):
         shard(planned(SWEEP), part)
 
 
-def test_the_cost_is_three_forward_passes_for_each_image_of_each_step():
+def test_the_cost_is_three_forward_passes_per_image_and_step():
     config = recipes.cifar(20, residual=True)
     estimate = cost(config)
     assert estimate.parameters == 269_722

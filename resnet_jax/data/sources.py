@@ -1,0 +1,184 @@
+"""From ``config.data`` to a data set: which sources there are, and how a validation split is held out.
+
+Without ``image_size`` a data set is loaded into memory (``Dataset``); with it, images stay encoded files that are
+decoded and cropped when they are needed (``Stream``).
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from resnet_jax.data import digits, folder, prepared, sampling
+from resnet_jax.data.dataset import Dataset, Split
+from resnet_jax.errors import UserError
+
+
+class ImageSource(Protocol):
+    """Image files in a fixed order, with random access from any process: it must pickle."""
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+
+    def __getitem__(self, index: int) -> tuple[bytes, int, str]:
+        """Return the content of file ``index``, its label, and its name for error messages."""
+
+    def digest(self) -> str:
+        """Return a text that differs between sources."""
+
+
+class Subset(NamedTuple):
+    """Some examples of a source, as a source."""
+
+    source: ImageSource
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[bytes, int, str]:  # type: ignore[override]
+        return self.source[int(self.indices[index])]
+
+    def digest(self) -> str:
+        """Return a text that differs between sources."""
+        return f"{self.source.digest()} {self.indices.tolist()}"
+
+
+class Stream(NamedTuple):
+    """A classification data set whose images are decoded when they are needed.
+
+    Attributes:
+      num_classes: number of classes.
+      splits: "train" and "test", and "validation" if training examples are held out.
+      side: height and width of the crops that a net sees.
+    """
+
+    num_classes: int
+    splits: dict[str, ImageSource]
+    side: int
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the digests of the sources, which do not cover the content of their images."""
+        digests = [(name, source.digest()) for name, source in sorted(self.splits.items())]
+        return hashlib.sha256(repr((self.side, digests)).encode()).hexdigest()
+
+
+class Origin(NamedTuple):
+    """Where data sets come from. Both functions take ``config.data``; None if there is no such form.
+
+    Attributes:
+      load: returns the data set in memory.
+      open: returns the number of classes, and a source for "train" and "test".
+    """
+
+    load: Callable[[ConfigDict], Dataset] | None = None
+    open: Callable[[ConfigDict], tuple[int, dict[str, ImageSource]]] | None = None
+
+
+def open_folder(config: ConfigDict) -> tuple[int, dict[str, ImageSource]]:
+    """Return the number of classes and the splits of the image folders in ``config.data_dir``."""
+    if config.data_dir is None:
+        raise UserError("config.data.name=folder needs config.data.data_dir, the folder of the class folders.")
+    splits = folder.load(config.data_dir, config.test_fraction)
+    return len(splits["train"].class_names), {**splits}
+
+
+# By config.data.name; any other name is a data set of TensorFlow Datasets.
+ORIGINS = {"digits": Origin(load=lambda config: digits.load()), "folder": Origin(open=open_folder)}
+TFDS = Origin(
+    load=lambda config: prepared.load(config.name, config.data_dir),
+    open=lambda config: prepared.open_sources(config.name, config.data_dir),
+)
+
+# Image shape and number of classes of data sets whose nets are described without reading the data.
+SHAPES = {
+    "digits": ((8, 8, 1), 10),
+    "cifar10": ((32, 32, 3), 10),
+    "cifar100": ((32, 32, 3), 100),
+    "imagenet2012": ((224, 224, 3), 1000),
+}
+
+
+def load(config: ConfigDict) -> Dataset | Stream:
+    """Return the data set of ``config``, the ``data`` part of a run's config: a stream if ``image_size`` is set.
+
+    Raises:
+      UserError: the data set is unknown, missing or unsuitable, or too small for ``validation_examples``.
+    """
+    origin = ORIGINS.get(config.name, TFDS)
+    if config.image_size is None:
+        if origin.load is None:
+            raise UserError(
+                f"config.data.name={config.name} needs config.data.image_size, the side of the crops, e.g. 224."
+            )
+        return hold_out(origin.load(config), config.validation_examples)
+    if origin.open is None:
+        raise UserError(f"config.data.name={config.name} has no image files to crop; set config.data.image_size=None.")
+    num_classes, splits = origin.open(config)
+    return Stream(num_classes, hold_out_sources(splits, config.validation_examples), config.image_size)
+
+
+def hold_out(dataset: Dataset, validation_examples: int) -> Dataset:
+    """Return ``dataset`` with its last ``validation_examples`` training examples as split "validation".
+
+    Raises:
+      UserError: no training example would be left.
+    """
+    images, labels = dataset.splits["train"]
+    check_held_out(validation_examples, len(labels))
+    if validation_examples == 0:
+        return dataset
+    remaining = len(labels) - validation_examples
+    parts = {
+        "train": Split(images[:remaining], labels[:remaining]),
+        "validation": Split(images[remaining:], labels[remaining:]),
+    }
+    return dataset._replace(splits=dataset.splits | parts)
+
+
+def hold_out_sources(splits: dict[str, ImageSource], validation_examples: int) -> dict[str, ImageSource]:
+    """Return ``splits`` with training examples, drawn at random but always the same, as split "validation".
+
+    Image folders are sorted by class, so the last examples would all be of one class.
+
+    Raises:
+      UserError: no training example would be left.
+    """
+    train = splits["train"]
+    check_held_out(validation_examples, len(train))
+    if validation_examples == 0:
+        return splits
+    order = sampling.epoch_order(0, 0, len(train))
+    validation, remaining = np.sort(order[:validation_examples]), np.sort(order[validation_examples:])
+    return splits | {"train": Subset(train, remaining), "validation": Subset(train, validation)}
+
+
+def check_held_out(validation_examples: int, examples: int) -> None:
+    """Raise a UserError unless ``examples`` training examples are more than ``validation_examples``."""
+    if not 0 <= validation_examples < examples:
+        raise UserError(
+            f"config.data.validation_examples={validation_examples} must be from 0 to {examples - 1}: "
+            f"there are {examples} training examples."
+        )
+
+
+def image_shape(dataset: Dataset | Stream) -> tuple[int, ...]:
+    """Return ``(height, width, channels)`` of the images that a net is trained on."""
+    if isinstance(dataset, Stream):
+        return (dataset.side, dataset.side, 3)
+    return dataset.splits["train"].images.shape[1:]
+
+
+def shape(config: ConfigDict) -> tuple[tuple[int, ...], int]:
+    """Return ``(height, width, channels)`` and the number of classes of the data set of ``config``.
+
+    Raises:
+      UserError: the data set is not one of ``SHAPES`` and cannot be loaded.
+    """
+    if config.name in SHAPES:
+        usual, num_classes = SHAPES[config.name]
+        return usual if config.image_size is None else (config.image_size, config.image_size, 3), num_classes
+    dataset = load(config)
+    return image_shape(dataset), dataset.num_classes
