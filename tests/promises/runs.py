@@ -12,8 +12,7 @@ from resnet_jax.training import loop
 from resnet_jax.training.checkpoints import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[2]
-# The net and the devices of these tests' own process, so that both compute the same and share what is compiled.
-DEVICES = 8
+DEVICES = 2  # As in these tests' own process, so that both compute the same and share what is compiled.
 SETTINGS = {
     "model.depth": 8,
     "batch_size": 32,

@@ -9,6 +9,8 @@ from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
 from resnet_jax.training import feed, loop, parallel
 
+pytestmark = pytest.mark.devices(8)
+
 
 @pytest.fixture
 def augmented(config):
