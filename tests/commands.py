@@ -2,7 +2,7 @@
 
     python -m tests.commands
 
-reads a JSON object a line, the arguments of ``run_as_command``, and answers each with one: "status", "stdout", "stderr".
+reads JSON objects, arguments of ``run_as_command``, one a line; answers each with "status", "stdout" and "stderr".
 """
 
 import json
@@ -16,8 +16,7 @@ import tempfile
 import traceback
 
 ROOT = pathlib.Path(__file__).parents[1]
-DEVICES = 2
-SECONDS = 300  # Of one command; more is a hang.
+SECONDS = 600  # Of one command; more is a hang.
 
 
 class Commands:
@@ -34,17 +33,21 @@ class Commands:
         self._process.wait()
         self._process.stdout.close()
 
-    def run(self, name, *words, only_check=False, devices=DEVICES, **variables):
+    def __call__(self, name, *words, only_check=False, program=None, **variables):
         """Return what ``python -m experiments.NAME`` with ``words`` leaves, as ``subprocess.run`` would.
 
-        The environment is that of this process, with ``variables`` changed, but for what JAX reads when it is imported.
-        ``only_check``: check the config of ``experiments.main`` and do no more.
+        Args:
+          name: of the command.
+          words: its arguments.
+          only_check: check the config of ``experiments.main`` and do no more.
+          program: what is run instead of a command, as by ``python -c``.
+          variables: changes of the environment, which is that of this process, but for what JAX reads when imported.
         """
         request = {
             "name": name,
             "words": list(map(str, words)),
             "only_check": only_check,
-            "devices": devices,
+            "program": program,
             "environment": dict(os.environ) | variables,
         }
         print(json.dumps(request), file=self._process.stdin, flush=True)
@@ -55,7 +58,6 @@ class Commands:
 def serve():
     """Answer until the input ends."""
     # What the commands import, some of it late. Their own modules define flags and so are imported after the fork.
-    import sklearn.datasets
     import tensorflow_datasets
 
     import resnet_jax.analysis.figures
@@ -74,7 +76,7 @@ def serve():
 
 def answer(request):
     """Return what the command of ``request`` says and its exit status, less than 0 if a signal ended it."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull) as nothing:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, pathlib.Path(os.devnull).open() as nothing:
         process = os.fork()
         if process == 0:
             for number, file in enumerate((nothing, out, err)):
@@ -89,19 +91,20 @@ def answer(request):
     return {"status": os.waitstatus_to_exitcode(code), "stdout": said[0], "stderr": said[1]}
 
 
-def run_as_command(name, words, only_check, devices, environment):
+def run_as_command(name, words, only_check, program, environment):
     """Run ``experiments.NAME`` as ``python -m`` does; return its exit status."""
-    import jax
-
     os.environ.clear()
     os.environ.update(environment)
-    jax.config.update("jax_num_cpu_devices", devices)
     sys.argv = [name, *words]
     status = 1
     try:
-        if only_check:
+        if program:
+            exec(program, {"__name__": "__main__"})
+            status = 0
+        elif only_check:
             check_config()
-        runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         status = ended.code or 0
     except BaseException:
@@ -118,7 +121,7 @@ def check_config():
 
     def check(arguments):
         command.refuse_arguments(arguments)
-        fields.check(command.config_from_flags(), DEVICES)
+        fields.check(command.config_from_flags(), int(os.environ["JAX_NUM_CPU_DEVICES"]))
         return 0
 
     command.run(check)

@@ -13,7 +13,7 @@ OWNED = "RESNET_JAX_TESTS" not in os.environ
 if OWNED:
     os.environ["RESNET_JAX_TESTS"] = tempfile.mkdtemp(prefix="resnet_jax_tests")
 SESSION = pathlib.Path(os.environ["RESNET_JAX_TESTS"])
-# Most of the time is compiling, so all tests and the commands they start share what is compiled, with the session before.
+# Most of the time is compiling, so tests and the commands they start share what is compiled, with earlier sessions too.
 KEEPS_COMPILED = OWNED and "JAX_COMPILATION_CACHE_DIR" not in os.environ
 KEPT = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 if OWNED:
@@ -40,6 +40,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import recipes
+from resnet_jax.training import train
 from tests.commands import Commands
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -52,10 +53,10 @@ def pytest_sessionfinish(exitstatus):
         shutil.rmtree(SESSION, ignore_errors=True)
 
 
-@pytest.fixture(autouse=True)
-def devices(request):
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
     """Give JAX as many devices as the mark ``devices`` of a test says."""
-    mark = request.node.get_closest_marker("devices")
+    mark = item.get_closest_marker("devices")
     count = mark.args[0] if mark else DEVICES
     if jax.config.jax_num_cpu_devices != count:
         jax.clear_caches()
@@ -73,12 +74,24 @@ def cache_folder(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def commands():
     """Return what runs commands: ``commands("main", *words)`` gives what ``subprocess.run`` does, but soon."""
-    with Commands() as process:
-        yield process.run
+    with Commands() as commands:
+        yield commands
 
 
 @pytest.fixture
 def config() -> ConfigDict:
+    return small_config()
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """Return the directory of an undisturbed run of ``config``; a test that changes it makes a copy."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    train(small_config(), workdir, ["python", "-m", "experiments.main"])
+    return workdir
+
+
+def small_config():
     """Return a run of seconds: residual-8 on the digits."""
     config = recipes.digits(depth=8, residual=True)
     config.batch_size = 32

@@ -4,24 +4,20 @@ import os
 import pathlib
 
 # Of these tools even one that is called by mistake does harm: it submits jobs, or bills somebody.
-TOOLS = {"sbatch", "srun", "salloc", "squeue", "scancel", "sacct", "scontrol", "sinfo", "sstat"} | {
-    "gcloud",
-    "gsutil",
-    "aws",
-    "kaggle",
-}
+SLURM = {"sbatch", "srun", "salloc", "squeue", "scancel", "sacct", "scontrol", "sinfo", "sstat"}
+TOOLS = SLURM | {"gcloud", "gsutil", "aws", "kaggle"}
 # How processes find each other, and how a program is known to a cloud.
 PREFIXES = (
-    ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "OMPI_", "PMI_", "PMIX_")
-    + ("JAX_", "XLA_", "TPU_", "CLOUD_TPU_", "LIBTPU_", "MEGASCALE_", "KUBERNETES_")
-    + ("GOOGLE_", "GCLOUD_", "GCE_", "CLOUDSDK_", "AWS_", "AZURE_", "KAGGLE_", "HF_", "WANDB_", "TFDS_")
+    *("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "OMPI_", "PMI_", "PMIX_"),
+    *("JAX_", "XLA_", "TPU_", "CLOUD_TPU_", "LIBTPU_", "MEGASCALE_", "KUBERNETES_"),
+    *("GOOGLE_", "GCLOUD_", "GCE_", "CLOUDSDK_", "AWS_", "AZURE_", "KAGGLE_", "HF_", "WANDB_", "TFDS_"),
 )
 # The data sets that the suite is given.
 GIVEN = {"TFDS_DATA_DIR", "JAX_COMPILATION_CACHE_DIR"}
 
 
 def seal(environment, folder):
-    """Change ``environment`` so that programs in it find nothing of the user's; what they need instead is in ``folder``."""
+    """Change ``environment`` so that programs find nothing of the user's in it; ``folder`` has what replaces that."""
     for name in list(environment):
         if name.startswith(PREFIXES) and name not in GIVEN:
             del environment[name]

@@ -31,7 +31,9 @@ def runs(commands, tmp_path_factory):
 
 
 def test_a_run_is_evaluated_as_it_was_when_it_finished(commands, runs, tmp_path):
-    done = commands("evaluate", f"--run={runs[0]}", f"--output={tmp_path / 'o.json'}", f"--predictions={tmp_path / 'p.npz'}")
+    done = commands(
+        "evaluate", f"--run={runs[0]}", f"--output={tmp_path / 'o.json'}", f"--predictions={tmp_path / 'p.npz'}"
+    )
     assert done.returncode == 0, done.stderr
     final = read_json(runs[0] / "summary.json")["final"]["test"]
     figures = read_json(tmp_path / "o.json")

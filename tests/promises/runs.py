@@ -24,10 +24,15 @@ SETTINGS = {
 }
 
 
-def command(workdir, *words, **settings):
-    """Return the words that train the run of ``SETTINGS``, changed by ``settings``, in ``workdir``."""
+def words_of(workdir, **settings):
+    """Return the words of ``experiments.main`` that train the run of ``SETTINGS``, changed by ``settings``."""
     overrides = [f"--config.{name}={value}" for name, value in (SETTINGS | settings).items()]
-    return ["-m", "experiments.main", "--config=configs/digits_resnet20.py", *overrides, f"--workdir={workdir}", *words]
+    return ["--config=configs/digits_resnet20.py", *overrides, f"--workdir={workdir}"]
+
+
+def command(workdir, *words, **settings):
+    """Return the words by which Python trains the run of ``SETTINGS``, changed by ``settings``, in ``workdir``."""
+    return ["-m", "experiments.main", *words_of(workdir, **settings), *words]
 
 
 def start(words, devices=DEVICES, **variables):
