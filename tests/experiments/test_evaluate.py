@@ -95,6 +95,7 @@ def test_pytorch_loads_an_export_strictly_and_computes_the_same(commands, runs, 
     path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "errors"), [(20, 827), (56, 661)])
 def test_nets_trained_elsewhere_make_their_published_errors_here(commands, depth, errors, tmp_path):
     """Counted in PyTorch on the same 10,000 images: 827 and 661."""

@@ -8,6 +8,7 @@ import sys
 import jax
 
 from benchmarks.soak import figures as figures
+from resnet_jax.data import sampling
 from resnet_jax.training import loop
 from resnet_jax.training.checkpoints import Checkpoints
 
@@ -62,6 +63,18 @@ def wait_for_line(process, text):
         if text in line:
             return line
     raise AssertionError(f"{text!r} was not said, but\n{''.join(lines)}")
+
+
+def at_step(monkeypatch, step, action):
+    """Call ``action`` when the examples of ``step`` are chosen."""
+    original = sampling.batch_indices
+
+    def batch_indices(seed, steps, *sizes):
+        if step in steps:
+            action()
+        return original(seed, steps, *sizes)
+
+    monkeypatch.setattr(sampling, "batch_indices", batch_indices)
 
 
 def last_state(config, workdir, mesh=None, classes=10, image_shape=(8, 8, 1)):

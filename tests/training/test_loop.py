@@ -13,20 +13,7 @@ from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, read_metrics
 from resnet_jax.training import feed, loop, train
-from tests.promises.runs import figures, last_state
-
-
-def at_step(monkeypatch, step, action):
-    """Call ``action`` when the examples of ``step`` are chosen."""
-    original = sampling.batch_indices
-
-    def batch_indices(seed, steps, *sizes):
-        if step in steps:
-            action()
-        return original(seed, steps, *sizes)
-
-    monkeypatch.setattr(sampling, "batch_indices", batch_indices)
-
+from tests.promises.runs import at_step, figures, last_state
 
 SORTS_OF_NETS = [
     (True, "float32"),
