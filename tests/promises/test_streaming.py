@@ -12,7 +12,8 @@ import pytest
 
 from configs import recipes
 from resnet_jax.rundir import read_json
-from resnet_jax.training import progress, train
+from resnet_jax.training import train
+from resnet_jax.training.record import RunRecord
 from tests.images import write_folder
 from tests.promises.runs import ROOT, figures, finish, last_state, wait_for_line
 
@@ -153,15 +154,16 @@ def test_after_ctrl_c_and_with_other_workers_a_run_ends_in_the_same_bits(undistu
     assert "Traceback" not in stderr
     assert_gone(workers)
 
-    config = config_of(images, workers=0)
+    write = RunRecord.write
+
+    def write_and_stop(self, step, split, **scalars):
+        write(self, step, split, **scalars)
+        if step == 40:
+            signal.raise_signal(signal.SIGTERM)
+
     with monkeypatch.context() as patch:
-        log = progress.ProgressLine.log
-        patch.setattr(
-            progress.ProgressLine,
-            "log",
-            lambda self, step, *words: (log(self, step, *words), step == 40 and signal.raise_signal(signal.SIGTERM)),
-        )
-        assert train(config, tmp_path / "run")["status"] == "preempted"
+        patch.setattr(RunRecord, "write", write_and_stop)
+        assert train(config_of(images, workers=0), tmp_path / "run")["status"] == "preempted"
     status, _, stderr = finish(start(tmp_path / "run", images, 3))
     assert status == 0, stderr
     assert "leaked" not in stderr
