@@ -19,7 +19,7 @@ def test_bits_depend_neither_on_steps_per_dispatch_nor_on_what_is_evaluated_and_
     config.data.padding = 1
     config.data.flip = True
     config.steps_per_dispatch = 1
-    config.log_every = 6
+    config.log_every = config.checkpoint_every = 6  # So that all dispatches of many steps are of six.
     train(config, tmp_path / "base")
     base = [line for line in figures(tmp_path / "base") if line["split"] == "train" or line["step"] == 12]
     changes = {
