@@ -12,7 +12,7 @@ import pytest
 
 from configs import recipes
 from resnet_jax import data
-from resnet_jax.analysis.runs import group_runs, read_run, read_runs
+from resnet_jax.analysis.runs import group_seeds, read_run, read_runs
 from resnet_jax.analysis.tables import records
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import of_run, predict, score
@@ -76,7 +76,7 @@ def test_a_run_is_compared_with_one_of_today(run, config, tmp_path):
     shutil.copytree(run, tmp_path / "older")
     runs, problems = read_runs([tmp_path])
     assert problems == []
-    [net] = group_runs(runs)
+    [net] = group_seeds(runs)
     assert (net.label, len(net.runs)) == ("residual-8", 2)
     [record] = records([net])
     assert (record["seeds"], record["parameters"]) == (2, 75_002)

@@ -11,6 +11,8 @@ from resnet_jax.models import gates as gates_of
 from resnet_jax.training import feed, parallel
 from resnet_jax.training.program import evaluate, make_program
 
+pytestmark = pytest.mark.devices(8)
+
 
 @pytest.fixture
 def augmented(config):
