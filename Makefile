@@ -1,21 +1,25 @@
-# make demo    four nets on the embedded digits, their training curves and the verdict
-# make test    the test suite
-# make lint    style, format and types
-# make bench   speed beside PyTorch, on the accelerator or CPU that is there; installs PyTorch
-# make soak    kill a run 60 times and compare its end with an undisturbed one: ten minutes
-# make figure6 figure 6 of the paper, nine nets of 64,000 steps, into results/cifar_figure6
+# make demo      four nets on the embedded digits, their training curves and the verdict
+# make test      the tests of every commit: minutes; compiled programs are kept in .pytest_cache for the next time
+# make test-all  all tests, among them whole runs on real images and many processes; PYTEST has more of pytest's flags
+# make lint      style, format and types
+# make bench     speed beside PyTorch, on the accelerator or CPU that is there; installs PyTorch
+# make soak      kill a run 60 times and compare its end with an undisturbed one: ten minutes
+# make figure6   figure 6 of the paper, nine nets of 64,000 steps, into results/cifar_figure6
 # Each makes .venv itself when it is missing or older than the requirements.
 
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: demo test lint bench soak figure6
+.PHONY: demo test test-all lint bench soak figure6
 demo: .venv/installed
 	JAX_PLATFORMS=cpu $(RUN) -m experiments.sweep --config=configs/sweeps/digits_depth.py
 	$(RUN) -m experiments.compare runs/digits_depth
 
 test: .venv/installed
-	$(RUN) -m pytest --numprocesses=auto --dist=loadgroup
+	$(RUN) -m pytest --numprocesses=auto --dist=loadgroup -m "not slow" $(PYTEST)
+
+test-all: .venv/installed
+	$(RUN) -m pytest --numprocesses=auto --dist=loadgroup $(PYTEST)
 
 lint: .venv/installed
 	.venv/bin/ruff check

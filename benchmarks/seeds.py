@@ -61,7 +61,7 @@ def ensemble(first: measure.Subject, way: str) -> Any:
     """Return a function that takes the steps of a turn for all seeds in one program."""
     config = config_of_benchmark()
     mesh = first.program.mesh
-    rate = optimizer.learning_rate(config.optimizer, config.model.depth)
+    rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
     settings = {
         "model": first.program.model,
         "optimizer": optimizer.sgd(config.optimizer, rate),

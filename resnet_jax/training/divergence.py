@@ -3,11 +3,10 @@
 import collections
 import contextlib
 import functools
-import itertools
 import math
 import pathlib
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
@@ -16,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax import data
-from resnet_jax.models.stage import REST
+from resnet_jax import data, models
+from resnet_jax.models import Layer
 from resnet_jax.rundir import read_json
 from resnet_jax.training import scaling
 from resnet_jax.training.checkpoints import Checkpoints
@@ -37,20 +36,6 @@ from resnet_jax.training.step import (
 Flags = dict[tuple[str, ...], jax.Array]
 
 
-class Layer(NamedTuple):
-    """A convolution, batch norm or fully connected layer.
-
-    Attributes:
-      name: as in "stage2/block3/conv1".
-      path: of its parameters, in which the blocks of a loop are one.
-      block: which of the loop; None outside loops.
-    """
-
-    name: str
-    path: tuple[str, ...]
-    block: int | None
-
-
 def first_layer(config: ConfigDict, workdir: pathlib.Path) -> str:
     """Return a sentence on the first non-finite layer in the diverged run of ``config`` in ``workdir``.
 
@@ -64,7 +49,7 @@ def first_layer(config: ConfigDict, workdir: pathlib.Path) -> str:
     program = make_program(config, dataset.num_classes)
     with contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         state = program.init(feed.image_shape)
-        layers = forward_order(program.model, feed.image_shape, jax.device_get(state.params))
+        layers = [layer for layer in models.walk(program.model, feed.image_shape) if layer.parameters]
         with Checkpoints(workdir / "checkpoints") as checkpoints:
             restored = checkpoints.restore(state, before=last)
         if restored is not None:
@@ -155,29 +140,3 @@ def explanation(layers: list[Layer], outputs: Flags, gradients: Flags, parameter
     if name := first(layers, parameters):
         return f"all outputs and gradients are finite, but the update makes the parameters of {name} non-finite"
     return "the loss is non-finite, but every layer is finite"
-
-
-def forward_order(model: nn.Module, image_shape: tuple[int, ...], params: Any) -> list[Layer]:
-    """Return the layers with parameters in the order of the forward pass, the blocks of loops one by one."""
-    lengths = {path[:-1]: len(leaf) for path, leaf in flax.traverse_util.flatten_dict(params).items()}
-    called: dict[tuple[str, ...], None] = {}
-
-    def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        if context.method_name == "__call__" and context.module.path in lengths:
-            called[context.module.path] = None
-        return call(*args, **kwargs)
-
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    with nn.intercept_methods(watch):
-        jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
-
-    layers: list[Layer] = []
-    for in_loop, paths in itertools.groupby(called, lambda path: path[: path.index(REST)] if REST in path else None):
-        if in_loop is None:
-            layers += [Layer("/".join(path), path, None) for path in paths]
-            continue
-        members = list(paths)
-        for block in range(lengths[members[0]]):
-            named = {path: "/".join(path).replace(REST, f"block{block + 1}") for path in members}
-            layers += [Layer(name, path, block) for path, name in named.items()]
-    return layers

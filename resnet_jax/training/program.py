@@ -97,7 +97,8 @@ def initial_state(config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape:
     """Return the state from which training of ``model`` starts, whole on every device of ``mesh``."""
     variables = models.initial_variables(model, config.seed, image_shape)
     params = variables["params"]
-    sgd = optimizer.sgd(config.optimizer, optimizer.learning_rate(config.optimizer, config.model.depth, config.steps))
+    rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
+    sgd = optimizer.sgd(config.optimizer, rate)
     batch_stats = variables.get("batch_stats", {})  # A net without batch norm has none.
     state = (np.zeros((), np.int32), params, batch_stats, sgd.init(params))
     return TrainState(*parallel.replicate(state, mesh))

@@ -2,15 +2,17 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from benchmarks import scaling
 
-MESH = jax.make_mesh((8,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,))
+pytestmark = pytest.mark.devices(8)
 
 
 def compiled(function, *arguments):
+    mesh = jax.make_mesh((8,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec()
-    mapped = jax.shard_map(function, mesh=MESH, in_specs=spec, out_specs=spec, check_vma=False)
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     return jax.jit(mapped).lower(*arguments).compile().as_text()
 
 

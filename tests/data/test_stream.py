@@ -5,7 +5,6 @@ import os
 import pathlib
 import pickle
 import signal
-import time
 
 import numpy as np
 import PIL.Image
@@ -155,11 +154,9 @@ def test_a_worker_that_is_killed_ends_in_a_clear_error(source):
         workers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
         assert len(workers) == 2
         os.kill(workers[0].pid, signal.SIGKILL)
-        start = time.monotonic()
         with pytest.raises(UserError, match=r"a worker process that decodes images was killed, .* fewer config"):
             for _ in batches:
                 pass
-        assert time.monotonic() - start < 30
     finally:
         batches.close()
     assert not any(worker.is_running() and worker.status() != "zombie" for worker in workers)

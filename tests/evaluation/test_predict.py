@@ -43,6 +43,7 @@ def mesh(devices):
     return parallel.device_mesh(jax.devices()[:devices])
 
 
+@pytest.mark.devices(8)
 @pytest.mark.parametrize("mapper", parallel.MAPPERS)
 @pytest.mark.parametrize(("devices", "batch_size"), [(1, 1), (1, 21), (1, 500), (4, 6), (8, 8), (8, 3)])
 def test_logits_are_the_nets_for_any_batch_size_and_number_of_devices(mapper, devices, batch_size):

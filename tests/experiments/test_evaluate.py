@@ -3,8 +3,6 @@
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from resnet_jax import interop
 from resnet_jax.rundir import read_json
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # Two runs serve many tests.
-ROOT = pathlib.Path(__file__).parents[2]
 WEIGHTS = pathlib.Path(os.environ.get("WEIGHTS_DIR", "/nowhere"))
 SMALL = (
     "--config.model.depth=8",
@@ -22,23 +19,20 @@ SMALL = (
 )
 
 
-def run(name, *words):
-    command = [sys.executable, "-m", f"experiments.{name}", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(commands, tmp_path_factory):
     """Return the directories of a plain and a residual run."""
     folder = tmp_path_factory.mktemp("runs")
     for kind in ("plain20", "resnet20"):
-        done = run("main", f"--config=configs/digits_{kind}.py", *SMALL, f"--workdir={folder / kind}")
+        done = commands("main", f"--config=configs/digits_{kind}.py", *SMALL, f"--workdir={folder / kind}")
         assert done.returncode == 0, done.stderr
     return folder / "plain20", folder / "resnet20"
 
 
-def test_a_run_is_evaluated_as_it_was_when_it_finished(runs, tmp_path):
-    done = run("evaluate", f"--run={runs[0]}", f"--output={tmp_path / 'o.json'}", f"--predictions={tmp_path / 'p.npz'}")
+def test_a_run_is_evaluated_as_it_was_when_it_finished(commands, runs, tmp_path):
+    done = commands(
+        "evaluate", f"--run={runs[0]}", f"--output={tmp_path / 'o.json'}", f"--predictions={tmp_path / 'p.npz'}"
+    )
     assert done.returncode == 0, done.stderr
     final = read_json(runs[0] / "summary.json")["final"]["test"]
     figures = read_json(tmp_path / "o.json")
@@ -55,11 +49,11 @@ def test_a_run_is_evaluated_as_it_was_when_it_finished(runs, tmp_path):
         assert np.mean(predictions["logits"].argmax(1) != predictions["labels"]) == pytest.approx(final["error"])
 
 
-def test_several_nets_are_an_ensemble(runs, tmp_path):
+def test_several_nets_are_an_ensemble(commands, runs, tmp_path):
     exported = tmp_path / "residual.safetensors"
-    assert run("export", f"--run={runs[1]}", f"--output={exported}").returncode == 0
+    assert commands("export", f"--run={runs[1]}", f"--output={exported}").returncode == 0
     members = (f"--run={runs[0]}", f"--run={runs[1]}", f"--weights={exported}")
-    done = run("evaluate", *members, "--split=train", f"--output={tmp_path / 'o.json'}")
+    done = commands("evaluate", *members, "--split=train", f"--output={tmp_path / 'o.json'}")
     assert done.returncode == 0, done.stderr
     plain, residual, exported, ensemble = read_json(tmp_path / "o.json")["nets"]
     assert [net["net"] for net in (plain, residual, exported, ensemble)] == [
@@ -73,11 +67,11 @@ def test_several_nets_are_an_ensemble(runs, tmp_path):
     assert ensemble["loss"] < max(plain["loss"], residual["loss"])
 
 
-def test_pytorch_loads_an_export_strictly_and_computes_the_same(runs, tmp_path):
+def test_pytorch_loads_an_export_strictly_and_computes_the_same(commands, runs, tmp_path):
     torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
     peer = pytest.importorskip("benchmarks.peer")
     safetensors = pytest.importorskip("safetensors.torch")
-    done = run("export", f"--run={runs[1]}", "--format=safetensors")
+    done = commands("export", f"--run={runs[1]}", "--format=safetensors")
     assert done.returncode == 0, done.stderr
     path = runs[1] / "resnet20.safetensors"
     assert str(path) in done.stdout
@@ -86,7 +80,7 @@ def test_pytorch_loads_an_export_strictly_and_computes_the_same(runs, tmp_path):
     with safetensors.safe_open(path, framework="numpy") as file:
         mean = np.array(json.loads(file.metadata()["resnet_jax"])["mean"], np.float32)
 
-    assert run("evaluate", f"--run={runs[1]}", f"--predictions={tmp_path / 'p.npz'}").returncode == 0
+    assert commands("evaluate", f"--run={runs[1]}", f"--predictions={tmp_path / 'p.npz'}").returncode == 0
     from resnet_jax.data import digits
 
     images, labels = digits.load().splits["test"]
@@ -94,21 +88,22 @@ def test_pytorch_loads_an_export_strictly_and_computes_the_same(runs, tmp_path):
     with np.load(tmp_path / "p.npz", allow_pickle=False) as predictions, torch.no_grad():
         np.testing.assert_allclose(predictions["logits"], net(pixels).numpy(), rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(predictions["labels"], labels)
-    again = run("export", f"--run={runs[1]}")
+    again = commands("export", f"--run={runs[1]}")
     assert again.returncode == 2
     assert "already exists; choose a new file in an existing folder" in again.stderr
     path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "errors"), [(20, 827), (56, 661)])
-def test_nets_trained_elsewhere_make_their_published_errors_here(depth, errors, tmp_path):
+def test_nets_trained_elsewhere_make_their_published_errors_here(commands, depth, errors, tmp_path):
     """Counted in PyTorch on the same 10,000 images: 827 and 661."""
     weights = WEIGHTS / f"cifar10_resnet{depth}_pytorch.safetensors"
     if not weights.exists() or "TFDS_DATA_DIR" not in os.environ:
         pytest.skip("WEIGHTS_DIR or TFDS_DATA_DIR names no folder with the weights or CIFAR-10")
     output, predictions = tmp_path / "o.json", tmp_path / "p.npz"
     words = (f"--config=configs/cifar_resnet{depth}.py", f"--weights={weights}")
-    done = run("evaluate", *words, f"--output={output}", f"--predictions={predictions}")
+    done = commands("evaluate", *words, f"--output={output}", f"--predictions={predictions}")
     assert done.returncode == 0, done.stderr
     figures = read_json(output)
     assert figures["images"] == 10_000
@@ -154,19 +149,19 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: str(value)[:40])
-def test_mistakes_are_refused_in_one_sentence(runs, words, message):
-    done = run("evaluate", *[word.format(plain=runs[0]) for word in words])
+def test_mistakes_are_refused_in_one_sentence(commands, runs, words, message):
+    done = commands("evaluate", *[word.format(plain=runs[0]) for word in words])
     assert done.returncode == 2, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert message in line
     assert "Traceback" not in done.stderr
 
 
-def test_an_export_needs_a_run():
+def test_an_export_needs_a_run(commands):
     for words, message in (
         ((), "--run is missing; give a run directory, e.g. --run=runs/NAME."),
         (("--run=nowhere",), "nowhere is not a run directory"),
     ):
-        done = run("export", *words)
+        done = commands("export", *words)
         assert done.returncode == 2
         assert message in done.stderr

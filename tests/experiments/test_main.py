@@ -1,5 +1,6 @@
 """The command as a user types it: what it says and its exit status."""
 
+import functools
 import json
 import pathlib
 import subprocess
@@ -20,13 +21,13 @@ SMALL = (
 )
 
 
-def run(*words):
-    command = [sys.executable, "-m", "experiments.main", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def run(commands):
+    return functools.partial(commands, "main")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(run, tmp_path_factory):
     """Return the workdir of a finished run and what its command said."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
     return workdir, run(CONFIG, *SMALL, f"--workdir={workdir}")
@@ -44,7 +45,7 @@ def test_a_finished_run_exits_with_0_and_leaves_its_records(finished):
     assert "step 4/4 (100.0%)" in result.stderr
 
 
-def test_the_same_command_again_finds_the_finished_run(finished):
+def test_the_same_command_again_finds_the_finished_run(run, finished):
     workdir, first = finished
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     result = run(CONFIG, *SMALL, f"--workdir={workdir}")
@@ -53,7 +54,7 @@ def test_the_same_command_again_finds_the_finished_run(finished):
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
 
 
-def test_another_config_in_the_same_workdir_is_refused_and_overwrites_nothing(finished):
+def test_another_config_in_the_same_workdir_is_refused_and_overwrites_nothing(run, finished):
     workdir, _ = finished
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     result = run(CONFIG, *SMALL, "--config.seed=3", f"--workdir={workdir}")
@@ -97,7 +98,7 @@ def test_another_config_in_the_same_workdir_is_refused_and_overwrites_nothing(fi
         (["--config.seed=1", CONFIG], "Found --config.seed=1 in argv before a value for --config was specified"),
     ],
 )
-def test_a_mistake_is_refused_in_one_sentence_with_exit_status_2(words, message, tmp_path):
+def test_a_mistake_is_refused_in_one_sentence_with_exit_status_2(run, words, message, tmp_path):
     workdir = [] if any("workdir" in word for word in words) else [f"--workdir={tmp_path / 'run'}"]
     result = run(*words, *workdir)
     assert result.returncode == 2, result.stderr
@@ -115,7 +116,7 @@ def test_a_mistake_is_refused_in_one_sentence_with_exit_status_2(words, message,
         ("def get_config(): return 3", "its get_config() does not return a ConfigDict"),
     ],
 )
-def test_a_config_that_cannot_be_loaded_is_refused_in_one_sentence(content, message, tmp_path):
+def test_a_config_that_cannot_be_loaded_is_refused_in_one_sentence(run, content, message, tmp_path):
     (tmp_path / "config.py").write_text(content + "\n")
     result = run(f"--config={tmp_path / 'config.py'}")
     assert result.returncode == 2
@@ -124,14 +125,14 @@ def test_a_config_that_cannot_be_loaded_is_refused_in_one_sentence(content, mess
     assert result.stderr.count("\n") == 1
 
 
-def test_help_explains_itself_and_exits_with_0():
+def test_help_explains_itself_and_exits_with_0(run):
     result = run("--help")
     assert result.returncode == 0
     for part in ("--config=configs/cifar_plain56.py", "--workdir", "--[no]describe", "Exit status"):
         assert part in result.stdout
 
 
-def test_describe_prints_the_architecture_and_trains_nothing(tmp_path):
+def test_describe_prints_the_architecture_and_trains_nothing(run, tmp_path):
     result = run(CONFIG, "--config.data.name=cifar10", "--describe", f"--workdir={tmp_path / 'run'}")
     assert result.returncode == 0
     for part in ("stage3", "8x8x64", "269,722", "multiply-adds"):
@@ -139,7 +140,7 @@ def test_describe_prints_the_architecture_and_trains_nothing(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_diverged_run_exits_with_1(tmp_path):
+def test_a_diverged_run_exits_with_1(run, tmp_path):
     result = run(CONFIG, *SMALL, "--config.optimizer.learning_rate=1e30", f"--workdir={tmp_path / 'run'}")
     assert result.returncode == 1
     assert "diverged after" in result.stdout

@@ -1,5 +1,6 @@
 """The preparation of data sets as a user types it, ImageNet by the real builder from small archives."""
 
+import functools
 import importlib.util
 import io
 import os
@@ -26,9 +27,9 @@ needs_tensorflow = pytest.mark.skipif(
 )
 
 
-def run(*words, name="prepare", **environment):
-    command = [sys.executable, "-m", f"experiments.{name}", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def run(commands):
+    return functools.partial(commands, "prepare")
 
 
 def image_file(index, mode="RGB", kind="jpeg"):
@@ -51,7 +52,7 @@ def archive(files):
 
 def write_archives(folder, train, val):
     """Write archives laid out as ImageNet's; ``train`` has the images of each class."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     classes = {f"{name}.tar": archive(files) for name, files in train.items()}
     (folder / "ILSVRC2012_img_train.tar").write_bytes(archive(classes))
     (folder / "ILSVRC2012_img_val.tar").write_bytes(archive(val))
@@ -68,7 +69,7 @@ VAL = {f"ILSVRC2012_val_{i:08d}.JPEG": image_file(20 + i) for i in (3, 1, 2)}
 
 
 @needs_tensorflow
-def test_imagenet_is_prepared_from_its_archives_by_one_command(tmp_path):
+def test_imagenet_is_prepared_from_its_archives_by_one_command(run, tmp_path):
     write_archives(tmp_path / "archives", TRAIN, VAL)
     words = (IMAGENET, f"--config.data.data_dir={tmp_path / 'sets'}", f"--manual_dir={tmp_path / 'archives'}")
     done = run(*words)
@@ -134,17 +135,20 @@ def preparing(tmp_path):
 
 
 @needs_tensorflow
-def test_ctrl_c_leaves_nothing_behind_and_the_same_command_begins_again(preparing):
+def test_ctrl_c_leaves_nothing_behind_and_the_same_command_begins_again(run, preparing):
     process, words, children, folder = preparing
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == INTERRUPTED
     assert "Traceback" not in stderr
     assert not any(child.is_running() for child in children)
     assert list(folder.iterdir()) == []
     assert locate.find("imagenet2012", folder.parent) is None
-    assert "20,000 train and 3 validation examples" in run(*words).stdout
+    for file in (folder.parent / "archives").iterdir():
+        file.unlink()
+    write_archives(folder.parent / "archives", TRAIN, VAL)  # Smaller, and so quicker.
+    assert "9 train and 3 validation examples" in run(*words).stdout
 
 
 @needs_tensorflow
@@ -153,7 +157,7 @@ def test_no_preparation_outlives_the_command(preparing, number):
     process, _, children, folder = preparing
     process.send_signal(number)
     assert process.wait() == -number
-    gone, alive = psutil.wait_procs(children, timeout=30)
+    gone, alive = psutil.wait_procs(children, timeout=300)
     assert (gone, alive) == (children, [])
     assert list(folder.iterdir()) == []
 
@@ -162,7 +166,7 @@ def state(root):
     return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
 
 
-def test_a_set_that_is_prepared_is_left_as_it_is(tmp_path):
+def test_a_set_that_is_prepared_is_left_as_it_is(run, tmp_path):
     folder = write_set(tmp_path / "sets", "tiny", tiny_splits())
     before = state(tmp_path)
     done = run(CIFAR, "--config.data.name=tiny", TFDS_DATA_DIR=str(tmp_path / "sets"))
@@ -180,14 +184,14 @@ def test_a_set_that_is_prepared_is_left_as_it_is(tmp_path):
     assert f"{folder} is damaged or incomplete (" in done.stderr
 
 
-def test_the_embedded_digits_need_no_preparation():
+def test_the_embedded_digits_need_no_preparation(run):
     done = run("--config=configs/digits_resnet20.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "config.data.name=digits needs no preparation.\n"
     assert done.stderr == ""
 
 
-def test_image_folders_need_no_preparation():
+def test_image_folders_need_no_preparation(run):
     done = run(IMAGENET, "--config.data.name=folder", "--config.data.data_dir=images")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "config.data.name=folder needs no preparation.\n"
@@ -211,7 +215,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: str(value)[:60])
-def test_mistakes_are_refused_in_one_sentence(tmp_path, words, message):
+def test_mistakes_are_refused_in_one_sentence(run, tmp_path, words, message):
     done = run(*words, TFDS_DATA_DIR=str(tmp_path))
     assert done.returncode == 2, done.stderr
     [line] = done.stderr.splitlines()
@@ -219,7 +223,7 @@ def test_mistakes_are_refused_in_one_sentence(tmp_path, words, message):
     assert message.format(folder=tmp_path) in line
 
 
-def test_too_little_space_is_refused_with_the_figures(tmp_path):
+def test_too_little_space_is_refused_with_the_figures(run, tmp_path):
     for name in prepare.ARCHIVES:
         with (tmp_path / name).open("wb") as file:
             os.truncate(file.fileno(), 2**42)  # Of nothing: it takes no space.
@@ -242,12 +246,14 @@ def test_without_tensorflow_one_sentence_says_so(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(WITHOUT_TENSORFLOW)
     write_archives(tmp_path / "archives", TRAIN, VAL)
     words = (IMAGENET, f"--config.data.data_dir={tmp_path}", f"--manual_dir={tmp_path / 'archives'}")
-    done = run(*words, PYTHONPATH=str(tmp_path))
+    command = [sys.executable, "-m", "experiments.prepare", *words]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "error: preparing data set 'imagenet2012' needs TensorFlow, which " in done.stderr.splitlines()[-1]
 
 
-def test_training_on_imagenet_asks_for_the_archives_too(tmp_path):
-    done = run(IMAGENET, f"--config.data.data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}", name="main")
+def test_training_on_imagenet_asks_for_the_archives_too(commands, tmp_path):
+    done = commands("main", IMAGENET, f"--config.data.data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 2
     assert "does not hold ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar;" in done.stderr

@@ -32,11 +32,6 @@ def get_sweep():
 '''
 
 
-def run(command, *words):
-    words = [sys.executable, "-m", f"experiments.{command}", *map(str, words)]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def write_sweep(folder, what="a test", depths=(8, 14)):
     file = folder / "tiny.py"
     file.write_text(SWEEP.format(what=what, depths=list(depths)))
@@ -44,11 +39,11 @@ def write_sweep(folder, what="a test", depths=(8, 14)):
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
+def swept(commands, tmp_path_factory):
     """Return the sweep's flags, its folder, and what its command said."""
     folder = tmp_path_factory.mktemp("sweep")
     flags = (write_sweep(folder), f"--folder={folder / 'runs'}")
-    return flags, folder / "runs", run("sweep", *flags)
+    return flags, folder / "runs", commands("sweep", *flags)
 
 
 def test_a_sweep_trains_all_its_runs(swept):
@@ -63,31 +58,31 @@ def test_a_sweep_trains_all_its_runs(swept):
         assert f"{name}: training error " in result.stderr
 
 
-def test_the_same_command_skips_finished_runs_and_dry_run_lists_them(swept):
+def test_the_same_command_skips_finished_runs_and_dry_run_lists_them(commands, swept):
     flags, folder, _ = swept
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
-    result = run("sweep", *flags)
+    result = commands("sweep", *flags)
     assert result.returncode == 0
     assert "4 of 4 runs have already finished." in result.stderr
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*")} == before
-    listed = run("sweep", *flags, "--dry_run", "--shard=1/2")
+    listed = commands("sweep", *flags, "--dry_run", "--shard=1/2")
     assert listed.returncode == 0
     assert listed.stdout.count("finished") == 2
     assert "2 runs" in listed.stdout
 
 
-def test_a_changed_config_in_the_same_place_is_refused(swept):
+def test_a_changed_config_in_the_same_place_is_refused(commands, swept):
     flags, folder, _ = swept
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
-    result = run("sweep", *flags, "--config.optimizer.momentum=0.5")
+    result = commands("sweep", *flags, "--config.optimizer.momentum=0.5")
     assert result.returncode == 2
     assert "differing in config.optimizer.momentum (0.9 there, 0.5 here)" in result.stderr
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*")} == before
 
 
-def test_another_sweep_in_the_same_folder_is_refused(swept, tmp_path):
+def test_another_sweep_in_the_same_folder_is_refused(commands, swept, tmp_path):
     _, folder, _ = swept
-    result = run("sweep", write_sweep(tmp_path), f"--folder={folder}")
+    result = commands("sweep", write_sweep(tmp_path), f"--folder={folder}")
     assert result.returncode == 2
     assert "already holds the sweep" in result.stderr
 
@@ -107,30 +102,30 @@ def test_another_sweep_in_the_same_folder_is_refused(swept, tmp_path):
         (["word"], "unexpected argument 'word'"),
     ],
 )
-def test_a_mistake_is_refused_in_one_sentence(words, message, tmp_path):
-    result = run("sweep", write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", *words)
+def test_a_mistake_is_refused_in_one_sentence(commands, words, message, tmp_path):
+    result = commands("sweep", write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", *words)
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: {message}")
     assert result.stderr.count("\n") == 1
 
 
-def test_an_empty_sweep_a_failing_one_and_a_config_without_sweep_are_refused(tmp_path):
-    assert "get_sweep() returns no runs" in run("sweep", write_sweep(tmp_path, depths=())).stderr
+def test_an_empty_sweep_a_failing_one_and_a_config_without_sweep_are_refused(commands, tmp_path):
+    assert "get_sweep() returns no runs" in commands("sweep", write_sweep(tmp_path, depths=())).stderr
     (tmp_path / "tiny.py").write_text((tmp_path / "tiny.py").read_text().replace("axis(", "missing("))
-    assert "failed with NameError" in run("sweep", f"--config={tmp_path / 'tiny.py'}").stderr
-    assert "has no get_sweep()" in run("sweep", "--config=configs/digits_plain20.py").stderr
+    assert "failed with NameError" in commands("sweep", f"--config={tmp_path / 'tiny.py'}").stderr
+    assert "has no get_sweep()" in commands("sweep", "--config=configs/digits_plain20.py").stderr
 
 
-def test_runs_that_fail_are_named_and_the_exit_status_says_so(tmp_path):
+def test_runs_that_fail_are_named_and_the_exit_status_says_so(commands, tmp_path):
     flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--only=model.residual=False")
-    result = run("sweep", *flags, "--config.data.validation_examples=99999")
+    result = commands("sweep", *flags, "--config.data.validation_examples=99999")
     assert result.returncode == 1
     assert result.stderr.count("failed with exit status 2") == 2
     assert "config.data.validation_examples=99999 must be from 0 to 1499" in result.stderr
     assert "2 of 2 runs failed: " in result.stdout
 
 
-def test_an_interrupted_sweep_stops_its_runs_and_is_continued(tmp_path):
+def test_an_interrupted_sweep_stops_its_runs_and_is_continued(commands, tmp_path):
     flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--only=model.depth=8", "--workers=2")
     words = [sys.executable, "-m", "experiments.sweep", *flags, "--config.steps=1000000"]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -143,13 +138,13 @@ def test_an_interrupted_sweep_stops_its_runs_and_is_continued(tmp_path):
     assert "Interrupted; the same command continues" in stderr
     summaries = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/summary.json")]
     assert [summary["status"] for summary in summaries] == ["preempted"] * 2
-    listed = run("sweep", *flags, "--config.steps=1000000", "--dry_run").stdout
+    listed = commands("sweep", *flags, "--config.steps=1000000", "--dry_run").stdout
     assert listed.count("preempted at step") == 2
 
 
-def test_a_comparison_of_the_sweep_writes_all_files_and_prints_the_verdict(swept):
+def test_a_comparison_of_the_sweep_writes_all_files_and_prints_the_verdict(commands, swept):
     _, folder, _ = swept
-    result = run("compare", folder)
+    result = commands("compare", folder)
     assert result.returncode == 0, result.stderr
     names = {"curves.png", "curves.svg", "depths.png", "depths.svg", "table.md", "table.csv", "report.html"}
     assert {path.name for path in (folder / "comparison").iterdir()} == names
@@ -159,10 +154,10 @@ def test_a_comparison_of_the_sweep_writes_all_files_and_prints_the_verdict(swept
     assert str(folder / "comparison" / "report.html") in result.stdout
 
 
-def test_two_sweeps_with_clashing_names_are_distinguished(swept, tmp_path):
+def test_two_sweeps_with_clashing_names_are_distinguished(commands, swept, tmp_path):
     _, folder, _ = swept
     shutil.copytree(folder / "plain-8", tmp_path / "third" / "plain-8")
-    result = run("compare", folder, tmp_path / "third", f"--out={tmp_path / 'out'}", "--log_scale")
+    result = commands("compare", folder, tmp_path / "third", f"--out={tmp_path / 'out'}", "--log_scale")
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<td>runs/plain-8</td>" in page
@@ -178,8 +173,8 @@ def test_two_sweeps_with_clashing_names_are_distinguished(swept, tmp_path):
         (["--wrong", "configs"], "Unknown command line flag 'wrong'"),
     ],
 )
-def test_a_comparison_of_nothing_is_refused_in_one_sentence(words, message):
-    result = run("compare", *words)
+def test_a_comparison_of_nothing_is_refused_in_one_sentence(commands, words, message):
+    result = commands("compare", *words)
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: {message}")
     assert result.stderr.count("\n") == 1

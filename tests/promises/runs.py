@@ -8,12 +8,12 @@ import sys
 import jax
 
 from benchmarks.soak import figures as figures
+from resnet_jax.data import sampling
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.program import make_program
 
 ROOT = pathlib.Path(__file__).parents[2]
-# The net and the devices of these tests' own process, so that both compute the same and share what is compiled.
-DEVICES = 8
+DEVICES = 2  # As in these tests' own process, so that both compute the same and share what is compiled.
 SETTINGS = {
     "model.depth": 8,
     "batch_size": 32,
@@ -24,10 +24,15 @@ SETTINGS = {
 }
 
 
-def command(workdir, *words, **settings):
-    """Return the words that train the run of ``SETTINGS``, changed by ``settings``, in ``workdir``."""
+def words_of(workdir, **settings):
+    """Return the words of ``experiments.main`` that train the run of ``SETTINGS``, changed by ``settings``."""
     overrides = [f"--config.{name}={value}" for name, value in (SETTINGS | settings).items()]
-    return ["-m", "experiments.main", "--config=configs/digits_resnet20.py", *overrides, f"--workdir={workdir}", *words]
+    return ["--config=configs/digits_resnet20.py", *overrides, f"--workdir={workdir}"]
+
+
+def command(workdir, *words, **settings):
+    """Return the words by which Python trains the run of ``SETTINGS``, changed by ``settings``, in ``workdir``."""
+    return ["-m", "experiments.main", *words_of(workdir, **settings), *words]
 
 
 def start(words, devices=DEVICES, **variables):
@@ -57,6 +62,18 @@ def wait_for_line(process, text):
         if text in line:
             return line
     raise AssertionError(f"{text!r} was not said, but\n{''.join(lines)}")
+
+
+def at_step(monkeypatch, step, action):
+    """Call ``action`` when the examples of ``step`` are chosen."""
+    original = sampling.batch_indices
+
+    def batch_indices(seed, steps, *sizes):
+        if step in steps:
+            action()
+        return original(seed, steps, *sizes)
+
+    monkeypatch.setattr(sampling, "batch_indices", batch_indices)
 
 
 def last_state(config, workdir, mesh=None, classes=10, image_shape=(8, 8, 1)):

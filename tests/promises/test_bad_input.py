@@ -1,6 +1,7 @@
 """Bad input is told in one sentence that names the field or the file, with exit status 2, and leaves nothing behind."""
 
 import contextlib
+import functools
 import signal
 import tempfile
 
@@ -15,7 +16,6 @@ from resnet_jax.errors import UserError
 from resnet_jax.training import scaling, train
 from tests.data.bad_sets import BAD_SETS
 from tests.data.conftest import tiny_splits, write_set
-from tests.promises.commands import Commands
 
 pytestmark = pytest.mark.xdist_group("bad_input")  # One process runs all commands.
 CONFIG = "--config=configs/digits_plain20.py"
@@ -191,74 +191,71 @@ def get_config():
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory):
-    """Return what runs commands: ``commands(*words)`` gives status, stdout and stderr."""
-    with Commands(XDG_CACHE_HOME=str(tmp_path_factory.mktemp("cache"))) as process:
-        yield process.run
+def run(commands):
+    return functools.partial(commands, "main")
 
 
-def assert_told(result, beginning):
-    status, stdout, stderr = result
-    assert status == 2, stderr
-    assert stderr.startswith(f"error: {beginning}")
-    assert stderr.count("\n") == 1
-    assert stderr.endswith("\n")
-    assert stdout == ""
+def assert_told(done, beginning):
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: {beginning}")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith("\n")
+    assert done.stdout == ""
 
 
-def test_what_is_not_bad_is_trained(commands, tmp_path):
-    status, _, stderr = commands(CONFIG, *TINY, f"--workdir={tmp_path / 'run'}")
-    assert status == 0, stderr
+def test_what_is_not_bad_is_trained(run, tmp_path):
+    done = run(CONFIG, *TINY, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "summary.json").exists()
 
 
 @pytest.mark.parametrize(("word", "beginning"), BAD_COMMANDS, ids=[word[9:50] for word, _ in BAD_COMMANDS])
-def test_a_bad_override(commands, tmp_path, word, beginning):
-    assert_told(commands(CONFIG, f"--workdir={tmp_path / 'run'}", word), beginning)
+def test_a_bad_override(run, tmp_path, word, beginning):
+    assert_told(run(CONFIG, f"--workdir={tmp_path / 'run'}", word), beginning)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bad_override_where_nothing_is_trained(commands):
-    assert_told(commands(CONFIG, "--config.model.shortcut=D", "--describe"), "config.model.shortcut='D' is unknown;")
+def test_a_bad_override_where_nothing_is_trained(run):
+    assert_told(run(CONFIG, "--config.model.shortcut=D", "--describe"), "config.model.shortcut='D' is unknown;")
 
 
-def test_a_workdir_of_too_long_a_name(commands, tmp_path):
+def test_a_workdir_of_too_long_a_name(run, tmp_path):
     workdir = tmp_path / ("x" * 300)
-    assert_told(commands(CONFIG, f"--workdir={workdir}"), f"--workdir={workdir} cannot be (File name too long); give")
+    assert_told(run(CONFIG, f"--workdir={workdir}"), f"--workdir={workdir} cannot be (File name too long); give")
 
 
 @pytest.mark.parametrize(("change", "beginning"), BAD_FILES, ids=[change for change, _ in BAD_FILES])
-def test_a_bad_config_file(commands, tmp_path, change, beginning):
+def test_a_bad_config_file(run, tmp_path, change, beginning):
     (tmp_path / "config.py").write_text(FILE.format(change=change))
-    assert_told(commands(f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'run'}"), beginning)
+    assert_told(run(f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'run'}"), beginning)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("name", "make"), [case[:2] for case in BAD_SETS], ids=[case[0] for case in BAD_SETS])
-def test_a_bad_data_set(commands, tmp_path, name, make):
+def test_a_bad_data_set(run, tmp_path, name, make):
     """What is said of each is a test of its own, tests/data/test_prepared.py."""
     make(tmp_path / "sets")
-    assert_told(load(commands, tmp_path), str(tmp_path / "sets" / "tiny" / "1.0.0"))
+    assert_told(load(run, tmp_path), str(tmp_path / "sets" / "tiny" / "1.0.0"))
     assert not (tmp_path / "run").exists()
 
 
-def load(commands, tmp_path, *words, data_dir=None):
+def load(run, tmp_path, *words, data_dir=None):
     words = ("--config.data.name=tiny", "--config.batch_size=16", *words, "--verbosity=-1")  # Without the log.
     data_dir = data_dir or tmp_path / "sets"
-    return commands(CONFIG, f"--config.data.data_dir={data_dir}", *words, f"--workdir={tmp_path / 'run'}")
+    return run(CONFIG, f"--config.data.data_dir={data_dir}", *words, f"--workdir={tmp_path / 'run'}")
 
 
-def test_a_folder_without_the_set(commands, tmp_path):
+def test_a_folder_without_the_set(run, tmp_path):
     (tmp_path / "file").write_text("")
-    assert_told(load(commands, tmp_path), "config.data.name='tiny' is unknown to TFDS and not found under")
-    assert_told(load(commands, tmp_path, data_dir=tmp_path / "file"), f"{tmp_path / 'file'} is a file; set config.data")
-    assert_told(load(commands, tmp_path, data_dir=tmp_path / ("x" * 300)), f"{tmp_path / ('x' * 300)} cannot be read (")
-    assert_told(load(commands, tmp_path, data_dir="~nobody here"), "~nobody here cannot be read (")
-    assert_told(load(commands, tmp_path, "--config.data.name=cifar10"), "data set 'cifar10' is not under")
+    assert_told(load(run, tmp_path), "config.data.name='tiny' is unknown to TFDS and not found under")
+    assert_told(load(run, tmp_path, data_dir=tmp_path / "file"), f"{tmp_path / 'file'} is a file; set config.data")
+    assert_told(load(run, tmp_path, data_dir=tmp_path / ("x" * 300)), f"{tmp_path / ('x' * 300)} cannot be read (")
+    assert_told(load(run, tmp_path, data_dir="~nobody here"), "~nobody here cannot be read (")
+    assert_told(load(run, tmp_path, "--config.data.name=cifar10"), "data set 'cifar10' is not under")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_config_that_does_not_suit_a_good_set(commands, tmp_path):
+def test_a_config_that_does_not_suit_a_good_set(run, tmp_path):
     write_set(tmp_path / "sets", "tiny", tiny_splits())
     for word, beginning in (
         ("--config.batch_size=42", "config.batch_size=42 is more than the 40 training examples; give at most 40."),
@@ -268,7 +265,7 @@ def test_a_config_that_does_not_suit_a_good_set(commands, tmp_path):
         ),
         ("--config.data.validation_examples=40", "config.data.validation_examples=40 must be from 0 to 39: there are"),
     ):
-        assert_told(load(commands, tmp_path, word), beginning)
+        assert_told(load(run, tmp_path, word), beginning)
     assert not (tmp_path / "run").exists()
 
 
@@ -368,12 +365,12 @@ def test_any_change_of_a_good_config_passes_or_is_told_in_one_sentence(recipe, c
         max_size=3,
     ).filter(lambda words: not any("\0" in word for word in words))  # No shell can say these.
 )
-def test_any_words_on_the_command_line_pass_or_are_told_in_one_sentence(commands, words):
-    status, stdout, stderr = commands(CONFIG, *words, only_check=True)
-    if status == 2:
-        assert_told((status, stdout, stderr), "")
+def test_any_words_on_the_command_line_pass_or_are_told_in_one_sentence(run, words):
+    done = run(CONFIG, *words, only_check=True)
+    if done.returncode == 2:
+        assert_told(done, "")
     else:
-        assert (status, stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 # Changes that leave a net and a run of seconds.

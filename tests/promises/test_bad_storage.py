@@ -1,6 +1,7 @@
 """A full or read-only disk, damaged files and a second process lose nothing that was recorded."""
 
 import json
+import shutil
 import signal
 import subprocess
 
@@ -8,7 +9,7 @@ import pytest
 
 from resnet_jax.rundir import read_json
 from resnet_jax.training import train
-from tests.promises.runs import SETTINGS, command, figures, finish, start, wait_for_line
+from tests.promises.runs import command, figures, finish, start, wait_for_line, words_of
 
 
 def contents(folder):
@@ -34,64 +35,59 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_ends_the_run_and_with_room_the_same_command_ends_as_if_there_had_been_room(
-    config, small_disk, tmp_path
+    commands, config, whole, small_disk
 ):
     folder, remount = small_disk
-    config.update_from_flattened_dict(SETTINGS)
-    train(config, tmp_path / "whole")
-    status, stdout, stderr = finish(start(command(folder / "run")))
-    assert status == 2, stderr
+    done = commands("main", *words_of(folder / "run"))
+    assert done.returncode == 2, done.stderr
     # Not always on a line of its own: TensorStore's threads sometimes complain at the same time.
-    assert stderr.count("error: ") == 1, stderr
-    assert f"error: {folder}/run" in stderr
-    assert "(No space left on device)" in stderr
-    assert stdout == ""
+    assert done.stderr.count("error: ") == 1, done.stderr
+    assert f"error: {folder}/run" in done.stderr
+    assert "(No space left on device)" in done.stderr
+    assert done.stdout == ""
     assert not (folder / "run" / "summary.json").exists()
     assert remount("size=50m") == 0
     assert train(config, folder / "run")["status"] == "finished"
-    assert figures(folder / "run") == figures(tmp_path / "whole")
+    assert figures(folder / "run") == figures(whole)
 
 
-def test_a_read_only_workdir_is_told_and_untouched(config, small_disk):
+def test_a_read_only_workdir_is_told_and_untouched(commands, whole, small_disk):
     folder, remount = small_disk
     assert remount("size=50m") == 0
-    train(config, folder / "run")
+    shutil.copytree(whole, folder / "run")
     (folder / "run" / "summary.json").unlink()  # As if it were not over.
     before = contents(folder)
     assert remount("ro") == 0
-    status, stdout, stderr = finish(start(command(folder / "run")))
-    assert (status, stdout) == (2, "")
-    assert stderr.startswith(f"error: --workdir={folder}/run cannot be written")
-    assert stderr.count("\n") == 1
+    done = commands("main", *words_of(folder / "run"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: --workdir={folder}/run cannot be written")
+    assert done.stderr.count("\n") == 1
     assert contents(folder) == before
 
 
-def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_it_leads_to_the_same_end(config, tmp_path):
-    config.update_from_flattened_dict(SETTINGS)
-    train(config, tmp_path / "whole")
-    train(config, tmp_path / "run")
+def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_it_leads_to_the_same_end(commands, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     for path in (tmp_path / "run" / "checkpoints" / "12").rglob("d/*"):
         damaged = bytearray(path.read_bytes())
         damaged[len(damaged) // 2] ^= 1
         path.write_bytes(damaged)
-    status, _, stderr = finish(start(command(tmp_path / "run")))
-    assert status == 0, stderr
-    assert "checkpoint 12 is removed" in stderr
-    assert "resuming after step 10 of 12" in stderr
-    assert figures(tmp_path / "run") == figures(tmp_path / "whole")
+    done = commands("main", *words_of(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert "checkpoint 12 is removed" in done.stderr
+    assert "resuming after step 10 of 12" in done.stderr
+    assert figures(tmp_path / "run") == figures(whole)
 
 
-def test_a_half_written_line_of_metrics_is_told_and_repaired(config, tmp_path, caplog):
-    train(config, tmp_path / "run")
-    whole = figures(tmp_path / "run")
+def test_a_half_written_line_of_metrics_is_told_and_repaired(config, whole, tmp_path, caplog):
+    shutil.copytree(whole, tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 13, "spl')
     train(config, tmp_path / "run")
     assert "the last line of" in caplog.text
     assert "metrics.jsonl is incomplete and is dropped" in caplog.text
-    assert figures(tmp_path / "run") == whole
+    assert figures(tmp_path / "run") == figures(whole)
     assert (tmp_path / "run" / "metrics.jsonl").read_text().endswith("}\n")
 
 

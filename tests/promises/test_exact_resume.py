@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import soak
 from resnet_jax.training import train
-from tests.promises.runs import SETTINGS, figures, finish, last_state, start
+from tests.promises.runs import SETTINGS, figures, last_state
 
 # Each kills its own process, by what no program can catch, at one moment of the run that is then begun.
 MOMENTS = {
@@ -74,20 +74,12 @@ train(config, pathlib.Path({workdir!r}))
 """
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return tmp_path_factory.mktemp("whole") / "run"
-
-
 @pytest.mark.xdist_group("exact_resume")
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_run_killed_when(moment, config, whole, tmp_path):
-    config.data.padding = 1
-    train(config, whole)  # Once; then it is found.
-    settings = SETTINGS | {"data.padding": 1}
-    driver = DRIVER.format(moment=MOMENTS[moment], settings=settings, workdir=str(tmp_path / "run"))
-    status, _, said = finish(start(["-c", driver]))
-    assert status == -signal.SIGKILL, said
+def test_a_run_killed_when(moment, commands, config, whole, tmp_path):
+    driver = DRIVER.format(moment=MOMENTS[moment], settings=SETTINGS, workdir=str(tmp_path / "run"))
+    done = commands("", program=driver)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "run" / "summary.json").exists()
     assert train(config, tmp_path / "run")["status"] == "finished"
     assert figures(tmp_path / "run") == figures(whole)
@@ -95,6 +87,7 @@ def test_a_run_killed_when(moment, config, whole, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+@pytest.mark.slow
 def test_runs_killed_at_random_moments_differ_in_no_bit(tmp_path):
     record = soak.soak(tmp_path, kills=3, seed=3)
     assert sum(record["kills"].values()) == 3

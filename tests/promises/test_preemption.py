@@ -1,7 +1,6 @@
 """A signal stops a run after it has saved a checkpoint, a second one at once; neither loses anything."""
 
 import signal
-import time
 
 import pytest
 
@@ -19,14 +18,17 @@ def long_config(config):
     return config
 
 
+@pytest.fixture(scope="module")
+def whole_and_long(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole_and_long") / "run"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_command_with_status_75_within_seconds_and_it_resumes(long_config, tmp_path, number):
+def test_a_signal_stops_the_command_with_status_75_and_it_resumes(long_config, whole_and_long, tmp_path, number):
     with start(command(tmp_path / "run", **LONG)) as process:
         wait_for_line(process, "step 8/")
-        sent = time.monotonic()
         process.send_signal(number)
         status, stdout, stderr = finish(process)
-        assert time.monotonic() - sent < 20
     assert status == 75, stderr
     assert "preempted after" in stdout
     assert "The same command resumes it." in stdout
@@ -35,8 +37,8 @@ def test_a_signal_stops_the_command_with_status_75_within_seconds_and_it_resumes
     assert 8 <= summary["steps"] < 200
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [str(summary["steps"])]
     assert train(long_config, tmp_path / "run")["status"] == "finished"
-    train(long_config, tmp_path / "whole")
-    assert figures(tmp_path / "run") == figures(tmp_path / "whole")
+    train(long_config, whole_and_long)  # Once; then it is found.
+    assert figures(tmp_path / "run") == figures(whole_and_long)
 
 
 def test_a_signal_does_not_wait_for_an_evaluation_which_is_made_when_the_run_resumes(config, tmp_path, monkeypatch):
@@ -83,7 +85,7 @@ def test_a_run_stopped_in_its_last_evaluation_is_not_finished_but_resumes(config
 
 # Hangs where it saves the checkpoint that a stop asks for.
 HANGS = """
-import pathlib, time
+import pathlib, sys, time
 from resnet_jax.backend import set_xla_flags
 set_xla_flags()
 from absl import logging
@@ -94,7 +96,8 @@ logging.set_verbosity(logging.INFO)
 save = checkpoints.Checkpoints.save
 def hang(self, *words):
     save(self, *words)
-    time.sleep(600)
+    print("hanging", file=sys.stderr, flush=True)
+    time.sleep(10_000)
 checkpoints.Checkpoints.save = hang
 config = recipes.digits(depth=8, residual=True)
 config.update_from_flattened_dict({settings})
@@ -102,19 +105,18 @@ train(config, pathlib.Path({workdir!r}))
 """
 
 
-def test_a_second_ctrl_c_leaves_at_once_without_damage(long_config, tmp_path):
+def test_a_second_ctrl_c_leaves_at_once_without_damage(long_config, whole_and_long, tmp_path):
     program = HANGS.format(settings=SETTINGS | LONG, workdir=str(tmp_path / "run"))
     with start(["-c", program]) as process:
         wait_for_line(process, "step 4/")
         process.send_signal(signal.SIGINT)
         wait_for_line(process, "Stopping after this step")
-        time.sleep(2)  # It is at the checkpoint now.
-        sent = time.monotonic()
+        wait_for_line(process, "hanging")
         process.send_signal(signal.SIGINT)
-        status, _, _ = finish(process)
+        status, _, stderr = finish(process)
     assert status == 130
-    assert time.monotonic() - sent < 10
+    assert stderr.endswith("Quit without a checkpoint; the same command resumes from the last one.\n")
     assert not (tmp_path / "run" / "summary.json").exists()
     assert train(long_config, tmp_path / "run")["status"] == "finished"
-    train(long_config, tmp_path / "whole")
-    assert figures(tmp_path / "run") == figures(tmp_path / "whole")
+    train(long_config, whole_and_long)  # Once; then it is found.
+    assert figures(tmp_path / "run") == figures(whole_and_long)

@@ -11,7 +11,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
 from resnet_jax.training import parallel, train
 from resnet_jax.training.program import make_program
-from tests.promises.runs import DEVICES, command, figures, finish, start
+from tests.promises.runs import DEVICES, command, figures, finish, start, words_of
 
 
 @pytest.mark.parametrize("mapper", ["shard_map", "pmap"])
@@ -19,6 +19,8 @@ def test_bits_depend_neither_on_steps_per_dispatch_nor_on_what_is_evaluated_and_
     config.parallel.mapper = mapper
     config.data.padding = 1
     config.data.flip = True
+    config.steps_per_dispatch = 1
+    config.log_every = config.checkpoint_every = 6  # So that all dispatches of many steps are of six.
     train(config, tmp_path / "base")
     base = [line for line in figures(tmp_path / "base") if line["split"] == "train" or line["step"] == 12]
     changes = {
@@ -33,16 +35,14 @@ def test_bits_depend_neither_on_steps_per_dispatch_nor_on_what_is_evaluated_and_
         assert found == base, name
 
 
-def test_another_process_repeats_the_bits(tmp_path):
-    for name in ("first", "second"):
-        status, _, stderr = finish(start(command(tmp_path / name)))
-        assert status == 0, stderr
-    assert figures(tmp_path / "first") == figures(tmp_path / "second")
+def test_another_process_repeats_the_bits(whole, tmp_path):
+    status, _, stderr = finish(start(command(tmp_path / "run")))
+    assert status == 0, stderr
+    assert figures(tmp_path / "run") == figures(whole)
 
 
-def test_a_summary_is_enough_to_repeat_its_run(config, tmp_path):
-    train(config, tmp_path / "run", ["python", "-m", "experiments.main", "--config=configs/digits_resnet20.py"])
-    repeat = read_json(tmp_path / "run" / "summary.json")["repeat"]
+def test_a_summary_is_enough_to_repeat_its_run(config, whole, tmp_path):
+    repeat = read_json(whole / "summary.json")["repeat"]
     assert repeat["command"][:3] == ["python", "-m", "experiments.main"]
     environment = repeat["environment"]
     assert environment["device_count"] == DEVICES
@@ -60,12 +60,13 @@ def test_a_summary_is_enough_to_repeat_its_run(config, tmp_path):
         {name: tuple(value) if isinstance(value, list) else value for name, value in repeat["config"].items()}
     )
     train(again, tmp_path / "again")
-    assert figures(tmp_path / "again") == figures(tmp_path / "run")
+    assert figures(tmp_path / "again") == figures(whole)
 
 
-def test_the_switch_for_deterministic_kernels_reaches_xla(tmp_path):
-    status, _, stderr = finish(start(command(tmp_path / "run", deterministic=True)))
-    assert status == 0, stderr
+@pytest.mark.slow
+def test_the_switch_for_deterministic_kernels_reaches_xla(commands, tmp_path):
+    done = commands("main", *words_of(tmp_path / "run", deterministic=True))
+    assert done.returncode == 0, done.stderr
     [environment] = read_json(tmp_path / "run" / "environment.json")
     assert DETERMINISTIC_FLAG in environment["xla_flags"].split()
 

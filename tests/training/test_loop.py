@@ -8,26 +8,19 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, read_metrics
 from resnet_jax.training import loop, parallel, train
-from tests.promises.runs import figures, last_state
+from tests.promises.runs import at_step, figures, last_state
+
+SORTS_OF_NETS = [
+    (True, "float32"),
+    pytest.param(False, "float32", marks=pytest.mark.slow),
+    pytest.param(True, "bfloat16", marks=pytest.mark.slow),
+]
 
 
-def at_step(monkeypatch, step, action):
-    """Call ``action`` when the examples of ``step`` are chosen."""
-    original = sampling.batch_indices
-
-    def batch_indices(seed, steps, *sizes):
-        if step in steps:
-            action()
-        return original(seed, steps, *sizes)
-
-    monkeypatch.setattr(sampling, "batch_indices", batch_indices)
-
-
-@pytest.mark.parametrize(("residual", "dtype"), [(False, "float32"), (True, "float32"), (True, "bfloat16")])
+@pytest.mark.parametrize(("residual", "dtype"), SORTS_OF_NETS)
 def test_the_loss_falls_on_digits(config, tmp_path, residual, dtype):
     config.model.residual = residual
     config.dtype = dtype
@@ -77,8 +70,7 @@ def test_a_finished_run_has_all_its_records_and_is_not_run_again(config, tmp_pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
-def test_a_stopped_run_resumes_and_equals_an_uninterrupted_one(config, tmp_path, monkeypatch, number):
-    train(config, tmp_path / "whole")
+def test_a_stopped_run_resumes_and_equals_an_uninterrupted_one(config, whole, tmp_path, monkeypatch, number):
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
         at_step(patch, 6, lambda: signal.raise_signal(number))
@@ -86,20 +78,21 @@ def test_a_stopped_run_resumes_and_equals_an_uninterrupted_one(config, tmp_path,
     assert (summary["status"], summary["steps"]) == ("preempted", 7)
     assert signal.getsignal(number) is handler
     assert train(config, tmp_path / "parts")["status"] == "finished"
-    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
-    whole, parts = (last_state(config, tmp_path / name) for name in ("whole", "parts"))
-    jax.tree.map(np.testing.assert_array_equal, parts, whole)
+    assert figures(tmp_path / "parts") == figures(whole)
+    states = (last_state(config, workdir) for workdir in (tmp_path / "parts", whole))
+    jax.tree.map(np.testing.assert_array_equal, *states)
     assert len(read_json(tmp_path / "parts" / "environment.json")) == 2
 
 
-def test_a_killed_run_resumes_from_its_last_checkpoint_and_equals_an_uninterrupted_one(config, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_from_its_last_checkpoint_and_equals_an_uninterrupted_one(
+    config, whole, tmp_path, monkeypatch
+):
     class Killed(BaseException):
         """What no code expects."""
 
     def kill():
         raise Killed
 
-    train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         at_step(patch, 9, kill)
         with pytest.raises(Killed):
@@ -108,18 +101,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_and_equals_an_uninterrupt
     with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9, "spl')  # A line that was being written.
     assert train(config, tmp_path / "parts")["status"] == "finished"
-    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("mapper", ["shard_map", "pmap"])
-def test_many_steps_a_dispatch_record_what_single_steps_record(config, tmp_path, mapper):
-    config.parallel.mapper = mapper
-    config.data.padding = 1
-    config.steps_per_dispatch = 1
-    train(config, tmp_path / "single")
-    config.steps_per_dispatch = 100
-    train(config, tmp_path / "many")
-    assert figures(tmp_path / "many") == figures(tmp_path / "single")
+    assert figures(tmp_path / "parts") == figures(whole)
 
 
 def test_a_run_compiles_its_step_once_and_a_restart_and_another_seed_compile_nothing(config, tmp_path, monkeypatch):

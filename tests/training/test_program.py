@@ -4,11 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from resnet_jax import data
+from resnet_jax import data, models
 from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
+from resnet_jax.models import gates as gates_of
 from resnet_jax.training import feed, parallel
 from resnet_jax.training.program import evaluate, make_program
+
+pytestmark = pytest.mark.devices(8)
 
 
 @pytest.fixture
@@ -80,7 +83,6 @@ def test_evaluation_counts_every_example_once_whatever_the_batch_and_the_devices
     figures = evaluate(program, state, examples, sampling.evaluation_batches(splits["test"], size))
     part = slice(splits["test"].start, splits["test"].stop)
     images = examples.images[part].astype(np.float32) / 255 - np.asarray(examples.mean)[None]
-    from resnet_jax import models
 
     model = models.build(config.model, 10)
     logits = model.apply({"params": state.params, "batch_stats": state.batch_stats}, images, train=False)
@@ -128,3 +130,22 @@ def test_a_run_with_another_seed_needs_no_other_program(config):
 def test_forms_that_depend_on_the_platform_follow_the_devices_of_the_mesh(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert parallel.platform(parallel.device_mesh()) == "cpu"
+
+
+@pytest.mark.parametrize("mapper", parallel.MAPPERS)
+def test_with_the_gates_of_a_plain_net_the_residual_program_trains_and_evaluates_the_plain_net(config, mapper):
+    config.parallel.mapper = mapper
+    residual, examples, splits = program_and_examples(config, 2)
+    config.model.residual = False
+    plain, *_ = program_and_examples(config, 2)
+    gates = models.gate_blocks(residual.model, (8, 8, 1), gates_of.PLAIN)
+    gated = examples._replace(gates=parallel.replicate(gates, residual.mesh))
+    indices = sampling.batch_indices(config.seed, range(3), config.batch_size, len(splits["train"]))
+    found = []
+    for program, inputs in ((residual, gated), (plain, examples), (residual, examples)):
+        state, metrics = program.train_steps(program.init((8, 8, 1)), inputs, indices)
+        figures = evaluate(program, state, inputs, sampling.evaluation_batches(splits["test"], 104))
+        found.append((np.asarray(metrics["loss"]), figures["loss"]))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
+    assert found[2][1] != pytest.approx(found[1][1], rel=1e-2)
