@@ -192,7 +192,7 @@ def busy() -> float:
     return sum(sum(each.cpu_times()[:2]) for each in (this, *this.children(recursive=True)))
 
 
-def settle() -> None:
+def wait_until_idle() -> None:
     """Wait until the other pipelines have prefetched all they can."""
     before, now = -1.0, busy()
     while now - before > IDLE * 0.3:
@@ -202,7 +202,7 @@ def settle() -> None:
 
 def turn(batches: Batches) -> tuple[float, float]:
     """Return images per second of a pipeline, and core milliseconds per image."""
-    settle()
+    wait_until_idle()
     for _ in range(AHEAD):
         next(batches)
     start, busy_before = time.perf_counter(), busy()
