@@ -62,7 +62,7 @@ def test_the_command_says_which_step_and_with_debug_nans_which_layer(commands, t
     assert done.returncode == 1
     assert "the loss of step 8 is non-finite (inf or NaN): the run has diverged" in done.stderr
     assert "diverged after 8 steps" in done.stdout
-    assert "The same command with --debug_nans finds the first layer that is not finite." in done.stdout
+    assert "The same command with --debug_nans finds the first layer with non-finite values." in done.stdout
     done = commands("main", *words, "--debug_nans")
     assert done.returncode == 1
     assert "Step 8: the output of stem/bn is the first that is non-finite." in done.stdout
