@@ -244,11 +244,11 @@ BAD_SETS = [
         text("dataset_info.json", b"[1, 2]"),
         r"has no valid dataset_info\.json; remove the folder",
     ),
-    ("dataset_info.json cut off", text("dataset_info.json", b'{"na'), r"dataset_info\.json is no valid JSON \("),
+    ("dataset_info.json cut off", text("dataset_info.json", b'{"na'), r"dataset_info\.json is not valid JSON \("),
     (
         "dataset_info.json of noise",
         text("dataset_info.json", b"\xff\x00\xfe"),
-        r"dataset_info\.json is no valid JSON \(",
+        r"dataset_info\.json is not valid JSON \(",
     ),
     ("dataset_info.json of odd types", info(lambda content: content.update(splits=3)), DAMAGED),
     (

@@ -21,7 +21,7 @@ from tests.data.conftest import tiny_splits, write_set
 ROOT = pathlib.Path(__file__).parents[2]
 CIFAR = "--config=configs/cifar_resnet20.py"
 IMAGENET = "--config=configs/sweeps/imagenet_18_34.py"
-INTERRUPTED = "Interrupted; the set is not prepared, and the same command begins again."
+INTERRUPTED = "Interrupted; the data set is not prepared, and the same command starts over."
 needs_tensorflow = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"
 )
