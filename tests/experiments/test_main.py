@@ -67,7 +67,6 @@ def test_another_config_in_the_same_workdir_is_refused_and_overwrites_nothing(ru
     ("words", "message"),  # Those of fields are in tests/promises/test_bad_input.py.
     [
         ([], "--config is missing; give one, e.g. --config=configs/digits_plain20.py."),
-        (["--config=configs/none.py"], "--config=configs/none.py: no such file; the configs are in configs/."),
         ([CONFIG, "--workdir=/proc/run"], "/proc/run cannot be written"),
         ([CONFIG, "--wrong=1"], "Unknown command line flag 'wrong'"),
         ([CONFIG, "word"], "unexpected argument 'word'; flags take the form --name=value, see --help."),
