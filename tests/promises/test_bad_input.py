@@ -1,4 +1,4 @@
-"""Bad input is told in one sentence that names the field or the file, with exit status 2, and leaves nothing behind."""
+"""Bad input is reported in one sentence that names the field or file, with exit status 2, and writes nothing."""
 
 import contextlib
 import functools
