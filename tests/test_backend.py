@@ -26,7 +26,7 @@ def test_the_flag_is_added_behind_the_users_and_once(flags):
     assert flags(f"--xla_a=1 {ours}", "0.10.2") == f"--xla_a=1 {ours}"
 
 
-def test_compiled_programs_are_kept_for_the_user_alone_unless_told_where(cache_folder, monkeypatch):
+def test_compiled_programs_are_kept_for_the_user_alone_unless_a_folder_is_given(cache_folder, monkeypatch):
     before = jax.config.jax_compilation_cache_dir
     try:
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")

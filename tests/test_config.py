@@ -150,7 +150,7 @@ def test_no_field_takes_a_value_of_another_type(name):
             check_value(name, value, field)
 
 
-def test_the_expected_type_is_told_in_words():
+def test_the_expected_type_is_reported_in_words():
     refused(changed(seed=1.5), r"^config\.seed=1\.5: expected int\.$")
     refused(changed(data__workers="all"), r"^config\.data\.workers='all': expected int or None\.$")
     refused(changed(data__flip=1), r"^config\.data\.flip=1: expected True or False\.$")

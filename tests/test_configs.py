@@ -48,7 +48,7 @@ def test_the_cifar_recipe_is_the_papers():
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("imagenet")])
-def test_the_imagenet_recipe_is_the_papers_and_its_error_is_told(name):
+def test_the_imagenet_recipe_is_the_papers_and_its_error_is_reported(name):
     module = importlib.import_module(f"configs.{name}")
     config = module.get_config()
     assert (config.steps, config.batch_size) == (600_000, 256)

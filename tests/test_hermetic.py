@@ -24,7 +24,7 @@ def test_on_a_machine_with_slurm_nothing_is_submitted(tmp_path):
         write_tool(tmp_path / "bin", tool)
     environment = {name: value for name, value in os.environ.items() if name != "RESNET_JAX_TESTS"}
     environment |= {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{environment['PATH']}", "SLURM_JOB_ID": "1"}
-    test = "tests/sweeps/test_slurm.py::test_without_slurm_the_way_out_is_told"
+    test = "tests/sweeps/test_slurm.py::test_without_slurm_the_way_out_is_reported"
     words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", test]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

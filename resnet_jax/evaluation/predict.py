@@ -5,7 +5,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -43,6 +43,51 @@ def forward(
     return jax.lax.psum(jax.lax.dynamic_update_slice(whole, logits, (start, 0)), parallel.AXIS)
 
 
+class Batches:
+    """Batches of views on the devices, which compute the newest while the host reads the one before.
+
+    Attributes:
+      logits: of the views of each example, by its number.
+      start: when the first batch began, its compilation not included, by ``time.perf_counter``.
+    """
+
+    def __init__(self, net: TrainedNet, mesh: Mesh, mapper: str) -> None:
+        self.logits: dict[int, list[np.ndarray]] = collections.defaultdict(list)
+        self.start: float | None = None
+        self._net, self._mesh = net, mesh
+        forward_on_device = functools.partial(forward, model=net.model)
+        self._compute = parallel.map_over_devices(forward_on_device, mesh, mapper, batch_arguments=1)
+        self._variables = parallel.replicate(net.variables, mesh)
+        self._normalisations: dict[Shape, Any] = {}
+        self._launched = collections.deque[tuple[list[int], jax.Array]]()
+
+    def has_compiled(self, shape: Shape) -> bool:
+        """Return whether a batch of views of ``shape`` has been launched before."""
+        return shape in self._normalisations
+
+    def launch(self, views: Sequence[tuple[int, np.ndarray]], size: int) -> None:
+        """Start a batch of ``size`` places with ``views``, of one shape and with their examples; the rest is zeros."""
+        examples, chosen = zip(*views, strict=True)
+        shape = chosen[0].shape
+        batch = np.zeros((math.ceil(size / self._mesh.size) * self._mesh.size, *shape), np.uint8)
+        batch[: len(chosen)] = chosen
+        if not self.has_compiled(shape):
+            normalisation = mean_for(self._net, shape), self._net.std
+            self._normalisations[shape] = parallel.replicate(normalisation, self._mesh)
+        inputs = self._variables, self._normalisations[shape], batch
+        if self.start is None:
+            jax.block_until_ready(self._compute(*inputs))  # Compilation is not timed.
+            self.start = time.perf_counter()
+        self._launched.append((list(examples), self._compute(*inputs)))
+
+    def collect(self, left: int) -> None:
+        """Read the results of all but the ``left`` newest batches."""
+        while len(self._launched) > left:
+            examples, results = self._launched.popleft()
+            for example, result in zip(examples, np.asarray(results), strict=False):
+                self.logits[example].append(result)
+
+
 def predict(
     net: TrainedNet,
     images: Iterable[np.ndarray],
@@ -65,52 +110,26 @@ def predict(
       protocol: which views of an image are averaged, one of ``PROTOCOLS``.
       flip: whether mirrored views are averaged too.
     """
-    compute = parallel.map_over_devices(functools.partial(forward, model=net.model), mesh, mapper, batch_arguments=1)
-    variables = parallel.replicate(net.variables, mesh)
-    logits: list[list[np.ndarray]] = []
+    batches = Batches(net, mesh, mapper)
     waiting: dict[Shape, list[tuple[int, np.ndarray]]] = collections.defaultdict(list)
-    launched: collections.deque[tuple[list[int], jax.Array]] = collections.deque()
-    normalisations: dict[Shape, Any] = {}
-    start = 0.0
-
-    def launch(shape: Shape, size: int) -> None:
-        """Start a batch of ``size`` views of ``shape``, padded with zeros."""
-        nonlocal start
-        examples, chosen = zip(*waiting.pop(shape), strict=True)
-        batch = np.zeros((math.ceil(size / mesh.size) * mesh.size, *shape), np.uint8)
-        batch[: len(chosen)] = chosen
-        if shape not in normalisations:
-            normalisations[shape] = parallel.replicate((mean_for(net, shape), net.std), mesh)
-        if not start:
-            jax.block_until_ready(compute(variables, normalisations[shape], batch))  # Compilation is not timed.
-            start = time.perf_counter()
-        launched.append((list(examples), compute(variables, normalisations[shape], batch)))
-
-    def collect() -> None:
-        """Read the oldest batch of results."""
-        examples, results = launched.popleft()
-        for example, result in zip(examples, np.asarray(results), strict=False):
-            logits[example].append(result)
-
     for example, image in enumerate(images):
-        logits.append([])
         for view in views(image, net.crop, protocol, flip):
             waiting[view.shape].append((example, view))
             size = batch_of(view.shape, net.crop, batch_size)
             if len(waiting[view.shape]) == size:
-                launch(view.shape, size)
-                while len(launched) > 1:  # The devices compute the newest batch while the host reads the previous one.
-                    collect()
-    for shape in list(waiting):
-        full = batch_of(shape, net.crop, batch_size)
+                batches.launch(waiting.pop(view.shape), size)
+                batches.collect(left=1)
+    for shape, rest in waiting.items():
         # A batch of the usual size reuses the compiled program.
-        launch(shape, full if shape in normalisations else len(waiting[shape]))
-    while launched:
-        collect()
-    seconds = time.perf_counter() - start
+        size = batch_of(shape, net.crop, batch_size) if batches.has_compiled(shape) else len(rest)
+        batches.launch(rest, size)
+    batches.collect(left=0)
+    assert batches.start is not None  # There is an image at least.
+    rate = len(batches.logits) / (time.perf_counter() - batches.start)
+    logits = [batches.logits[example] for example in sorted(batches.logits)]
     if all(len(each) == 1 for each in logits):
-        return np.stack(list(itertools.chain.from_iterable(logits))), len(logits) / seconds
-    return np.stack([average(each) for each in logits]), len(logits) / seconds
+        return np.stack(list(itertools.chain.from_iterable(logits))), rate
+    return np.stack([average(each) for each in logits]), rate
 
 
 def batch_of(shape: Shape, crop: int | None, batch_size: int) -> int:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from resnet_jax.config import LARGEST_FLOAT
+
 SCHEDULES = ("step", "plateau")
 
 
@@ -25,7 +27,7 @@ def learning_rate(config: ConfigDict, depth: int, steps: int) -> optax.Schedule:
     drops: dict[int, float] = {}
     if config.schedule == "step":
         for milestone in milestone_steps(config.milestones, steps):
-            drops[milestone] = drops.get(milestone, 1.0) * config.factor
+            drops[milestone] = min(drops.get(milestone, 1.0) * config.factor, LARGEST_FLOAT)
     stepwise = optax.piecewise_constant_schedule(config.learning_rate, drops)
 
     def warmed_up(step: jax.typing.ArrayLike) -> jax.Array:

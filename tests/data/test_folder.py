@@ -61,7 +61,7 @@ def test_a_class_may_be_called_train(tmp_path):
     assert folder.load(str(tmp_path), 0.2)["train"].class_names == ("car", "train")
 
 
-def test_images_are_told_by_suffix_and_all_else_is_passed_over(tmp_path):
+def test_images_are_recognised_by_suffix_and_all_else_is_passed_over(tmp_path):
     good = ["a.jpg", "b.JPEG", "c.Png", "d.webp", "e.BMP", "f.gif", "g.tif", "h.jpg.png", "i j.jpg", "ü.jpg", "-.jpg"]
     write(tmp_path, *[f"cat/{name}" for name in good], "dog/1.jpg")
     write(tmp_path, "README.md", "1.jpg", ".git/1.jpg", "__MACOSX/._cat/1.jpg", "cat/deeper/2.jpg", "cat/folder.jpg/x")

@@ -394,7 +394,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_file_that_is_no_image_is_told_in_one_sentence_that_names_it(kind):
+def test_a_file_that_is_no_image_is_reported_in_one_sentence_that_names_it(kind):
     for read in (
         lambda: images.decode(BAD[kind], "a/b.jpg"),
         lambda: images.central_crop(BAD[kind], "a/b.jpg", side=8),

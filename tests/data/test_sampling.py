@@ -19,7 +19,7 @@ def test_every_epoch_visits_every_example_once(examples, batch_size):
         assert len({epoch.tobytes() for epoch in epochs}) == len(epochs)
 
 
-def test_seed_and_step_alone_settle_a_batch():
+def test_a_batch_depends_on_seed_and_step_alone():
     first = sampling.batch_indices(0, range(1234, 1235), 128, 50_000)
     assert first.shape == (1, 128)
     sampling.batch_indices(0, range(9, 10), 128, 50_000)

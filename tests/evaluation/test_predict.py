@@ -64,7 +64,7 @@ def test_mirrored_views_are_averaged_by_probability():
         np.testing.assert_allclose(np.exp(found), both.mean(axis=0), rtol=1e-4)
 
 
-@pytest.mark.parametrize("protocol", ["single", "multi_scale"])
+@pytest.mark.parametrize("protocol", ["single", pytest.param("multi_scale", marks=pytest.mark.slow)])
 def test_images_of_several_sizes_and_scales(protocol):
     """A mean of each pixel becomes one of each channel where a view has another size."""
     mean = np.random.default_rng(1).random((224, 224, 3)).astype(np.float32)

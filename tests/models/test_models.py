@@ -21,7 +21,7 @@ CONFIG = {"family": "cifar", "depth": 20, "residual": True, "shortcut": "A", "bo
         ({"family": "imagenet", "depth": 20}, r"config\.model\.depth=20 .* choose one of 18, 34, 50, 101, 152"),
     ],
 )
-def test_a_depth_that_the_family_does_not_have_is_told_with_those_near_it(wrong, message):
+def test_a_depth_that_the_family_does_not_have_is_reported_with_those_near_it(wrong, message):
     with pytest.raises(UserError, match=message):
         models.build(ConfigDict(CONFIG | wrong), 10)
 

@@ -60,7 +60,6 @@ def test_batch_norm_has_the_variables_and_the_values_of_flax(train):
 
 
 @pytest.mark.devices(8)
-@pytest.mark.devices(8)
 def test_batch_norm_over_devices_is_that_of_the_whole_batch_and_so_are_its_gradients():
     x, scale, bias, weights = map(np.float32, arrays((16, 4, 4, 3), 3, 3, (16, 4, 4, 3)))
     mesh = jax.make_mesh((8,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -1,4 +1,4 @@
-"""Bad input is told in one sentence that names the field or the file, with exit status 2, and leaves nothing behind."""
+"""Bad input is reported in one sentence that names the field or file, with exit status 2, and writes nothing."""
 
 import contextlib
 import functools
@@ -195,7 +195,7 @@ def run(commands):
     return functools.partial(commands, "main")
 
 
-def assert_told(done, beginning):
+def assert_reported(done, beginning):
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"error: {beginning}")
     assert done.stderr.count("\n") == 1
@@ -211,23 +211,23 @@ def test_what_is_not_bad_is_trained(run, tmp_path):
 
 @pytest.mark.parametrize(("word", "beginning"), BAD_COMMANDS, ids=[word[9:50] for word, _ in BAD_COMMANDS])
 def test_a_bad_override(run, tmp_path, word, beginning):
-    assert_told(run(CONFIG, f"--workdir={tmp_path / 'run'}", word), beginning)
+    assert_reported(run(CONFIG, f"--workdir={tmp_path / 'run'}", word), beginning)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bad_override_where_nothing_is_trained(run):
-    assert_told(run(CONFIG, "--config.model.shortcut=D", "--describe"), "config.model.shortcut='D' is unknown;")
+    assert_reported(run(CONFIG, "--config.model.shortcut=D", "--describe"), "config.model.shortcut='D' is unknown;")
 
 
 def test_a_workdir_of_too_long_a_name(run, tmp_path):
     workdir = tmp_path / ("x" * 300)
-    assert_told(run(CONFIG, f"--workdir={workdir}"), f"--workdir={workdir} cannot be (File name too long); give")
+    assert_reported(run(CONFIG, f"--workdir={workdir}"), f"--workdir={workdir} cannot be (File name too long); give")
 
 
 @pytest.mark.parametrize(("change", "beginning"), BAD_FILES, ids=[change for change, _ in BAD_FILES])
 def test_a_bad_config_file(run, tmp_path, change, beginning):
     (tmp_path / "config.py").write_text(FILE.format(change=change))
-    assert_told(run(f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'run'}"), beginning)
+    assert_reported(run(f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'run'}"), beginning)
     assert not (tmp_path / "run").exists()
 
 
@@ -235,7 +235,7 @@ def test_a_bad_config_file(run, tmp_path, change, beginning):
 def test_a_bad_data_set(run, tmp_path, name, make):
     """What is said of each is a test of its own, tests/data/test_prepared.py."""
     make(tmp_path / "sets")
-    assert_told(load(run, tmp_path), str(tmp_path / "sets" / "tiny" / "1.0.0"))
+    assert_reported(load(run, tmp_path), str(tmp_path / "sets" / "tiny" / "1.0.0"))
     assert not (tmp_path / "run").exists()
 
 
@@ -247,11 +247,11 @@ def load(run, tmp_path, *words, data_dir=None):
 
 def test_a_folder_without_the_set(run, tmp_path):
     (tmp_path / "file").write_text("")
-    assert_told(load(run, tmp_path), "config.data.name='tiny' is unknown to TFDS and not found under")
-    assert_told(load(run, tmp_path, data_dir=tmp_path / "file"), f"{tmp_path / 'file'} is a file; set config.data")
-    assert_told(load(run, tmp_path, data_dir=tmp_path / ("x" * 300)), f"{tmp_path / ('x' * 300)} cannot be read (")
-    assert_told(load(run, tmp_path, data_dir="~nobody here"), "~nobody here cannot be read (")
-    assert_told(load(run, tmp_path, "--config.data.name=cifar10"), "data set 'cifar10' is not under")
+    assert_reported(load(run, tmp_path), "config.data.name='tiny' is unknown to TFDS and not found under")
+    assert_reported(load(run, tmp_path, data_dir=tmp_path / "file"), f"{tmp_path / 'file'} is a file; set config.data")
+    assert_reported(load(run, tmp_path, data_dir=tmp_path / ("x" * 300)), f"{tmp_path / ('x' * 300)} cannot be read (")
+    assert_reported(load(run, tmp_path, data_dir="~nobody here"), "~nobody here cannot be read (")
+    assert_reported(load(run, tmp_path, "--config.data.name=cifar10"), "data set 'cifar10' is not under")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -265,7 +265,7 @@ def test_a_config_that_does_not_suit_a_good_set(run, tmp_path):
         ),
         ("--config.data.validation_examples=40", "config.data.validation_examples=40 must be from 0 to 39: there are"),
     ):
-        assert_told(load(run, tmp_path, word), beginning)
+        assert_reported(load(run, tmp_path, word), beginning)
     assert not (tmp_path / "run").exists()
 
 
@@ -336,7 +336,7 @@ def change(config, action, name, value):
 
 @settings(max_examples=500, **DRAWN)
 @given(st.sampled_from(RECIPES), CHANGES, st.sampled_from([1, 2, 8]))
-def test_any_change_of_a_good_config_passes_or_is_told_in_one_sentence(recipe, changes, devices):
+def test_any_change_of_a_good_config_passes_or_is_reported_in_one_sentence(recipe, changes, devices):
     config = recipe().unlock()
     with config.ignore_type():
         assume(all(change(config, *each) for each in changes))
@@ -365,10 +365,10 @@ def test_any_change_of_a_good_config_passes_or_is_told_in_one_sentence(recipe, c
         max_size=3,
     ).filter(lambda words: not any("\0" in word for word in words))  # No shell can say these.
 )
-def test_any_words_on_the_command_line_pass_or_are_told_in_one_sentence(run, words):
+def test_any_words_on_the_command_line_pass_or_are_reported_in_one_sentence(run, words):
     done = run(CONFIG, *words, only_check=True)
     if done.returncode == 2:
-        assert_told(done, "")
+        assert_reported(done, "")
     else:
         assert (done.returncode, done.stderr) == (0, "")
 

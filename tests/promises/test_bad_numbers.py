@@ -51,6 +51,7 @@ def test_a_diverged_run_goes_on_if_asked(diverging, tmp_path):
 
 def test_a_net_that_the_last_step_spoils_has_diverged(diverging, tmp_path):
     diverging.steps = 7
+    diverging.optimizer.milestones = (6 / 7,)
     summary = train(diverging, tmp_path / "run")
     assert (summary["status"], summary["steps"]) == ("diverged", 7)
     assert summary["final"]["train_clean"]["loss"] is None

@@ -18,7 +18,7 @@ def contents(folder):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Return a file system of 1 MiB, and what mounts it anew with other options."""
+    """Return a file system of 1 MiB, and what remounts it with other options."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
@@ -51,7 +51,7 @@ def test_a_full_disk_ends_the_run_and_with_room_the_same_command_ends_as_if_ther
     assert figures(folder / "run") == figures(whole)
 
 
-def test_a_read_only_workdir_is_told_and_untouched(commands, whole, small_disk):
+def test_a_read_only_workdir_is_reported_and_untouched(commands, whole, small_disk):
     folder, remount = small_disk
     assert remount("size=50m") == 0
     shutil.copytree(whole, folder / "run")
@@ -65,7 +65,7 @@ def test_a_read_only_workdir_is_told_and_untouched(commands, whole, small_disk):
     assert contents(folder) == before
 
 
-def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_it_leads_to_the_same_end(commands, whole, tmp_path):
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_leads_to_the_same_end(commands, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     for path in (tmp_path / "run" / "checkpoints" / "12").rglob("d/*"):
@@ -79,7 +79,7 @@ def test_a_damaged_newest_checkpoint_is_told_and_the_one_before_it_leads_to_the_
     assert figures(tmp_path / "run") == figures(whole)
 
 
-def test_a_half_written_line_of_metrics_is_told_and_repaired(config, whole, tmp_path, caplog):
+def test_a_half_written_line_of_metrics_is_reported_and_repaired(config, whole, tmp_path, caplog):
     shutil.copytree(whole, tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:

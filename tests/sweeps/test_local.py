@@ -121,7 +121,7 @@ def test_an_interrupt_stops_all_workers_before_it_is_passed_on(run, console, tmp
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_folder_that_cannot_be_written_is_told(run, console):
+def test_a_folder_that_cannot_be_written_is_reported(run, console):
     bad = run("r", "")._replace(workdir=pathlib.Path("/proc/sweep/r"))
     with pytest.raises(UserError, match=r"--folder=/proc/sweep cannot be written"):
         local.train_all([bad], 1, console)

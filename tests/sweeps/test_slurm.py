@@ -138,11 +138,11 @@ def wait_for(path: pathlib.Path):
     pytest.fail(f"{path} was not made")
 
 
-def test_without_slurm_the_way_out_is_told(tmp_path):
+def test_without_slurm_the_way_out_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"--launcher=slurm with --slurm=\{\} cannot submit: .*slurm"):
         slurm.submit([], tmp_path / "slurm", {})
 
 
-def test_a_setting_that_slurm_has_not_is_told(tmp_path):
+def test_a_setting_that_slurm_has_not_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"--slurm=\{'wrong': 1\} cannot submit"):
         slurm.submit([], tmp_path / "slurm", {"wrong": 1}, cluster="local")

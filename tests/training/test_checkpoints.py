@@ -101,7 +101,7 @@ def test_whatever_happens_to_a_file_of_the_newest_checkpoint_nothing_wrong_is_re
     assert {name: fell_back[name] for name in matter} == dict.fromkeys(matter, 3)
 
 
-def test_what_orbax_says_of_a_full_disk_only_in_the_end_is_told_too(tmp_path, monkeypatch):
+def test_what_orbax_says_of_a_full_disk_only_in_the_end_is_reported_too(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path / "run")
 
     def close(manager):

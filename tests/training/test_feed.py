@@ -65,6 +65,7 @@ def states_and_figures(config, workdir):
     return read_metrics(workdir / "metrics.jsonl"), figures(workdir)
 
 
+@pytest.mark.slow
 @pytest.mark.devices(8)
 def test_the_devices_share_a_batch(streamed, tmp_path, monkeypatch):
     """With synchronised batch norm one device, eight and both mappers are equal but for rounding."""

@@ -1,6 +1,7 @@
 """Whole runs: they learn, end, stop, go on and refuse."""
 
 import json
+import re
 import signal
 
 import jax
@@ -153,20 +154,20 @@ def test_runs_of_one_seed_are_equal_and_of_another_differ(config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("field", "value"),
     [
-        ("steps", 0, r"config\.steps=0 must be at least 1\."),
-        ("log_every", 0, r"config\.log_every=0 must be at least 1\."),
-        ("seed", -1, r"config\.seed=-1 must be at least 0\."),
-        ("data.padding", -1, r"config\.data\.padding=-1 must be at least 0\."),
-        ("optimizer.learning_rate", -0.1, r"config\.optimizer\.learning_rate=-0\.1 must be at least 0"),
-        ("model.depth", 21, r"config\.model\.depth=21 is not 6n\+2"),
-        ("data.validation_examples", 9999, r"config\.data\.validation_examples=9999"),
+        ("steps", 0),
+        ("log_every", 0),
+        ("seed", -1),
+        ("data.padding", -1),
+        ("optimizer.learning_rate", -0.1),
+        ("model.depth", 21),
+        ("data.validation_examples", 9999),
     ],
 )
-def test_a_config_that_cannot_be_run_leaves_nothing_behind(config, tmp_path, field, value, message):
+def test_a_config_that_cannot_be_run_leaves_nothing_behind(config, tmp_path, field, value):
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=re.escape(f"config.{field}={value}")):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

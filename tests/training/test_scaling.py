@@ -1,4 +1,4 @@
-"""What becomes of a recipe whose batch is told for each device."""
+"""What becomes of a recipe whose batch is given for each device."""
 
 import pytest
 
@@ -105,7 +105,7 @@ def test_very_deep_nets_are_ramped_up_from_their_warm_up():
         ),
     ],
 )
-def test_what_cannot_be_is_told(per_device_batch_size, sentence):
+def test_what_cannot_be_is_reported(per_device_batch_size, sentence):
     with pytest.raises(UserError, match=sentence):
         scaling.resolved(recipe(per_device_batch_size, recipes.digits(8, residual=True)), 8)
 
