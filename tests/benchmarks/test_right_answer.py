@@ -1,10 +1,12 @@
 """The check that comes first on a new kind of device must tell right from wrong."""
 
 import jax
+import pytest
 
 from benchmarks import right_answer
 
 
+@pytest.mark.slow
 def test_a_step_agrees_between_devices_up_to_precision_and_not_with_another_nets():
     one, other = jax.devices()[:2]
     reference = right_answer.step_of(one, residual=True, dtype="float32")

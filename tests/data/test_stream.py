@@ -162,6 +162,7 @@ def test_a_worker_that_is_killed_ends_in_a_clear_error(source):
     assert not any(worker.is_running() and worker.status() != "zombie" for worker in workers)
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_a_thousand_batches(source):
     """Of this process and of its worker, from 200 batches on."""
     batches = stream.Workers(maker(source, batch_size=32), range(1000), 1)

@@ -68,6 +68,7 @@ TRAIN = {
 VAL = {f"ILSVRC2012_val_{i:08d}.JPEG": image_file(20 + i) for i in (3, 1, 2)}
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_imagenet_is_prepared_from_its_archives_by_one_command(run, tmp_path):
     write_archives(tmp_path / "archives", TRAIN, VAL)

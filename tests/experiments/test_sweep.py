@@ -116,6 +116,7 @@ def test_an_empty_sweep_a_failing_one_and_a_config_without_sweep_are_refused(com
     assert "has no get_sweep()" in commands("sweep", "--config=configs/digits_plain20.py").stderr
 
 
+@pytest.mark.slow
 def test_runs_that_fail_are_named_and_the_exit_status_says_so(commands, tmp_path):
     flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--only=model.residual=False")
     result = commands("sweep", *flags, "--config.data.validation_examples=99999")
@@ -125,6 +126,7 @@ def test_runs_that_fail_are_named_and_the_exit_status_says_so(commands, tmp_path
     assert "2 of 2 runs failed: " in result.stdout
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_stops_its_runs_and_is_continued(commands, tmp_path):
     flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--only=model.depth=8", "--workers=2")
     words = [sys.executable, "-m", "experiments.sweep", *flags, "--config.steps=1000000"]

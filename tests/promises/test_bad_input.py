@@ -413,6 +413,7 @@ SMALL_CHANGES = st.fixed_dictionaries(
 SMALL = recipes.digits(8, True)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, **DRAWN)
 @given(SMALL_CHANGES)
 def test_a_changed_config_that_passes_is_trained(tmp_path_factory, changes):

@@ -91,6 +91,7 @@ def test_a_half_written_line_of_metrics_is_reported_and_repaired(config, whole, 
     assert (tmp_path / "run" / "metrics.jsonl").read_text().endswith("}\n")
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_while_the_first_runs_and_accepted_when_it_was_killed(tmp_path):
     settings = {"steps": 1_000_000, "log_every": 2}
     with start(command(tmp_path / "run", **settings)) as first:

@@ -133,6 +133,7 @@ def test_when_a_process_dies_the_other_says_so_and_ends(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_what_one_process_refuses_all_refuse_at_once(whole):
     results = [finish(process) for process in start_all(whole, seed=5)]
     assert [status for status, _, _ in results] == [2, 2]

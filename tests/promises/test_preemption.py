@@ -105,6 +105,7 @@ train(config, pathlib.Path({workdir!r}))
 """
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_leaves_at_once_without_damage(long_config, whole_and_long, tmp_path):
     program = HANGS.format(settings=SETTINGS | LONG, workdir=str(tmp_path / "run"))
     with start(["-c", program]) as process:

@@ -35,6 +35,7 @@ def test_bits_depend_neither_on_steps_per_dispatch_nor_on_what_is_evaluated_and_
         assert found == base, name
 
 
+@pytest.mark.slow
 def test_another_process_repeats_the_bits(whole, tmp_path):
     status, _, stderr = finish(start(command(tmp_path / "run")))
     assert status == 0, stderr

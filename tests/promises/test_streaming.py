@@ -140,6 +140,7 @@ def undisturbed(images, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_and_with_other_workers_a_run_ends_in_the_same_bits(undisturbed, images, tmp_path, monkeypatch):
     """The signal goes to the whole process group, as from a terminal."""
     process = start(tmp_path / "run", images, 2)
@@ -171,6 +172,7 @@ def test_after_ctrl_c_and_with_other_workers_a_run_ends_in_the_same_bits(undistu
     jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "run", images), state_of(undisturbed, images))
 
 
+@pytest.mark.slow
 def test_if_the_run_is_killed_its_workers_end(images, tmp_path):
     process = start(tmp_path / "run", images, 2, steps=10**6)
     wait_for_line(process, "step 5/")
@@ -181,6 +183,7 @@ def test_if_the_run_is_killed_its_workers_end(images, tmp_path):
     assert_gone(workers)
 
 
+@pytest.mark.slow
 def test_if_a_worker_is_killed_the_run_says_so_and_resumes(undisturbed, images, tmp_path):
     process = start(tmp_path / "run", images, 2)
     wait_for_line(process, "step 25/60")

@@ -16,7 +16,9 @@ from resnet_jax.sweeps.plan import cost, only, plan, shard, state
 from tests.analysis.synthetic import write_run
 
 PROVIDED = {
-    "digits_depth": {"plain-20-seed0", "plain-56-seed0", "residual-20-seed0", "residual-56-seed0"},
+    "digits_depth": {
+        f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
+    },
     "cifar_figure6": {f"plain-{depth}" for depth in (20, 32, 44, 56)}
     | {f"residual-{depth}" for depth in (20, 32, 44, 56, 110)},
     "cifar_shortcuts": {f"residual-{depth}-shortcut{option}" for depth in (20, 56) for option in "ABC"},

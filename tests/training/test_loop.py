@@ -112,6 +112,7 @@ def test_a_run_compiles_its_step_once_and_a_restart_and_another_seed_compile_not
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     compilation_cache.reset_cache()
     config.steps, config.log_every, config.eval_every, config.checkpoint_every = 104, 4, 52, 52  # Two epochs.
+    config.optimizer.milestones = (0.25, 0.375)
 
     def programs():
         names = [path.name for path in (tmp_path / "compiled").glob("jit_*-cache")]
@@ -125,7 +126,7 @@ def test_a_run_compiles_its_step_once_and_a_restart_and_another_seed_compile_not
         jax.clear_caches()
         assert train(config, tmp_path / "run")["status"] == "finished"
         config.seed = 1
-        config.steps = 52
+        config.steps, config.optimizer.milestones = 52, (0.5, 0.75)  # The same steps: they are in the program.
         train(config, tmp_path / "other")
         assert programs() == first
     finally:

@@ -115,7 +115,7 @@ def test_the_batch_need_not_be_divisible_if_it_is_not_trained_on():
 
 
 def test_a_run_records_what_it_was_and_is_found_by_the_same_config(config, tmp_path):
-    config.per_device_batch_size = 2
+    config.per_device_batch_size = 8
     config.log_every = 2
     summary = train(config, tmp_path / "run")
     recorded = flatten(read_config(tmp_path / "run").config.to_dict())
