@@ -413,11 +413,15 @@ def from_record(recorded: Mapping[str, Any], version: int) -> ConfigDict:
 
     Raises:
       UserError: ``recorded`` has a field that does not exist here.
+      TypeError: a field is of another type.
     """
     values = flatten(recorded)
-    for name in values:
+    for name, value in values.items():
         if name not in FIELDS:
             raise UserError(f"unknown field config.{name}, of a newer version of this project; update this one.")
+        field = FIELDS[name]
+        if not has_type(value, field.type) and not (value is None and field.default is None):
+            raise TypeError(f"config.{name}={shown(value)}: expected {field.expected}")
     if version == 1 and {"steps", "optimizer.milestones"} <= values.keys():
         # Only schedule "plateau", which does not read them, let them lie beyond the last step.
         steps = values["steps"]

@@ -46,8 +46,8 @@ from tests.commands import Commands
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-def pytest_sessionfinish(exitstatus):
-    if KEEPS_COMPILED and exitstatus == 0:
+def pytest_sessionfinish():
+    if KEEPS_COMPILED:
         compiled.keep(SESSION / "compiled", KEPT)
     if OWNED:
         shutil.rmtree(SESSION, ignore_errors=True)

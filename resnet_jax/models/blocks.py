@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_jax.models.gates import Gate, gate_of, scaled
+from resnet_jax.models.gates import Gate, gate_of, gradient_scaled
 
 # Makes a layer of which all but its own size and name is decided, so that blocks need not know the rest.
 ModuleDef = Callable[..., nn.Module]
@@ -26,10 +26,7 @@ def join(norm: nn.Module, branch: jax.Array, shortcut: jax.Array | None, gate: G
       shortcut: as ``branch``; None in a plain net.
       gate: of the block; None for the ungated net.
     """
-    if gate is None:
-        return norm(branch, shortcut)
-    assert shortcut is not None  # As ``shortcut_around`` has it.
-    return norm(branch, scaled(shortcut, gate.shortcut, gate.shortcut_gradient), gain=gate.branch)
+    return norm(branch, shortcut, gate=gate)
 
 
 def enter(x: jax.Array, gate: Gate | None) -> jax.Array:
@@ -37,7 +34,7 @@ def enter(x: jax.Array, gate: Gate | None) -> jax.Array:
 
     At its output such a gate would take the gradient from the branch's own parameters too.
     """
-    return x if gate is None else scaled(x, 1.0, gate.branch_gradient)
+    return x if gate is None else gradient_scaled(x, gate.branch_gradient)
 
 
 def shortcut_around(block: nn.Module, x: jax.Array, features: int, gate: Gate | None) -> jax.Array | None:

@@ -54,6 +54,13 @@ def gate_of(block: nn.Module) -> Gate | None:
     return Gate(*block.get_variable(COLLECTION, LEAF))
 
 
+def gated(shortcut: jax.Array | None, gate: Gate | None) -> jax.Array | None:
+    """Return what ``gate`` makes of ``shortcut``."""
+    if shortcut is None or gate is None:
+        return shortcut
+    return scaled(shortcut, gate.shortcut, gate.shortcut_gradient)
+
+
 @jax.custom_vjp
 def scaled(z: jax.Array, value: jax.typing.ArrayLike, gradient: jax.typing.ArrayLike) -> jax.Array:
     """Return P(z; u, v): ``value * z``, through which gradients pass times ``gradient``.
@@ -61,6 +68,19 @@ def scaled(z: jax.Array, value: jax.typing.ArrayLike, gradient: jax.typing.Array
     The two are independent, so that a shortcut can exist in the backward pass alone. The factors get no gradient.
     """
     return jnp.asarray(value, z.dtype) * z
+
+
+@jax.custom_vjp
+def gradient_scaled(z: jax.Array, gradient: jax.typing.ArrayLike) -> jax.Array:
+    """Return P(z; 1, v): ``z`` itself, so that a backward pass that keeps it keeps one array, not two."""
+    return z
+
+
+def _gradient_scaled_backward(gradient: Any, cotangent: jax.Array) -> tuple[jax.Array, Any]:
+    return jnp.asarray(gradient, cotangent.dtype) * cotangent, jnp.zeros_like(gradient)
+
+
+gradient_scaled.defvjp(lambda z, gradient: (z, gradient), _gradient_scaled_backward)
 
 
 def _scaled_forward(z: jax.Array, value: jax.typing.ArrayLike, gradient: jax.typing.ArrayLike) -> tuple[jax.Array, Any]:

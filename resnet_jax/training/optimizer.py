@@ -1,6 +1,5 @@
 """Stochastic gradient descent as in the paper, from optax."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -24,11 +23,10 @@ def learning_rate(config: ConfigDict, depth: int, steps: int) -> optax.Schedule:
       depth: weighted layers of the net.
       steps: of the run.
     """
-    drops: dict[int, float] = {}
-    if config.schedule == "step":
-        for milestone in milestone_steps(config.milestones, steps):
-            drops[milestone] = min(drops.get(milestone, 1.0) * config.factor, LARGEST_FLOAT)
-    stepwise = optax.piecewise_constant_schedule(config.learning_rate, drops)
+    factors: dict[int, float] = {}
+    for drop in drops(config, steps):
+        factors[drop] = min(factors.get(drop, 1.0) * config.factor, LARGEST_FLOAT)
+    stepwise = optax.piecewise_constant_schedule(config.learning_rate, factors)
 
     def warmed_up(step: jax.typing.ArrayLike) -> jax.Array:
         return jnp.where(step < config.warmup_steps, config.warmup_learning_rate, stepwise(step))
@@ -40,8 +38,16 @@ def learning_rate(config: ConfigDict, depth: int, steps: int) -> optax.Schedule:
     return lambda step: rate(step) * fraction(step)
 
 
-def milestone_steps(milestones: Iterable[float], steps: int) -> list[int]:
-    """Return ``milestones``, fractions of ``steps``, in steps from 1 on; in a short run several may be one step."""
+def drops(config: ConfigDict, steps: int) -> list[int]:
+    """Return the steps, from 1 on, at which the learning rate is multiplied by the factor.
+
+    They are the milestones, fractions of ``steps``; in a short run several may be one step. Schedule "plateau" has none.
+
+    Args:
+      config: the ``optimizer`` part of a run's config.
+      steps: of the run.
+    """
+    milestones = config.milestones if config.schedule == "step" else ()
     return [max(1, round(fraction * steps)) for fraction in milestones]
 
 

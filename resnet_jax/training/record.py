@@ -31,6 +31,7 @@ from resnet_jax.rundir import (
 )
 from resnet_jax.training.environment import environment
 from resnet_jax.training.lock import lock
+from resnet_jax.training.optimizer import drops
 
 
 def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -56,6 +57,8 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
         return
     old, new = flatten(recorded.config.to_dict()), flatten(config.to_dict())
     differing = [name for name in RUN_FIELDS if old[name] != new[name]]
+    if drops(recorded.config.optimizer, recorded.config.steps) == drops(config.optimizer, config.steps):  # In another rounding, or where no milestone counts.
+        differing = [name for name in differing if name != "optimizer.milestones"]
     if differing:
         changes = ", ".join(f"config.{name} ({old[name]} there, {new[name]} here)" for name in differing)
         raise UserError(

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from resnet_jax.models.gates import DELETED, Gate
 from resnet_jax.models.norm import NORMS, BatchNorm, GroupNorm, normalise_by_batch
 
 
@@ -29,7 +30,7 @@ def test_batch_norm_and_its_gradients_are_those_of_the_formula_in_float64(relu, 
         return (jnp.maximum(y, 0) if relu else y), mean.ravel(), var.ravel()
 
     def ours(x, scale, bias, shortcut):
-        return normalise_by_batch(x, scale, bias, shortcut, relu, None, 1e-5)
+        return normalise_by_batch(x, scale, bias, shortcut, None, relu, None, 1e-5)
 
     def total(function, *arguments):
         y, mean, var = function(*arguments)
@@ -71,7 +72,7 @@ def test_batch_norm_over_devices_is_that_of_the_whole_batch_and_so_are_its_gradi
         )
 
         def total(x, scale, bias):
-            y, mean, var = normalise_by_batch(x, scale, bias, None, True, axis_name, 1e-5)
+            y, mean, var = normalise_by_batch(x, scale, bias, None, None, True, axis_name, 1e-5)
             return jnp.sum(weights * y), (mean, var)
 
         (_, statistics), (by_x, *by_others) = jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(x, *varying)
@@ -88,7 +89,7 @@ def test_batch_norm_of_bfloat16_takes_its_sums_in_float32():
     (x,) = arrays((512, 4, 4, 1), seed=3)
     x = jnp.asarray(100 + x, jnp.bfloat16)
     one, zero = jnp.ones(1), jnp.zeros(1)
-    y, mean, var = normalise_by_batch(x, one, zero, None, False, None, 1e-5)
+    y, mean, var = normalise_by_batch(x, one, zero, None, None, False, None, 1e-5)
     wide = np.asarray(x, np.float64)
     assert (y.dtype, mean.dtype, var.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
     np.testing.assert_allclose(mean, wide.mean(), rtol=1e-5)
@@ -123,10 +124,13 @@ def test_every_norm_follows_the_protocol(name, train):
     def call(*arguments, **settings):
         return norm.apply(variables, x, *arguments, **settings, mutable=["batch_stats"])[0]
 
+    def arrays_of(gate):
+        return jax.tree.map(jnp.float32, gate)
+
     branch = call(relu=False)
     np.testing.assert_array_equal(call(), np.maximum(branch, 0))
     np.testing.assert_allclose(call(shortcut), np.maximum(branch + shortcut, 0), rtol=1e-5, atol=1e-6)
-    gained = call(shortcut, relu=False, gain=np.float32(0.5))
-    np.testing.assert_allclose(gained, 0.5 * branch + shortcut, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(call(shortcut, relu=False, gain=np.float32(0)), shortcut)
+    gained = call(shortcut, relu=False, gate=arrays_of(Gate(0.25, 1, 0.5, 1)))
+    np.testing.assert_allclose(gained, 0.5 * branch + 0.25 * shortcut, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(call(shortcut, relu=False, gate=arrays_of(DELETED)), shortcut)
     assert call(np.asarray(shortcut, jnp.bfloat16)).dtype == x.dtype

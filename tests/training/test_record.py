@@ -102,6 +102,19 @@ def test_the_folder_of_another_configs_run_is_refused_and_untouched(config, tmp_
     assert contents(tmp_path) == before
 
 
+def test_milestones_are_compared_in_steps_and_only_where_the_schedule_has_them(config, tmp_path):
+    run_in(tmp_path / "run", config)
+    config.optimizer.milestones = (0.49, 0.76)  # 12 steps: the same two.
+    check_workdir(tmp_path / "run", config)
+    config.optimizer.milestones = (0.5,)
+    with pytest.raises(UserError, match=r"config\.optimizer\.milestones \(\[0\.5, 0\.75\] there, \[0\.5\] here\)"):
+        check_workdir(tmp_path / "run", config)
+    config.optimizer.schedule = "plateau"
+    run_in(tmp_path / "plateau", config)
+    config.optimizer.milestones = ()
+    check_workdir(tmp_path / "plateau", config)
+
+
 def test_folders_that_cannot_be_a_run_are_refused(config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--workdir=.*/file is a file; give another --workdir"):
@@ -126,6 +139,7 @@ def test_folders_that_cannot_be_a_run_are_refused(config, tmp_path):
             '{"version": 1, "config": {"steps": "9", "optimizer": {"milestones": [1]}}, "command": []}',
             "is not the config",
         ),
+        ('{"version": 2, "config": {"optimizer": {"milestones": "soon"}}, "command": []}', "is not the config of a run"),
         (
             '{"version": 3, "config": {}, "command": []}',
             r"has format version 3, of a newer version of this project; up",
