@@ -41,7 +41,8 @@ def learning_rate(config: ConfigDict, depth: int, steps: int) -> optax.Schedule:
 def drops(config: ConfigDict, steps: int) -> list[int]:
     """Return the steps, from 1 on, at which the learning rate is multiplied by the factor.
 
-    They are the milestones, fractions of ``steps``; in a short run several may be one step. Schedule "plateau" has none.
+    They are the milestones, fractions of ``steps``; in a short run several may be one step. Schedule "plateau" has
+    none.
 
     Args:
       config: the ``optimizer`` part of a run's config.

@@ -139,7 +139,7 @@ def test_folders_that_cannot_be_a_run_are_refused(config, tmp_path):
             '{"version": 1, "config": {"steps": "9", "optimizer": {"milestones": [1]}}, "command": []}',
             "is not the config",
         ),
-        ('{"version": 2, "config": {"optimizer": {"milestones": "soon"}}, "command": []}', "is not the config of a run"),
+        ('{"version": 2, "config": {"optimizer": {"milestones": "soon"}}, "command": []}', "is not the config of a"),
         (
             '{"version": 3, "config": {}, "command": []}',
             r"has format version 3, of a newer version of this project; up",
