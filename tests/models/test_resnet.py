@@ -70,7 +70,7 @@ def test_unrolled_and_rematerialised_loops_change_nothing_but_rounding(shortcut)
 def test_gradients_written_here_equal_those_that_jax_derives_in_float64(kind, shortcut, monkeypatch):
     """Of whole nets, whose layers JAX differentiates when they are replaced by the formulas; in the forms for both."""
 
-    def formula(x, scale, bias, shortcut, relu, axis_name, epsilon):
+    def formula(x, scale, bias, shortcut, gate, relu, axis_name, epsilon):
         mean, var = jnp.mean(x, (0, 1, 2), keepdims=True), jnp.var(x, (0, 1, 2), keepdims=True)
         y = (x - mean) / jnp.sqrt(var + epsilon) * scale[None, None, None] + bias[None, None, None]
         y = y if shortcut is None else y + shortcut
