@@ -25,10 +25,9 @@ from rich.progress import track
 from experiments import command, processes
 from resnet_jax import data, evaluation, models
 from resnet_jax.backend import keep_compiled_programs, keep_freed_memory
-from resnet_jax.config import check
+from resnet_jax.config import FIELDS, check
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import check_protocol
-from resnet_jax.models import blocks
 from resnet_jax.rundir import read_config, write_json
 from resnet_jax.terminal import console
 from resnet_jax.training import parallel
@@ -56,7 +55,7 @@ _EPSILON = flags.DEFINE_float("epsilon", DEFAULTS.epsilon, "For foreign weights:
 _BOTTLENECK_STRIDE = flags.DEFINE_enum(
     "bottleneck_stride",
     DEFAULTS.bottleneck_stride,
-    blocks.BOTTLENECK_STRIDES,
+    FIELDS["model.bottleneck_stride"].choices,
     "For foreign weights: stride on the middle 3x3 convolution, or on the first 1x1 as in nets converted from Caffe.",
 )
 flags.adopt_module_key_flags(processes)

@@ -107,6 +107,12 @@ TYPES = {
     tuple: "a tuple of numbers",
 }
 
+# Each is a row of ``resnet_jax.models.FAMILIES``, which needs jax; a command that only reads fields does not.
+FAMILIES = (
+    *("cifar", "imagenet", "wide", "densenet", "imagenet_densenet"),
+    *("inception", "inception_v4", "inception_resnet_v1", "inception_resnet_v2", "inception_resnet_v2_paper"),
+)
+
 FIELDS: dict[str, Field] = {
     # The run.
     "seed": Field(
@@ -144,26 +150,65 @@ FIELDS: dict[str, Field] = {
     "model.family": Field(
         str,
         "cifar",
-        "Family of nets: for small images (section 4.2) or for ImageNet (table 1).",
-        source="Paper",
-        choices=("cifar", "imagenet"),
+        "Family of nets; docs/nets.md lists them with their papers.",
+        source="Paper: cifar (section 4.2), imagenet (table 1)",
+        choices=FAMILIES,
     ),
     "model.depth": Field(
         int,
         20,
-        "Weighted layers: 6n+2 for cifar; 18, 34, 50, 101 or 152 for imagenet.",
+        "Weighted layers; which depths a family has is in docs/nets.md.",
         "layers",
         "Paper",
         Limits(at_most=20_000),  # A digit too many is to be refused, not to fill the memory.
         role=Role.NET,
     ),
-    "model.residual": Field(bool, True, "Whether blocks have shortcuts; False: the plain net.", role=Role.NET),
+    "model.residual": Field(
+        bool,
+        True,
+        "Whether blocks have shortcuts; False: the plain net. Of a DenseNet, whether layers see all those before.",
+        role=Role.NET,
+    ),
     "model.shortcut": Field(
         str,
         "A",
-        "A: identity, zero-padded where shapes change. B: projection where shapes change. C: projection always.",
-        source="Paper: A on CIFAR-10",
-        choices=("A", "B", "C"),
+        "A: identity, zero-padded where shapes change. B: projection where shapes change. C: projection always. "
+        "pool: as A, by 2x2 average pooling, zeros at the end. conv: 1x1 convolution always. exclusive_gating, "
+        "shortcut_gating: as A, times a learned 1 - g(x), exclusive with the branch times g(x). dropout: as A, with "
+        "dropout of 1/2.",
+        source="Paper: A on CIFAR-10; stochastic depth: pool; the last four: He 2016, table 1",
+        choices=("A", "B", "C", "pool", "conv", "exclusive_gating", "shortcut_gating", "dropout"),
+    ),
+    "model.gating_bias": Field(
+        float,
+        -6.0,
+        "Initial bias of learned gates g(x) on shortcuts.",
+        source="He et al. 2016, arXiv 1603.05027, table 1",
+        limits=Limits(at_least=-LARGEST_FLOAT, at_most=LARGEST_FLOAT),
+    ),
+    "model.block": Field(
+        str,
+        "basic",
+        "Block of a cifar net: two 3x3 convolutions (basic), 1x1, 3x3 and 1x1 with four times the width (bottleneck), "
+        "or a single 3x3 (single). That of an imagenet net follows from its depth.",
+        source="Paper: basic on CIFAR-10; He et al. 2016: bottleneck for 164 and 1001, section 5.1 for single",
+        choices=("basic", "bottleneck", "single"),
+    ),
+    "model.order": Field(
+        str,
+        "original",
+        "Order of norm, ReLU, convolution and addition in a block; preactivation: norm and ReLU before each "
+        "convolution, none after the addition.",
+        source="Paper: original; the others: He et al. 2016, table 2",
+        choices=("original", "norm_after_addition", "relu_before_addition", "relu_preactivation", "preactivation"),
+        role=Role.NET,
+    ),
+    "model.stem_activation": Field(
+        bool,
+        True,
+        "Whether the first activation of a pre-activation net comes right after the first convolution; False: within "
+        "the branch of the first block, as in timm.",
+        source="He et al. 2016, appendix",
     ),
     "model.bottleneck_stride": Field(
         str,
@@ -171,6 +216,60 @@ FIELDS: dict[str, Field] = {
         "Convolution of a bottleneck block that has its stride: the first 1x1 or the middle 3x3 (as in torchvision).",
         source="Paper: first",
         choices=("first", "middle"),
+    ),
+    "model.widening": Field(
+        float,
+        1.0,
+        "What widths are multiplied by; of bottleneck blocks that of the 3x3 convolution alone.",
+        source="Zagoruyko and Komodakis 2016, arXiv 1605.07146",
+        limits=Limits(at_least=1, at_most=1024),
+        role=Role.NET,
+    ),
+    "model.dropout": Field(
+        float,
+        0.0,
+        "Share of activations that dropout zeroes: between the convolutions of a block, behind each convolution of a "
+        "DenseNet, before the head of an ImageNet Inception net.",
+        source="Wide nets: 0.3; DenseNet without augmentation: 0.2; Inception: 0.2",
+        limits=Limits(at_least=0, below=1),
+    ),
+    "model.survival": Field(
+        float,
+        1.0,
+        "Stochastic depth: probability that the last block's branch is computed in a training step. 1: always.",
+        source="Huang et al. 2016, arXiv 1603.09382: 0.5",
+        limits=Limits(above=0, at_most=1),
+    ),
+    "model.survival_rule": Field(
+        str,
+        "linear",
+        "Survival probabilities of the other blocks: falling linearly from 1 before the first, or all the same.",
+        source="Huang et al. 2016: linear",
+        choices=("linear", "uniform"),
+    ),
+    "model.growth": Field(
+        int,
+        12,
+        "Channels that each layer of a DenseNet adds.",
+        "channels",
+        "Huang et al. 2016, arXiv 1608.06993: 12, 24, 40",
+        Limits(at_least=1, at_most=4096),
+        role=Role.NET,
+    ),
+    "model.compression": Field(
+        float,
+        1.0,
+        "Share of the channels that a transition of a DenseNet keeps. Below 1, layers have bottlenecks: DenseNet-BC.",
+        source="Huang et al. 2016: 1, and 0.5 for BC",
+        limits=Limits(above=0, at_most=1),
+        role=Role.NET,
+    ),
+    "model.residual_scale": Field(
+        float,
+        1.0,
+        "What the branches of a residual Inception net are multiplied by before the addition.",
+        source="Szegedy et al. 2016, arXiv 1602.07261: 0.1 to 0.3",
+        limits=Limits(above=0, at_most=LARGEST_FLOAT),
     ),
     # The data.
     "data.name": Field(

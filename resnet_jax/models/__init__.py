@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from resnet_jax.config import default
 from resnet_jax.models import resnet
-from resnet_jax.models.blocks import BottleneckBlock
+from resnet_jax.models.blocks import GATINGS, BottleneckBlock
 from resnet_jax.models.describe import Part as Part
 from resnet_jax.models.describe import architecture_table as architecture_table
 from resnet_jax.models.describe import describe as describe
@@ -34,8 +35,8 @@ class Family(NamedTuple):
 
     Attributes:
       make: returns the module, given ``config.model`` and the keywords ``num_classes``, ``dtype``, ``axis_name``,
-        ``unroll`` and ``remat``; raises a UserError for a net that does not exist.
-      title: what a net is called but for its depth, as "plain".
+        ``sync_batch_norm``, ``unroll`` and ``remat``; raises a UserError for a net that does not exist.
+      title: what a net is called, with the placeholder ``{depth}``, as "plain-{depth}".
       fields: which fields of ``config.model`` a net depends on; comparisons ignore the others.
     """
 
@@ -44,34 +45,70 @@ class Family(NamedTuple):
     fields: Callable[[Fields], tuple[str, ...]]
 
 
-def plain_or_residual(model: Fields) -> str:
-    """Return which of the two twins ``model`` is."""
-    return "residual" if model["residual"] else "plain"
-
-
-def resnet_fields(model: Fields) -> tuple[str, ...]:
-    """Return the fields of a net of 2015; a plain one has no shortcut."""
-    return ("depth", "residual", "shortcut") if model["residual"] else ("depth", "residual")
-
-
-def imagenet_fields(model: Fields) -> tuple[str, ...]:
-    """Return the same of an ImageNet net, of which the deep ones have bottlenecks."""
-    stages = resnet.IMAGENET_STAGES.get(model["depth"])
-    has_bottlenecks = stages is not None and stages[0] is BottleneckBlock
-    return resnet_fields(model) + (("bottleneck_stride",) if has_bottlenecks else ())
-
-
-FAMILIES = {
-    "cifar": Family(resnet.cifar, plain_or_residual, resnet_fields),
-    "imagenet": Family(resnet.imagenet, plain_or_residual, imagenet_fields),
+ORDER_TITLES = {
+    "original": "",
+    "norm_after_addition": "norm-after-addition ",
+    "relu_before_addition": "relu-before-addition ",
+    "relu_preactivation": "relu-preact ",
+    "preactivation": "preact ",
 }
 
 
+def resnet_title(model: Fields) -> str:
+    """Return which of the twins ``model`` is, and of which order, block and width."""
+    block = f"{model['block']} " if model["family"] == "cifar" and model["block"] != "basic" else ""
+    twin = "residual" if model["residual"] else "plain"
+    width = "" if model["widening"] == 1 else f"-{model['widening']:g}"
+    return f"{ORDER_TITLES[model['order']]}{block}{twin}-{{depth}}{width}"
+
+
+def wide_title(model: Fields) -> str:
+    """Return the name of a wide net in its paper, such as "WRN-28-10"."""
+    return f"{'' if model['residual'] else 'plain '}WRN-{{depth}}-{model['widening']:g}"
+
+
+def wide_fields(model: Fields) -> tuple[str, ...]:
+    """Return the fields of a wide net."""
+    survival = ("survival", "survival_rule") if model["residual"] and model["survival"] < 1 else ("survival",)
+    return ("depth", "residual", "widening", "dropout", *(survival if model["residual"] else ()))
+
+
+def resnet_fields(model: Fields) -> tuple[str, ...]:
+    """Return the fields of a cifar net; a plain one has no shortcut."""
+    gating = ("gating_bias",) if model["shortcut"] in GATINGS else ()
+    shortcut = ("shortcut", *gating) if model["residual"] else ()
+    stem = ("stem_activation",) if model["order"] == "preactivation" else ()
+    stride = ("bottleneck_stride",) if model["block"] == "bottleneck" else ()
+    return (*wide_fields(model), *shortcut, "block", "order", *stem, *stride)
+
+
+def imagenet_fields(model: Fields) -> tuple[str, ...]:
+    """Return the fields of an ImageNet net, whose block follows from its depth."""
+    block, _ = resnet.IMAGENET_STAGES.get(model["depth"], (None, ()))
+    fields = resnet_fields({**model, "block": "bottleneck" if block is BottleneckBlock else "basic"})
+    return tuple(name for name in fields if name != "block")
+
+
+FAMILIES = {
+    "cifar": Family(resnet.cifar, resnet_title, resnet_fields),
+    "imagenet": Family(resnet.imagenet, resnet_title, imagenet_fields),
+    "wide": Family(resnet.wide, wide_title, wide_fields),
+}
+
+
+def complete(model: Fields) -> ConfigDict:
+    """Return ``model`` with the defaults of the fields that it lacks, as records of older versions do."""
+    whole = default().model
+    whole.update(dict(model))
+    return whole
+
+
 def build(
-    model: ConfigDict,
+    model: Fields,
     num_classes: int,
     dtype: str = "float32",
     axis_name: str | None = None,
+    sync_batch_norm: bool = False,
     unroll: bool = False,
     remat: bool = False,
 ) -> nn.Module:
@@ -81,27 +118,39 @@ def build(
       model: its fields, of which the family reads ``fields_read``.
       num_classes: width of the head.
       dtype: type of the computation, "float32" or "bfloat16".
-      axis_name: device axis for synchronised batch norm; None for statistics of each device.
+      axis_name: device axis over which a batch is divided in training; None for the whole batch on one device.
+      sync_batch_norm: whether batch norm takes its statistics over all devices.
       unroll: whether the loops over blocks are unrolled.
       remat: whether blocks are rematerialised in the backward pass to save memory.
 
     Raises:
       UserError: the family has no such net.
     """
-    settings = {"dtype": DTYPES[dtype], "axis_name": axis_name, "unroll": unroll, "remat": remat}
-    return FAMILIES[model.family].make(model, num_classes=num_classes, **settings)
-
-
-def series_title(model: Fields) -> str:
-    """Return what nets that differ from ``model`` in depth alone are called, as "plain"."""
-    return FAMILIES[model["family"]].title(model)
+    whole = complete(model)
+    return FAMILIES[whole.family].make(
+        whole,
+        num_classes=num_classes,
+        dtype=DTYPES[dtype],
+        axis_name=axis_name,
+        sync_batch_norm=sync_batch_norm,
+        unroll=unroll,
+        remat=remat,
+    )
 
 
 def title(model: Fields) -> str:
     """Return what the net is called, as "plain-56"."""
-    return f"{series_title(model)}-{model['depth']}"
+    whole = complete(model)
+    return FAMILIES[whole.family].title(whole).format(depth=whole.depth)
+
+
+def series_title(model: Fields) -> str:
+    """Return what nets that differ from ``model`` in depth alone are called, as "plain" or "WRN-n-4"."""
+    whole = complete(model)
+    return FAMILIES[whole.family].title(whole).removesuffix("-{depth}").format(depth="n")
 
 
 def fields_read(model: Fields) -> tuple[str, ...]:
     """Return the names of the fields of ``config.model`` that the net depends on."""
-    return ("family", *FAMILIES[model["family"]].fields(model))
+    whole = complete(model)
+    return ("family", *FAMILIES[whole.family].fields(whole))

@@ -1,32 +1,207 @@
 """The blocks of residual nets: a branch, a shortcut, and where the two are joined."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_jax.models.gates import Gate, gate_of, gradient_scaled
+from resnet_jax.models import init
+from resnet_jax.models.gates import RESIDUAL, Gate, gate_of, gated, gradient_scaled
 
 # Makes a layer of which all but its own size and name is decided, so that blocks need not know the rest.
 ModuleDef = Callable[..., nn.Module]
 
-SHORTCUTS = ("A", "B", "C")
-BOTTLENECK_STRIDES = ("first", "middle")
+# Orders in which norm and ReLU come before a convolution (He et al. 2016, figure 4 d and e).
+PREACTIVATIONS = ("relu_preactivation", "preactivation")
+# Options whose shortcut is multiplied by 1 - g(x).
+GATINGS = ("exclusive_gating", "shortcut_gating")
+# Rate of dropout on shortcuts (He et al. 2016, table 1).
+SHORTCUT_DROPOUT = 0.5
 
 
-def join(norm: nn.Module, branch: jax.Array, shortcut: jax.Array | None, gate: Gate | None) -> jax.Array:
-    """Return the output of a block, ``relu(norm(branch) + shortcut)`` (paper, equation 1), as its gate has it.
+class Convolution(NamedTuple):
+    """One convolution of a branch: features, side of the kernel, stride."""
+
+    features: int
+    kernel: int
+    stride: int
+
+
+class Block(nn.Module):
+    """A branch of convolutions and, in a residual net, the shortcut around it.
+
+    For a branch of two convolutions the orders of norm, ReLU and addition (He et al. 2016, arXiv 1603.05027, figure 4)
+    are, with S the shortcut:
+
+    ====================  ==========================================
+    original              relu(S + norm conv relu norm conv x)
+    norm_after_addition   relu(norm(S + conv relu norm conv x))
+    relu_before_addition  S + relu norm conv relu norm conv x
+    relu_preactivation    S + norm conv relu norm conv relu x
+    preactivation         S + conv relu norm conv relu norm x
+    ====================  ==========================================
+
+    Attributes:
+      width: features of the convolutions, but for the last of a bottleneck.
+      stride: of the block.
+      residual: whether there is a shortcut.
+      shortcut: its option, as ``config.model.shortcut``.
+      order: as above.
+      is_activated: whether the input is activated already, as that of the first block of a pre-activation net.
+      gating_bias: initial bias of learned gating.
+      dropout_rate: of dropout before the last convolution.
+      train: whether branches are dropped at random and the branch's statistics are those of the batch.
+      conv: makes a convolution, given features, kernel, stride and name.
+      norm: makes a norm, given its name.
+      dropout: makes a dropout, given its rate.
+    """
+
+    width: int
+    stride: int
+    residual: bool
+    shortcut: str
+    train: bool
+    conv: ModuleDef
+    norm: ModuleDef
+    dropout: ModuleDef
+    order: str = "original"
+    is_activated: bool = False
+    gating_bias: float = 0.0
+    dropout_rate: float = 0.0
+
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """Return the convolutions of the branch."""
+        raise NotImplementedError
+
+    @nn.compact
+    def __call__(self, x: jax.Array, survival: jax.Array | None = None) -> jax.Array:
+        """Map ``[batch, height, width, channels]`` to ``[batch, height / stride, width / stride, features]``.
+
+        Args:
+          x: the input.
+          survival: probability that the branch is computed in training (stochastic depth); None without.
+        """
+        gate = gate_of(self)
+        features = self.convolutions()[-1].features
+        projects = has_projection(self, x, features, gate)
+        # A projection shares the first activation with the branch (He et al. 2016, appendix); an identity takes x.
+        seen = first_activation(self, x) if projects else x
+        shortcut, share = shortcut_around(self, seen, features, gate)
+
+        def output(block: nn.Module, seen: jax.Array, gate: Gate | None) -> jax.Array:
+            y = enter(seen, gate)
+            y = y if projects else first_activation(block, y)
+            return join(block, branch_without_norm(block, y), shortcut, share, gate)
+
+        if survival is None or self.is_initializing():
+            return output(self, seen, gate)
+        if not self.train:  # Huang et al. 2016, equation 5.
+            gate = gate or RESIDUAL
+            return output(self, seen, gate._replace(branch=survival * gate.branch))
+        assert shortcut is not None  # As the families have it.
+        survives = jax.random.bernoulli(self.make_rng("survival"), survival)
+        dropped = nn.relu(shortcut) if self.order == "original" else shortcut
+        if self.is_mutable_collection("intermediates"):  # A conditional cannot record the layers of one side alone.
+            return jnp.where(survives, output(self, seen, gate), dropped)
+        return nn.cond(
+            survives,
+            lambda block, seen: output(block, seen, gate),
+            lambda block, seen: dropped,
+            self,
+            seen,
+        )
+
+
+class BasicBlock(Block):
+    """Two 3x3 convolutions (paper, figure 5 left)."""
+
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """Return the convolutions of the branch."""
+        return Convolution(self.width, 3, self.stride), Convolution(self.width, 3, 1)
+
+
+class SingleBlock(Block):
+    """A single 3x3 convolution (He et al. 2015, section 3.2; 2016, section 5.1)."""
+
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """Return the convolution of the branch."""
+        return (Convolution(self.width, 3, self.stride),)
+
+
+class BottleneckBlock(Block):
+    """1x1, 3x3 and 1x1 convolutions, the last with four times the features (paper, figure 5 right).
+
+    Attributes:
+      stride_on_first: whether the stride is on the first 1x1 as in the paper, else on the 3x3 as in torchvision.
+      widening: what the features of the first two convolutions are multiplied by (wide-50-2).
+    """
+
+    stride_on_first: bool = True
+    widening: float = 1.0
+
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """Return the convolutions of the branch."""
+        first, middle = (self.stride, 1) if self.stride_on_first else (1, self.stride)
+        inner = round(self.widening * self.width)
+        return Convolution(inner, 1, first), Convolution(inner, 3, middle), Convolution(4 * self.width, 1, 1)
+
+
+def first_activation(block: nn.Module, x: jax.Array) -> jax.Array:
+    """Return the activated ``x`` with which the branch of a pre-activation block begins, of other blocks ``x``."""
+    if block.order not in PREACTIVATIONS or block.is_activated:
+        return x
+    return nn.relu(x) if block.order == "relu_preactivation" else block.norm(name="bn1")(x)
+
+
+def branch_without_norm(block: nn.Module, y: jax.Array) -> jax.Array:
+    """Return the convolutions of the branch of ``block`` on ``y``, up to the last one."""
+    last = len(block.convolutions())
+    for index, convolution in enumerate(block.convolutions(), 1):
+        if index > 1:
+            y = block.norm(name=f"bn{index if block.order == 'preactivation' else index - 1}")(y)
+        if index == last and block.dropout_rate:
+            y = block.dropout(block.dropout_rate)(y)
+        y = block.conv(*convolution, name=f"conv{index}")(y)
+    return y
+
+
+def join(
+    block: nn.Module, branch: jax.Array, shortcut: jax.Array | None, share: jax.Array | None, gate: Gate | None
+) -> jax.Array:
+    """Return the output of ``block``, ``relu(norm(branch) + shortcut)`` (paper, equation 1) or what its order says.
 
     The last norm of the branch is applied here because norm, addition and ReLU are one operation.
 
     Args:
-      norm: the last layer of the branch.
-      branch: what this is applied to, ``[batch, height, width, features]``.
+      block: of which the norm is made.
+      branch: its convolutions, ``[batch, height, width, features]``.
       shortcut: as ``branch``; None in a plain net.
+      share: what the branch is multiplied by under exclusive gating, or None.
       gate: of the block; None for the ungated net.
     """
+    if block.order == "preactivation":
+        return add(branch, shortcut, gate)
+    norm = block.norm(name=f"bn{len(block.convolutions())}")
+    if share is not None:
+        return nn.relu(add(share * norm(branch, relu=False), shortcut, gate))
+    match block.order:
+        case "norm_after_addition":
+            return norm(add(branch, shortcut, gate))
+        case "relu_before_addition":
+            return add(norm(branch), shortcut, gate)
+        case "relu_preactivation":
+            return norm(branch, shortcut, relu=False, gate=gate)
     return norm(branch, shortcut, gate=gate)
+
+
+def add(branch: jax.Array, shortcut: jax.Array | None, gate: Gate | None) -> jax.Array:
+    """Return ``branch + shortcut`` as ``gate`` has it, where the branch does not end in a norm."""
+    if gate is not None:
+        branch = jnp.asarray(gate.branch, branch.dtype) * branch
+    shortcut = gated(shortcut, gate)
+    return branch if shortcut is None else branch + shortcut
 
 
 def enter(x: jax.Array, gate: Gate | None) -> jax.Array:
@@ -37,105 +212,96 @@ def enter(x: jax.Array, gate: Gate | None) -> jax.Array:
     return x if gate is None else gradient_scaled(x, gate.branch_gradient)
 
 
-def shortcut_around(block: nn.Module, x: jax.Array, features: int, gate: Gate | None) -> jax.Array | None:
-    """Return the shortcut of ``block`` from its input ``x`` (paper, equation 2), None in a plain net without gates.
+def shortcut_option(block: nn.Module, gate: Gate | None) -> str | None:
+    """Return the option of the shortcut of ``block``, None in a plain net without gates.
 
     Of a gated plain net it is the identity (option A): a plain net has no parameters for projections.
     """
-    if not block.residual and gate is None:
-        return None
-    option = block.shortcut if block.residual else "A"
-    return Shortcut(features, block.stride, option, block.conv, block.norm, name="shortcut")(x)
+    if block.residual:
+        return block.shortcut
+    return None if gate is None else "A"
 
 
-def zero_padded_identity(x: jax.Array, features: int, stride: int) -> jax.Array:
-    """Shortcut option A: subsample ``x`` and pad its channels with zeros, half in front and half at the end.
+def has_projection(block: nn.Module, x: jax.Array, features: int, gate: Gate | None) -> bool:
+    """Return whether the shortcut of ``block`` from its input ``x`` is a convolution."""
+    changes_shape = block.stride != 1 or x.shape[-1] != features
+    option = shortcut_option(block, gate)
+    return option in ("C", "conv") or (option == "B" and changes_shape)
+
+
+def shortcut_around(
+    block: nn.Module, x: jax.Array, features: int, gate: Gate | None
+) -> tuple[jax.Array | None, jax.Array | None]:
+    """Return the shortcut of ``block`` from its input ``x`` (paper, equation 2), None in a plain net without gates.
+
+    The second value is what the branch is multiplied by under exclusive gating, g(x), else None.
+    """
+    option = shortcut_option(block, gate)
+    if option is None:
+        return None, None
+    if has_projection(block, x, features, gate):
+        has_norm = option != "conv" and block.order not in PREACTIVATIONS
+        return Projection(features, block.stride, has_norm, block.conv, block.norm, name="shortcut")(x), None
+    shortcut = identity(x, features, block.stride, pool=option == "pool")
+    if option == "dropout":
+        shortcut = block.dropout(SHORTCUT_DROPOUT)(shortcut)
+    if option not in GATINGS:
+        return shortcut, None
+    share = Gating(features, block.stride, block.gating_bias, block.conv, name="gating")(x)
+    return (1 - share) * shortcut, share if option == "exclusive_gating" else None
+
+
+def identity(x: jax.Array, features: int, stride: int, pool: bool = False) -> jax.Array:
+    """Return ``x`` in the shape of a block's output, without parameters.
+
+    Option A keeps every ``stride``-th pixel and adds channels of zeros, half in front and half at the end. Option pool
+    averages over 2x2 pixels and adds all at the end (Huang et al. 2016, arXiv 1603.09382).
 
     Args:
       x: ``[batch, height, width, channels]``.
       features: channels of the result.
-      stride: distance of the pixels that are kept.
+      stride: of the block.
+      pool: whether this is option pool.
 
     Returns:
-      ``[batch, ceil(height / stride), ceil(width / stride), features]``.
+      ``[batch, ceil(height / stride), ceil(width / stride), features]``; for option pool the sizes are rounded down.
     """
     missing = features - x.shape[-1]
-    x = x[:, ::stride, ::stride, :]
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
+    if stride == 1 and not missing:
+        return x
+    front = 0 if pool else missing // 2
+    if not pool:
+        x = x[:, ::stride, ::stride, :]
+    elif stride != 1:
+        x = nn.avg_pool(x, (2, 2), strides=(2, 2))
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (front, missing - front)))
 
 
-class Shortcut(nn.Module):
-    """The way around a block: identity, zero-padded identity (A) or projection (B where shapes change, C always)."""
+class Projection(nn.Module):
+    """A 1x1 convolution as the shortcut of a block, with its norm where the branch ends in one."""
 
     features: int
     stride: int
-    option: str
+    has_norm: bool
     conv: ModuleDef
     norm: ModuleDef
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        changes_shape = self.stride != 1 or x.shape[-1] != self.features
-        if self.option == "C" or (self.option == "B" and changes_shape):
-            x = self.conv(self.features, 1, self.stride, name="conv")(x)
-            return self.norm(name="bn")(x, relu=False)
-        return zero_padded_identity(x, self.features, self.stride) if changes_shape else x
+        x = self.conv(self.features, 1, self.stride, name="conv")(x)
+        return self.norm(name="bn")(x, relu=False) if self.has_norm else x
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and, in a residual net, the shortcut around them (paper, figure 5 left).
+class Gating(nn.Module):
+    """Learned gating g(x): the sigmoid of a 1x1 convolution, for each channel and place (He et al. 2016, section 3)."""
 
-    Attributes:
-      width: features of each convolution.
-      stride: of the first convolution.
-      residual: whether there is a shortcut.
-      shortcut: its option, "A", "B" or "C".
-      conv: makes a convolution, given features, kernel, stride and name.
-      norm: makes a norm, given its name.
-    """
-
-    width: int
+    features: int
     stride: int
-    residual: bool
-    shortcut: str
+    bias: float
     conv: ModuleDef
-    norm: ModuleDef
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Map ``[batch, height, width, channels]`` to ``[batch, height / stride, width / stride, width]``."""
-        gate = gate_of(self)
-        branch = self.conv(self.width, 3, self.stride, name="conv1")(enter(x, gate))
-        branch = self.norm(name="bn1")(branch)
-        branch = self.conv(self.width, 3, name="conv2")(branch)
-        shortcut = shortcut_around(self, x, self.width, gate)
-        return join(self.norm(name="bn2"), branch, shortcut, gate)
-
-
-class BottleneckBlock(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions, the last with four times the features (paper, figure 5 right).
-
-    Attributes are those of ``BasicBlock``; ``stride_on_first`` puts the stride on the first 1x1 as in the paper, else
-    it is on the 3x3 as in torchvision.
-    """
-
-    width: int
-    stride: int
-    residual: bool
-    shortcut: str
-    conv: ModuleDef
-    norm: ModuleDef
-    stride_on_first: bool = True
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Map ``[batch, height, width, channels]`` to ``[batch, height / stride, width / stride, 4 * width]``."""
-        gate = gate_of(self)
-        first, middle = (self.stride, 1) if self.stride_on_first else (1, self.stride)
-        branch = self.conv(self.width, 1, first, name="conv1")(enter(x, gate))
-        branch = self.norm(name="bn1")(branch)
-        branch = self.conv(self.width, 3, middle, name="conv2")(branch)
-        branch = self.norm(name="bn2")(branch)
-        branch = self.conv(4 * self.width, 1, name="conv3")(branch)
-        shortcut = shortcut_around(self, x, 4 * self.width, gate)
-        return join(self.norm(name="bn3"), branch, shortcut, gate)
+        bias = self.param("bias", init.constant(self.bias), (self.features,))
+        logits = self.conv(self.features, 1, self.stride, name="conv")(x) + bias[None, None, None]
+        return nn.sigmoid(logits).astype(x.dtype)

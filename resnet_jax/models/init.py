@@ -48,6 +48,11 @@ zeros = Law(nn.initializers.zeros, lambda random, shape: np.zeros(shape, np.floa
 ones = Law(nn.initializers.ones, lambda random, shape: np.ones(shape, np.float32))
 
 
+def constant(value: float) -> Law:
+    """Return the law of which every value is ``value``."""
+    return Law(nn.initializers.constant(value), lambda random, shape: np.full(shape, value, np.float32))
+
+
 @flax.struct.dataclass
 class Declared(flax.core.meta.AxisMetadata):
     """The value of a variable in a box with the law that its module declares."""

@@ -1,4 +1,9 @@
-"""Plain and residual nets as one Flax module (He et al. 2015, sections 3.3, 4.1 and 4.2).
+"""Plain and residual nets as one Flax module.
+
+- He et al. 2015, sections 3.3, 4.1 and 4.2: the families ``cifar`` and ``imagenet``.
+- He et al. 2016, arXiv 1603.05027: the same with other orders of norm, ReLU and addition, and other shortcuts.
+- Zagoruyko and Komodakis 2016, arXiv 1605.07146: the family ``wide``.
+- Huang et al. 2016, arXiv 1603.09382: stochastic depth, of all of these.
 
 A plain net is the residual net with ``residual=False``: the shortcut is all that differs. With shortcut option A
 (zero-padded identity) the two have the same parameter tree.
@@ -11,42 +16,61 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError
 from resnet_jax.models import init
-from resnet_jax.models.blocks import BasicBlock, BottleneckBlock, ModuleDef
+from resnet_jax.models.blocks import PREACTIVATIONS, BasicBlock, Block, BottleneckBlock, ModuleDef, SingleBlock
 from resnet_jax.models.conv import padded_conv
+from resnet_jax.models.dropout import Dropout
 from resnet_jax.models.norm import NORMS
 from resnet_jax.models.stage import Stage
 
-# Paper, table 1: blocks in conv2_x to conv5_x.
-IMAGENET_STAGES = {
+# Of a cifar net: the block, and how many a stage has for each of the layers that ``LAYERS_PER_STEP`` counts.
+CIFAR_BLOCKS: dict[str, tuple[type[Block], int]] = {
+    "basic": (BasicBlock, 1),
+    "bottleneck": (BottleneckBlock, 1),
+    "single": (SingleBlock, 2),
+}
+# Paper, table 1: blocks in conv2_x to conv5_x; 200: He et al. 2016, section 5.2.
+IMAGENET_STAGES: dict[int, tuple[type[Block], tuple[int, ...]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
     50: (BottleneckBlock, (3, 4, 6, 3)),
     101: (BottleneckBlock, (3, 4, 23, 3)),
     152: (BottleneckBlock, (3, 8, 36, 3)),
+    200: (BottleneckBlock, (3, 24, 36, 3)),
 }
 
 
 def cifar(config: ConfigDict, **settings: Any) -> "ResNet":
-    """Return a CIFAR net: depth 6n+2, three stages of n blocks (paper, section 4.2).
+    """Return a net for small images: three stages of n blocks (paper, section 4.2).
+
+    Its depth is 6n+2, with bottlenecks 9n+2 (He et al. 2016, section 5.1). A stage has 2n blocks if these have a single
+    convolution.
 
     Args:
       config: the ``model`` part of a run's config.
       **settings: the other attributes of ``ResNet``.
 
     Raises:
-      UserError: there is no net of this depth.
+      UserError: there is no such net.
     """
-    blocks, remainder = divmod(config.depth - 2, 6)
-    if remainder or blocks < 1:
-        below = config.depth - remainder
-        near = f"the nearest depths are {below} and {below + 6}" if blocks >= 1 else "the smallest depth is 8"
-        raise UserError(f"config.model.depth={config.depth} is not 6n+2 for a whole number n of at least 1; {near}.")
-    block = functools.partial(BasicBlock, residual=config.residual, shortcut=config.shortcut)
-    return ResNet(stage_sizes=(blocks,) * 3, widths=(16, 32, 64), block=block, **settings)
+    block, blocks_per_n = CIFAR_BLOCKS[config.block]
+    n = whole_number(config.depth, 9 if block is BottleneckBlock else 6, 2)
+    return residual_net(config, block, (blocks_per_n * n,) * 3, (16, 32, 64), **settings)
+
+
+def wide(config: ConfigDict, **settings: Any) -> "ResNet":
+    """Return a wide net: depth 6n+4, three stages of n pre-activation blocks (Zagoruyko and Komodakis 2016, table 1).
+
+    The depth counts the projections, which are where the widths change. Arguments and errors are those of ``cifar``.
+    """
+    n = whole_number(config.depth, 6, 4)
+    config = config.copy_and_resolve_references()
+    config.update(block="basic", order="preactivation", shortcut="B", stem_activation=True)
+    return residual_net(config, BasicBlock, (n,) * 3, (16, 32, 64), **settings)
 
 
 def imagenet(config: ConfigDict, **settings: Any) -> "ResNet":
@@ -56,11 +80,104 @@ def imagenet(config: ConfigDict, **settings: Any) -> "ResNet":
             f"config.model.depth={config.depth} is not a depth of the imagenet family; "
             f"choose one of {', '.join(map(str, IMAGENET_STAGES))}."
         )
-    block_type, stage_sizes = IMAGENET_STAGES[config.depth]
-    block: Callable = functools.partial(block_type, residual=config.residual, shortcut=config.shortcut)
-    if block_type is BottleneckBlock:
-        block = functools.partial(block, stride_on_first=config.bottleneck_stride == "first")
-    return ResNet(stage_sizes=stage_sizes, widths=(64, 128, 256, 512), block=block, imagenet_stem=True, **settings)
+    block, stage_sizes = IMAGENET_STAGES[config.depth]
+    return residual_net(config, block, stage_sizes, (64, 128, 256, 512), imagenet_stem=True, **settings)
+
+
+def whole_number(depth: int, layers: int, others: int) -> int:
+    """Return n for which ``depth`` is ``layers`` times n plus ``others``.
+
+    Raises:
+      UserError: there is no n of at least 1.
+    """
+    n, remainder = divmod(depth - others, layers)
+    if remainder or n < 1:
+        below = depth - remainder
+        near = (
+            f"the nearest depths are {below} and {below + layers}"
+            if n >= 1
+            else f"the smallest depth is {layers + others}"
+        )
+        raise UserError(
+            f"config.model.depth={depth} is not {layers}n+{others} for a whole number n of at least 1; {near}."
+        )
+    return n
+
+
+def residual_net(
+    config: ConfigDict, block: type[Block], stage_sizes: Sequence[int], widths: Sequence[int], **settings: Any
+) -> "ResNet":
+    """Return a net of ``block`` with what ``config`` says of orders, shortcuts, widening, dropout and survival.
+
+    Raises:
+      UserError: the parts do not go together.
+    """
+    check_parts(config)
+    options = {
+        "residual": config.residual,
+        "shortcut": config.shortcut,
+        "order": config.order,
+        "gating_bias": config.gating_bias,
+        "dropout_rate": config.dropout,
+    }
+    stem_width = widths[0]
+    if block is BottleneckBlock:
+        options |= {"stride_on_first": config.bottleneck_stride == "first", "widening": config.widening}
+        whole = [config.widening * width for width in widths]
+    else:
+        whole = widths = [config.widening * width for width in widths]
+    if any(width != round(width) for width in whole):
+        raise UserError(f"config.model.widening={config.widening:g} makes widths {whole} that are not whole numbers.")
+    return ResNet(
+        stage_sizes=stage_sizes,
+        widths=[round(width) for width in widths],
+        stem_width=stem_width,
+        block=functools.partial(block, **options),
+        order=config.order,
+        stem_activation=config.stem_activation,
+        survival=survival_probabilities(sum(stage_sizes), config.survival, config.survival_rule),
+        **settings,
+    )
+
+
+def check_parts(config: ConfigDict) -> None:
+    """Raise a UserError for parts of a net that do not go together."""
+    if config.survival < 1 and not config.residual:
+        raise UserError(
+            f"config.model.survival={config.survival:g} needs shortcuts to carry on where a branch is dropped; "
+            "give config.model.residual=True or survival 1."
+        )
+    if config.survival < 1 and config.order == "norm_after_addition":
+        raise UserError(
+            f"config.model.survival={config.survival:g} leaves nothing to compute where a branch is dropped, but "
+            "config.model.order='norm_after_addition' has a norm there; give another order."
+        )
+    if config.residual and config.shortcut == "exclusive_gating" and config.order != "original":
+        raise UserError(
+            f"config.model.shortcut='exclusive_gating' is defined for order 'original', not for {config.order!r}."
+        )
+    if not config.stem_activation and config.order != "preactivation":
+        raise UserError(
+            f"config.model.stem_activation=False is for order 'preactivation', not for {config.order!r}; give True."
+        )
+
+
+def survival_probabilities(blocks: int, last: float, rule: str) -> tuple[float, ...]:
+    """Return the probability that each block's branch is computed in training (Huang et al. 2016, equation 4).
+
+    Args:
+      blocks: of the net.
+      last: that of the last block.
+      rule: "linear", falling from 1 before the first block, or "uniform".
+
+    Returns:
+      One for each block; none at all if all are 1.
+    """
+    if last == 1:
+        return ()
+    if rule == "uniform":
+        return (last,) * blocks
+    return tuple(1 - np.arange(1, blocks + 1) / blocks * (1 - last))
 
 
 class Stem(nn.Module):
@@ -68,13 +185,15 @@ class Stem(nn.Module):
 
     width: int
     imagenet: bool
+    is_activated: bool
     conv: ModuleDef
     norm: ModuleDef
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.conv(self.width, 7 if self.imagenet else 3, 2 if self.imagenet else 1, name="conv")(x)
-        x = self.norm(name="bn")(x)
+        if self.is_activated:
+            x = self.norm(name="bn")(x)
         if self.imagenet:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         return x
@@ -88,12 +207,17 @@ class ResNet(nn.Module):
     Attributes:
       stage_sizes: blocks of each stage.
       widths: width of the blocks of each stage; every stage but the first halves height and width.
-      block: makes a block of this net, given its width, stride, convolution, norm and name.
+      block: makes a block of this net, given its width, stride, layers and name.
       num_classes: width of the head.
+      stem_width: width of the stem; None for that of the first stage.
       imagenet_stem: 7x7 stem with pooling instead of the 3x3 one.
+      order: of the blocks. After pre-activation blocks comes one more activation (He et al. 2016, appendix).
+      stem_activation: whether norm and ReLU come in the stem, else in the first block.
+      survival: probability that each block's branch is computed in training; empty without stochastic depth.
       norm: of all layers, a name in ``NORMS``.
       dtype: type of the computation; parameters and statistics are always float32.
-      axis_name: device axis over which batch norm takes its statistics; None keeps them to each device.
+      axis_name: device axis over which a batch is divided in training; None for the whole batch on one device.
+      sync_batch_norm: whether batch norm takes its statistics over all devices.
       unroll: as of the stages.
       remat: as of the stages.
     """
@@ -102,10 +226,15 @@ class ResNet(nn.Module):
     widths: Sequence[int]
     block: Callable[..., nn.Module]
     num_classes: int
+    stem_width: int | None = None
     imagenet_stem: bool = False
+    order: str = "original"
+    stem_activation: bool = True
+    survival: Sequence[float] = ()
     norm: str = "batch"
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    sync_batch_norm: bool = False
     unroll: bool = False
     remat: bool = False
 
@@ -118,13 +247,34 @@ class ResNet(nn.Module):
         conv = functools.partial(padded_conv, dtype=self.dtype)
         # Scales start at 1 everywhere: a last scale of zero, popular in residual nets, would leave a plain net
         # without any gradient.
-        norm = NORMS[self.norm](train, self.axis_name)
+        norm = NORMS[self.norm](train, self.axis_name if self.sync_batch_norm else None)
+        dropout = functools.partial(Dropout, train=train, axis_name=self.axis_name)
+        layers = {"train": train, "conv": conv, "norm": norm, "dropout": dropout}
+
         x = images.astype(self.dtype)
-        x = Stem(self.widths[0], self.imagenet_stem, conv, norm, name="stem")(x)
+        stem_width = self.stem_width or self.widths[0]
+        x = Stem(stem_width, self.imagenet_stem, self.stem_activation, conv, norm, name="stem")(x)
+        preactivated = self.order in PREACTIVATIONS
+        before = 0  # Blocks of the stages before.
         for index, (blocks, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
-            block = functools.partial(self.block, width=width, conv=conv, norm=norm)
-            stride = 1 if index == 0 else 2
-            x = Stage(blocks, stride, block, self.unroll, self.remat, name=f"stage{index + 1}")(x)
+            first = index == 0
+            block = functools.partial(self.block, width=width, **layers)
+            survival = self.survival[before : before + blocks]
+            x = Stage(
+                blocks,
+                stride=1 if first else 2,
+                block=block,
+                unroll=self.unroll,
+                remat=self.remat,
+                survival=survival,
+                first={"is_activated": True} if first and self.stem_activation and preactivated else {},
+                name=f"stage{index + 1}",
+            )(x)
+            before += blocks
+        if self.order == "preactivation":
+            x = norm(name="bn")(x)
+        elif self.order == "relu_preactivation":
+            x = nn.relu(x)
         x = jnp.mean(x, axis=(1, 2))
         head = nn.Dense(
             self.num_classes, dtype=self.dtype, kernel_init=init.he_normal, bias_init=init.zeros, name="head"

@@ -5,18 +5,22 @@ The blocks of a stage after the first, ``block0``, are alike. Their parameters a
 name of its own, as ``block3``: this module alone knows how it is stored.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 # Of a module or a variable, as ("params", "stage2", "block3", "conv1", "kernel").
 Path = tuple[str, ...]
 
 REST = "rest"
+# The keys that layers draw from in training, as Flax calls them; each block draws by its own.
+RANDOM = ("dropout", "survival")
 # Collections with an entry for each block. Where one is missing, the loop runs without it.
 STACKED = ("params", "batch_stats", "gates", "intermediates", "perturbations")
 
@@ -30,6 +34,8 @@ class Stage(nn.Module):
       block: makes a block, given its stride and name.
       unroll: whether the loop is unrolled, which compiles longer and computes the same.
       remat: whether blocks are rematerialised in the backward pass instead of kept in memory.
+      survival: probability that each block's branch is computed in training (stochastic depth); empty without.
+      first: further attributes of the first block.
     """
 
     blocks: int
@@ -37,23 +43,27 @@ class Stage(nn.Module):
     block: Callable[..., nn.Module]
     unroll: bool = False
     remat: bool = False
+    survival: Sequence[float] = ()
+    first: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        def apply(block: nn.Module, x: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return block(x), None
+        def apply(block: nn.Module, x: jax.Array, survival: jax.Array | None) -> tuple[jax.Array, None]:
+            return (block(x) if survival is None else block(x, survival)), None
 
         step = nn.remat(apply, prevent_cse=False) if self.remat else apply
-        x, _ = step(self.block(stride=self.stride, name="block0"), x, None)
+        survival = jnp.array(self.survival) if self.survival else None
+        first, others = (None, None) if survival is None else (survival[0], survival[1:])
+        x, _ = step(self.block(stride=self.stride, name="block0", **self.first), x, first)
         if self.blocks > 1:
             loop = nn.scan(
                 step,
                 variable_axes=dict.fromkeys(STACKED, 0),
-                split_rngs={"params": True},
+                split_rngs=dict.fromkeys(("params", *RANDOM), True),
                 length=self.blocks - 1,
                 unroll=self.blocks - 1 if self.unroll else 1,
             )
-            x, _ = loop(self.block(stride=1, name=REST), x, None)
+            x, _ = loop(self.block(stride=1, name=REST), x, others)
         return x
 
 

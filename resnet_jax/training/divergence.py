@@ -28,7 +28,7 @@ from resnet_jax.training.step import (
     DeviceBatch,
     StepInputs,
     TrainState,
-    loss_fn,
+    gradients_of,
     training_batch,
 )
 
@@ -70,7 +70,13 @@ def first_layer(config: ConfigDict, workdir: pathlib.Path) -> str:
 def examine(config: ConfigDict, program: Program, layers: list[Layer]) -> Callable[..., tuple[Flags, Flags]]:
     """Return ``examine_step`` over all devices."""
     augmentation = DeviceAugmentation.of(config.data)
-    on_device = functools.partial(examine_step, model=program.model, augmentation=augmentation, layers=layers)
+    on_device = functools.partial(
+        examine_step,
+        model=program.model,
+        augmentation=augmentation,
+        sync_batch_norm=config.batch_norm.sync,
+        layers=layers,
+    )
     return over_devices(on_device, config, program.mesh, batch_arguments=1, batch_axis=1)
 
 
@@ -81,6 +87,7 @@ def examine_step(
     *,
     model: nn.Module,
     augmentation: DeviceAugmentation,
+    sync_batch_norm: bool,
     layers: list[Layer],
 ) -> tuple[Flags, Flags]:
     """Return which layers have finite outputs, and which finite gradients, in the one step of ``batches``.
@@ -89,13 +96,13 @@ def examine_step(
     """
     batch = jax.tree.map(lambda array: array[0], batches)
     images, labels = training_batch(examples, batch, state.step, augmentation)
-    gradients, (_, updates) = jax.grad(loss_fn, has_aux=True)(
-        jax.lax.pcast(state.params, AXIS, to="varying"),
-        state.batch_stats,
+    (_, (_, updates)), gradients = gradients_of(
+        state,
+        examples,
         images,
         labels,
+        sync_batch_norm,
         model=model,
-        gates=examples.gates,
         mutable=("batch_stats", "intermediates"),
         capture_intermediates=True,
     )

@@ -89,8 +89,9 @@ def over_devices(function: Callable[..., Any], config: ConfigDict, mesh: Mesh, *
 
 def build_net(config: ConfigDict, num_classes: int) -> nn.Module:
     """Return the net that ``config`` trains, with a head of width ``num_classes``."""
-    axis_name = parallel.AXIS if config.batch_norm.sync else None
-    return models.build(config.model, num_classes, config.dtype, axis_name, **config.compile)
+    return models.build(
+        config.model, num_classes, config.dtype, parallel.AXIS, config.batch_norm.sync, **config.compile
+    )
 
 
 def initial_state(config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape: tuple[int, ...]) -> TrainState:

@@ -15,11 +15,12 @@ import optax
 from ml_collections import ConfigDict
 
 from resnet_jax.data import augment
+from resnet_jax.models.stage import RANDOM
 from resnet_jax.training.optimizer import plateau_scale
 from resnet_jax.training.parallel import AXIS
 
-# Separates the draws of the augmentation from others that are made from the same seed.
-_AUGMENTATION = 0xA06
+# Separate the draws of the augmentation and those of the net from others that are made from the same seed.
+_AUGMENTATION, _NET = 0xA06, 0x4E7
 
 
 @flax.struct.dataclass
@@ -94,6 +95,7 @@ def loss_fn(
     *,
     model: nn.Module,
     gates: Any = None,
+    key: jax.Array | None = None,
     mutable: tuple[str, ...] = ("batch_stats",),
     **apply_options: Any,
 ) -> tuple[jax.Array, tuple[jax.Array, dict[str, Any]]]:
@@ -106,6 +108,7 @@ def loss_fn(
       labels: int32 ``[batch]``.
       model: the net.
       gates: as in ``StepInputs``.
+      key: for the draws of dropout and stochastic depth; None for a net without.
       mutable: collections that the forward pass updates.
       **apply_options: further options of ``model.apply``, such as ``capture_intermediates``.
 
@@ -113,7 +116,8 @@ def loss_fn(
       The mean cross entropy; the error (a fraction) and the updated collections by name.
     """
     variables = net_variables(params, batch_stats, gates)
-    applied: Any = model.apply(variables, images, train=True, mutable=list(mutable), **apply_options)
+    rngs = None if key is None else dict.fromkeys(RANDOM, key)
+    applied: Any = model.apply(variables, images, train=True, mutable=list(mutable), rngs=rngs, **apply_options)
     logits, updates = applied
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     return loss, (jnp.mean(jnp.argmax(logits, -1) != labels), updates)
@@ -141,7 +145,7 @@ def training_batch(
     images, labels = labelled_images(examples, batch)
     padding, flip, color_noise = augmentation
     # Drawn for the whole batch, so that the draws do not depend on the number of devices.
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(examples.seed), _AUGMENTATION), step)
+    key = step_key(examples, _AUGMENTATION, step)
     share = labels.shape[0]
     whole = share * jax.lax.axis_size(AXIS)
 
@@ -154,6 +158,38 @@ def training_batch(
     if color_noise:
         images = images + own(augment.draw_color_noise(key, whole, color_noise))
     return images, labels
+
+
+def step_key(examples: StepInputs, purpose: int, step: jax.Array) -> jax.Array:
+    """Return the key of the draws that a step makes for ``purpose``, the same on all devices."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(examples.seed), purpose), step)
+
+
+def gradients_of(
+    state: TrainState,
+    examples: StepInputs,
+    images: jax.Array,
+    labels: jax.Array,
+    sync_batch_norm: bool,
+    **options: Any,
+) -> tuple[tuple[jax.Array, tuple[jax.Array, dict[str, Any]]], Any]:
+    """Return the results of ``loss_fn`` in a training step and its gradients, of this device; ``AXIS`` is bound.
+
+    Args:
+      state: before the step.
+      examples: of the step.
+      images: normalised and augmented.
+      labels: of the images.
+      sync_batch_norm: as of ``train_step``.
+      **options: of ``loss_fn``.
+    """
+    # Without this, gradients of parameters that are equal on all devices arrive already summed over the devices.
+    params, batch_stats = jax.lax.pcast(state.params, AXIS, to="varying"), state.batch_stats
+    if not sync_batch_norm:  # Each device's own until they are averaged, also those that a dropped block passes on.
+        batch_stats = jax.lax.pcast(batch_stats, AXIS, to="varying")
+    compute = jax.value_and_grad(loss_fn, has_aux=True)
+    key = step_key(examples, _NET, state.step)
+    return compute(params, batch_stats, images, labels, gates=examples.gates, key=key, **options)
 
 
 def train_step(
@@ -182,12 +218,7 @@ def train_step(
       the factor by which plateaus have scaled the learning rate of the step.
     """
     images, labels = training_batch(examples, batch, state.step, augmentation)
-    # Without this, gradients of parameters that are equal on all devices arrive already summed over the devices.
-    params = jax.lax.pcast(state.params, AXIS, to="varying")
-    compute = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, (error, updated)), gradients = compute(
-        params, state.batch_stats, images, labels, model=model, gates=examples.gates
-    )
+    (loss, (error, updated)), gradients = gradients_of(state, examples, images, labels, sync_batch_norm, model=model)
     batch_stats = updated["batch_stats"]
     gradients, loss, error = jax.lax.pmean((gradients, loss, error), AXIS)
     if not sync_batch_norm:

@@ -185,7 +185,7 @@ def test_a_deleted_block_is_its_shortcut_exactly(variables):
             np.testing.assert_array_equal(rest[0], first)
             assert np.any(rest[1] != rest[0])
         else:
-            expected = blocks.zero_padded_identity(rest[1], 8, 2)
+            expected = blocks.identity(rest[1], 8, 2)
             np.testing.assert_array_equal(stage2["block0"]["__call__"][0], expected)
 
 

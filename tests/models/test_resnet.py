@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.models import conv, norm
-from resnet_jax.models.blocks import BasicBlock, BottleneckBlock, zero_padded_identity
+from resnet_jax.models.blocks import BasicBlock, BottleneckBlock, identity
 from resnet_jax.models.resnet import ResNet
 
 FAMILY_IMAGES = {"cifar": (8, 8, 3), "imagenet": (32, 32, 3)}
@@ -108,9 +108,9 @@ def test_the_program_does_not_grow_with_the_depth():
     assert lines(110) == lines(20)
 
 
-def test_zero_padded_identity_keeps_every_second_pixel_and_adds_empty_channels():
+def test_the_zero_padded_identity_keeps_every_second_pixel_and_adds_empty_channels():
     x = images((5, 5, 2))
-    y = zero_padded_identity(x, features=6, stride=2)
+    y = identity(x, features=6, stride=2)
     assert y.shape == (4, 3, 3, 6)
     np.testing.assert_array_equal(y[..., 2:4], x[:, ::2, ::2])
     assert not np.any(y[..., :2])
@@ -211,7 +211,7 @@ def test_zeroed_branches_make_a_residual_net_the_identity_through_each_stage(kin
     outputs = {name: value["__call__"][0] for name, value in captured["intermediates"].items()}
     x = outputs.pop("stem")
     for index, name in enumerate(sorted(outputs)):
-        expected = zero_padded_identity(x, outputs[name].shape[-1], stride=1 if index == 0 else 2)
+        expected = identity(x, outputs[name].shape[-1], stride=1 if index == 0 else 2)
         np.testing.assert_array_equal(outputs[name], expected)
         x = outputs[name]
     assert np.any(x)
