@@ -184,7 +184,7 @@ FIELDS: dict[str, Field] = {
         -6.0,
         "Initial bias of learned gates g(x) on shortcuts.",
         source="He et al. 2016, arXiv 1603.05027, table 1",
-        limits=Limits(at_least=-LARGEST_FLOAT, at_most=LARGEST_FLOAT),
+        limits=Limits(at_least=-100, at_most=100),
     ),
     "model.block": Field(
         str,

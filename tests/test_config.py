@@ -24,7 +24,7 @@ from resnet_jax.config import (
 )
 from resnet_jax.data.images import AUGMENTATIONS
 from resnet_jax.errors import UserError
-from resnet_jax.models import blocks
+from resnet_jax.models import blocks, resnet
 from resnet_jax.training import optimizer, parallel
 
 FLOATS = [name for name, field in FIELDS.items() if field.type is float]
@@ -65,6 +65,8 @@ def test_a_row_has_a_meaning_and_a_default_that_it_allows(name):
         ("model.family", models.FAMILIES),
         ("model.shortcut", blocks.SHORTCUTS),
         ("model.bottleneck_stride", blocks.BOTTLENECK_STRIDES),
+        ("model.block", resnet.CIFAR_BLOCKS),
+        ("model.order", blocks.ORDERS),
         ("data.augmentation", AUGMENTATIONS),
         ("optimizer.schedule", optimizer.SCHEDULES),
         ("parallel.mapper", parallel.MAPPERS),
@@ -92,7 +94,9 @@ def test_roles_say_which_configs_are_one_run_one_recipe_and_one_title():
         "stop_at_divergence",
         "seed",
     }
-    assert set(TITLE_FIELDS) == {"model.depth", "model.residual"}
+    assert set(TITLE_FIELDS) == {
+        f"model.{name}" for name in ("depth", "residual", "order", "widening", "growth", "compression")
+    }
 
 
 @pytest.mark.parametrize("file", sorted(path.stem for path in pathlib.Path(configs.__path__[0]).glob("*_*.py")))
@@ -102,13 +106,8 @@ def test_every_config_is_accepted(file):
 
 @pytest.mark.parametrize("recipe", [recipes.cifar, recipes.imagenet, recipes.folder, recipes.digits])
 def test_a_recipe_takes_the_fields_of_the_net_by_name(recipe):
-    assert recipe(depth=50, residual=False, shortcut="C", family="cifar").model.to_dict() == {
-        "family": "cifar",
-        "depth": 50,
-        "residual": False,
-        "shortcut": "C",
-        "bottleneck_stride": "first",
-    }
+    chosen = {"family": "cifar", "depth": 50, "residual": False, "shortcut": "C"}
+    assert recipe(**chosen).model.to_dict() == default().model.to_dict() | chosen
     with pytest.raises(TypeError, match=r"a recipe was given width, but config\.model has no such field"):
         recipe(depth=50, residual=False, width=2)
 
