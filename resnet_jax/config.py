@@ -271,6 +271,21 @@ FIELDS: dict[str, Field] = {
         source="Szegedy et al. 2016, arXiv 1602.07261: 0.1 to 0.3",
         limits=Limits(above=0, at_most=LARGEST_FLOAT),
     ),
+    # Constant scaling of shortcuts.
+    "gates.shortcut": Field(
+        float,
+        1.0,
+        "What the shortcut of every block is multiplied by.",
+        source="He et al. 2016, table 1: 0 and 0.5",
+        limits=RATE,
+    ),
+    "gates.branch": Field(
+        float,
+        1.0,
+        "What the branch of every block is multiplied by.",
+        source="He et al. 2016, table 1: 0.5",
+        limits=RATE,
+    ),
     # The data.
     "data.name": Field(
         str, "cifar10", 'Data set: "digits" (embedded), "folder" (class folders) or the name of any set of TFDS.'

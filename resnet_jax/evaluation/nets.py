@@ -19,6 +19,7 @@ from resnet_jax.models.norm import BatchNorm
 from resnet_jax.rundir import read_config
 from resnet_jax.training import program
 from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.step import net_variables
 
 # The metadata key of weights files written here.
 METADATA_KEY = "resnet_jax"
@@ -32,7 +33,7 @@ class TrainedNet(NamedTuple):
       config: as ``config.model``.
       num_classes: width of the head.
       model: the module.
-      variables: ``{"params": ..., "batch_stats": ...}``, on the host.
+      variables: ``{"params": ..., "batch_stats": ...}`` and, if it has any, "gates"; on the host.
       mean: subtracted from pixels scaled to [0, 1], float32 ``[height, width, channels]`` or ``[1, 1, channels]``.
       std: divides the result, float32 ``[1, 1, channels]``.
       crop: side of the crops it was trained on; None if it takes images as they are.
@@ -104,7 +105,8 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Tr
         raise UserError(f"{workdir} has no checkpoint yet; continue its training or use another run.")
     state, _ = restored
     logging.info("%s: using the checkpoint of step %d", workdir, int(state.step))
-    variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+    gates = program.constant_gates(config, model, mesh, image_shape)
+    variables = jax.device_get(net_variables(state.params, state.batch_stats, gates))
     mean, std = data.mean(dataset, config.data), np.ones((1, 1, image_shape[-1]), np.float32)
     return TrainedNet(
         workdir.resolve().name, config.model, dataset.num_classes, model, variables, mean, std, config.data.image_size
