@@ -19,6 +19,7 @@ from resnet_jax.models.norm import BatchNorm
 from resnet_jax.rundir import read_config
 from resnet_jax.training import program
 from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.optimizer import evaluated_params
 from resnet_jax.training.step import net_variables
 
 # The metadata key of weights files written here.
@@ -78,6 +79,8 @@ class ForeignDefaults(NamedTuple):
 def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> TrainedNet:
     """Return the net in the newest intact checkpoint of the run in ``workdir``, which may still be training.
 
+    Its parameters are those that the run evaluates: their running average where it keeps one.
+
     Args:
       workdir: the run directory.
       mesh: all devices.
@@ -106,8 +109,11 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Tr
     state, _ = restored
     logging.info("%s: using the checkpoint of step %d", workdir, int(state.step))
     gates = program.constant_gates(config, model, mesh, image_shape)
-    variables = jax.device_get(net_variables(state.params, state.batch_stats, gates))
-    mean, std = data.mean(dataset, config.data), np.ones((1, 1, image_shape[-1]), np.float32)
+    params = evaluated_params(state.params, state.opt_state)
+    variables = jax.device_get(net_variables(params, state.batch_stats, gates))
+    mean, std = data.normalisation(dataset, config.data)
+    if std is None:
+        std = np.ones((1, 1, image_shape[-1]), np.float32)
     return TrainedNet(
         workdir.resolve().name, config.model, dataset.num_classes, model, variables, mean, std, config.data.image_size
     )

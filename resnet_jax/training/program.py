@@ -70,7 +70,7 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
     device_train_steps = functools.partial(
         train_steps,
         model=model,
-        optimizer=optimizer.sgd(config.optimizer, rate),
+        optimizer=optimizer.descent(config.optimizer, rate),
         augmentation=DeviceAugmentation.of(config.data),
         sync_batch_norm=config.batch_norm.sync,
     )
@@ -104,9 +104,9 @@ def initial_state(config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape:
     variables = models.initial_variables(model, config.seed, image_shape)
     params = variables["params"]
     rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
-    sgd = optimizer.sgd(config.optimizer, rate)
+    descent = optimizer.descent(config.optimizer, rate)
     batch_stats = variables.get("batch_stats", {})  # A net without batch norm has none.
-    state = (np.zeros((), np.int32), params, batch_stats, sgd.init(params))
+    state = (np.zeros((), np.int32), params, batch_stats, descent.init(params))
     return TrainState(*parallel.replicate(state, mesh))
 
 

@@ -13,6 +13,7 @@ from resnet_jax import data, evaluation
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
 from resnet_jax.training import parallel, train
+from tests.promises.runs import last_state
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,29 @@ def test_the_net_of_a_run_has_the_figures_that_the_run_recorded_and_nothing_is_w
         assert found.top1_error == pytest.approx(final[recorded]["error"])
         assert found.loss == pytest.approx(final[recorded]["loss"], rel=1e-5)
     assert content(run) == before
+
+
+def test_the_net_of_a_run_that_averages_is_the_average_and_is_normalised_as_there(config, tmp_path):
+    config.optimizer.average_decay = 0.9
+    config.data.mean, config.data.std = "channel", "scalar"
+    train(config, tmp_path / "run")
+    net = evaluation.of_run(tmp_path / "run", parallel.device_mesh())
+    final = read_json(tmp_path / "run" / "summary.json")["final"]
+    for split, recorded in (("train", "train_clean"), ("test", "test")):
+        found = scores(net, split, validation_examples=0)
+        assert found.top1_error == pytest.approx(final[recorded]["error"])
+        assert found.loss == pytest.approx(final[recorded]["loss"], rel=1e-5)
+    state = last_state(config, tmp_path / "run")
+    itself = scores(net._replace(variables=net.variables | {"params": state.params}), "train", validation_examples=0)
+    assert itself.loss != pytest.approx(final["train_clean"]["loss"], rel=1e-2)
+
+    images = data.load(config.data).splits["train"].images / 255
+    np.testing.assert_allclose(net.mean, images.mean((0, 1, 2), keepdims=True)[0], rtol=1e-6)
+    np.testing.assert_allclose(net.std, np.full((1, 1, 1), images.std()), rtol=1e-6)
+    evaluation.write_weights(net, tmp_path / "net.safetensors")
+    back = evaluation.of_weights(tmp_path / "net.safetensors", (8, 8, 1), 10)
+    for one, other in ((back.variables, net.variables), (back.mean, net.mean), (back.std, net.std)):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def test_a_damaged_checkpoint_is_skipped_and_kept(run, tmp_path, caplog):
