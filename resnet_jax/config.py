@@ -193,6 +193,7 @@ FIELDS: dict[str, Field] = {
         "or a single 3x3 (single). That of an imagenet net follows from its depth.",
         source="Paper: basic on CIFAR-10; He et al. 2016: bottleneck for 164 and 1001, section 5.1 for single",
         choices=("basic", "bottleneck", "single"),
+        role=Role.NET,
     ),
     "model.order": Field(
         str,
@@ -272,14 +273,14 @@ FIELDS: dict[str, Field] = {
         limits=Limits(above=0, at_most=LARGEST_FLOAT),
     ),
     # Constant scaling of shortcuts.
-    "gates.shortcut": Field(
+    "gates.shortcut_factor": Field(
         float,
         1.0,
         "What the shortcut of every block is multiplied by.",
         source="He et al. 2016, table 1: 0 and 0.5",
         limits=RATE,
     ),
-    "gates.branch": Field(
+    "gates.branch_factor": Field(
         float,
         1.0,
         "What the branch of every block is multiplied by.",

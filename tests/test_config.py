@@ -98,7 +98,7 @@ def test_roles_say_which_configs_are_one_run_one_recipe_and_one_title():
         "seed",
     }
     assert set(TITLE_FIELDS) == {
-        f"model.{name}" for name in ("depth", "residual", "order", "widening", "growth", "compression")
+        f"model.{name}" for name in ("depth", "residual", "block", "order", "widening", "growth", "compression")
     }
 
 

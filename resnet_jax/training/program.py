@@ -122,7 +122,7 @@ def check_gates(config: ConfigDict) -> None:
 
 def constant_gates(config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape: tuple[int, ...]) -> Any:
     """Return the gates of ``config``, the same in all blocks, whole on every device of ``mesh``; None if all are 1."""
-    shortcut, branch = config.gates.shortcut, config.gates.branch
+    shortcut, branch = config.gates.shortcut_factor, config.gates.branch_factor
     if shortcut == branch == 1:
         return None
     return parallel.replicate(models.gate_blocks(model, image_shape, Gate(shortcut, shortcut, branch, 1)), mesh)
