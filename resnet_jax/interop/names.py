@@ -35,7 +35,7 @@ class Scheme(NamedTuple):
     Attributes:
       title: of the nets that have these names.
       layer_name: returns the name of the layer at a path, such as ("stage2", "block0", "conv1"); raises a
-        NotImplementedError for a layer that has none.
+        ValueError for a layer that has none.
       fields: returns the fields of ``config.model`` that names and shapes of tensors determine, None if these are not
         of this scheme.
       epsilon: of the batch norms of these nets, there and here.
@@ -56,7 +56,7 @@ class Scheme(NamedTuple):
         """
         try:
             return f"{self.layer_name(path[1:-1])}.{TENSORS[path[-1]]}"
-        except NotImplementedError as error:
+        except ValueError as error:
             raise UserError(
                 f"layer {'/'.join(path[1:-1])} of the net has no PyTorch name among those of {self.title}, so its "
                 "weights cannot be exported or imported; evaluate its run directory with experiments.evaluate --run."

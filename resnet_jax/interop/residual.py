@@ -42,7 +42,7 @@ class ResidualNames(NamedTuple):
         """Return the name of the layer at ``path``, such as ("stage2", "block0", "shortcut", "conv").
 
         Raises:
-          NotImplementedError: the layer has no name.
+          ValueError: the layer has no name.
         """
         match path:
             case ("head",):
@@ -56,7 +56,7 @@ class ResidualNames(NamedTuple):
             case (stage, block, kind) if kind[:-1] in ("conv", "bn"):
                 template, layer = self.conv if kind.startswith("conv") else self.norm, int(kind[-1])
                 return self.prefix(stage, block) + template.format(layer=layer, layer_from_0=layer - 1)
-        raise NotImplementedError(f"no PyTorch name is defined for {path}")
+        raise ValueError(f"no PyTorch name is defined for {path}")
 
     def prefix(self, stage: str, block: str) -> str:
         """Return what the names of the layers of a block begin with."""
