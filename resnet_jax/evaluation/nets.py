@@ -142,8 +142,9 @@ def of_weights(
         name: written.get(name, getattr(defaults, name)) for name in ("residual", "bottleneck_stride")
     }
     net_config = models.complete(fields_of_net)
+    model = models.build(net_config, num_classes, dtype)
     try:
-        like = models.template(models.build(net_config, num_classes, dtype), image_shape)
+        like = models.template(model, image_shape)
         epsilon = None if written else defaults.epsilon
         variables = interop.from_torch(tensors, like, recognised.scheme, str(path), epsilon)
     except UserError as error:
