@@ -15,13 +15,14 @@ from resnet_jax import data, interop, models
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import CROP
-from resnet_jax.models.norm import BatchNorm
 from resnet_jax.rundir import read_config
 from resnet_jax.training import program
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.optimizer import evaluated_params
 from resnet_jax.training.step import net_variables
 
+# Side of the crops that published nets of a family were trained on; the others take images as they are.
+CROPS = {"imagenet": CROP}
 # The metadata key of weights files written here.
 METADATA_KEY = "resnet_jax"
 
@@ -59,19 +60,19 @@ class TrainedNet(NamedTuple):
 
 
 class ForeignDefaults(NamedTuple):
-    """What a weights file from elsewhere does not record; files written here have it in their metadata.
+    """What a weights file from elsewhere does not record; the metadata of files written here take precedence.
 
     Attributes:
       residual: whether the net has shortcuts.
       bottleneck_stride: as ``config.model.bottleneck_stride``; torchvision, timm and Hugging Face use "middle".
-      epsilon: of the batch norms.
+      epsilon: of the batch norms; None for that of the published nets.
       mean: of each channel, subtracted from pixels scaled to [0, 1]; the default is that of nearly all published nets.
       std: of each channel, divides the result.
     """
 
     residual: bool = True
     bottleneck_stride: str = "middle"
-    epsilon: float = BatchNorm.epsilon
+    epsilon: float | None = None
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
@@ -143,21 +144,24 @@ def of_weights(
     tensors, all_metadata = interop.read(path)
     recognised = interop.recognise(tensors, str(path))
     metadata = json.loads(all_metadata.get(METADATA_KEY, "{}"))
-    fields_of_net = dict(config or recognised.model) | {
-        "residual": defaults.residual,
-        "bottleneck_stride": defaults.bottleneck_stride,
+    own = models.complete(metadata["model"]) if metadata else {}
+    written = {name: own[name] for name in models.fields_read(own)} if own else {}
+    fields_of_net = dict(config or recognised.model | written) | {
+        name: written.get(name, getattr(defaults, name)) for name in ("residual", "bottleneck_stride")
     }
-    fields_of_net |= {name: metadata["model"][name] for name in ("residual", "bottleneck_stride") if metadata}
-    net_config = ConfigDict(fields_of_net)
+    net_config = models.complete(fields_of_net)
     model = models.build(net_config, num_classes, dtype)
     try:
         like = models.template(model, image_shape)
-        variables = interop.from_torch(tensors, like, recognised.scheme, str(path), defaults.epsilon)
+        epsilon = None if written else defaults.epsilon
+        variables = interop.from_torch(tensors, like, recognised.scheme, str(path), epsilon)
     except UserError as error:
         others = [f"--config.model.{k}={v}" for k, v in recognised.model.items() if net_config[k] != v]
         if not others:
             raise
         raise UserError(f"{error} Its names and shapes fit {' '.join(others)}.") from error
+    net_config.update(written)  # Of the nets with these tensors, the one that was written.
+    model = models.build(net_config, num_classes, dtype)
     mean, std = (np.array(metadata.get(name) or [[getattr(defaults, name)]], np.float32) for name in ("mean", "std"))
     channels = image_shape[-1]
     if (mean.shape[-1], std.shape[-1]) != (channels, channels):
@@ -165,7 +169,7 @@ def of_weights(
             f"--mean has {mean.shape[-1]} and --std {std.shape[-1]} values, but the images have {channels} channels; "
             "give one value per channel."
         )
-    crop = metadata.get("crop", CROP if net_config.family == "imagenet" else None)
+    crop = metadata.get("crop", CROPS.get(net_config.family))
     return TrainedNet(path.stem, net_config, num_classes, model, variables, mean, std, crop)
 
 
@@ -173,7 +177,7 @@ def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
     """Write ``net`` to safetensors file ``path`` under PyTorch's names; what they do not record goes into its metadata.
 
     Raises:
-      UserError: the family of the net has no PyTorch names.
+      UserError: the net, or a layer of it, has no PyTorch names.
       OSError: the file cannot be written.
     """
     metadata = {
@@ -184,5 +188,6 @@ def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
         "mean": net.mean.tolist(),
         "std": net.std.tolist(),
     }
-    tensors = interop.to_torch(net.variables, interop.scheme_of_family(net.config.family))
+    scheme = interop.scheme_of_family(net.config.family, net.config.order)
+    tensors = interop.to_torch(net.variables, scheme)
     interop.write(path, tensors, {METADATA_KEY: json.dumps(metadata)})
