@@ -8,6 +8,7 @@ computed on average.
 """
 
 import time
+from collections.abc import Callable
 
 import jax
 
@@ -20,33 +21,35 @@ STEPS = 4
 ROUNDS = 25
 
 
+def steps_of(survival: float) -> Callable[[], None]:
+    """Return what makes the next steps, each with draws of its own."""
+    config = recipes.digits(DEPTH, residual=True, survival=survival)
+    subject = measure.subject(config)
+    state = subject.state
+    total = (ROUNDS + 2) * STEPS
+    batches = iter(sampling.batch_indices(0, range(total), config.batch_size, len(subject.train.labels)))
+
+    def turn() -> None:
+        nonlocal state
+        for _ in range(STEPS):
+            state, metrics = subject.program.train_steps(state, subject.examples, next(batches)[None])
+        jax.block_until_ready(metrics)
+
+    return turn
+
+
 def main() -> None:
     """Measure and record."""
-    survivals = {"constant depth": 1.0, "stochastic depth": 0.5}
-    turns, first = {}, {}
-    for name, survival in survivals.items():
-        config = recipes.digits(DEPTH, residual=True, survival=survival)
-        subject = measure.subject(config)
-        image_shape = subject.examples.images.shape[1:]
-        batches = iter(
-            sampling.batch_indices(0, range((ROUNDS + 2) * STEPS), config.batch_size, len(subject.train.labels))
-        )
-        state = [subject.program.init(image_shape)]
-
-        def turn(subject=subject, batches=batches, state=state) -> None:
-            """Make the next steps: each has draws of its own."""
-            for _ in range(STEPS):
-                state[0], metrics = subject.program.train_steps(state[0], subject.examples, next(batches)[None])
-                jax.block_until_ready(metrics)
-
+    turns = {"constant depth": steps_of(1.0), "stochastic depth": steps_of(0.5)}
+    first = {}
+    for name, turn in turns.items():
         start = time.perf_counter()
         turn()
         first[name] = round(time.perf_counter() - start, 1)
-        turns[name] = turn
     seconds = measure.in_turn(turns, ROUNDS)
     results = {
-        "net": f"residual-{DEPTH}, {'x'.join(map(str, image_shape))}",
-        "batch": config.batch_size,
+        "net": f"residual-{DEPTH}, 8x8x1",
+        "batch": 128,
         f"first {STEPS} steps, compiling included (s)": first,
         "ms a step": {name: round(1e3 * value / STEPS, 2) for name, value in seconds.items()},
         "stochastic to constant": round(seconds["stochastic depth"] / seconds["constant depth"], 3),

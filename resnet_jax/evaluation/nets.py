@@ -180,6 +180,8 @@ def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
       UserError: the net, or a layer of it, has no PyTorch names.
       OSError: the file cannot be written.
     """
+    if "gates" in net.variables:
+        raise UserError(f"{net.name} has config.gates, for which PyTorch's nets have no place; nothing was written.")
     metadata = {
         "model": net.config.to_dict(),
         "num_classes": net.num_classes,
