@@ -454,8 +454,7 @@ class InceptionBlock(nn.Module):
 class Inception(nn.Module):
     """A stem, stages of blocks with reductions between them, global average pooling and a fully connected head.
 
-    Parameter paths read ``stage2/block0/branch3/conv1/kernel``, of the stacked blocks ``stage2/rest/...``;
-    ``reduction1`` precedes ``stage2``.
+    Parameter paths read ``stage2/blocks/branch3/conv1/kernel``, of all its blocks; ``reduction1`` precedes ``stage2``.
 
     Attributes:
       net: the table of the net.
@@ -521,6 +520,7 @@ class Inception(nn.Module):
                 unroll=self.unroll,
                 remat=self.remat,
                 survival=self.survival[before : before + stage.repeats],
+                alike=True,
                 name=f"stage{index + 1}",
             )(x)
             before += stage.repeats
