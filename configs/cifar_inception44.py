@@ -1,7 +1,7 @@
-"""Residual Inception net of 44 layers on CIFAR-10; its plain twin: --config.model.residual=False. Published error: none.
+"""Residual Inception net of 44 layers on CIFAR-10; its plain twin: --config.model.residual=False. No published error.
 
-Szegedy et al. 2016 (arXiv 1602.07261) claim that shortcuts are not necessary to train deep Inception nets, but speed it
-up greatly (section 2); the ImageNet nets that they compare differ in more than the addition.
+Szegedy et al. 2016 (arXiv 1602.07261, section 2) claim that shortcuts are not necessary to train deep Inception nets,
+but speed it up greatly; the ImageNet nets that they compare differ in more than the addition.
 """
 
 from configs import recipes

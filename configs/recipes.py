@@ -92,8 +92,8 @@ def inception(depth: int, residual: bool, **model: Any) -> ConfigDict:
 def imagenet_inception(family: str, depth: int, residual: bool, **model: Any) -> ConfigDict:
     """Return a recipe for an ImageNet net of ``family`` with the optimiser of its paper (arXiv 1602.07261, section 4).
 
-    The paper trained 20 replicas at once. This is one of them: 32 images a step and weight decay 4e-5 as in its authors'
-    code, and its curves end near 160 epochs. Momentum is that code's, 0.9; the paper names none beside RMSProp.
+    The paper trained 20 replicas at once; this is one of them. From its authors' code are the 32 images a step, weight
+    decay 4e-5, momentum 0.9 and the decay of the averaged weights, 0.9999. The curves of the paper end near 160 epochs.
     """
     config = imagenet(depth, residual, **{"family": family, "shortcut": "A", "dropout": 0.2} | model)
     config.data.image_size = 299

@@ -10,9 +10,11 @@ import pytest
 import configs
 from resnet_jax import data, models
 from resnet_jax.analysis.tables import PUBLISHED
+from resnet_jax.config import check
 
 FOLDER = pathlib.Path(configs.__path__[0])
-NAMES = sorted(path.stem for path in FOLDER.glob("*_*.py"))
+INCEPTIONS = sorted(path.stem for path in FOLDER.glob("*_inception*.py"))
+NAMES = sorted({path.stem for path in FOLDER.glob("*_*.py")} - set(INCEPTIONS))
 
 
 def test_the_promised_configs_are_there():
@@ -79,3 +81,41 @@ def test_twins_differ_by_the_shortcut_alone(family, depth):
     )
     plain.model.residual = True
     assert plain == residual
+
+
+def test_the_promised_inception_configs_are_there():
+    imagenet = [f"imagenet_inception_{name}" for name in ("resnet_v1", "resnet_v2", "v4")]
+    assert ["cifar_inception116", "cifar_inception44", *imagenet] == INCEPTIONS
+
+
+@pytest.mark.parametrize("name", INCEPTIONS)
+def test_an_inception_config_describes_the_net_of_its_name(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    check(config, devices=1)
+    family, depth = re.fullmatch(r"(?:cifar|imagenet)_(inception[a-z_]*(?:_v\d)?)(\d*)", name).groups()
+    assert config.model.family == family
+    assert config.model.residual == (family != "inception_v4")
+    if depth:
+        assert config.model.depth == int(depth)
+    models.build(config.model, 10, config.dtype)
+
+
+@pytest.mark.parametrize("name", [name for name in INCEPTIONS if name.startswith("imagenet")])
+def test_the_imagenet_inception_recipe_is_the_papers_and_its_error_is_reported(name):
+    module = importlib.import_module(f"configs.{name}")
+    config = module.get_config()
+    recipe = config.optimizer
+    assert (recipe.name, recipe.rmsprop_decay, recipe.rmsprop_epsilon) == ("rmsprop", 0.9, 1.0)
+    assert (recipe.schedule, recipe.learning_rate, recipe.factor) == ("exponential", 0.045, 0.94)
+    # Two epochs of 1,281,167 images.
+    assert recipe.decay_steps * config.batch_size == pytest.approx(2 * 1_281_167, rel=1e-4)
+    assert recipe.average_decay > 0
+    assert (config.data.image_size, config.data.padding, config.model.dropout) == (299, 0, 0.2)
+    # Szegedy et al. 2016, tables 2 and 4.
+    published = {
+        "inception_v4": ("20.0 % / 5.0 %", "18.7 % / 4.2 %"),
+        "inception_resnet_v1": ("21.3 % / 5.5 %", "19.8 % / 4.6 %"),
+        "inception_resnet_v2": ("19.9 % / 4.9 %", "18.7 % / 4.1 %"),
+    }
+    for error in published[config.model.family]:
+        assert error in module.__doc__
