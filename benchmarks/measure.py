@@ -64,14 +64,15 @@ def subject(config: ConfigDict, mesh: Mesh | None = None) -> Subject:
     """
     keep_freed_memory()
     if config.data.name == "digits":
-        splits = data.load(config.data).splits
+        dataset = data.load(config.data)
     else:
         random = np.random.default_rng(0)
         images = random.integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8)
         splits = {"train": data.Split(images, random.integers(0, 10, 10_000).astype(np.int32))}
+        dataset = data.Dataset(10, splits)
     program = make_program(config, 10, mesh)
-    examples, _ = feed.place(splits, config.seed, program.mesh)
-    return Subject(program, program.init(examples.images.shape[1:]), examples, splits["train"])
+    examples, _ = feed.place(dataset, config, program.mesh)
+    return Subject(program, program.init(examples.images.shape[1:]), examples, dataset.splits["train"])
 
 
 def in_turn(contestants: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, float]:

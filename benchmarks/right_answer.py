@@ -33,7 +33,7 @@ def step_of(device: jax.Device, residual: bool, dtype: str) -> dict[str, Any]:
     images = random.integers(0, 256, (BATCH_SIZE, 32, 32, 3), dtype=np.uint8)
     splits = {"train": data.Split(images, random.integers(0, 10, BATCH_SIZE).astype(np.int32))}
     program = make_program(config, 10, mesh)
-    examples, _ = feed.place(splits, config.seed, mesh)
+    examples, _ = feed.place(data.Dataset(10, splits), config, mesh)
     before = program.init((32, 32, 3))
     start = jax.device_get(before.params)
     after, metrics = program.train_steps(before, examples, np.arange(BATCH_SIZE, dtype=np.int32)[None])

@@ -64,7 +64,7 @@ def ensemble(first: measure.Subject, way: str) -> Any:
     rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
     settings = {
         "model": first.program.model,
-        "optimizer": optimizer.sgd(config.optimizer, rate),
+        "optimizer": optimizer.descent(config.optimizer, rate),
         "augmentation": DeviceAugmentation.of(config.data),
         "sync_batch_norm": False,
     }

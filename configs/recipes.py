@@ -84,6 +84,65 @@ def digits(depth: int, residual: bool, **model: Any) -> ConfigDict:
     return config
 
 
+def preact(depth: int, residual: bool = True, **model: Any) -> ConfigDict:
+    """Return the recipe of He et al. 2016 (arXiv 1603.05027) for CIFAR-10, pre-activation unless ``model`` says else.
+
+    It is that of 2015, but nets of every depth are warmed up. The paper's 164 and 1001 layers are bottlenecks with
+    projections: ``block="bottleneck", shortcut="B"``.
+    """
+    config = cifar(depth, residual, **{"order": "preactivation"} | model)
+    config.optimizer.warmup_min_depth = 0
+    return config
+
+
+def wide(depth: int, widening: float, residual: bool = True, **model: Any) -> ConfigDict:
+    """Return the recipe of Zagoruyko and Komodakis 2016 (arXiv 1605.07146) for CIFAR-10.
+
+    200 epochs of 390 steps, with images divided by the deviation of their channels as in tables 5 and 6; those of
+    tables 2 to 4 were whitened (ZCA).
+    """
+    config = cifar(depth, residual, **{"family": "wide", "widening": widening} | model)
+    config.data.mean = config.data.std = "channel"
+    config.data.pad = "reflect"
+    config.steps = 78_000
+    config.optimizer.milestones = (0.3, 0.6, 0.8)
+    config.optimizer.factor = 0.2
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.nesterov = True
+    config.optimizer.warmup_steps = 0
+    return config
+
+
+def stochastic_depth(depth: int, residual: bool = True, **model: Any) -> ConfigDict:
+    """Return the recipe of Huang et al. 2016 (arXiv 1603.09382) for CIFAR-10: 500 epochs of 352 steps.
+
+    5,000 training images are held out; the paper reports the test error of the epoch with the best validation error.
+    1202 layers are trained for 300 epochs, the first ten at 0.01.
+    """
+    shortcut = {"survival": 0.5, "shortcut": "pool"} if residual else {}
+    config = cifar(depth, residual, **shortcut | model)
+    config.data.validation_examples = 5_000
+    config.data.std = "scalar"
+    config.steps = 105_600 if depth >= 1202 else 176_000
+    config.optimizer.warmup_steps = 3_520 if depth >= 1202 else 0
+    config.optimizer.nesterov = True
+    return config
+
+
+def imagenet_modern(depth: int, **model: Any) -> ConfigDict:
+    """Return the recipe of fb.resnet.torch for ImageNet: 90 epochs, drops after 30 and 60, crops by area and aspect.
+
+    With it the published wide nets were trained and, without Nesterov's momentum, the pre-activation nets.
+    """
+    config = imagenet(depth, True, **{"shortcut": "B"} | model)
+    config.data.augmentation = "random_resized"
+    config.data.mean = config.data.std = "channel"
+    config.steps = 450_360
+    config.optimizer.nesterov = True
+    config.optimizer.warmup_steps = 0
+    return config
+
+
 def inception(depth: int, residual: bool, **model: Any) -> ConfigDict:
     """Return the recipe of ``cifar`` for an Inception net of 12n+8 layers; both twins have the same."""
     return cifar(depth, residual, family="inception", **model)

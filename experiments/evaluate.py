@@ -51,7 +51,12 @@ _MEAN = flags.DEFINE_list(
     "mean", list(DEFAULTS.mean), "For foreign weights: mean of each channel, with pixels scaled to [0, 1]."
 )
 _STD = flags.DEFINE_list("std", list(DEFAULTS.std), "For foreign weights: standard deviation of each channel.")
-_EPSILON = flags.DEFINE_float("epsilon", DEFAULTS.epsilon, "For foreign weights: epsilon of the batch norms.", 0)
+_EPSILON = flags.DEFINE_float(
+    "epsilon",
+    DEFAULTS.epsilon,
+    "For foreign weights: epsilon of the batch norms, by default that of published nets.",
+    0,
+)
 _BOTTLENECK_STRIDE = flags.DEFINE_enum(
     "bottleneck_stride",
     DEFAULTS.bottleneck_stride,

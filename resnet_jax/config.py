@@ -184,7 +184,7 @@ FIELDS: dict[str, Field] = {
         -6.0,
         "Initial bias of learned gates g(x) on shortcuts.",
         source="He et al. 2016, arXiv 1603.05027, table 1",
-        limits=Limits(at_least=-LARGEST_FLOAT, at_most=LARGEST_FLOAT),
+        limits=Limits(at_least=-100, at_most=100),
     ),
     "model.block": Field(
         str,
@@ -193,6 +193,7 @@ FIELDS: dict[str, Field] = {
         "or a single 3x3 (single). That of an imagenet net follows from its depth.",
         source="Paper: basic on CIFAR-10; He et al. 2016: bottleneck for 164 and 1001, section 5.1 for single",
         choices=("basic", "bottleneck", "single"),
+        role=Role.NET,
     ),
     "model.order": Field(
         str,
@@ -272,6 +273,21 @@ FIELDS: dict[str, Field] = {
         source="Szegedy et al. 2016, arXiv 1602.07261: 0.1 to 0.3",
         limits=Limits(above=0, at_most=LARGEST_FLOAT),
     ),
+    # Constant scaling of shortcuts.
+    "gates.shortcut_factor": Field(
+        float,
+        1.0,
+        "What the shortcut of every block is multiplied by.",
+        source="He et al. 2016, table 1: 0 and 0.5",
+        limits=RATE,
+    ),
+    "gates.branch_factor": Field(
+        float,
+        1.0,
+        "What the branch of every block is multiplied by.",
+        source="He et al. 2016, table 1: 0.5",
+        limits=RATE,
+    ),
     # The data.
     "data.name": Field(
         str, "cifar10", 'Data set: "digits" (embedded), "folder" (class folders) or the name of any set of TFDS.'
@@ -294,10 +310,18 @@ FIELDS: dict[str, Field] = {
     "data.padding": Field(
         int,
         4,
-        "Zeros added on each side of a training image before a random crop of the original size.",
+        "Pixels added on each side of a training image before a random crop of the original size.",
         "pixels",
         "Paper: 4",
         COUNT_OR_ZERO,
+    ),
+    "data.pad": Field(
+        str,
+        "zero",
+        "Value of the added pixels, after normalisation: 0, the mean colour, or the mirror image about the edge pixel "
+        "(reflect).",
+        source="Paper: zero; wide nets, arXiv 1605.07146: reflect",
+        choices=("zero", "reflect"),
     ),
     "data.flip": Field(bool, True, "Whether each training image is mirrored with probability 1/2.", source="Paper"),
     "data.image_size": Field(
@@ -326,9 +350,17 @@ FIELDS: dict[str, Field] = {
     "data.mean": Field(
         str,
         "pixel",
-        "Mean that is subtracted from streamed images: of each pixel or of each channel.",
+        "Mean of the training images that is subtracted: of each pixel or of each channel.",
         source="Paper: pixel",
         choices=("pixel", "channel"),
+    ),
+    "data.std": Field(
+        str,
+        "none",
+        "Standard deviation of the training images by which the difference is divided: none, of each channel, or of "
+        "all values together (scalar).",
+        source="Paper: none; arXiv 1605.07146, 1608.06993: channel; code of arXiv 1603.09382: scalar",
+        choices=("none", "channel", "scalar"),
     ),
     "data.test_fraction": Field(
         float, 0.1, "Share of the files held out as test, of class folders without train/ and val/.", limits=FRACTION
@@ -355,16 +387,39 @@ FIELDS: dict[str, Field] = {
         role=Role.EXECUTION,
         may_change=True,
     ),
-    # The optimiser: SGD with momentum.
+    # The optimiser.
+    "optimizer.name": Field(
+        str,
+        "sgd",
+        "SGD, or RMSProp in TensorFlow's form: the learning rate within the momentum, epsilon within the root, mean "
+        "squares that start at 1.",
+        source="Paper: sgd; Inception-ResNet, arXiv 1602.07261, section 4: rmsprop",
+        choices=("sgd", "rmsprop"),
+    ),
+    "optimizer.rmsprop_decay": Field(
+        float,
+        0.9,
+        "Decay of the mean squares of the gradients, of rmsprop.",
+        source="arXiv 1602.07261, section 4: 0.9",
+        limits=Limits(at_least=0, below=1),
+    ),
+    "optimizer.rmsprop_epsilon": Field(
+        float,
+        1.0,
+        "What is added to the mean squares, of rmsprop.",
+        source="arXiv 1602.07261, section 4: 1",
+        limits=Limits(above=0, at_most=LARGEST_FLOAT),
+    ),
     "optimizer.learning_rate": Field(
         float, 0.1, "Learning rate before it is first multiplied by the factor.", source="Paper: 0.1", limits=RATE
     ),
     "optimizer.schedule": Field(
         str,
         "step",
-        "When the learning rate is multiplied by the factor: at the milestones, or when the training loss plateaus.",
-        source="Paper: step on CIFAR-10, plateau on ImageNet",
-        choices=("step", "plateau"),
+        "When the learning rate is multiplied by the factor: at the milestones (step), when the training loss "
+        "plateaus, or again and again (exponential).",
+        source="Paper: step on CIFAR-10, plateau on ImageNet; arXiv 1602.07261, section 4: exponential",
+        choices=("step", "plateau", "exponential"),
     ),
     "optimizer.milestones": Field(
         tuple,
@@ -380,6 +435,14 @@ FIELDS: dict[str, Field] = {
     "optimizer.plateau_patience": Field(
         int, 5, "Windows in a row without an improvement of the mean loss that make a plateau.", "windows", limits=COUNT
     ),
+    "optimizer.decay_steps": Field(
+        int,
+        782,
+        "Steps from one multiplication by the factor to the next, of schedule exponential.",
+        "steps",
+        "arXiv 1602.07261, section 4: two epochs, with a factor of 0.94",
+        COUNT,
+    ),
     "optimizer.factor": Field(
         float,
         0.1,
@@ -388,7 +451,13 @@ FIELDS: dict[str, Field] = {
         limits=Limits(above=0, at_most=LARGEST_FLOAT),
     ),
     "optimizer.momentum": Field(
-        float, 0.9, "Momentum, not Nesterov's.", source="Paper: 0.9", limits=Limits(at_least=0, below=1)
+        float, 0.9, "Momentum, in the form that nesterov says.", source="Paper: 0.9", limits=Limits(at_least=0, below=1)
+    ),
+    "optimizer.nesterov": Field(
+        bool,
+        False,
+        "Whether the momentum is Nesterov's.",
+        source="Paper: no; fb.resnet.torch, arXiv 1605.07146, 1608.06993, 1603.09382: yes",
     ),
     "optimizer.weight_decay": Field(
         float, 1e-4, "Weight decay of all parameters, added to the gradient.", source="Paper: 0.0001", limits=RATE
@@ -416,6 +485,15 @@ FIELDS: dict[str, Field] = {
     ),
     "optimizer.rampup_steps": Field(
         int, 1_953, "Steps over which that share rises linearly to 1.", "steps", "Goyal et al. 2017: 5 epochs", COUNT
+    ),
+    "optimizer.average_decay": Field(
+        float,
+        0.0,
+        "Decay in each step of a running average of the parameters, from their initial values on and without bias "
+        "correction. Where it is not 0, whole splits are evaluated with the average, and with the running statistics "
+        "as they are; the running training error is always of the parameters themselves.",
+        source="Paper: none; arXiv 1602.07261, section 4: an average, in TensorFlow's code of 0.9999",
+        limits=Limits(at_least=0, below=1),
     ),
     "batch_norm.sync": Field(
         bool, False, "Whether batch statistics are of the examples of all devices, not of each device's own."
@@ -563,9 +641,11 @@ def check(config: ConfigDict, devices: int) -> None:
             "config.data.image_size crops are drawn from the whole image, so give padding 0."
         )
     check_milestones(tuple(config.optimizer.milestones))
-    if config.optimizer.schedule == "plateau" and config.optimizer.factor >= 1:
-        factor = config.optimizer.factor
-        raise UserError(f"config.optimizer.factor={factor} must be below 1 with config.optimizer.schedule='plateau'.")
+    schedule, factor = config.optimizer.schedule, config.optimizer.factor
+    if schedule in ("plateau", "exponential") and factor >= 1:
+        raise UserError(
+            f"config.optimizer.factor={factor} must be below 1 with config.optimizer.schedule={schedule!r}."
+        )
 
 
 def unknown_field(name: str) -> str:
@@ -636,6 +716,11 @@ def check_against_data(config: ConfigDict, examples: int, image_shape: tuple[int
         raise UserError(
             f"config.data.padding={config.data.padding} is more than the images of {height}x{width} pixels have; "
             f"give at most {min(height, width)}."
+        )
+    if config.data.pad == "reflect" and config.data.padding >= min(height, width):
+        raise UserError(
+            f"config.data.padding={config.data.padding} must be below {min(height, width)} with "
+            f"config.data.pad='reflect' and images of {height}x{width} pixels."
         )
     if config.batch_size > examples:  # A batch would have an example twice.
         raise UserError(

@@ -22,9 +22,10 @@ from resnet_jax.config import (
     flatten,
     from_record,
 )
+from resnet_jax.data import augment
 from resnet_jax.data.images import AUGMENTATIONS
 from resnet_jax.errors import UserError
-from resnet_jax.models import blocks
+from resnet_jax.models import blocks, resnet
 from resnet_jax.training import optimizer, parallel
 
 FLOATS = [name for name, field in FIELDS.items() if field.type is float]
@@ -65,7 +66,11 @@ def test_a_row_has_a_meaning_and_a_default_that_it_allows(name):
         ("model.family", models.FAMILIES),
         ("model.shortcut", blocks.SHORTCUTS),
         ("model.bottleneck_stride", blocks.BOTTLENECK_STRIDES),
+        ("model.block", resnet.CIFAR_BLOCKS),
+        ("model.order", blocks.ORDERS),
         ("data.augmentation", AUGMENTATIONS),
+        ("data.pad", augment.PADS),
+        ("optimizer.name", optimizer.OPTIMIZERS),
         ("optimizer.schedule", optimizer.SCHEDULES),
         ("parallel.mapper", parallel.MAPPERS),
     ],
@@ -92,7 +97,9 @@ def test_roles_say_which_configs_are_one_run_one_recipe_and_one_title():
         "stop_at_divergence",
         "seed",
     }
-    assert set(TITLE_FIELDS) == {"model.depth", "model.residual"}
+    assert set(TITLE_FIELDS) == {
+        f"model.{name}" for name in ("depth", "residual", "block", "order", "widening", "growth", "compression")
+    }
 
 
 @pytest.mark.parametrize("file", sorted(path.stem for path in pathlib.Path(configs.__path__[0]).glob("*_*.py")))
@@ -102,13 +109,8 @@ def test_every_config_is_accepted(file):
 
 @pytest.mark.parametrize("recipe", [recipes.cifar, recipes.imagenet, recipes.folder, recipes.digits])
 def test_a_recipe_takes_the_fields_of_the_net_by_name(recipe):
-    assert recipe(depth=50, residual=False, shortcut="C", family="cifar").model.to_dict() == {
-        "family": "cifar",
-        "depth": 50,
-        "residual": False,
-        "shortcut": "C",
-        "bottleneck_stride": "first",
-    }
+    chosen = {"family": "cifar", "depth": 50, "residual": False, "shortcut": "C"}
+    assert recipe(**chosen).model.to_dict() == default().model.to_dict() | chosen
     with pytest.raises(TypeError, match=r"a recipe was given width, but config\.model has no such field"):
         recipe(depth=50, residual=False, width=2)
 
@@ -241,9 +243,10 @@ def test_milestones_are_not_too_many_to_compile():
 
 
 @pytest.mark.parametrize("factor", [1.0, 10.0])
-def test_plateaus_do_not_raise_the_rate(factor):
-    sentence = rf"config\.optimizer\.factor={factor} must be below 1 with config\.optimizer\.schedule='plateau'\."
-    refused(changed(optimizer__schedule="plateau", optimizer__factor=factor), sentence)
+@pytest.mark.parametrize("schedule", ["plateau", "exponential"])
+def test_what_falls_again_and_again_does_not_rise(schedule, factor):
+    sentence = rf"config\.optimizer\.factor={factor} must be below 1 with config\.optimizer\.schedule='{schedule}'\."
+    refused(changed(optimizer__schedule=schedule, optimizer__factor=factor), sentence)
     check(changed(optimizer__factor=factor), 1)
 
 
@@ -257,6 +260,14 @@ def test_padding_and_batch_are_no_larger_than_the_data():
         check_against_data(changed(batch_size=31), 30, (8, 6, 1))
     with pytest.raises(UserError, match=r"config\.data\.color_noise=0\.1 needs images of 3 channels, but these have 1"):
         check_against_data(changed(data__color_noise=0.1, batch_size=30), 30, (8, 6, 1))
+
+
+def test_reflected_pixels_are_in_the_image():
+    check_against_data(changed(data__pad="reflect", data__padding=5, batch_size=30), 30, (8, 6, 1))
+    sentence = r"config\.data\.padding=6 must be below 6 with config\.data\.pad='reflect' and images of 8x6 pixels\."
+    with pytest.raises(UserError, match=sentence):
+        check_against_data(changed(data__pad="reflect", data__padding=6, batch_size=30), 30, (8, 6, 1))
+    check_against_data(changed(data__pad="reflect", data__padding=0, batch_size=30), 30, (8, 6, 1))
 
 
 def test_names_are_dotted_as_overrides_spell_them():

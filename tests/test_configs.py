@@ -13,29 +13,56 @@ from resnet_jax.analysis.tables import PUBLISHED
 from resnet_jax.config import check
 
 FOLDER = pathlib.Path(configs.__path__[0])
-INCEPTIONS = sorted(path.stem for path in FOLDER.glob("*_inception*.py"))
-NAMES = sorted({path.stem for path in FOLDER.glob("*_*.py")} - set(INCEPTIONS))
+NAMES = sorted(path.stem for path in FOLDER.glob("*_*.py"))
 
 
 def test_the_promised_configs_are_there():
     promised = [f"cifar_plain{depth}" for depth in (20, 32, 44, 56, 110)]
     promised += [f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110, 1202)]
+    promised += [f"cifar_preact{depth}" for depth in (20, 56, 110, 164, 1001)]
+    promised += ["cifar_wrn16_4", "cifar_wrn28_10", "cifar_wrn40_4"]
+    promised += [f"cifar_single{depth}" for depth in (20, 56, 110)]
+    promised += ["cifar_densenet40_12", "cifar_densenet_bc100_12"]
+    promised += ["cifar_stochastic110", "cifar_stochastic1202", "cifar_inception44", "cifar_inception116"]
     promised += [f"digits_{kind}{depth}" for kind in ("plain", "resnet") for depth in (20, 56)]
     promised += [f"imagenet_plain{depth}" for depth in (18, 34)]
     promised += [f"imagenet_resnet{depth}" for depth in (18, 34, 50, 101, 152)]
+    promised += ["imagenet_preact200", "imagenet_wide50_2", "imagenet_inception_v4"]
+    promised += [f"imagenet_densenet{depth}" for depth in (121, 169, 201, 161, 264)]
+    promised += ["imagenet_inception_resnet_v1", "imagenet_inception_resnet_v2"]
     promised += ["folder_resnet18"]
     assert set(promised) <= set(NAMES)
+
+
+# What the middle of a config's name says of ``config.model``.
+KINDS = {
+    "plain": {"residual": False, "order": "original"},
+    "resnet": {"residual": True, "order": "original", "survival": 1, "widening": 1},
+    "preact": {"residual": True, "order": "preactivation"},
+    "single": {"residual": True, "block": "single"},
+    "stochastic": {"residual": True, "survival": 0.5, "shortcut": "pool"},
+    "wrn": {"family": "wide"},
+    "wide": {"family": "imagenet", "order": "original"},
+    "densenet": {"compression": 1},
+    "densenet_bc": {"compression": 0.5},
+    "inception": {"family": "inception"},
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_describes_the_net_of_its_name(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    family, kind, depth = re.fullmatch(r"([a-z]+)_(plain|resnet)(\d+)", name).groups()
-    assert config.model.family == ("imagenet" if family in ("imagenet", "folder") else "cifar")
-    assert config.data.name.startswith(family)
-    assert config.model.residual == (kind == "resnet")
-    assert config.model.depth == int(depth)
-    num_classes = 2 if family == "folder" else data.shape(config.data)[1]
+    model = config.model
+    data_set, kind, depth, width = re.fullmatch(r"([a-z]+)_([a-z_]+?)(\d*)(?:_(\d+))?", name).groups()
+    assert config.data.name.startswith(data_set)
+    if name.startswith("imagenet_inception"):
+        assert model.family == name.removeprefix("imagenet_")
+    else:
+        assert {field: model[field] for field in KINDS[kind]} == KINDS[kind]
+        assert model.depth == int(depth)
+    if width is not None:
+        assert int(width) == (model.growth if "densenet" in kind else model.widening)
+    num_classes = 2 if data_set == "folder" else data.shape(config.data)[1]
     models.build(config.model, num_classes, config.dtype)
 
 
@@ -49,7 +76,7 @@ def test_the_cifar_recipe_is_the_papers():
     assert config.model.shortcut == "A"
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("imagenet")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("imagenet_resnet", "imagenet_plain"))])
 def test_the_imagenet_recipe_is_the_papers_and_its_error_is_reported(name):
     module = importlib.import_module(f"configs.{name}")
     config = module.get_config()
@@ -64,9 +91,7 @@ def test_the_imagenet_recipe_is_the_papers_and_its_error_is_reported(name):
     [published] = [
         row["test_error"]
         for row in json.loads(PUBLISHED.read_text())
-        if row["data"] == "imagenet2012"
-        and (row["kind"], row["depth"]) == ("residual" if config.model.residual else "plain", config.model.depth)
-        and row["shortcut"] == (config.model.shortcut if config.model.residual else None)
+        if row["data"] == "imagenet2012" and models.complete(row["model"]) == config.model
     ]
     assert f"{100 * published:.2f} %" in module.__doc__
 
@@ -83,27 +108,11 @@ def test_twins_differ_by_the_shortcut_alone(family, depth):
     assert plain == residual
 
 
-def test_the_promised_inception_configs_are_there():
-    imagenet = [f"imagenet_inception_{name}" for name in ("resnet_v1", "resnet_v2", "v4")]
-    assert ["cifar_inception116", "cifar_inception44", *imagenet] == INCEPTIONS
-
-
-@pytest.mark.parametrize("name", INCEPTIONS)
-def test_an_inception_config_describes_the_net_of_its_name(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
-    check(config, devices=1)
-    family, depth = re.fullmatch(r"(?:cifar|imagenet)_(inception[a-z_]*(?:_v\d)?)(\d*)", name).groups()
-    assert config.model.family == family
-    assert config.model.residual == (family != "inception_v4")
-    if depth:
-        assert config.model.depth == int(depth)
-    models.build(config.model, 10, config.dtype)
-
-
-@pytest.mark.parametrize("name", [name for name in INCEPTIONS if name.startswith("imagenet")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("imagenet_inception")])
 def test_the_imagenet_inception_recipe_is_the_papers_and_its_error_is_reported(name):
     module = importlib.import_module(f"configs.{name}")
     config = module.get_config()
+    check(config, devices=1)
     recipe = config.optimizer
     assert (recipe.name, recipe.rmsprop_decay, recipe.rmsprop_epsilon) == ("rmsprop", 0.9, 1.0)
     assert (recipe.schedule, recipe.learning_rate, recipe.factor) == ("exponential", 0.045, 0.94)

@@ -55,13 +55,14 @@ def records(nets: Sequence[Replicates]) -> list[dict[str, Any]]:
 
 def published_error(run: Run, published: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the published test error of the net of ``run``, a fraction, and its source; None if there is none."""
-    key = {
-        "data": run.config["data.name"],
-        "kind": models.series_title(run.model),
-        "depth": run.model["depth"],
-        "shortcut": run.model["shortcut"] if "shortcut" in models.fields_read(run.model) else None,
-    }
-    match = next((each for each in published if key.items() <= each.items()), {})
+    read = models.fields_read(run.model)
+    has_gates = any(value != 1 for name, value in run.config.items() if name.startswith("gates."))
+
+    def is_published(row: dict[str, Any]) -> bool:
+        theirs = models.complete(row["model"])
+        return row["data"] == run.config["data.name"] and all(theirs[name] == run.model[name] for name in read)
+
+    match = {} if has_gates else next(filter(is_published, published), {})
     return {"published test error": match.get("test_error"), "source": match.get("source")}
 
 

@@ -4,7 +4,7 @@ from resnet_jax.data.dataset import Dataset as Dataset
 from resnet_jax.data.dataset import Split as Split
 from resnet_jax.data.dataset import digest as digest
 from resnet_jax.data.passes import examples as examples
-from resnet_jax.data.passes import mean as mean
+from resnet_jax.data.passes import normalisation as normalisation
 from resnet_jax.data.sources import SHAPES as SHAPES
 from resnet_jax.data.sources import ImageSource as ImageSource
 from resnet_jax.data.sources import Stream as Stream

@@ -12,6 +12,8 @@ COLOR_COMPONENTS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
 )
 COLOR_DEVIATIONS = np.array([0.2175, 0.0188, 0.0045], np.float32)
+# By config.data.pad, the mode of ``jnp.pad``.
+PADS = {"zero": "constant", "reflect": "reflect"}
 
 
 class Crops(NamedTuple):
@@ -28,14 +30,16 @@ class Crops(NamedTuple):
     flip: jax.Array
 
 
-def pixel_mean(images: np.ndarray) -> np.ndarray:
-    """Return the mean over examples of uint8 ``[examples, height, width, channels]``, with pixels scaled to [0, 1]."""
-    return (images.mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
+def normalise(images: jax.Array, mean: jax.Array, std: jax.Array | None = None) -> jax.Array:
+    """Return uint8 ``images`` scaled to [0, 1] minus ``mean``, divided by ``std`` unless that is None, as float32.
 
-
-def normalise(images: jax.Array, mean: jax.Array) -> jax.Array:
-    """Return uint8 ``images`` scaled to [0, 1] minus ``mean``, per pixel or ``[1, 1, channels]``, as float32."""
-    return images.astype(jnp.float32) / 255 - mean[None]
+    Args:
+      images: uint8 ``[batch, height, width, channels]``.
+      mean: ``[height, width, channels]`` or ``[1, 1, channels]``.
+      std: ``[1, 1, channels]``, or None.
+    """
+    centred = images.astype(jnp.float32) / 255 - mean[None]
+    return centred if std is None else centred / std[None]
 
 
 def draw_crops(key: jax.Array, batch: int, padding: int, flip: bool) -> Crops:
@@ -48,18 +52,19 @@ def draw_crops(key: jax.Array, batch: int, padding: int, flip: bool) -> Crops:
     )
 
 
-def crop_and_flip(images: jax.Array, crops: Crops, padding: int) -> jax.Array:
-    """Return ``images`` padded by ``padding`` zeros on each side, cropped to their original size and flipped.
+def crop_and_flip(images: jax.Array, crops: Crops, padding: int, pad: str = "zero") -> jax.Array:
+    """Return ``images`` padded by ``padding`` pixels on each side, cropped to their original size and flipped.
 
     Args:
       images: normalised, ``[batch, height, width, channels]``, so that zero is the mean of the training set.
       crops: one window and flip for each image.
       padding: rows and columns added on each side.
+      pad: what they hold, a key of ``PADS``.
     """
     if not padding:
         return jnp.where(crops.flip[:, None, None, None], images[:, :, ::-1], images)
     shape = images.shape[1:]
-    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), PADS[pad])
 
     def crop(image: jax.Array, top: jax.Array, left: jax.Array, flip: jax.Array) -> jax.Array:
         window = jax.lax.dynamic_slice(image, (top, left, 0), shape)

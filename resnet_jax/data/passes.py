@@ -1,7 +1,8 @@
-"""One pass over a split: each of its images once, and the mean of the training images."""
+"""One pass over a split: each of its images once, and by what the training images are normalised."""
 
 import concurrent.futures
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -9,14 +10,25 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from resnet_jax.data import images, sampling
-from resnet_jax.data.augment import pixel_mean
 from resnet_jax.data.dataset import Dataset
 from resnet_jax.data.sources import ImageSource, Stream
 from resnet_jax.data.stream import SKIP_HINT, cores
 from resnet_jax.errors import UserError
 
-# The mean of the training images of a stream is taken over this many.
+# Mean and variance of the training images of a stream are taken over this many.
 MEAN_EXAMPLES = 1_000
+
+
+class Statistics(NamedTuple):
+    """Statistics of images whose pixels are scaled to [0, 1].
+
+    Attributes:
+      mean: of each pixel, float64 ``[height, width, channels]``.
+      variance: of each channel, over examples and places, float64 ``[channels]``.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
 
 
 def examples(dataset: Dataset | Stream, split: str, skip: bool = False) -> tuple[int, Iterable[tuple[np.ndarray, int]]]:
@@ -30,11 +42,45 @@ def examples(dataset: Dataset | Stream, split: str, skip: bool = False) -> tuple
     return len(labels), zip(pixels, labels.tolist(), strict=True)
 
 
-def mean(dataset: Dataset | Stream, config: ConfigDict) -> np.ndarray:
-    """Return the mean subtracted from pixels scaled to [0, 1]: float32 ``[height or 1, width or 1, channels]``."""
+def normalisation(dataset: Dataset | Stream, config: ConfigDict) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return what is subtracted from pixels scaled to [0, 1], and what the difference is divided by.
+
+    Args:
+      dataset: whose split "train" they are taken from.
+      config: the ``data`` part of a run's config.
+
+    Returns:
+      The mean, float32 ``[height, width, channels]`` or ``[1, 1, channels]``; the standard deviation, float32
+      ``[1, 1, channels]``, or None for ``config.std="none"``. Where all values are one, which leaves nothing to divide,
+      it is 1.
+    """
     if isinstance(dataset, Stream):
-        return mean_image(dataset.splits["train"], dataset.side, each_pixel=config.mean == "pixel")
-    return pixel_mean(dataset.splits["train"].images)
+        mean, variance = crop_statistics(dataset.splits["train"], dataset.side)
+    else:
+        mean, variance = pixel_statistics(dataset.splits["train"].images)
+    of_channels = mean.mean(axis=(0, 1), keepdims=True)
+    subtracted = (mean if config.mean == "pixel" else of_channels).astype(np.float32)
+    if config.std == "none":
+        return subtracted, None
+    if config.std == "scalar":  # The variance within the channels and that between them.
+        variance = np.full_like(variance, variance.mean() + of_channels.var())
+    return subtracted, np.sqrt(np.where(variance > 0, variance, 1.0)).astype(np.float32)[None, None]
+
+
+def pixel_statistics(images: np.ndarray) -> Statistics:
+    """Return the statistics of uint8 ``images``, ``[examples, height, width, channels]``."""
+    total = images.sum(axis=0, dtype=np.int64).sum(axis=(0, 1))
+    squares = np.einsum("nhwc,nhwc->c", images, images, dtype=np.int64)  # Without a copy of the images in between.
+    variance = channel_variance(total, squares, images[..., 0].size)
+    return Statistics(images.mean(axis=0, dtype=np.float64) / 255, variance)
+
+
+def channel_variance(total: np.ndarray, squares: np.ndarray, count: int) -> np.ndarray:
+    """Return the variance of ``count`` pixels in each channel, scaled to [0, 1], from their sum and that of squares.
+
+    Both sums are of integers, so that the variance of a constant is exactly 0.
+    """
+    return (squares / count - (total / count) ** 2) / 255**2
 
 
 def whole_images(source: ImageSource, skip: bool = False) -> Iterator[tuple[np.ndarray, int]]:
@@ -61,22 +107,20 @@ def whole_images(source: ImageSource, skip: bool = False) -> Iterator[tuple[np.n
             raise UserError(f"{found} {SKIP_HINT}")
 
 
-def mean_image(source: ImageSource, side: int, each_pixel: bool) -> np.ndarray:
-    """Return the mean of central crops of up to 1,000 examples, always the same ones, with pixels scaled to [0, 1].
-
-    It is float32 ``[side, side, 3]`` if ``each_pixel``, else ``[1, 1, 3]``.
+def crop_statistics(source: ImageSource, side: int) -> Statistics:
+    """Return the statistics of central crops, ``[side, side, 3]``, of up to 1,000 examples, always the same ones.
 
     Raises:
       UserError: none of them can be decoded.
     """
     indices = sampling.epoch_order(0, 0, len(source))[:MEAN_EXAMPLES].tolist()
-    total, count = np.zeros((side, side, 3)), 0
+    total, squares, count = np.zeros((side, side, 3)), np.zeros(3), 0
     for found in central_crops(source, indices, side):
         total, count = total + found, count + 1
+        squares += np.einsum("hwc,hwc->c", found, found, dtype=np.int64)
     if not count:
         raise UserError(f"none of {len(indices)} images can be decoded; set config.data.data_dir to other images.")
-    mean = total / (255 * count)
-    return (mean if each_pixel else mean.mean(axis=(0, 1), keepdims=True)).astype(np.float32)
+    return Statistics(total / (255 * count), channel_variance(total.sum(axis=(0, 1)), squares, count * side**2))
 
 
 def central_crops(source: ImageSource, indices: Iterable[int], side: int) -> Iterator[np.ndarray]:

@@ -15,11 +15,14 @@ from resnet_jax import data, interop, models
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import CROP
-from resnet_jax.models.norm import BatchNorm
 from resnet_jax.rundir import read_config
 from resnet_jax.training import program
 from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.optimizer import evaluated_params
+from resnet_jax.training.step import net_variables
 
+# Side of the crops that published nets of a family were trained on; the others take images as they are.
+CROPS = {"imagenet": CROP}
 # The metadata key of weights files written here.
 METADATA_KEY = "resnet_jax"
 
@@ -32,7 +35,7 @@ class TrainedNet(NamedTuple):
       config: as ``config.model``.
       num_classes: width of the head.
       model: the module.
-      variables: ``{"params": ..., "batch_stats": ...}``, on the host.
+      variables: ``{"params": ..., "batch_stats": ...}`` and, if it has any, "gates"; on the host.
       mean: subtracted from pixels scaled to [0, 1], float32 ``[height, width, channels]`` or ``[1, 1, channels]``.
       std: divides the result, float32 ``[1, 1, channels]``.
       crop: side of the crops it was trained on; None if it takes images as they are.
@@ -57,25 +60,27 @@ class TrainedNet(NamedTuple):
 
 
 class ForeignDefaults(NamedTuple):
-    """What a weights file from elsewhere does not record; files written here have it in their metadata.
+    """What a weights file from elsewhere does not record; the metadata of files written here take precedence.
 
     Attributes:
       residual: whether the net has shortcuts.
       bottleneck_stride: as ``config.model.bottleneck_stride``; torchvision, timm and Hugging Face use "middle".
-      epsilon: of the batch norms.
+      epsilon: of the batch norms; None for that of the published nets.
       mean: of each channel, subtracted from pixels scaled to [0, 1]; the default is that of nearly all published nets.
       std: of each channel, divides the result.
     """
 
     residual: bool = True
     bottleneck_stride: str = "middle"
-    epsilon: float = BatchNorm.epsilon
+    epsilon: float | None = None
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
 
 def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> TrainedNet:
     """Return the net in the newest intact checkpoint of the run in ``workdir``, which may still be training.
+
+    Its parameters are those that the run evaluates: their running average where it keeps one.
 
     Args:
       workdir: the run directory.
@@ -104,8 +109,12 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Tr
         raise UserError(f"{workdir} has no checkpoint yet; continue its training or use another run.")
     state, _ = restored
     logging.info("%s: using the checkpoint of step %d", workdir, int(state.step))
-    variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
-    mean, std = data.mean(dataset, config.data), np.ones((1, 1, image_shape[-1]), np.float32)
+    gates = program.constant_gates(config, model, mesh, image_shape)
+    params = evaluated_params(state.params, state.opt_state)
+    variables = jax.device_get(net_variables(params, state.batch_stats, gates))
+    mean, std = data.normalisation(dataset, config.data)
+    if std is None:
+        std = np.ones((1, 1, image_shape[-1]), np.float32)
     return TrainedNet(
         workdir.resolve().name, config.model, dataset.num_classes, model, variables, mean, std, config.data.image_size
     )
@@ -135,21 +144,24 @@ def of_weights(
     tensors, all_metadata = interop.read(path)
     recognised = interop.recognise(tensors, str(path))
     metadata = json.loads(all_metadata.get(METADATA_KEY, "{}"))
-    fields_of_net = dict(config or recognised.model) | {
-        "residual": defaults.residual,
-        "bottleneck_stride": defaults.bottleneck_stride,
+    own = models.complete(metadata["model"]) if metadata else {}
+    written = {name: own[name] for name in models.fields_read(own)} if own else {}
+    fields_of_net = dict(config or recognised.model | written) | {
+        name: written.get(name, getattr(defaults, name)) for name in ("residual", "bottleneck_stride")
     }
-    fields_of_net |= {name: metadata["model"][name] for name in ("residual", "bottleneck_stride") if metadata}
-    net_config = ConfigDict(fields_of_net)
+    net_config = models.complete(fields_of_net)
     model = models.build(net_config, num_classes, dtype)
     try:
         like = models.template(model, image_shape)
-        variables = interop.from_torch(tensors, like, recognised.scheme, str(path), defaults.epsilon)
+        epsilon = None if written else defaults.epsilon
+        variables = interop.from_torch(tensors, like, recognised.scheme, str(path), epsilon)
     except UserError as error:
         others = [f"--config.model.{k}={v}" for k, v in recognised.model.items() if net_config[k] != v]
         if not others:
             raise
         raise UserError(f"{error} Its names and shapes fit {' '.join(others)}.") from error
+    net_config.update(written)  # Of the nets with these tensors, the one that was written.
+    model = models.build(net_config, num_classes, dtype)
     mean, std = (np.array(metadata.get(name) or [[getattr(defaults, name)]], np.float32) for name in ("mean", "std"))
     channels = image_shape[-1]
     if (mean.shape[-1], std.shape[-1]) != (channels, channels):
@@ -157,7 +169,7 @@ def of_weights(
             f"--mean has {mean.shape[-1]} and --std {std.shape[-1]} values, but the images have {channels} channels; "
             "give one value per channel."
         )
-    crop = metadata.get("crop", CROP if net_config.family == "imagenet" else None)
+    crop = metadata.get("crop", CROPS.get(net_config.family))
     return TrainedNet(path.stem, net_config, num_classes, model, variables, mean, std, crop)
 
 
@@ -165,9 +177,11 @@ def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
     """Write ``net`` to safetensors file ``path`` under PyTorch's names; what they do not record goes into its metadata.
 
     Raises:
-      UserError: the family of the net has no PyTorch names.
+      UserError: the net, or a layer of it, has no PyTorch names.
       OSError: the file cannot be written.
     """
+    if "gates" in net.variables:
+        raise UserError(f"{net.name} has config.gates, for which PyTorch's nets have no place; nothing was written.")
     metadata = {
         "model": net.config.to_dict(),
         "num_classes": net.num_classes,
@@ -176,5 +190,6 @@ def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
         "mean": net.mean.tolist(),
         "std": net.std.tolist(),
     }
-    tensors = interop.to_torch(net.variables, interop.scheme_of_family(net.config.family))
+    scheme = interop.scheme_of_family(net.config.family, net.config.order)
+    tensors = interop.to_torch(net.variables, scheme)
     interop.write(path, tensors, {METADATA_KEY: json.dumps(metadata)})

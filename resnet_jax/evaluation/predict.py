@@ -35,7 +35,7 @@ def forward(
       model: the net.
     """
     mean, std = normalisation
-    logits: Any = model.apply(variables, augment.normalise(images, mean) / std[None], train=False)
+    logits: Any = model.apply(variables, augment.normalise(images, mean, std), train=False)
     # A sum of zero-padded parts: unlike after a gather, JAX knows the result to be equal on all devices.
     share = images.shape[0]
     whole = jnp.zeros((share * jax.lax.axis_size(parallel.AXIS), logits.shape[-1]), logits.dtype)

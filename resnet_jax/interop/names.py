@@ -1,107 +1,81 @@
-"""PyTorch names and layouts of the tensors of a residual net.
+"""PyTorch names and layouts of the tensors of a net. Another naming scheme is another row of ``SCHEMES``.
 
 ========================  =============================================  ==========================================
                           PyTorch                                        here
 ========================  =============================================  ==========================================
 kernel of a convolution   ``[features, channels, height, width]``        ``[height, width, channels, features]``
 kernel of the head        ``[classes, features]``                        ``[features, classes]``
+                          timm's resnetv2: ``[classes, features, 1, 1]``
 batch norm's scale        ``weight``                                     ``scale``
 running statistics        among the tensors, ``running_mean``            in their own collection, ``batch_stats``
 running variance          average of unbiased batch variances            of biased ones; evaluation uses either as is
 momentum                  0.1, weight of the new value                   0.9, weight of the old value: the same
-epsilon                   1e-5, not among the tensors                    1e-5; ``from_torch`` converts from others
+epsilon                   1e-5 or 1e-3, not among the tensors            ``Scheme.epsilon``; ``from_torch`` converts
 strided convolution       same padding on all sides                      the same, unlike "SAME" of other frameworks
 stride of a bottleneck    torchvision, timm, Hugging Face: the 3x3       ``config.model.bottleneck_stride``: "middle";
                           the authors' Caffe nets: the first 1x1         "first"; no tensor shows which
 ========================  =============================================  ==========================================
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
 
 from resnet_jax.errors import UserError
+from resnet_jax.interop import residual
 from resnet_jax.models import Path, stack, unstack
 from resnet_jax.models.norm import BatchNorm
 
 
 class Scheme(NamedTuple):
-    """A naming scheme of layers.
+    """A naming scheme: how some library calls the layers of its nets.
 
-    ``block``, the prefix of a block, has the placeholders ``stage`` (from 1), ``stage_from_0`` and ``block`` (from 0);
-    ``conv`` and ``norm``, the layers of its branch, have ``layer`` (from 1) and ``layer_from_0``.
+    Attributes:
+      title: of the nets that have these names.
+      layer_name: returns the name of the layer at a path, such as ("stage2", "block0", "conv1"); raises a
+        ValueError for a layer that has none.
+      fields: returns the fields of ``config.model`` that names and shapes of tensors determine, None if these are not
+        of this scheme.
+      epsilon: of the batch norms of these nets, there and here.
+      head_is_convolution: whether the head is a 1x1 convolution there.
     """
 
     title: str
-    stem_conv: str
-    stem_norm: str
-    block: str
-    conv: str
-    norm: str
-    shortcut_conv: str
-    shortcut_norm: str
-    head: str
-
-    def layer(self, path: Path) -> str:
-        """Return the name of the layer at ``path``, such as ("stage2", "block0", "shortcut", "conv")."""
-        match path:
-            case ("head",):
-                return self.head
-            case ("stem", kind):
-                return self.stem_conv if kind == "conv" else self.stem_norm
-            case (stage, block, *rest):
-                number = int(stage.removeprefix("stage"))
-                prefix = self.block.format(
-                    stage=number, stage_from_0=number - 1, block=int(block.removeprefix("block"))
-                )
-                if rest[0] == "shortcut":
-                    return prefix + (self.shortcut_conv if rest[1] == "conv" else self.shortcut_norm)
-                template = self.conv if rest[0].startswith("conv") else self.norm
-                layer = int(rest[0][-1])
-                return prefix + template.format(layer=layer, layer_from_0=layer - 1)
-        raise NotImplementedError(f"no PyTorch name is defined for {path}")
+    layer_name: Callable[[Path], str]
+    fields: Callable[[Mapping[str, np.ndarray]], dict[str, Any] | None]
+    epsilon: float = BatchNorm.epsilon
+    head_is_convolution: bool = False
 
     def tensor(self, path: Path) -> str:
-        """Return the name of the leaf at ``path`` of a net's variables."""
-        return f"{self.layer(path[1:-1])}.{TENSORS[path[-1]]}"
+        """Return the name of the leaf at ``path`` of a net's variables.
+
+        Raises:
+          UserError: it has none.
+        """
+        try:
+            return f"{self.layer_name(path[1:-1])}.{TENSORS[path[-1]]}"
+        except ValueError as error:
+            raise UserError(
+                f"layer {'/'.join(path[1:-1])} of the net has no PyTorch name among those of {self.title}, so its "
+                "weights cannot be exported or imported; evaluate its run directory with experiments.evaluate --run."
+            ) from error
 
 
 TENSORS = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
-CIFAR = Scheme(
-    "CIFAR nets of PyTorch",
-    stem_conv="conv1",
-    stem_norm="bn1",
-    block="layer{stage}.{block}.",
-    conv="conv{layer}",
-    norm="bn{layer}",
-    shortcut_conv="shortcut.0",
-    shortcut_norm="shortcut.1",
-    head="linear",
-)
-TORCHVISION = CIFAR._replace(
-    title="torchvision and timm", shortcut_conv="downsample.0", shortcut_norm="downsample.1", head="fc"
-)
-HUGGING_FACE = Scheme(
-    "Hugging Face",
-    stem_conv="resnet.embedder.embedder.convolution",
-    stem_norm="resnet.embedder.embedder.normalization",
-    block="resnet.encoder.stages.{stage_from_0}.layers.{block}.",
-    conv="layer.{layer_from_0}.convolution",
-    norm="layer.{layer_from_0}.normalization",
-    shortcut_conv="shortcut.convolution",
-    shortcut_norm="shortcut.normalization",
-    head="classifier.1",
-)
-SCHEMES = (CIFAR, TORCHVISION, HUGGING_FACE)
+CIFAR = Scheme("CIFAR nets of PyTorch", residual.CIFAR.layer_name, residual.CIFAR.fields)
+TORCHVISION = Scheme("torchvision and timm", residual.TORCHVISION.layer_name, residual.TORCHVISION.fields)
+HUGGING_FACE = Scheme("Hugging Face", residual.HUGGING_FACE.layer_name, residual.HUGGING_FACE.fields)
+TIMM_V2 = Scheme("timm's resnetv2", residual.TIMM_V2.layer_name, residual.TIMM_V2.fields, head_is_convolution=True)
+SCHEMES = (CIFAR, TORCHVISION, HUGGING_FACE, TIMM_V2)
 # The names under which a family is exported.
-SCHEME_OF_FAMILY = {"cifar": CIFAR, "imagenet": TORCHVISION}
+SCHEME_OF_FAMILY = {"cifar": CIFAR, "wide": CIFAR, "imagenet": TORCHVISION}
 
 
-def scheme_of_family(family: str) -> Scheme:
-    """Return the names under which nets of ``family`` are exported.
+def scheme_of_family(family: str, order: str = "original") -> Scheme:
+    """Return the names under which nets of ``family``, of ``order`` as ``config.model.order``, are exported.
 
     Raises:
       UserError: the family has no PyTorch names.
@@ -111,6 +85,8 @@ def scheme_of_family(family: str) -> Scheme:
             f"experiments.export --format=safetensors: family {family!r} has no PyTorch names; "
             f"families that have them are {', '.join(SCHEME_OF_FAMILY)}."
         )
+    if (family, order) == ("imagenet", "preactivation"):
+        return TIMM_V2
     return SCHEME_OF_FAMILY[family]
 
 
@@ -131,40 +107,29 @@ def recognise(tensors: Mapping[str, np.ndarray], where: str) -> Recognised:
     Raises:
       UserError: the names follow no known scheme.
     """
-
-    def has(scheme: Scheme, *layer: str) -> bool:
-        return f"{scheme.layer(layer)}.weight" in tensors
-
-    known = [scheme for scheme in SCHEMES if has(scheme, "stem", "conv") and has(scheme, "stage1", "block0", "conv1")]
-    # The first two differ only in the head and the shortcuts.
-    found = next((scheme for scheme in known if has(scheme, "head")), known[0] if known else None)
-    if found is None:
+    known = [Recognised(scheme, model) for scheme in SCHEMES if (model := scheme.fields(tensors)) is not None]
+    if not known:
         titles = ", ".join(scheme.title for scheme in SCHEMES)
         example = ", ".join(list(tensors)[:3])
         raise UserError(f"{where} follows no known naming scheme ({titles}); its tensors include {example or 'none'}.")
-
-    sizes: list[int] = []
-    while has(found, f"stage{len(sizes) + 1}", "block0", "conv1"):
-        blocks = 0
-        while has(found, f"stage{len(sizes) + 1}", f"block{blocks}", "conv1"):
-            blocks += 1
-        sizes.append(blocks)
-    layers = 3 if has(found, "stage1", "block0", "conv3") else 2
-    if sizes[0] > 1 and has(found, "stage1", "block1", "shortcut", "conv"):
-        shortcut = "C"
-    else:
-        shortcut = "B" if has(found, "stage2", "block0", "shortcut", "conv") else "A"
-    stem = tensors[f"{found.layer(('stem', 'conv'))}.weight"]
-    family = "imagenet" if stem.shape[-1:] == (7,) else "cifar"
-    return Recognised(found, {"family": family, "depth": 2 + layers * sum(sizes), "shortcut": shortcut})
+    # The first two differ only in the head and the shortcuts.
+    return next((each for each in known if f"{each.scheme.layer_name(('head',))}.weight" in tensors), known[0])
 
 
 def to_torch(variables: Mapping[str, Any], scheme: Scheme) -> dict[str, np.ndarray]:
-    """Return ``{"params": ..., "batch_stats": ...}`` of a net as tensors by their names in ``scheme``."""
+    """Return ``{"params": ..., "batch_stats": ...}`` of a net as tensors by their names in ``scheme``.
+
+    Raises:
+      UserError: a layer of the net has no name in ``scheme``.
+    """
     axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+    leaves = unstack(variables)
+    head = ("params", "head", "kernel")
+    if scheme.head_is_convolution:
+        leaves[head] = np.asarray(leaves[head])[None, None]
     return {
         scheme.tensor(path): np.ascontiguousarray(np.transpose(leaf, axes[np.ndim(leaf)]))
-        for path, leaf in unstack(variables).items()
+        for path, leaf in leaves.items()
     }
 
 
@@ -173,7 +138,7 @@ def from_torch(
     like: Mapping[str, Any],
     scheme: Scheme,
     where: str,
-    epsilon: float = BatchNorm.epsilon,
+    epsilon: float | None = None,
 ) -> dict[str, Any]:
     """Return the variables of a net from ``tensors``, all of them or none.
 
@@ -182,7 +147,7 @@ def from_torch(
       like: ``{"params": ..., "batch_stats": ...}`` with the net's structure and shapes, as ``models.template`` returns.
       scheme: of the names.
       where: the file they come from, for error messages.
-      epsilon: of the batch norms that the tensors were trained with.
+      epsilon: of the batch norms that the tensors were trained with; None for that of ``scheme``.
 
     Raises:
       UserError: a tensor is missing, unexpected, of another shape or non-finite; each is logged.
@@ -205,9 +170,10 @@ def from_torch(
 
     axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
     leaves = {}
-    for path in unstack(like):
+    # Only the sum of variance and epsilon is used.
+    more_variance = np.float32(0 if epsilon is None else epsilon - scheme.epsilon)
+    for path, own in unstack(like).items():
         tensor = np.asarray(tensors[scheme.tensor(path)], np.float32)
-        leaf = np.ascontiguousarray(np.transpose(tensor, axes[tensor.ndim]))
-        # Only the sum of variance and epsilon is used.
-        leaves[path] = leaf + np.float32(epsilon - BatchNorm.epsilon) if path[-1] == "var" else leaf
+        leaf = np.ascontiguousarray(np.transpose(tensor, axes[tensor.ndim])).reshape(own.shape)
+        leaves[path] = leaf + more_variance if path[-1] == "var" else leaf
     return stack(leaves, like)

@@ -38,11 +38,13 @@ class Family(NamedTuple):
         ``sync_batch_norm``, ``unroll`` and ``remat``; raises a UserError for a net that does not exist.
       title: what a net is called, with the placeholder ``{depth}``, as "plain-{depth}".
       fields: which fields of ``config.model`` a net depends on; comparisons ignore the others.
+      has_gates: whether its blocks read the collection "gates".
     """
 
     make: Callable[..., nn.Module]
     title: Callable[[Fields], str]
     fields: Callable[[Fields], tuple[str, ...]]
+    has_gates: bool = True
 
 
 ORDER_TITLES = {

@@ -13,6 +13,9 @@ from resnet_jax.models.gates import RESIDUAL, Gate, gate_of, gated, gradient_sca
 # Makes a layer of which all but its own size and name is decided, so that blocks need not know the rest.
 ModuleDef = Callable[..., nn.Module]
 
+SHORTCUTS = ("A", "B", "C", "pool", "conv", "exclusive_gating", "shortcut_gating", "dropout")
+BOTTLENECK_STRIDES = ("first", "middle")
+ORDERS = ("original", "norm_after_addition", "relu_before_addition", "relu_preactivation", "preactivation")
 # Orders in which norm and ReLU come before a convolution (He et al. 2016, figure 4 d and e).
 PREACTIVATIONS = ("relu_preactivation", "preactivation")
 # Options whose shortcut is multiplied by 1 - g(x).

@@ -49,6 +49,7 @@ def first_layer(config: ConfigDict, workdir: pathlib.Path) -> str:
     program = make_program(config, dataset.num_classes)
     with contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         state = program.init(feed.image_shape)
+        inputs = feed.examples._replace(gates=program.gates(feed.image_shape))
         layers = [layer for layer in models.walk(program.model, feed.image_shape) if layer.parameters]
         with Checkpoints(workdir / "checkpoints") as checkpoints:
             restored = checkpoints.restore(state, before=last)
@@ -58,10 +59,10 @@ def first_layer(config: ConfigDict, workdir: pathlib.Path) -> str:
         for step in range(int(state.step), last):
             before = copy(state)  # train_steps takes over the memory of its state.
             batches, _ = feed.train(range(step, step + 1), lambda: None)
-            state, metrics = program.train_steps(state, feed.examples, batches)
+            state, metrics = program.train_steps(state, inputs, batches)
             parameters = jax.device_get(finite_layers(state.params, layers))
             if not math.isfinite(metrics["loss"][0]) or not all(np.all(flags) for flags in parameters.values()):
-                examined = examine(config, program, layers)(before, feed.examples, batches)
+                examined = examine(config, program, layers)(before, inputs, batches)
                 outputs, gradients = jax.device_get(examined)
                 return f"Step {step + 1}: {explanation(layers, outputs, gradients, parameters)}."
     return f"All steps up to {last} are finite when they are repeated."

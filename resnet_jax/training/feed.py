@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax import data
-from resnet_jax.data import augment, sampling, stream
+from resnet_jax.data import sampling, stream
 from resnet_jax.training import parallel
 from resnet_jax.training.step import StepInputs
 
@@ -63,16 +63,24 @@ def open_feed(dataset: data.Dataset | data.Stream, config: ConfigDict, mesh: Mes
     return Streamed(dataset, config, mesh) if isinstance(dataset, data.Stream) else Resident(dataset, config, mesh)
 
 
-def place(splits: dict[str, data.Split], seed: int, mesh: Mesh) -> tuple[StepInputs, dict[str, range]]:
-    """Put the examples of all ``splits`` on every device, training first; return them and the range of each split."""
+def place(dataset: data.Dataset, config: ConfigDict, mesh: Mesh) -> tuple[StepInputs, dict[str, range]]:
+    """Put the examples of all splits on every device, training first; return them and the range of each split.
+
+    Args:
+      dataset: with the splits.
+      config: of the run.
+      mesh: the devices.
+    """
     ranges, start = {}, 0
-    ordered = {"train": splits["train"], **splits}
+    ordered = {"train": dataset.splits["train"], **dataset.splits}
     for name, split in ordered.items():
         ranges[name] = range(start, start + len(split.labels))
         start += len(split.labels)
     images, labels = (np.concatenate(parts) for parts in zip(*ordered.values(), strict=True))
-    mean = augment.pixel_mean(splits["train"].images)
-    return StepInputs(*parallel.replicate((images, labels, mean, np.uint32(seed)), mesh)), ranges
+    mean, std = data.normalisation(dataset, config.data)
+    seed = np.uint32(config.seed)
+    inputs = {"images": images, "labels": labels, "mean": mean, "std": std, "seed": seed}
+    return StepInputs(**parallel.replicate(inputs, mesh)), ranges
 
 
 class Resident:
@@ -82,7 +90,7 @@ class Resident:
 
     def __init__(self, dataset: data.Dataset, config: ConfigDict, mesh: Mesh) -> None:
         """Put ``dataset`` on the devices of ``mesh``."""
-        self.examples, self._ranges = place(dataset.splits, config.seed, mesh)
+        self.examples, self._ranges = place(dataset, config, mesh)
         self.sizes = {name: len(split) for name, split in self._ranges.items()}
         self.image_shape = data.image_shape(dataset)
         self.sha256 = data.digest(dataset)
@@ -114,7 +122,7 @@ class Streamed:
     most_steps = 1  # With more, the first step would have to wait until the batches of all were decoded.
 
     def __init__(self, dataset: data.Stream, config: ConfigDict, mesh: Mesh) -> None:
-        """Compute the mean of the training images, which takes seconds; no worker process starts yet."""
+        """Compute how images are normalised, which takes seconds; no worker process starts yet."""
         self._config, self._mesh, self._sources = config, mesh, dataset.splits
         self.sizes = {name: len(source) for name, source in dataset.splits.items()}
         self._evaluated = {name: np.arange(size) for name, size in self.sizes.items()}
@@ -123,8 +131,9 @@ class Streamed:
             self._evaluated["train"] = np.sort(order[: config.data.train_clean_examples])
         self.image_shape = data.image_shape(dataset)
         self.sha256 = dataset.digest()
-        mean, seed = parallel.replicate((data.mean(dataset, config.data), np.uint32(config.seed)), mesh)
-        self.examples = StepInputs(None, None, mean, seed)
+        mean, std = data.normalisation(dataset, config.data)
+        inputs = {"mean": mean, "std": std, "seed": np.uint32(config.seed)}
+        self.examples = StepInputs(images=None, labels=None, **parallel.replicate(inputs, mesh))
         self._bad = {name: np.zeros(size, bool) for name, size in self.sizes.items()}
         self._training: tuple[int, stream.Workers, stream.Prefetcher] | None = None
         self._skip = config.data.on_bad_image == "skip"

@@ -145,6 +145,7 @@ class Run:
         self.config, self.program = config, program
         self._feed, self._record, self._checkpoints = feed, record, checkpoints
         self.state = program.init(feed.image_shape)
+        self._inputs = feed.examples._replace(gates=program.gates(feed.image_shape))
         # What a resumed run must know besides the state.
         progress: dict[str, Any] = {"seconds": 0.0, "recent": [], "due": [], "bad": None}
         restored = checkpoints.restore(self.state)
@@ -172,7 +173,7 @@ class Run:
         wait = functools.partial(jax.block_until_ready, self.state)
         batches, waited = self._feed.train(range(first, self.step), wait)
         self.reporter.pace.data_waited(waited)
-        self.state, metrics = self.program.train_steps(self.state, self._feed.examples, batches)
+        self.state, metrics = self.program.train_steps(self.state, self._inputs, batches)
         if first == self._first_step:  # This dispatch was compiled, which does not count as training.
             jax.block_until_ready(metrics)
             self.reporter.pace.restart(self.step)
@@ -188,7 +189,7 @@ class Run:
             start = time.perf_counter()
             evaluation = self._feed.evaluation(self._splits[name], self.config.eval_batch_size)
             with contextlib.closing(evaluation) as batches:
-                figures = evaluate(self.program, self.state, self._feed.examples, batches, stopping)
+                figures = evaluate(self.program, self.state, self._inputs, batches, stopping)
             if figures is None:
                 return False
             self.reporter.write(self.step, name, figures, figures["examples"] / (time.perf_counter() - start))

@@ -13,9 +13,10 @@ def resolved(config: ConfigDict, devices: int) -> ConfigDict:
 
     With ``config.per_device_batch_size`` the batch is that many examples for each device, k times as large as the
     recipe's, and the rest follows the linear scaling rule (Goyal et al. 2017, arXiv 1706.02677): learning rates are
-    multiplied by k, and lengths in steps divided by it, so that the epochs stay what they were. If k is above 1, the
-    rate rises evenly from 1/k of it over ``config.optimizer.rampup_steps``. Records stay ``config.log_every`` steps
-    apart, and evaluations and checkpoints come at multiples of it, since each other length of a dispatch is compiled.
+    multiplied by k, and lengths in steps divided by it, so that the epochs stay what they were; the decay of averaged
+    parameters is raised to the power of k (Busbridge et al. 2023, arXiv 2307.13813). If k is above 1, the rate rises
+    evenly from 1/k of it over ``config.optimizer.rampup_steps``. Records stay ``config.log_every`` steps apart, and
+    evaluations and checkpoints come at multiples of it, since each other length of a dispatch is compiled.
 
     What is returned is what it resolves to on as many devices again.
 
@@ -38,9 +39,10 @@ def resolved(config: ConfigDict, devices: int) -> ConfigDict:
         result.batch_size = new
         optimizer.learning_rate *= new / old
         optimizer.warmup_learning_rate *= new / old
+        optimizer.average_decay **= new / old
         optimizer.rampup_fraction = min(1.0, optimizer.rampup_fraction * old / new)
     result.steps = steps(config.steps)
-    for name in ("warmup_steps", "rampup_steps", "plateau_window"):
+    for name in ("warmup_steps", "rampup_steps", "plateau_window", "decay_steps"):
         optimizer[name] = steps(optimizer[name])
     for name in ("eval_every", "checkpoint_every"):
         result[name] = steps(result[name], multiple=result.log_every)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data import augment
 from resnet_jax.models.stage import RANDOM
-from resnet_jax.training.optimizer import plateau_scale
+from resnet_jax.training.optimizer import evaluated_params, plateau_scale
 from resnet_jax.training.parallel import AXIS
 
 # Separate the draws of the augmentation and those of the net from others that are made from the same seed.
@@ -54,6 +54,7 @@ class StepInputs(NamedTuple):
       seed: uint32 scalar for the augmentation; a run with another seed runs the same program.
       gates: collection "gates" of the net, arrays with one entry a block, or None for the static net; other values run
         the same program.
+      std: float32 ``[1, 1, channels]``, what the difference from ``mean`` is divided by, or None for nothing.
     """
 
     images: jax.Array | None
@@ -61,6 +62,7 @@ class StepInputs(NamedTuple):
     mean: jax.Array
     seed: jax.Array
     gates: Any = None
+    std: jax.Array | None = None
 
 
 # One device's share of a batch: int32 indices ``[batch / devices]`` into ``StepInputs``, or for a streamed data set its
@@ -75,16 +77,18 @@ class DeviceAugmentation(NamedTuple):
       padding: of the random crops, in pixels; 0 for no crops.
       flip: whether images are mirrored at random.
       color_noise: standard deviation of the colour noise; 0 for none.
+      pad: value of the padding, as ``config.data.pad``.
     """
 
     padding: int
     flip: bool
     color_noise: float
+    pad: str = "zero"
 
     @classmethod
     def of(cls, config: ConfigDict) -> Self:
         """Return the augmentation that ``config``, the "data" part of a run's config, asks for."""
-        return cls(config.padding, config.flip, config.color_noise)
+        return cls(config.padding, config.flip, config.color_noise, config.pad)
 
 
 def loss_fn(
@@ -135,7 +139,7 @@ def labelled_images(examples: StepInputs, batch: DeviceBatch) -> tuple[jax.Array
         images, labels = batch
     else:
         images, labels = examples.images[batch], examples.labels[batch]
-    return augment.normalise(images, examples.mean), labels
+    return augment.normalise(images, examples.mean, examples.std), labels
 
 
 def training_batch(
@@ -143,7 +147,7 @@ def training_batch(
 ) -> tuple[jax.Array, jax.Array]:
     """Return the normalised, augmented images of ``step``, float32, and their labels; ``AXIS`` is bound."""
     images, labels = labelled_images(examples, batch)
-    padding, flip, color_noise = augmentation
+    padding, flip, color_noise, pad = augmentation
     # Drawn for the whole batch, so that the draws do not depend on the number of devices.
     key = step_key(examples, _AUGMENTATION, step)
     share = labels.shape[0]
@@ -154,9 +158,10 @@ def training_batch(
 
     if padding or flip:
         crops = jax.tree.map(own, augment.draw_crops(key, whole, padding, flip))
-        images = augment.crop_and_flip(images, crops, padding)
+        images = augment.crop_and_flip(images, crops, padding, pad)
     if color_noise:
-        images = images + own(augment.draw_color_noise(key, whole, color_noise))
+        noise = own(augment.draw_color_noise(key, whole, color_noise))
+        images = images + (noise if examples.std is None else noise / examples.std[None])
     return images, labels
 
 
@@ -252,6 +257,8 @@ def eval_step(
 ) -> dict[str, jax.Array]:
     """Return the sums of "loss", "error" and "weight" over a batch, not augmented and with the running statistics.
 
+    Where a running average of the parameters is kept, that is evaluated.
+
     Args:
       state: equal on all devices.
       examples: equal on all devices.
@@ -260,7 +267,8 @@ def eval_step(
       model: the net.
     """
     images, labels = labelled_images(examples, batch)
-    variables = net_variables(state.params, state.batch_stats, examples.gates)
+    params = evaluated_params(state.params, state.opt_state)
+    variables = net_variables(params, state.batch_stats, examples.gates)
     logits: Any = model.apply(variables, images, train=False)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     errors = jnp.argmax(logits, -1) != labels

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console
 
+from resnet_jax import models
 from resnet_jax.analysis import tables
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from tests.analysis.synthetic import write_run
@@ -63,11 +65,24 @@ def test_nothing_finished_makes_empty_tables():
 
 def test_published_errors_are_fractions_with_a_source():
     published = json.loads(tables.PUBLISHED.read_text())
-    errors = {(each["data"], each["kind"], each["depth"], each["shortcut"]): each["test_error"] for each in published}
-    assert len(errors) == len(published)
-    # He et al. 2015, tables 6 and 2.
-    assert errors["cifar10", "residual", 20, "A"] == 0.0875
-    assert errors["cifar10", "residual", 1202, "A"] == 0.0793
-    assert errors["imagenet2012", "plain", 34, None] == 0.2854
-    assert all(0 < error < 1 for error in errors.values())
-    assert all(each["source"].startswith("He et al. 2015, table") for each in published)
+
+    def error(data, **fields):
+        [row] = [row for row in published if (row["data"], row["model"]) == (data, fields)]
+        return row["test_error"]
+
+    # He et al. 2015, tables 6 and 2; 2016, table 2; Zagoruyko and Komodakis 2016, table 6.
+    assert error("cifar10", depth=20) == 0.0875
+    assert error("cifar10", depth=1202) == 0.0793
+    assert error("imagenet2012", family="imagenet", depth=34, residual=False) == 0.2854
+    assert error("cifar10", depth=110, order="preactivation") == 0.0637
+    assert error("cifar10", family="wide", depth=16, widening=4, dropout=0.3) == 0.0524
+    for row in published:
+        models.build(row["model"], num_classes=10)
+        assert 0 < row["test_error"] < 1
+        assert re.match(r"[A-Z][a-z]+ (et al\.|and Komodakis) 201\d, ", row["source"])
+    nets = [models.complete(row["model"]) for row in published]
+    keys = {
+        (row["data"], *(net[name] for name in models.fields_read(net)))
+        for row, net in zip(published, nets, strict=True)
+    }
+    assert len(keys) == len(published)

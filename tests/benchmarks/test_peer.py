@@ -20,8 +20,9 @@ def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(resi
     config.batch_size = 16
     mesh = parallel.device_mesh(jax.devices()[:1])
     program = make_program(config, 10, mesh)
-    splits = data.load(config.data).splits
-    examples, _ = feed.place(splits, config.seed, mesh)
+    dataset = data.load(config.data)
+    splits = dataset.splits
+    examples, _ = feed.place(dataset, config, mesh)
     state = program.init((8, 8, 1))
     variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
     net = peer.PeerNet(14, residual, channels=1)

@@ -85,8 +85,9 @@ def test_a_step_of_a_run_is_a_step_of_the_peer(residual):
     config.batch_size = 16
     mesh = parallel.device_mesh(jax.devices()[:1])
     program = make_program(config, 10, mesh)
-    train = data.load(config.data).splits["train"]
-    examples, _ = feed.place({"train": train}, config.seed, mesh)
+    dataset = data.load(config.data)
+    train = dataset.splits["train"]
+    examples, _ = feed.place(dataset, config, mesh)
     state = program.init((8, 8, 1))
 
     def peer_of(state):

@@ -2,7 +2,10 @@
 
 import jax
 import numpy as np
+import pytest
 
+from resnet_jax import data
+from resnet_jax.config import default
 from resnet_jax.data import augment
 
 
@@ -10,23 +13,62 @@ def random_images(batch=6, size=5):
     return np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
 
 
+def dataset(images):
+    return data.Dataset(3, {"train": data.Split(images, np.zeros(len(images), np.int32))})
+
+
+def settings(mean="pixel", std="none"):
+    config = default().data
+    config.mean, config.std = mean, std
+    return config
+
+
 def test_the_normalised_training_set_has_mean_zero_at_every_pixel():
     images = random_images(50)
-    mean = augment.pixel_mean(images)
-    assert mean.shape == (5, 5, 3)
+    mean, std = data.normalisation(dataset(images), settings())
+    assert (mean.shape, mean.dtype, std) == ((5, 5, 3), np.float32, None)
     normalised = np.asarray(augment.normalise(images, mean))
     np.testing.assert_allclose(normalised.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(normalised * 255, images - images.mean(0), atol=1e-4)
 
 
-def test_crops_and_flips_equal_slices_of_the_padded_image():
+@pytest.mark.parametrize("mean", ["pixel", "channel"])
+def test_a_standard_deviation_is_of_the_raw_training_images(mean):
+    """Of each channel about its own mean, of all values about theirs: as in the authors' code."""
+    images = random_images(50) // np.array([1, 2, 3], np.uint8)
+    pixels = images.astype(np.float64) / 255
+    for std, expected in (("channel", pixels.std((0, 1, 2))), ("scalar", np.full(3, pixels.std()))):
+        subtracted, divisor = data.normalisation(dataset(images), settings(mean, std))
+        assert (divisor.shape, divisor.dtype) == ((1, 1, 3), np.float32)
+        np.testing.assert_allclose(divisor[0, 0], expected, rtol=1e-6)
+        np.testing.assert_allclose(
+            augment.normalise(images, subtracted, divisor),
+            (pixels - pixels.mean(0 if mean == "pixel" else (0, 1, 2))) / expected,
+            atol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("std", ["channel", "scalar"])
+def test_a_channel_without_variance_is_not_divided_by_it(std):
+    images = random_images()
+    images[..., 1] = 77
+    _, divisor = data.normalisation(dataset(images), settings(std=std))
+    pixels = images / 255
+    expected = [pixels[..., 0].std(), 1, pixels[..., 2].std()] if std == "channel" else pixels.std()
+    np.testing.assert_allclose(divisor[0, 0], expected, rtol=1e-6)
+    _, divisor = data.normalisation(dataset(np.full_like(images, 77)), settings(std=std))
+    np.testing.assert_array_equal(divisor, 1)
+
+
+@pytest.mark.parametrize(("pad", "mode"), [("zero", "constant"), ("reflect", "reflect")])
+def test_crops_and_flips_equal_slices_of_the_padded_image(pad, mode):
     images = random_images().astype(np.float32)
     crops = augment.Crops(
         np.array([0, 4, 2, 1, 3, 2], np.int32), np.array([0, 4, 2, 3, 0, 2], np.int32), np.array([0, 0, 0, 1, 1, 1]) > 0
     )
-    result = augment.crop_and_flip(images, crops, padding=2)
+    result = augment.crop_and_flip(images, crops, 2, pad)
     for image, top, left, flip, got in zip(images, *crops, result, strict=True):
-        window = np.pad(image, ((2, 2), (2, 2), (0, 0)))[top : top + 5, left : left + 5]
+        window = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode)[top : top + 5, left : left + 5]
         np.testing.assert_array_equal(got, window[:, ::-1] if flip else window)
     np.testing.assert_array_equal(result[2], images[2])
 

@@ -206,19 +206,20 @@ def config(root, **fields):
 def test_the_mean_is_that_of_central_crops(root, source):
     crops = np.stack([images.central_crop(*[source[i][0], source[i][2]], 32) for i in range(len(source))])
     expected = crops.astype(np.float64).mean(axis=0) / 255
-    np.testing.assert_allclose(passes.mean_image(source, 32, each_pixel=True), expected, atol=1e-6)
-    channels = passes.mean_image(source, 32, each_pixel=False)
-    assert channels.shape == (1, 1, 3)
-    np.testing.assert_allclose(channels[0, 0], expected.mean(axis=(0, 1)), atol=1e-6)
+    np.testing.assert_allclose(passes.crop_statistics(source, 32).mean, expected, atol=1e-12)
+    np.testing.assert_allclose(passes.crop_statistics(source, 32).variance, (crops / 255).var(axis=(0, 1, 2)))
     dataset = data.load(config(root))
-    np.testing.assert_array_equal(data.mean(dataset, config(root)), channels)
+    means = {each: data.normalisation(dataset, config(root, mean=each))[0] for each in ("pixel", "channel")}
+    assert {each: mean.shape for each, mean in means.items()} == {"pixel": (32, 32, 3), "channel": (1, 1, 3)}
+    np.testing.assert_allclose(means["channel"][0, 0], means["pixel"].mean(axis=(0, 1)), atol=1e-6)
 
 
 def test_the_mean_passes_over_what_cannot_be_decoded_unless_it_is_all(source):
-    whole = passes.mean_image(sources.Subset(source, np.arange(4, 54)), 32, each_pixel=True)
-    np.testing.assert_allclose(passes.mean_image(Spoilt(source, range(4)), 32, each_pixel=True), whole, atol=1e-6)
+    whole = passes.crop_statistics(sources.Subset(source, np.arange(4, 54)), 32)
+    for found, expected in zip(passes.crop_statistics(Spoilt(source, range(4)), 32), whole, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
     with pytest.raises(UserError, match="none of 54 images can be decoded"):
-        passes.mean_image(Spoilt(source, range(54)), 32, each_pixel=True)
+        passes.crop_statistics(Spoilt(source, range(54)), 32)
 
 
 def test_a_folder_is_a_stream_of_crops(root):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from resnet_jax import data, evaluation
+from resnet_jax import data, evaluation, interop, models
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
 from resnet_jax.training import parallel, train
+from tests.promises.runs import last_state
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,29 @@ def test_the_net_of_a_run_has_the_figures_that_the_run_recorded_and_nothing_is_w
         assert found.top1_error == pytest.approx(final[recorded]["error"])
         assert found.loss == pytest.approx(final[recorded]["loss"], rel=1e-5)
     assert content(run) == before
+
+
+def test_the_net_of_a_run_that_averages_is_the_average_and_is_normalised_as_there(config, tmp_path):
+    config.optimizer.average_decay = 0.9
+    config.data.mean, config.data.std = "channel", "scalar"
+    train(config, tmp_path / "run")
+    net = evaluation.of_run(tmp_path / "run", parallel.device_mesh())
+    final = read_json(tmp_path / "run" / "summary.json")["final"]
+    for split, recorded in (("train", "train_clean"), ("test", "test")):
+        found = scores(net, split, validation_examples=0)
+        assert found.top1_error == pytest.approx(final[recorded]["error"])
+        assert found.loss == pytest.approx(final[recorded]["loss"], rel=1e-5)
+    state = last_state(config, tmp_path / "run")
+    itself = scores(net._replace(variables=net.variables | {"params": state.params}), "train", validation_examples=0)
+    assert itself.loss != pytest.approx(final["train_clean"]["loss"], rel=1e-2)
+
+    images = data.load(config.data).splits["train"].images / 255
+    np.testing.assert_allclose(net.mean, images.mean((0, 1, 2), keepdims=True)[0], rtol=1e-6)
+    np.testing.assert_allclose(net.std, np.full((1, 1, 1), images.std()), rtol=1e-6)
+    evaluation.write_weights(net, tmp_path / "net.safetensors")
+    back = evaluation.of_weights(tmp_path / "net.safetensors", (8, 8, 1), 10)
+    for one, other in ((back.variables, net.variables), (back.mean, net.mean), (back.std, net.std)):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def test_a_damaged_checkpoint_is_skipped_and_kept(run, tmp_path, caplog):
@@ -101,6 +125,65 @@ def test_what_is_written_comes_back_the_same_net(run, tmp_path, config):
         assert scores(back) == scores(net)
 
 
+def written(path, **fields):
+    """Write a net of ``fields`` of config.model with its initial values to ``path``; return it."""
+    config = models.complete(fields)
+    model = models.build(config, 10)
+    variables = models.initial_variables(model, 0, (8, 8, 1))
+    mean, std = np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32)
+    net = evaluation.TrainedNet("net", config, 10, model, variables, mean, std, None)
+    evaluation.write_weights(net, path)
+    return net
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"shortcut": "pool", "survival": 0.5, "survival_rule": "uniform"},
+        {"shortcut": "dropout", "order": "relu_before_addition"},
+        {"order": "preactivation", "block": "single", "residual": False, "dropout": 0.1},
+        {"family": "wide", "depth": 10, "widening": 2.0},
+        {"depth": 11, "block": "bottleneck", "shortcut": "B", "order": "preactivation", "stem_activation": False},
+    ],
+    ids=str,
+)
+def test_the_metadata_restore_every_field_that_the_net_reads(fields, tmp_path):
+    net = written(tmp_path / "net.safetensors", **{"depth": 8} | fields)
+    back = evaluation.of_weights(tmp_path / "net.safetensors", (8, 8, 1), 10)
+    assert {name: back.config[name] for name in models.fields_read(net.config)} == {
+        name: net.config[name] for name in models.fields_read(net.config)
+    }
+    assert back.kind == net.kind
+
+
+def test_a_file_written_here_must_fit_the_config_and_says_itself_what_its_tensors_do_not(tmp_path):
+    path = tmp_path / "net.safetensors"
+    written(path, depth=8, shortcut="pool", survival=0.5)
+    back = evaluation.of_weights(path, (8, 8, 1), 10, models.complete({"depth": 8, "shortcut": "A"}))
+    assert (back.config.shortcut, back.config.survival) == ("pool", 0.5)
+    for other in ({"shortcut": "B"}, {"order": "preactivation"}, {"widening": 2.0}):
+        with pytest.raises(UserError, match=r"does not fit the net in"):
+            evaluation.of_weights(path, (8, 8, 1), 10, models.complete({"depth": 8} | other))
+
+
+def test_epsilon_is_that_of_the_published_nets_unless_given_and_of_files_written_here_known(tmp_path):
+    net = written(tmp_path / "net.safetensors", depth=8)
+    tensors, _ = interop.read(tmp_path / "net.safetensors")
+    interop.write(tmp_path / "foreign.safetensors", tensors, {})
+    gray = {"mean": (0.5,), "std": (0.5,)}
+    for file, epsilon, more in (("foreign", None, 0), ("foreign", 1e-3, 1e-3 - 1e-5), ("net", 1e-3, 0)):
+        defaults = evaluation.ForeignDefaults(epsilon=epsilon, **gray)
+        back = evaluation.of_weights(tmp_path / f"{file}.safetensors", (8, 8, 1), 10, defaults=defaults)
+        expected = net.variables["batch_stats"]["stem"]["bn"]["var"] + np.float32(more)
+        np.testing.assert_allclose(back.variables["batch_stats"]["stem"]["bn"]["var"], expected, rtol=1e-6)
+
+
+def test_a_net_without_pytorch_names_is_not_written(tmp_path):
+    with pytest.raises(UserError, match=r"layer stage1/block0/gating.* has no PyTorch name"):
+        written(tmp_path / "net.safetensors", depth=8, shortcut="shortcut_gating")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_metadata_record_how_pixels_are_normalised(run, tmp_path):
     safetensors = pytest.importorskip("safetensors")
     net = evaluation.of_run(run, parallel.device_mesh())
@@ -126,8 +209,6 @@ def test_weights_of_another_net_are_refused_with_the_net_they_fit(run, tmp_path,
 
 
 def test_foreign_weights_need_a_mean_and_deviation_per_channel(run, tmp_path, config):
-    from resnet_jax import interop
-
     net = evaluation.of_run(run, parallel.device_mesh())
     path = tmp_path / "foreign.safetensors"
     interop.write(path, interop.to_torch(net.variables, interop.scheme_of_family("cifar")), {})

@@ -17,9 +17,9 @@ DEPTHS = (18, 34, 50, 101, 152)
 
 def net(family="cifar", num_classes=10, **fields):
     """Return a module, the config of its model and variables of no special value."""
-    recipe = recipes.cifar if family == "cifar" else recipes.imagenet
+    recipe = recipes.imagenet if family == "imagenet" else recipes.cifar
     config = recipe(fields.pop("depth", 8), fields.pop("residual", True)).model
-    config.update(fields)
+    config.update(fields, family=family)
     model = models.build(config, num_classes)
     random = np.random.default_rng(0)
 
@@ -47,19 +47,52 @@ NETS = [
     {"family": "imagenet", "depth": 18, "shortcut": "A"},
     {"family": "imagenet", "depth": 34, "shortcut": "C"},
     {"family": "imagenet", "depth": 50, "shortcut": "B"},
+    {"family": "imagenet", "depth": 18, "shortcut": "B", "widening": 1.5},
+    {"depth": 11, "block": "bottleneck", "shortcut": "B"},
+    {"depth": 8, "block": "single"},
+    {"depth": 8, "shortcut": "B", "order": "relu_preactivation"},
+    {"depth": 8, "shortcut": "C", "order": "norm_after_addition"},
+    {"depth": 8, "shortcut": "conv", "order": "relu_before_addition"},
+    {"depth": 8, "shortcut": "conv", "order": "relu_preactivation"},
+]
+PREACTIVATED = [
+    {"depth": 8},
+    {"depth": 8, "residual": False},
+    {"depth": 14, "shortcut": "C"},
+    {"depth": 8, "block": "single", "shortcut": "B"},
+    {"depth": 20, "block": "bottleneck", "shortcut": "B"},
+    {"depth": 20, "block": "bottleneck", "shortcut": "B", "stem_activation": False},
+    {"depth": 8, "shortcut": "B", "widening": 1.0},
+    {"family": "imagenet", "depth": 18, "shortcut": "B", "stem_activation": False},
+]
+WIDE = [{"family": "wide", "depth": 10, "widening": 2.0}, {"family": "wide", "depth": 16, "widening": 4.0}]
+NAMED = [
+    *((fields, scheme) for fields in NETS for scheme in names.SCHEMES),
+    *((fields | {"order": "preactivation"}, names.CIFAR) for fields in PREACTIVATED),
+    *((fields | {"order": "preactivation"}, names.TIMM_V2) for fields in PREACTIVATED),
+    *((fields, names.CIFAR) for fields in WIDE),
 ]
 
 
-@pytest.mark.parametrize("fields", NETS, ids=str)
-@pytest.mark.parametrize("scheme", names.SCHEMES, ids=lambda scheme: scheme.title)
+@pytest.mark.parametrize(("fields", "scheme"), NAMED, ids=lambda value: getattr(value, "title", str(value)))
 def test_what_goes_out_comes_in_again_and_is_recognised(fields, scheme):
     _, config, variables = net(**fields)
     tensors = interop.to_torch(variables, scheme)
     found = interop.recognise(tensors, "file")
     assert found.scheme == scheme
-    assert found.model == {name: config[name] for name in ("family", "depth", "shortcut")}
+    assert found.model == {name: config[name] for name in found.model}
+    determined = {"family", "depth", "widening"} | (set() if config.family == "wide" else {"shortcut"})
+    assert found.model.keys() >= determined | (fields.keys() & {"block"})
+    assert config.order != "preactivation" or found.model.keys() >= {"order", "stem_activation"}
     like = jax.tree.map(np.zeros_like, variables)
     assert_equal(interop.from_torch(tensors, like, scheme, "file"), variables)
+
+
+def test_a_wide_net_of_widening_1_is_recognised_as_the_cifar_net_that_it_is():
+    _, _, variables = net("wide", depth=10, widening=1.0)
+    found = interop.recognise(interop.to_torch(variables, names.CIFAR), "file").model
+    _, _, same = net(**found)
+    assert_equal(same, variables)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -72,6 +105,28 @@ def test_torchvision_and_timm_call_the_tensors_of_these_nets_so(depth):
     with torch.device("meta"):
         assert shapes(torchvision.models.get_model(f"resnet{depth}").state_dict()) == ours
         assert shapes(timm.create_model(f"resnet{depth}").state_dict()) == ours
+
+
+@pytest.mark.parametrize("depth", [50, 101])
+def test_torchvision_calls_the_tensors_of_wide_nets_so(depth):
+    torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
+    torchvision = pytest.importorskip("torchvision")
+    model, _, _ = net("imagenet", depth=depth, shortcut="B", widening=2.0, num_classes=1000)
+    ours = interop.to_torch(models.template(model, (224, 224, 3)), names.TORCHVISION)
+    assert interop.recognise(ours, "net").model["widening"] == 2
+    with torch.device("meta"):
+        assert shapes(torchvision.models.get_model(f"wide_resnet{depth}_2").state_dict()) == shapes(ours)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_timm_calls_the_tensors_of_preactivation_nets_so(depth):
+    torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
+    timm = pytest.importorskip("timm")
+    fields = {"shortcut": "B", "order": "preactivation", "stem_activation": False}
+    model, _, _ = net("imagenet", depth=depth, num_classes=1000, **fields)
+    ours = shapes(interop.to_torch(models.template(model, (224, 224, 3)), names.TIMM_V2))
+    with torch.device("meta"):
+        assert shapes(timm.create_model(f"resnetv2_{depth}").state_dict()) == ours
 
 
 def hugging_face(depth, num_classes=1000):
@@ -101,6 +156,10 @@ def foreign(kind, depth, epsilon=1e-5):
     torch.manual_seed(0)
     if kind == "huggingface":
         theirs = hugging_face(depth, 10)
+    elif kind == "timm":
+        theirs = pytest.importorskip("timm").create_model(f"resnetv2_{depth}", num_classes=10)
+        # Draws the head from a normal law of deviation 0.01, too narrow for logits to compare.
+        torch.nn.init.kaiming_normal_(theirs.head.fc.weight)
     else:
         theirs = pytest.importorskip("torchvision").models.get_model(f"resnet{depth}", num_classes=10)
         if kind == "caffe":
@@ -142,6 +201,14 @@ def logits_of_both(theirs, depth, epsilon=1e-5, **fields):
 )
 def test_nets_of_pytorch_compute_the_same_here(kind, depth, stride):
     theirs, ours = logits_of_both(foreign(kind, depth), depth, bottleneck_stride=stride)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert np.abs(theirs).max() > 0.1
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_preactivation_nets_of_timm_compute_the_same_here(depth):
+    fields = {"order": "preactivation", "stem_activation": False, "bottleneck_stride": "middle"}
+    theirs, ours = logits_of_both(foreign("timm", depth), depth, **fields)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
     assert np.abs(theirs).max() > 0.1
 
@@ -211,6 +278,25 @@ def test_what_does_not_fit_is_listed_by_name_with_both_shapes(damage, caplog):
 def test_a_family_without_pytorch_names_is_refused():
     with pytest.raises(UserError, match=r"--format=safetensors: family 'densenet' has no PyTorch names; families that"):
         interop.scheme_of_family("densenet")
+
+
+def test_a_preactivation_net_for_imagenet_has_the_names_of_timm():
+    assert interop.scheme_of_family("imagenet", "preactivation") == names.TIMM_V2
+    assert interop.scheme_of_family("imagenet", "relu_preactivation") == names.TORCHVISION
+    assert interop.scheme_of_family("cifar", "preactivation") == interop.scheme_of_family("wide") == names.CIFAR
+
+
+@pytest.mark.parametrize("fields", [{"shortcut": "exclusive_gating"}, {"shortcut": "shortcut_gating", "depth": 14}])
+def test_gates_on_shortcuts_have_no_pytorch_names(fields):
+    _, _, variables = net(**fields)
+    with pytest.raises(UserError, match=r"layer stage1/block0/gating(/conv)? of the net has no PyTorch name among"):
+        interop.to_torch(variables, names.CIFAR)
+
+
+@pytest.mark.parametrize("kernel", [np.zeros(()), np.zeros((16, 3))])
+def test_kernels_of_the_wrong_shape_are_of_no_known_scheme(kernel):
+    with pytest.raises(UserError, match=r"file follows no known naming scheme"):
+        interop.recognise({"conv1.weight": kernel, "layer1.0.conv1.weight": kernel}, "file")
 
 
 @pytest.mark.parametrize("tensors", [{}, {"encoder.0.weight": np.zeros(3)}])

@@ -18,10 +18,35 @@ CONFIG = {"family": "cifar", "depth": 20, "residual": True, "shortcut": "A", "bo
         ({"depth": 55}, r"config\.model\.depth=55 is not 6n\+2.*50 and 56"),
         ({"depth": 2}, r"config\.model\.depth=2 is not 6n\+2.*smallest depth is 8"),
         ({"depth": -4}, r"config\.model\.depth=-4 is not 6n\+2.*smallest depth is 8"),
-        ({"family": "imagenet", "depth": 20}, r"config\.model\.depth=20 .* choose one of 18, 34, 50, 101, 152"),
+        ({"block": "bottleneck", "depth": 21, "order": "preactivation"}, r"depth=21 is not 9n\+2.*20 and 29"),
+        ({"family": "wide", "depth": 20}, r"depth=20 is not 6n\+4.*16 and 22"),
+        ({"family": "wide", "depth": 4}, r"depth=4 is not 6n\+4.*smallest depth is 10"),
+        ({"family": "imagenet", "depth": 20}, r"config\.model\.depth=20 .* choose one of 18, 34, 50, 101, 152, 200"),
     ],
 )
 def test_a_depth_that_the_family_does_not_have_is_reported_with_those_near_it(wrong, message):
+    with pytest.raises(UserError, match=message):
+        models.build(ConfigDict(CONFIG | wrong), 10)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"survival": 0.5, "residual": False},
+            r"survival=0\.5 needs shortcuts .*; give config\.model\.residual=True or",
+        ),
+        ({"survival": 0.5, "order": "norm_after_addition"}, r"survival=0\.5 .* has a norm there; give another order\."),
+        (
+            {"shortcut": "exclusive_gating", "order": "preactivation"},
+            r"'exclusive_gating' is defined for order 'origin",
+        ),
+        ({"stem_activation": False}, r"stem_activation=False is for order 'preactivation', not for 'original'; give "),
+        ({"widening": 1.51}, r"widening=1\.51 makes widths .*24\.16.* that are not whole numbers\."),
+        ({"family": "imagenet", "depth": 50, "widening": 1.001}, r"widening=1\.001 makes widths .* not whole numbers"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(wrong, message):
     with pytest.raises(UserError, match=message):
         models.build(ConfigDict(CONFIG | wrong), 10)
 
@@ -32,25 +57,55 @@ def test_every_6n_plus_2_is_built_with_that_many_weighted_layers(depth):
     assert 2 * sum(model.stage_sizes) + 2 == depth
 
 
+ALWAYS = {"family", "depth", "residual", "widening", "dropout", "order"}
+
+
 @pytest.mark.parametrize(
-    ("fields", "series", "read"),
+    ("fields", "title", "series", "read"),
     [
-        ({"residual": False}, "plain", {"family", "depth", "residual"}),
-        ({}, "residual", {"family", "depth", "residual", "shortcut"}),
-        ({"family": "imagenet", "depth": 34}, "residual", {"family", "depth", "residual", "shortcut"}),
+        ({"residual": False}, "plain-20", "plain", {"block"}),
+        ({}, "residual-20", "residual", {"shortcut", "survival", "block"}),
         (
-            {"family": "imagenet", "depth": 50, "residual": False},
-            "plain",
-            {"family", "depth", "residual", "bottleneck_stride"},
+            {"survival": 0.5, "shortcut": "shortcut_gating"},
+            "residual-20",
+            "residual",
+            {"shortcut", "gating_bias", "survival", "survival_rule", "block"},
+        ),
+        (
+            {"order": "preactivation", "residual": False},
+            "preact plain-20",
+            "preact plain",
+            {"stem_activation", "block"},
+        ),
+        (
+            {"order": "preactivation", "block": "bottleneck", "depth": 164},
+            "preact bottleneck residual-164",
+            "preact bottleneck residual",
+            {"shortcut", "survival", "block", "stem_activation", "bottleneck_stride"},
+        ),
+        ({"block": "single"}, "single residual-20", "single residual", {"shortcut", "survival", "block"}),
+        ({"family": "imagenet", "depth": 34}, "residual-34", "residual", {"shortcut", "survival"}),
+        (
+            {"family": "imagenet", "depth": 50, "residual": False, "widening": 2},
+            "plain-50-2",
+            "plain-n-2",
+            {"bottleneck_stride"},
         ),
     ],
 )
-def test_a_net_has_a_title_and_tells_which_fields_it_depends_on(fields, series, read):
+def test_a_net_has_a_title_and_tells_which_fields_it_depends_on(fields, title, series, read):
     model = CONFIG | fields
+    assert models.title(model) == title
     assert models.series_title(model) == series
-    assert models.title(model) == f"{series}-{model['depth']}"
-    assert set(models.fields_read(model)) == read
+    assert set(models.fields_read(model)) == ALWAYS | read
     assert models.title(ConfigDict(model)) == models.title(model)
+
+
+def test_a_wide_net_is_called_as_in_its_paper():
+    model = {"family": "wide", "depth": 28, "residual": True, "widening": 10.0}
+    assert (models.title(model), models.series_title(model)) == ("WRN-28-10", "WRN-n-10")
+    assert set(models.fields_read(model)) == {"family", "depth", "residual", "widening", "dropout", "survival"}
+    assert models.title(model | {"residual": False}) == "plain WRN-28-10"
 
 
 @pytest.mark.parametrize("fields", [{"residual": False}, {"depth": 26}, {"family": "imagenet", "depth": 18}])

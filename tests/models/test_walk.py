@@ -19,12 +19,12 @@ def net(**fields):
 def test_layers_come_in_the_order_of_the_forward_pass_and_blocks_after_their_layers():
     names = [layer.name for layer in models.walk(net(depth=20), IMAGE)]
     block = [
-        "stage2/block0/conv1",
-        "stage2/block0/bn1",
-        "stage2/block0/conv2",
         "stage2/block0/shortcut/conv",
         "stage2/block0/shortcut/bn",
         "stage2/block0/shortcut",
+        "stage2/block0/conv1",
+        "stage2/block0/bn1",
+        "stage2/block0/conv2",
         "stage2/block0/bn2",
         "stage2/block0",
         "stage2/block1/conv1",

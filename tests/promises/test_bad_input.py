@@ -99,8 +99,11 @@ BAD_COMMANDS = [
     ("--config.optimizer.factor=-0.1", "config.optimizer.factor=-0.1 must be above 0."),
     (
         "--config.optimizer.schedule=cosine",
-        "config.optimizer.schedule='cosine' is unknown; choose one of step, plateau.",
+        "config.optimizer.schedule='cosine' is unknown; choose one of step, plateau, exponential.",
     ),
+    ("--config.optimizer.name=adam", "config.optimizer.name='adam' is unknown; choose one of sgd, rmsprop."),
+    ("--config.optimizer.average_decay=1", "config.optimizer.average_decay=1.0 must be below 1."),
+    ("--config.optimizer.decay_steps=0", "config.optimizer.decay_steps=0 must be at least 1."),
     ("--config.optimizer.plateau_window=0", "config.optimizer.plateau_window=0 must be at least 1."),
     ("--config.optimizer.plateau_patience=0", "config.optimizer.plateau_patience=0 must be at least 1."),
     ("--config.optimizer.momentum=1", "config.optimizer.momentum=1.0 must be below 1."),
@@ -388,13 +391,22 @@ SMALL_CHANGES = st.fixed_dictionaries(
         "model.bottleneck_stride": st.sampled_from(["first", "middle"]),
         "data.validation_examples": st.integers(0, 1480),
         "data.padding": st.integers(0, 8),
+        "data.pad": st.sampled_from(["zero", "reflect"]),
         "data.flip": st.booleans(),
+        "data.mean": st.sampled_from(["pixel", "channel"]),
+        "data.std": st.sampled_from(["none", "channel", "scalar"]),
         "optimizer.learning_rate": st.floats(0, LARGEST_FLOAT),
         "optimizer.factor": st.floats(0, LARGEST_FLOAT, exclude_min=True),
-        "optimizer.schedule": st.sampled_from(["step", "plateau"]),
+        "optimizer.name": st.sampled_from(["sgd", "rmsprop"]),
+        "optimizer.rmsprop_decay": st.floats(0, 1, exclude_max=True),
+        "optimizer.rmsprop_epsilon": st.floats(0, LARGEST_FLOAT, exclude_min=True),
+        "optimizer.schedule": st.sampled_from(["step", "plateau", "exponential"]),
+        "optimizer.decay_steps": st.integers(1, LARGEST_INT),
         "optimizer.plateau_window": st.integers(1, LARGEST_INT),
         "optimizer.plateau_patience": st.integers(1, LARGEST_INT),
         "optimizer.momentum": st.floats(0, 1, exclude_max=True),
+        "optimizer.nesterov": st.booleans(),
+        "optimizer.average_decay": st.floats(0, 1, exclude_max=True),
         "optimizer.weight_decay": st.floats(0, LARGEST_FLOAT),
         "optimizer.warmup_learning_rate": st.floats(0, LARGEST_FLOAT),
         "optimizer.warmup_steps": st.integers(0, LARGEST_INT),
@@ -420,6 +432,7 @@ def test_a_changed_config_that_passes_is_trained(tmp_path_factory, changes):
     config = SMALL.copy_and_resolve_references()
     config.update_from_flattened_dict(changes)
     assume(config.optimizer.schedule == "step" or config.optimizer.factor < 1)
+    assume(config.data.pad == "zero" or config.data.padding < 8)
     with time_limit(300):
         summary = train(config, tmp_path_factory.mktemp("runs") / "run")
     assert summary["status"] in ("finished", "diverged")

@@ -1,5 +1,6 @@
 """A run killed at any moment and resumed ends with the bits of an undisturbed one; `make soak` kills it more often."""
 
+import shutil
 import signal
 
 import jax
@@ -85,6 +86,24 @@ def test_a_run_killed_when(moment, commands, config, whole, tmp_path):
     assert figures(tmp_path / "run") == figures(whole)
     states = last_state(config, tmp_path / "run"), last_state(config, whole)
     jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_what_a_net_draws_is_drawn_again_whatever_the_dispatch(config, tmp_path):
+    """Of stochastic depth and dropout: the draws are addressed by seed, step and block, not consumed."""
+    config.model.survival = config.model.dropout = 0.5
+    config.log_every = config.checkpoint_every = 6
+    config.steps_per_dispatch = 6
+    train(config, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "12")
+    (tmp_path / "resumed" / "summary.json").unlink()
+    train(config, tmp_path / "resumed")
+    config.steps_per_dispatch = 1
+    train(config, tmp_path / "one by one")
+    for other in ("resumed", "one by one"):
+        assert figures(tmp_path / other) == figures(tmp_path / "whole")
+        states = last_state(config, tmp_path / other), last_state(config, tmp_path / "whole")
+        jax.tree.map(np.testing.assert_array_equal, *states)
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ def test_evaluation_is_that_of_the_images_themselves(streamed):
     found = evaluate(program, state, stream.examples, stream.evaluation("train", 10))
     source = dataset.splits["train"]
     crops = np.stack([images.central_crop(source[i][0], source[i][2], 32) for i in range(len(source))])
-    pixels = crops.astype(np.float32) / 255 - data.mean(dataset, streamed.data)
+    pixels = crops.astype(np.float32) / 255 - data.normalisation(dataset, streamed.data)[0]
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits = np.asarray(program.model.apply(variables, pixels, train=False))
     scores = evaluation.score(logits, source.labels)

@@ -62,7 +62,7 @@ def test_very_deep_nets_are_warmed_up(depth, step, rate):
 
 def test_updates_are_sgd_with_momentum_and_decay_coupled_to_the_gradient():
     config = default().optimizer
-    sgd = optimizer.sgd(config, optimizer.learning_rate(config, 20, steps=6))
+    sgd = optimizer.descent(config, optimizer.learning_rate(config, 20, steps=6))
     random = np.random.default_rng(0)
     w = random.normal(size=5)
     params, velocity = {"bn": {"scale": w.astype(np.float32)}}, np.zeros(5)
@@ -74,6 +74,118 @@ def test_updates_are_sgd_with_momentum_and_decay_coupled_to_the_gradient():
         velocity = 0.9 * velocity + gradient + 1e-4 * w
         w = w - (0.1 if step < 3 else 0.01) * velocity
         np.testing.assert_allclose(params["bn"]["scale"], w, rtol=1e-5)
+
+
+def trajectory(config, gradients, start):
+    """Return the parameters after each of ``gradients``, computed in float64, and the last state."""
+    with jax.enable_x64(True):
+        descent = optimizer.descent(config, optimizer.learning_rate(config, 20, steps=len(gradients)))
+        params = {"scale": start}
+        state, passed = descent.init(params), []
+        for gradient in gradients:
+            updates, state = descent.update({"scale": gradient}, state, params, value=1.0)
+            params = optax.apply_updates(params, updates)
+            passed.append(np.asarray(params["scale"]))
+        return passed, jax.device_get(state)
+
+
+@pytest.fixture
+def gradients():
+    return np.random.default_rng(0).normal(size=(6, 5))
+
+
+def test_nesterov_momentum_is_that_of_torch(gradients):
+    torch = pytest.importorskip("torch")
+    config = default().optimizer
+    config.nesterov, config.weight_decay, config.milestones = True, 5e-4, ()
+    start = np.linspace(-1, 1, 5)
+    w = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    theirs = torch.optim.SGD([w], lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    ours, _ = trajectory(config, gradients, start)
+    for gradient, found in zip(gradients, ours, strict=True):
+        w.grad = torch.from_numpy(gradient)
+        theirs.step()
+        np.testing.assert_allclose(found, w.detach().numpy(), rtol=1e-7, atol=1e-8)
+    config.nesterov = False
+    assert np.abs(trajectory(config, gradients, start)[0][-1] - ours[-1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(("epsilon", "momentum"), [(1.0, 0.9), (1e-3, 0.0)])
+def test_rmsprop_is_tensorflows(gradients, epsilon, momentum):
+    """tf.train.RMSPropOptimizer: ms = 1, mom = 0; mom <- momentum mom + lr g / sqrt(ms + epsilon); w <- w - mom."""
+    config = default().optimizer
+    config.name, config.rmsprop_decay, config.rmsprop_epsilon = "rmsprop", 0.8, epsilon
+    config.momentum, config.weight_decay = momentum, 1e-2
+    w = start = np.linspace(-1, 1, 5)
+    ms, mom = np.ones(5), np.zeros(5)
+    ours, _ = trajectory(config, gradients, start)
+    for step, (gradient, found) in enumerate(zip(gradients, ours, strict=True)):
+        g = gradient + 1e-2 * w
+        ms = 0.8 * ms + 0.2 * g**2
+        rate = 0.1 if step < 3 else 0.01 if step < 4 else 0.001  # The milestones of 6 steps are 3 and 4.
+        mom = momentum * mom + rate * g / np.sqrt(ms + epsilon)
+        w = w - mom
+        np.testing.assert_allclose(found, w, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("decay_steps", [1, 7, 41, 782])
+def test_an_exponential_rate_falls_exactly_at_multiples_of_its_steps(decay_steps):
+    config = default().optimizer
+    config.schedule, config.factor, config.decay_steps = "exponential", 0.94, decay_steps
+    config.milestones = (0.25, 0.5)  # Not read.
+    rate = optimizer.learning_rate(config, 20, steps=10)
+    multiples = decay_steps * np.arange(60)
+    steps = np.sort(np.concatenate([multiples, multiples + decay_steps - 1]))
+    expected = 0.1 * 0.94 ** (steps // decay_steps)
+    np.testing.assert_allclose(jax.jit(jax.vmap(rate))(steps.astype(np.int32)), expected, rtol=1e-5)
+    np.testing.assert_allclose([float(rate(int(step))) for step in steps[:9]], expected[:9], rtol=1e-6)
+    assert optimizer.drops(config, 10) == []
+
+
+def test_an_exponential_rate_is_warmed_and_ramped_up_as_others_are():
+    config = default().optimizer
+    config.schedule, config.factor, config.decay_steps = "exponential", 0.5, 4
+    config.warmup_steps, config.rampup_fraction, config.rampup_steps = 2, 0.5, 4
+    rates = [float(optimizer.learning_rate(config, 110, steps=10)(step)) for step in (0, 1, 2, 3, 4, 8)]
+    assert rates == pytest.approx([0.01 * 0.5, 0.01 * 0.625, 0.1 * 0.75, 0.1 * 0.875, 0.05, 0.025])
+
+
+@pytest.mark.parametrize("name", optimizer.OPTIMIZERS)
+@pytest.mark.parametrize("schedule", optimizer.SCHEDULES)
+def test_the_average_is_of_the_parameters_after_each_update(gradients, name, schedule):
+    config = default().optimizer
+    config.name, config.schedule, config.average_decay = name, schedule, 0.7
+    config.factor, config.plateau_window, config.plateau_patience = 0.5, 1, 1
+    average = start = np.linspace(-1, 1, 5)
+    passed, state = trajectory(config, gradients, start)
+    for params in passed:
+        average = 0.7 * average + 0.3 * params
+    found = optimizer.evaluated_params({"scale": passed[-1]}, state)
+    np.testing.assert_allclose(found["scale"], average, rtol=1e-7)
+    assert np.abs(average - passed[-1]).max() > 1e-3
+    # The loss never changes, so that every window after the first is a plateau.
+    assert optimizer.plateau_scale(state) == (0.5**5 if schedule == "plateau" else 1)
+    config.average_decay = 0.0
+    without, state = trajectory(config, gradients, start)
+    np.testing.assert_array_equal(without, passed)
+    params = {"scale": without[-1]}
+    assert optimizer.evaluated_params(params, state) is params
+    assert optimizer.plateau_scale(state) == (0.5**5 if schedule == "plateau" else 1)
+
+
+def test_the_average_of_what_does_not_change_is_it_to_the_bit():
+    """In float32, where 0.9999 and 1 - 0.9999 do not sum to 1."""
+    config = default().optimizer
+    config.learning_rate, config.average_decay = 0.0, 0.9999
+    descent = optimizer.descent(config, optimizer.learning_rate(config, 20, steps=6))
+    params = {"scale": np.random.default_rng(0).normal(size=100).astype(np.float32)}
+
+    def step(state, _):
+        _, state = descent.update(jax.tree.map(np.zeros_like, params), state, params)
+        return state, None
+
+    state, _ = jax.jit(lambda state: jax.lax.scan(step, state, length=1000))(descent.init(params))
+    np.testing.assert_array_equal(optimizer.evaluated_params(None, state)["scale"], params["scale"])
 
 
 def plateau_scales(losses, window, patience, factor):
@@ -98,7 +210,7 @@ def test_plateaus_of_the_loss_divide_the_rate(window, patience, factor, warmed_u
     config.factor, config.momentum, config.weight_decay = factor, 0.0, 0.0
     config.warmup_steps = 4
     rate = optimizer.learning_rate(config, 110 if warmed_up else 20, steps=6)
-    sgd = optimizer.sgd(config, rate)
+    sgd = optimizer.descent(config, rate)
     random = np.random.default_rng(0)
     losses = np.repeat(np.exp([0, -1, -1, -1, -2, -2, -2.1, -2.1]), 12) + 1e-3 * random.normal(size=96)
     scales = plateau_scales(losses.astype(np.float32), window, patience, factor)
@@ -150,3 +262,21 @@ def test_a_stopped_run_knows_its_plateaus(plateaus, tmp_path, monkeypatch):
     assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
     whole, parts = (last_state(plateaus, tmp_path / name) for name in ("whole", "parts"))
     jax.tree.map(np.testing.assert_array_equal, parts, whole)
+
+
+def test_a_stopped_run_goes_on_with_its_mean_squares_and_its_average(plateaus, tmp_path, monkeypatch):
+    plateaus.optimizer.name, plateaus.optimizer.average_decay = "rmsprop", 0.8
+    plateaus.optimizer.nesterov = True
+    plateaus.optimizer.learning_rate = 0.03
+    plateaus.data.std, plateaus.data.mean = "channel", "channel"
+    train(plateaus, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        at_step(patch, 8, lambda: signal.raise_signal(signal.SIGTERM))
+        assert train(plateaus, tmp_path / "parts")["steps"] == 9
+    assert train(plateaus, tmp_path / "parts")["status"] == "finished"
+    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+    whole, parts = (last_state(plateaus, tmp_path / name) for name in ("whole", "parts"))
+    jax.tree.map(np.testing.assert_array_equal, parts, whole)
+    average = optimizer.evaluated_params(whole.params, whole.opt_state)
+    assert jax.tree.structure(average) == jax.tree.structure(whole.params)
+    assert all(np.any(one != other) for one, other in zip(*map(jax.tree.leaves, (average, whole.params)), strict=True))

@@ -24,7 +24,8 @@ def augmented(config):
 def program_and_examples(config, devices):
     mesh = parallel.device_mesh(jax.devices()[:devices])
     program = make_program(config, 10, mesh)
-    return program, *feed.place(data.load(config.data).splits, config.seed, mesh)
+    examples, splits = feed.place(data.load(config.data), config, mesh)
+    return program, examples._replace(gates=program.gates((8, 8, 1))), splits
 
 
 def trajectory(config, devices, steps=3):
@@ -56,6 +57,40 @@ def test_both_mappers_give_the_same_numbers_with_batch_norm_of_each_device(augme
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *(state for _, state, _ in results)
     )
+
+
+def test_devices_and_mappers_agree_on_an_average_by_rmsprop_of_divided_images(augmented):
+    augmented.batch_norm.sync = True
+    augmented.data.pad, augmented.data.mean, augmented.data.std = "reflect", "channel", "channel"
+    augmented.optimizer.name, augmented.optimizer.average_decay = "rmsprop", 0.5
+    one, two = (
+        trajectory(augmented, devices) for devices, augmented.parallel.mapper in ((1, "shard_map"), (2, "pmap"))
+    )
+    np.testing.assert_allclose(two[0], one[0], rtol=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), two[1], one[1])
+    assert two[2] == pytest.approx(one[2], rel=1e-3)
+
+
+def test_devices_and_mappers_draw_the_same_blocks_and_activations(config):
+    config.batch_norm.sync = True
+    config.model.survival = config.model.dropout = 0.5
+    one, two = (trajectory(config, devices) for devices, config.parallel.mapper in ((1, "shard_map"), (2, "pmap")))
+    np.testing.assert_allclose(two[0], one[0], rtol=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), two[1], one[1])
+    assert two[2] == pytest.approx(one[2], rel=1e-3)
+
+
+def test_constant_gates_scale_the_blocks_in_training_and_evaluation(config):
+    """Shortcuts times 0 are the plain net."""
+    config.gates.shortcut_factor = 0.0
+    scaled = trajectory(config, 2)
+    config.gates.shortcut_factor, config.model.residual = 1.0, False
+    plain = trajectory(config, 2)
+    np.testing.assert_allclose(scaled[0], plain[0], rtol=1e-5)
+    assert scaled[2] == pytest.approx(plain[2], rel=1e-4)
+    config.gates.branch_factor = 0.5
+    with pytest.raises(UserError, match=r"config\.gates\.branch_factor=0\.5 is for .* which plain-8 has not; give 1\."):
+        make_program(config, 10)
 
 
 def test_without_synchronisation_two_devices_average_what_each_would_have_done_alone(config):
@@ -104,7 +139,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(config):
 
 def test_a_compiled_dispatch_talks_to_no_host(config):
     program = make_program(config, 10)
-    examples, splits = feed.place(data.load(config.data).splits, config.seed, program.mesh)
+    examples, splits = feed.place(data.load(config.data), config, program.mesh)
     indices = sampling.batch_indices(config.seed, range(5), config.batch_size, len(splits["train"]))
     compiled = program.train_steps.lower(program.init((8, 8, 1)), examples, indices).compile().as_text()
     assert "while" in compiled
@@ -117,8 +152,7 @@ def test_a_run_with_another_seed_needs_no_other_program(config):
 
     def lowered():
         program = make_program(config, 10)
-        splits = data.load(config.data).splits
-        examples, _ = feed.place(splits, config.seed, program.mesh)
+        examples, _ = feed.place(data.load(config.data), config, program.mesh)
         indices = np.zeros((1, 32), np.int32)
         return program.train_steps.lower(program.init((8, 8, 1)), examples, indices).as_text()
 

@@ -23,7 +23,7 @@ class Record:
 @pytest.fixture
 def reporter(config):
     config.log_every = 4
-    sgd = optimizer.sgd(config.optimizer, lambda step: 0.1)
+    sgd = optimizer.descent(config.optimizer, lambda step: 0.1)
     state = TrainState(jnp.int32(2), {}, {}, sgd.init({}))
     reporter = Reporter(config, lambda step: 0.1, 64, Record())
     reporter.begin(state, [{"loss": 8.0, "error": 1.0}, {"loss": 4.0, "error": 0.5}])

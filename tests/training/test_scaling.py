@@ -39,6 +39,7 @@ def test_a_larger_batch_has_the_same_epochs_and_is_ramped_up():
         "checkpoint_every": 300,
         "optimizer.learning_rate": pytest.approx(3.2),
         "optimizer.plateau_window": 156,
+        "optimizer.decay_steps": 24,
         "optimizer.warmup_learning_rate": pytest.approx(0.32),
         "optimizer.warmup_steps": 12,
         "optimizer.rampup_fraction": 1 / 32,
@@ -53,6 +54,14 @@ def test_a_smaller_batch_is_not_ramped_up():
     assert found["optimizer.learning_rate"] == pytest.approx(0.025)
     assert found["eval_every"] == 8_000
     assert "optimizer.rampup_fraction" not in found
+
+
+def test_an_average_of_parameters_remembers_as_many_examples():
+    config = recipe(32)
+    config.optimizer.average_decay = 0.9999
+    assert changes(config, 32)["optimizer.average_decay"] == pytest.approx(0.9999**4)
+    assert changes(config, 2)["optimizer.average_decay"] == pytest.approx(0.9999**0.25)
+    assert "optimizer.average_decay" not in changes(recipe(32), 32)  # 0: no average.
 
 
 def test_lengths_are_at_least_a_step_and_none_stays_none():

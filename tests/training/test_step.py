@@ -8,7 +8,15 @@ import optax
 import pytest
 
 from resnet_jax.training import parallel
-from resnet_jax.training.step import DeviceAugmentation, StepInputs, TrainState, eval_step, loss_fn, train_step
+from resnet_jax.training.step import (
+    DeviceAugmentation,
+    StepInputs,
+    TrainState,
+    eval_step,
+    loss_fn,
+    train_step,
+    training_batch,
+)
 
 
 class Gated(nn.Module):
@@ -60,6 +68,25 @@ def test_further_collections_and_options_reach_the_net(net):
     assert updates.keys() == set(mutable)
     assert np.all(updates["intermediates"]["__call__"][0] == 0)
     assert np.any(updates["intermediates"]["Dense_0"]["__call__"][0] != 0)
+
+
+def test_a_batch_is_divided_by_the_standard_deviation_and_so_is_its_colour_noise():
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (8, 4, 4, 3), dtype=np.uint8)
+    mean, std = np.full((1, 1, 3), 0.5, np.float32), np.array([[[0.1, 0.2, 0.4]]], np.float32)
+    augmentation = DeviceAugmentation(padding=2, flip=True, color_noise=0.1, pad="reflect")
+    mesh = parallel.device_mesh(jax.devices()[:1])
+
+    def batch(inputs, indices):
+        return training_batch(inputs, indices, np.int32(3), augmentation)
+
+    mapped = parallel.map_over_devices(lambda _, *rest: batch(*rest), mesh, "pmap", batch_arguments=1)
+    inputs = StepInputs(images, np.zeros(8, np.int32), mean, np.uint32(0))
+    (centred, _), (divided, _) = (
+        mapped(np.zeros(()), each, np.arange(8, dtype=np.int32)) for each in (inputs, inputs._replace(std=std))
+    )
+    assert np.asarray(centred).std() > 0.2
+    np.testing.assert_allclose(divided, centred / std[None], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("mapper", parallel.MAPPERS)
