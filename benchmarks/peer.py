@@ -70,7 +70,7 @@ class PeerNet(nn.Module):
 
 
 def make_step(
-    net: PeerNet,
+    net: nn.Module,
     images: np.ndarray,
     labels: np.ndarray,
     mean: np.ndarray,

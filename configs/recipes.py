@@ -141,3 +141,39 @@ def imagenet_modern(depth: int, **model: Any) -> ConfigDict:
     config.optimizer.nesterov = True
     config.optimizer.warmup_steps = 0
     return config
+
+
+def inception(depth: int, residual: bool, **model: Any) -> ConfigDict:
+    """Return the recipe of ``cifar`` for an Inception net of 12n+8 layers; both twins have the same."""
+    return cifar(depth, residual, family="inception", **model)
+
+
+def imagenet_inception(family: str, depth: int, residual: bool, **model: Any) -> ConfigDict:
+    """Return a recipe for an ImageNet net of ``family`` with the optimiser of its paper (arXiv 1602.07261, section 4).
+
+    The paper trained 20 replicas at once; this is one of them. From its authors' code are the 32 images a step, weight
+    decay 4e-5, momentum 0.9 and the decay of the averaged weights, 0.9999. The curves of the paper end near 160 epochs.
+    """
+    config = imagenet(depth, residual, **{"family": family, "shortcut": "A", "dropout": 0.2} | model)
+    config.data.image_size = 299
+    config.data.augmentation = "random_resized"
+    config.data.color_noise = 0.0
+    config.data.mean = "channel"
+    epoch = 40_037  # Steps.
+    config.batch_size = 32
+    config.steps = 160 * epoch
+    config.optimizer.name = "rmsprop"
+    config.optimizer.rmsprop_decay = 0.9
+    config.optimizer.rmsprop_epsilon = 1.0
+    config.optimizer.learning_rate = 0.045
+    config.optimizer.schedule = "exponential"
+    config.optimizer.factor = 0.94
+    config.optimizer.decay_steps = 2 * epoch
+    config.optimizer.average_decay = 0.9999
+    config.optimizer.weight_decay = 4e-5
+    config.optimizer.warmup_steps = 0
+    config.optimizer.plateau_window = epoch
+    config.optimizer.rampup_steps = 5 * epoch
+    config.eval_every = config.checkpoint_every = epoch
+    config.eval_batch_size = 100
+    return config

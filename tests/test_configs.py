@@ -10,6 +10,7 @@ import pytest
 import configs
 from resnet_jax import data, models
 from resnet_jax.analysis.tables import PUBLISHED
+from resnet_jax.config import check
 
 FOLDER = pathlib.Path(configs.__path__[0])
 NAMES = sorted(path.stem for path in FOLDER.glob("*_*.py"))
@@ -105,3 +106,25 @@ def test_twins_differ_by_the_shortcut_alone(family, depth):
     )
     plain.model.residual = True
     assert plain == residual
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("imagenet_inception")])
+def test_the_imagenet_inception_recipe_is_the_papers_and_its_error_is_reported(name):
+    module = importlib.import_module(f"configs.{name}")
+    config = module.get_config()
+    check(config, devices=1)
+    recipe = config.optimizer
+    assert (recipe.name, recipe.rmsprop_decay, recipe.rmsprop_epsilon) == ("rmsprop", 0.9, 1.0)
+    assert (recipe.schedule, recipe.learning_rate, recipe.factor) == ("exponential", 0.045, 0.94)
+    # Two epochs of 1,281,167 images.
+    assert recipe.decay_steps * config.batch_size == pytest.approx(2 * 1_281_167, rel=1e-4)
+    assert recipe.average_decay > 0
+    assert (config.data.image_size, config.data.padding, config.model.dropout) == (299, 0, 0.2)
+    # Szegedy et al. 2016, tables 2 and 4.
+    published = {
+        "inception_v4": ("20.0 % / 5.0 %", "18.7 % / 4.2 %"),
+        "inception_resnet_v1": ("21.3 % / 5.5 %", "19.8 % / 4.6 %"),
+        "inception_resnet_v2": ("19.9 % / 4.9 %", "18.7 % / 4.1 %"),
+    }
+    for error in published[config.model.family]:
+        assert error in module.__doc__

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resnet_jax.config import default
-from resnet_jax.models import resnet
+from resnet_jax.models import inception, resnet
 from resnet_jax.models.blocks import GATINGS, BottleneckBlock
 from resnet_jax.models.describe import Part as Part
 from resnet_jax.models.describe import architecture_table as architecture_table
@@ -91,10 +91,37 @@ def imagenet_fields(model: Fields) -> tuple[str, ...]:
     return tuple(name for name in fields if name != "block")
 
 
+def small_inception_title(model: Fields) -> str:
+    """Return which of the twins ``model`` is, and of which width."""
+    width = "" if model["widening"] == 1 else f"-{model['widening']:g}"
+    return f"Inception {'residual' if model['residual'] else 'plain'}-{{depth}}{width}"
+
+
+def imagenet_inception_title(model: Fields) -> str:
+    """Return the name of an ImageNet Inception net in its paper; its depth is a constant."""
+    net, title = inception.IMAGENET_NETS[model["family"]]
+    return f"plain {title}" if inception.is_residual(net) and not model["residual"] else title
+
+
+def inception_fields(model: Fields) -> tuple[str, ...]:
+    """Return the fields of an Inception net for small images; a plain one has nothing to scale."""
+    return (*wide_fields(model), *(("residual_scale",) if model["residual"] else ()))
+
+
+def imagenet_inception_fields(model: Fields) -> tuple[str, ...]:
+    """Return the fields of an Inception net for ImageNet, whose widths are constants."""
+    return tuple(name for name in inception_fields(model) if name != "widening")
+
+
 FAMILIES = {
     "cifar": Family(resnet.cifar, resnet_title, resnet_fields),
     "imagenet": Family(resnet.imagenet, resnet_title, imagenet_fields),
     "wide": Family(resnet.wide, wide_title, wide_fields),
+    "inception": Family(inception.small_inception, small_inception_title, inception_fields),
+    **dict.fromkeys(
+        inception.IMAGENET_NETS,
+        Family(inception.imagenet_inception, imagenet_inception_title, imagenet_inception_fields),
+    ),
 }
 
 

@@ -98,23 +98,11 @@ class Block(nn.Module):
             y = y if projects else first_activation(block, y)
             return join(block, branch_without_norm(block, y), shortcut, share, gate)
 
-        if survival is None or self.is_initializing():
-            return output(self, seen, gate)
-        if not self.train:  # Huang et al. 2016, equation 5.
-            gate = gate or RESIDUAL
-            return output(self, seen, gate._replace(branch=survival * gate.branch))
-        assert shortcut is not None  # As the families have it.
-        survives = jax.random.bernoulli(self.make_rng("survival"), survival)
-        dropped = nn.relu(shortcut) if self.order == "original" else shortcut
-        if self.is_mutable_collection("intermediates"):  # A conditional cannot record the layers of one side alone.
-            return jnp.where(survives, output(self, seen, gate), dropped)
-        return nn.cond(
-            survives,
-            lambda block, seen: output(block, seen, gate),
-            lambda block, seen: dropped,
-            self,
-            seen,
-        )
+        def dropped() -> jax.Array:
+            assert shortcut is not None  # As the families have it.
+            return nn.relu(shortcut) if self.order == "original" else shortcut
+
+        return with_survival(self, seen, gate, survival, output, dropped)
 
 
 class BasicBlock(Block):
@@ -149,6 +137,36 @@ class BottleneckBlock(Block):
         first, middle = (self.stride, 1) if self.stride_on_first else (1, self.stride)
         inner = round(self.widening * self.width)
         return Convolution(inner, 1, first), Convolution(inner, 3, middle), Convolution(4 * self.width, 1, 1)
+
+
+def with_survival(
+    block: nn.Module,
+    x: jax.Array,
+    gate: Gate | None,
+    survival: jax.Array | None,
+    output: Callable[[nn.Module, jax.Array, Gate | None], jax.Array],
+    dropped: Callable[[], jax.Array],
+) -> jax.Array:
+    """Return the output of ``block``, whose branch is computed with probability ``survival`` in training.
+
+    Args:
+      block: the running block.
+      x: its input, as the branch sees it.
+      gate: of the block; None for the ungated net.
+      survival: the probability; None without stochastic depth.
+      output: of the block with its branch, given block, input and gate.
+      dropped: returns the output of the block without its branch.
+    """
+    if survival is None or block.is_initializing():
+        return output(block, x, gate)
+    if not block.train:  # Huang et al. 2016, equation 5.
+        gate = gate or RESIDUAL
+        return output(block, x, gate._replace(branch=survival * gate.branch))
+    survives = jax.random.bernoulli(block.make_rng("survival"), survival)
+    without = dropped()
+    if block.is_mutable_collection("intermediates"):  # A conditional cannot record the layers of one side alone.
+        return jnp.where(survives, output(block, x, gate), without)
+    return nn.cond(survives, lambda block, x: output(block, x, gate), lambda block, x: without, block, x)
 
 
 def first_activation(block: nn.Module, x: jax.Array) -> jax.Array:

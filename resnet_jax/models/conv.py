@@ -23,9 +23,14 @@ _AXES = ("NHWC", "HWIO", "NHWC")
 
 
 def padded_conv(
-    features: int, kernel: int | Pair, stride: int = 1, kernel_init: init.Law = init.he_normal, **settings: Any
+    features: int,
+    kernel: int | Pair,
+    stride: int = 1,
+    valid: bool = False,
+    kernel_init: init.Law = init.he_normal,
+    **settings: Any,
 ) -> nn.Conv:
-    """Return a convolution without bias, padded by half its ``kernel`` on every side.
+    """Return a convolution without bias, padded by half its ``kernel`` on every side or, if ``valid``, not at all.
 
     The padding is explicit because "SAME" pads a strided convolution on one side only: another net than the paper's
     and PyTorch's.
@@ -35,7 +40,7 @@ def padded_conv(
         features,
         size,
         strides=stride,
-        padding=[(length // 2, length // 2) for length in size],
+        padding="VALID" if valid else [(length // 2, length // 2) for length in size],
         use_bias=False,
         kernel_init=kernel_init,
         conv_general_dilated=convolve,

@@ -1,8 +1,9 @@
 """The loop over alike blocks, and a net's variables with and without its stacking.
 
 The blocks of a stage after the first, ``block0``, are alike. Their parameters are stacked along a first axis under
-``rest`` and a loop runs over them, so that compile time does not grow with depth. Everywhere else such a block has a
-name of its own, as ``block3``: this module alone knows how it is stored.
+``rest`` and a loop runs over them, so that compile time does not grow with depth. Where the first is like the others,
+all are stacked under ``blocks``. Everywhere else such a block has a name of its own, as ``block3``: this module alone
+knows how it is stored.
 """
 
 import dataclasses
@@ -18,7 +19,8 @@ import numpy as np
 # Of a module or a variable, as ("params", "stage2", "block3", "conv1", "kernel").
 Path = tuple[str, ...]
 
-REST = "rest"
+# From where blocks are stacked to the number of the first of them.
+LOOPS = {"blocks": 0, "rest": 1}
 # The keys that layers draw from in training, as Flax calls them; each block draws by its own.
 RANDOM = ("dropout", "survival")
 # Collections with an entry for each block. Where one is missing, the loop runs without it.
@@ -36,6 +38,7 @@ class Stage(nn.Module):
       remat: whether blocks are rematerialised in the backward pass instead of kept in memory.
       survival: probability that each block's branch is computed in training (stochastic depth); empty without.
       first: further attributes of the first block.
+      alike: whether the first block is like the others, and the loop over all of them.
     """
 
     blocks: int
@@ -45,6 +48,7 @@ class Stage(nn.Module):
     remat: bool = False
     survival: Sequence[float] = ()
     first: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    alike: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -53,28 +57,30 @@ class Stage(nn.Module):
 
         step = nn.remat(apply, prevent_cse=False) if self.remat else apply
         survival = jnp.array(self.survival) if self.survival else None
-        first, others = (None, None) if survival is None else (survival[0], survival[1:])
-        x, _ = step(self.block(stride=self.stride, name="block0", **self.first), x, first)
-        if self.blocks > 1:
+        if not self.alike:
+            first, survival = (None, None) if survival is None else (survival[0], survival[1:])
+            x, _ = step(self.block(stride=self.stride, name="block0", **self.first), x, first)
+        looped = self.blocks if self.alike else self.blocks - 1
+        if looped:
             loop = nn.scan(
                 step,
                 variable_axes=dict.fromkeys(STACKED, 0),
                 split_rngs=dict.fromkeys(("params", *RANDOM), True),
-                length=self.blocks - 1,
-                unroll=self.blocks - 1 if self.unroll else 1,
+                length=looped,
+                unroll=looped if self.unroll else 1,
             )
-            x, _ = loop(self.block(stride=1, name=REST), x, others)
+            x, _ = loop(self.block(stride=1, name="blocks" if self.alike else "rest"), x, survival)
         return x
 
 
 def loop_of(path: Path) -> Path | None:
     """Return the path of the loop that ``path`` lies in, None outside of loops."""
-    return path[: path.index(REST) + 1] if REST in path else None
+    return next((path[: place + 1] for place, part in enumerate(path) if part in LOOPS), None)
 
 
 def unstacked(path: Path, index: int | None) -> Path:
     """Return the path of block ``index`` of those stacked at ``path``; the same path if ``index`` is None."""
-    return tuple(f"block{index + 1}" if part == REST and index is not None else part for part in path)
+    return tuple(f"block{index + LOOPS[part]}" if part in LOOPS and index is not None else part for part in path)
 
 
 def unstack(variables: Mapping[str, Any]) -> dict[Path, np.ndarray]:

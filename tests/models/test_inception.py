@@ -1,0 +1,391 @@
+"""The Inception nets, against published counts, timm, and the twins and gates of one another."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from resnet_jax import models
+from resnet_jax.config import default
+from resnet_jax.errors import UserError
+from resnet_jax.interop.inception import layer_name
+from resnet_jax.interop.names import TENSORS
+from resnet_jax.models import gates, inception
+from resnet_jax.models.conv import padded_conv
+from resnet_jax.models.gates import DELETED, PLAIN, RESIDUAL
+from resnet_jax.models.inception import IMAGENET_NETS, InceptionBlock
+from resnet_jax.models.norm import BatchNorm, Bias
+
+# Of 1000 classes and 299x299 pixels: depth, parameters and multiply-adds. Parameters of v4 and of the released v2 are
+# those of timm; all were counted in nets built in PyTorch. slim's own count of v2 has no scales of norms: 30,272 less.
+IMAGENET_COUNTS = {
+    "inception_v4": (76, 42_679_816, 12.25e9),
+    "inception_resnet_v1": (93, 22_756_328, 6.21e9),
+    "inception_resnet_v2": (176, 55_843_464, 13.16e9),
+    "inception_resnet_v2_paper": (96, 32_433_928, 9.26e9),
+}
+# Of ten classes and 32x32 pixels: n, parameters of w = 16 and 32, and millions of multiply-adds, from PyTorch.
+SMALL_COUNTS = [
+    (1, (36_182, 140_914), (5.4, 20.8)),
+    (3, (89_550, 351_810), (13.0, 51.3)),
+    (5, (142_918, 562_706), (20.7, 81.7)),
+    (9, (249_654, 984_498), (35.9, 142.7)),
+]
+IMAGE = (8, 8, 3)
+
+
+def build(family, depth, classes=10, **fields):
+    fields = {"residual": family != "inception_v4"} | fields
+    return models.build({"family": family, "depth": depth, **fields}, classes)
+
+
+# A stage that compiles in seconds.
+TINY = inception.Net(
+    stem=(inception.Conv(8, 3),),
+    stages=(inception.Blocks(2, ((inception.Conv(4),), (inception.Conv(2), inception.Conv(4, 3))), up=8),),
+    up_norm="batch",
+)
+
+
+def net(residual=True, **settings):
+    return inception.Inception(TINY, 10, residual, **settings)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    """Of all twins of the tiny net: their parameters and initial values are the same."""
+    return models.initial_variables(net(), 0, IMAGE)
+
+
+def images(shape=IMAGE, batch=4):
+    return np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
+
+
+def flat(tree):
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def loss_and_gradients(model, variables, collection=None, rngs=None):
+    @jax.jit
+    def compute(params, collection):
+        def loss(params):
+            whole = {**variables, "params": params} | ({} if collection is None else {"gates": collection})
+            logits, updates = model.apply(whole, images(), train=True, mutable=["batch_stats"], rngs=rngs)
+            return -jnp.mean(jax.nn.log_softmax(logits)[:, 0]), updates
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    return compute(variables["params"], collection)
+
+
+def assert_close(a, b, rtol=1e-3, atol=1e-5):
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=rtol, atol=atol), a, b)
+
+
+@pytest.mark.parametrize("family", IMAGENET_NETS)
+def test_imagenet_nets_have_the_published_parameters_and_multiply_adds(family):
+    depth, parameters, multiply_adds = IMAGENET_COUNTS[family]
+    counted = models.totals(models.describe(build(family, depth, 1000), (299, 299, 3)))
+    assert counted[0] == parameters
+    assert counted[1] == pytest.approx(multiply_adds, abs=0.005e9)
+
+
+@pytest.mark.parametrize(("n", "parameters", "millions"), SMALL_COUNTS)
+def test_small_nets_have_the_expected_parameters_and_multiply_adds(n, parameters, millions):
+    for widening, parameters_of_width, millions_of_width in zip((1, 2), parameters, millions, strict=True):
+        for residual in (False, True):
+            model = build("inception", 12 * n + 8, residual=residual, widening=widening)
+            counted = models.totals(models.describe(model, (32, 32, 3)))
+            assert counted[0] == parameters_of_width
+            assert counted[1] / 1e6 == pytest.approx(millions_of_width, abs=0.05)
+
+
+def test_the_parts_of_inception_v4_have_the_sizes_of_figure_9():
+    parts = models.describe(build("inception_v4", 76, 1000), (299, 299, 3))
+    assert [(part.name, part.output_shape, part.blocks) for part in parts] == [
+        ("stem", (35, 35, 384), 0),
+        ("stage1", (35, 35, 384), 4),
+        ("reduction1", (17, 17, 1024), 0),
+        ("stage2", (17, 17, 1024), 7),
+        ("reduction2", (8, 8, 1536), 0),
+        ("stage3", (8, 8, 1536), 3),
+        ("head", (1000,), 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("family", "depth", "shape"),
+    [*((family, IMAGENET_COUNTS[family][0], (75, 75, 3)) for family in IMAGENET_NETS), ("inception", 44, IMAGE)],
+)
+def test_the_depth_is_the_number_of_layers_on_the_longest_path(family, depth, shape):
+    """Counted by the plain net itself: each weighted layer adds 1 to the largest number that it sees."""
+
+    def count(call, args, kwargs, context):
+        module = context.module
+        if isinstance(module, (nn.Conv, nn.Dense)) and context.method_name == "__call__":
+            return jnp.full_like(jax.eval_shape(lambda: call(*args, **kwargs)), args[0].max() + 1)
+        return args[0] if isinstance(module, (BatchNorm, Bias)) else call(*args, **kwargs)
+
+    model = build(family, depth, residual=False)
+    zeros = models.template(model, shape)
+    with nn.intercept_methods(count):
+        counted = model.apply(zeros, np.zeros((1, *shape), np.float32), train=False)
+    assert np.all(counted == depth)
+
+
+@pytest.mark.parametrize("family", IMAGENET_NETS)
+def test_the_smallest_image_leaves_one_pixel_and_a_smaller_one_is_refused(family):
+    model = build(family, IMAGENET_COUNTS[family][0])
+    assert models.describe(model, (75, 75, 3))[-1].output_shape == (10,)
+    with pytest.raises(UserError, match=r"74x75 pixels are too small.*need 75x75.*config\.data\.image_size"):
+        models.describe(model, (74, 75, 3))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"family": "inception", "depth": 50}, r"depth=50 is not 12n\+8.*the nearest depths are 44 and 56"),
+        ({"family": "inception", "depth": 8}, r"the smallest depth is 20"),
+        ({"family": "inception", "depth": 20, "widening": 1.25}, r"widening=1\.25.*multiple of 0\.5"),
+        ({"family": "inception", "depth": 20, "residual": False, "survival": 0.5}, r"survival=0\.5 needs shortcuts"),
+        ({"family": "inception_v4", "depth": 20, "residual": False}, r"depth=20: Inception-v4 has 76 layers"),
+        ({"family": "inception_v4", "depth": 76}, r"residual=True: Inception-v4 has no shortcuts.*residual=False"),
+        ({"family": "inception_resnet_v1", "depth": 76}, r"Inception-ResNet-v1 has 93 layers"),
+        ({"family": "inception_resnet_v2", "depth": 164}, r"Inception-ResNet-v2 has 176 layers"),
+        ({"family": "inception_resnet_v2_paper", "depth": 176}, r"Inception-ResNet-v2 of the paper has 96 layers"),
+        ({"family": "inception_resnet_v1", "depth": 93, "widening": 2.0}, r"widening=2: .* give 1\."),
+    ],
+)
+def test_a_net_that_does_not_exist_is_refused_in_a_sentence(fields, message):
+    with pytest.raises(UserError, match=message):
+        models.build(fields, 10)
+
+
+def test_titles_and_the_fields_that_count():
+    def title(**fields):
+        return models.title(fields), models.series_title(fields)
+
+    assert title(family="inception", depth=44, residual=False) == ("Inception plain-44", "Inception plain")
+    assert title(family="inception", depth=44, widening=2.0) == ("Inception residual-44-2", "Inception residual-n-2")
+    assert title(family="inception_v4", depth=76, residual=False)[0] == "Inception-v4"
+    assert title(family="inception_resnet_v2", depth=176)[0] == "Inception-ResNet-v2"
+    assert title(family="inception_resnet_v2", depth=176, residual=False)[0] == "plain Inception-ResNet-v2"
+    assert "residual_scale" in models.fields_read({"family": "inception"})
+    assert "residual_scale" not in models.fields_read({"family": "inception", "residual": False})
+    assert "widening" not in models.fields_read({"family": "inception_resnet_v1", "depth": 93})
+
+
+@pytest.mark.parametrize("family", ["inception", "inception_resnet_v2"])
+def test_twins_share_the_tree(family):
+    depth, shape = (20, IMAGE) if family == "inception" else (176, (75, 75, 3))
+    plain, residual = (models.template(build(family, depth, residual=value), shape) for value in (False, True))
+    assert jax.tree.structure(plain) == jax.tree.structure(residual)
+    jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), plain, residual)
+
+
+def test_twins_share_their_initial_values(variables):
+    jax.tree.map(np.testing.assert_array_equal, variables, models.initial_variables(net(residual=False), 0, IMAGE))
+
+
+@pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
+def test_a_gradient_reaches_every_parameter(residual):
+    table = inception.small_net(2, 8)
+    model = inception.Inception(table._replace(stages=table.stages[:2]), 10, residual)
+    _, gradients = loss_and_gradients(model, models.initial_variables(model, 0, IMAGE))
+    assert [name for name, leaf in flat(gradients).items() if not np.any(leaf)] == []
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
+
+
+def test_unrolled_loops_change_nothing_but_rounding(variables):
+    looped, unrolled = (loss_and_gradients(net(unroll=unroll), variables) for unroll in (False, True))
+    assert_close(looped, unrolled, atol=1e-4)
+
+
+@pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
+def test_gates_make_the_twins_of_one_another_to_the_bit(variables, residual):
+    # A compiler may contract the products and sums of two programs in two ways, so bits are compared without one.
+    with jax.disable_jit():
+        x = images(batch=2)
+        static = net(residual).apply(variables, x, train=False)
+        for model in (net(residual=True), net(residual=False)):
+            collection = gates.gate_blocks(model, IMAGE, RESIDUAL if residual else PLAIN)
+            gated = model.apply({**variables, "gates": collection}, x, train=False)
+            np.testing.assert_array_equal(static, gated)
+
+
+def test_gates_turn_the_gradients_of_one_twin_into_those_of_the_other(variables):
+    plain = loss_and_gradients(net(residual=False), variables)
+    model = net(residual=True)
+    assert_close(plain, loss_and_gradients(model, variables, gates.gate_blocks(model, IMAGE, PLAIN)), atol=1e-4)
+
+
+def block(scale=1.0, residual=True, is_activated=True):
+    """Return a block that is called with its input alone."""
+    return InceptionBlock(
+        branches=((inception.Conv(2),), (inception.Conv(2), inception.Conv(4, (1, 3)))),
+        up=6,
+        scale=scale,
+        is_activated=is_activated,
+        residual=residual,
+        train=False,
+        conv=padded_conv,
+        norm=functools.partial(BatchNorm, train=False),
+        up_norm=Bias,
+    )
+
+
+def test_a_block_is_the_equation_of_the_paper():
+    x = images((4, 4, 6))
+    variables = block().init(jax.random.key(0), x)
+    up = block(residual=False, is_activated=False).apply(variables, x)
+    assert np.any(up < 0)
+    for scale in (1.0, 0.1, 1e-3):
+        np.testing.assert_allclose(block(scale).apply(variables, x), np.maximum(x + scale * up, 0), atol=1e-6)
+    np.testing.assert_allclose(block(0.5, is_activated=False).apply(variables, x), x + 0.5 * up, atol=1e-6)
+    # The plain block has no scale.
+    np.testing.assert_array_equal(block(0.1, residual=False).apply(variables, x), np.maximum(up, 0))
+
+
+def test_scales_are_those_of_the_released_nets_times_the_field():
+    seen = []
+
+    def watch(call, args, kwargs, context):
+        if isinstance(context.module, InceptionBlock) and context.method_name == "__call__":
+            seen.append((context.module.scale, context.module.is_activated))
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(watch):
+        models.walk(build("inception_resnet_v2", 176, residual_scale=0.5), (75, 75, 3))
+    assert sorted(set(seen)) == [(0.05, True), (0.085, True), (0.1, True), (0.5, False)]
+
+
+def test_at_a_small_scale_a_stage_is_the_identity(variables):
+    def stages(model, collection=None):
+        whole = {**variables, **({} if collection is None else {"gates": collection})}
+        _, captured = jax.jit(
+            lambda: model.apply(whole, images(), train=False, capture_intermediates=lambda module, _: True)
+        )()
+        return captured["intermediates"]["stage1"]["__call__"][0]
+
+    deleted = stages(net(), gates.gate_blocks(net(), IMAGE, DELETED))
+    np.testing.assert_allclose(stages(net(residual_scale=1e-6)), deleted, atol=1e-4)
+    assert np.abs(stages(net()) - deleted).max() > 0.1
+
+
+def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(variables):
+    results = []
+    for dtype in (jnp.bfloat16, jnp.float32):
+        apply = functools.partial(net(dtype=dtype).apply, train=True, mutable=["batch_stats", "intermediates"])
+        results.append(jax.jit(functools.partial(apply, capture_intermediates=True))(variables, images()))
+    (logits, updates), (exact, _) = results
+    assert logits.dtype == jnp.float32
+    assert updates["intermediates"]["stage1"]["__call__"][0].dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(updates["batch_stats"])} == {jnp.dtype("float32")}
+    assert 0 < np.max(np.abs(logits - exact)) < np.std(exact)
+
+
+def test_stochastic_depth_drops_branches_and_is_scaled_in_evaluation(variables):
+    rngs = {"survival": jax.random.key(0)}
+    almost_none = net(survival=(1e-6,) * 2)
+    _, gradients = loss_and_gradients(almost_none, variables, rngs=rngs)
+    for name, leaf in flat(gradients).items():
+        assert np.any(leaf) == ("blocks" not in name), name
+    half = jax.jit(lambda: net(survival=(0.5,) * 2).apply(variables, images(), train=False))()
+    scaled = jax.jit(lambda: net(residual_scale=0.5).apply(variables, images(), train=False))()
+    np.testing.assert_allclose(half, scaled, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_before_the_head_zeroes_features_in_training_alone(variables):
+    model = net(residual=False, dropout_rate=0.9)
+    evaluated = jax.jit(lambda: model.apply(variables, images(), train=False))()
+    without = jax.jit(lambda: net(residual=False).apply(variables, images(), train=False))()
+    np.testing.assert_allclose(evaluated, without, rtol=1e-5, atol=1e-6)
+
+    @jax.jit
+    def trained(key):
+        return model.apply(variables, images(), train=True, mutable=["batch_stats"], rngs={"dropout": key})[0]
+
+    assert np.any(trained(jax.random.key(0)) != trained(jax.random.key(1)))
+
+
+def test_average_pooling_at_the_border_counts_the_pixels_there_are():
+    x = images((4, 4, 2)).astype(np.float64)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    np.testing.assert_allclose(inception.average_pool(x.astype(np.float32)), np.nanmean(windows, (-2, -1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (2, 2)])
+@pytest.mark.parametrize("kernel", [1, 3, 5, (1, 7), (7, 1), (1, 3), (3, 1)])
+def test_convolutions_of_any_kernel_are_padded_by_half_of_it_or_not_at_all(kernel, shape):
+    rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
+    x = images((*shape, 2))
+    for stride, valid in ((1, False), (2, True)):
+        if valid and (shape[0] < rows or shape[1] < columns):
+            continue
+        layer = padded_conv(4, kernel, stride, valid)
+        variables = layer.init(jax.random.key(0), x)
+        pads = ((0, 0), (0, 0)) if valid else ((rows // 2,) * 2, (columns // 2,) * 2)
+        padded = np.pad(x, ((0, 0), *pads, (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (rows, columns), axis=(1, 2))[:, ::stride, ::stride]
+        expected = np.einsum("bhwcij,ijco->bhwo", windows, variables["params"]["kernel"])
+        np.testing.assert_allclose(layer.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
+
+
+TIMM = ["inception_v4", "inception_resnet_v2"]
+
+
+def timm_net(family, device):
+    timm = pytest.importorskip("timm", reason="the comparison needs timm; make .venv/peer installs it")
+    torch = pytest.importorskip("torch")
+    with torch.device(device):
+        return timm.create_model(family, pretrained=False, num_classes=10).eval()
+
+
+def tensor_name(family, path):
+    return f"{layer_name(family, path[1:-1])}.{TENSORS[path[-1]]}"
+
+
+@pytest.mark.parametrize("family", TIMM)
+def test_every_variable_has_the_name_and_shape_of_a_tensor_of_timm(family):
+    state = timm_net(family, "meta").state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith("tracked")}
+    leaves = models.unstack(models.template(build(family, IMAGENET_COUNTS[family][0]), (75, 75, 3)))
+    axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+    named = {tensor_name(family, path): np.transpose(leaf, axes[leaf.ndim]).shape for path, leaf in leaves.items()}
+    assert len(named) == len(leaves)
+    assert named == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", TIMM)
+def test_logits_are_those_of_timm(family):
+    theirs = timm_net(family, "cpu")
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    for name, tensor in theirs.named_buffers():
+        if name.endswith("running_mean"):
+            torch.nn.init.normal_(tensor, std=0.1)
+        elif name.endswith("running_var"):
+            torch.nn.init.uniform_(tensor, 0.01, 0.5)
+    shape, state = (96, 96, 3), theirs.state_dict()
+    model = build(family, IMAGENET_COUNTS[family][0])
+    like = models.template(model, shape)
+    axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
+    leaves = {path: state[tensor_name(family, path)].numpy() for path in models.unstack(like)}
+    variables = models.stack({path: leaf.transpose(axes[leaf.ndim]) for path, leaf in leaves.items()}, like)
+    x = images(shape, batch=2)
+    ours = jax.jit(lambda variables: model.apply(variables, x, train=False))(variables)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
+    assert np.abs(expected[0] - expected[1]).max() > 1e-2 * np.abs(expected).max()
+    np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_the_fields_exist():
+    fields = default().model
+    assert (fields.residual_scale, fields.dropout, fields.survival) == (1, 0, 1)
