@@ -1,4 +1,4 @@
-"""The peer of the DenseNets for small images in PyTorch: layers and names as in torchvision, the net as in the paper."""
+"""The peer of the DenseNets for small images: the net of the paper in PyTorch, with the names of torchvision."""
 
 from typing import Any
 

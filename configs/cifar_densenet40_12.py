@@ -1,4 +1,7 @@
-"""DenseNet-40-12 on CIFAR-10 with augmentation. Test error in Huang et al. 2016: 5.24 % (table 2). Time: not yet measured."""
+"""DenseNet-40-12 on CIFAR-10 with augmentation. Test error in Huang et al. 2016: 5.24 % (table 2).
+
+Training time: not yet measured.
+"""
 
 from configs import recipes
 

@@ -45,10 +45,10 @@ def imagenet(depth: int, residual: bool, **model: Any) -> ConfigDict:
 
 
 def densenet(depth: int, growth: int = 12, compression: float = 1.0, **model: Any) -> ConfigDict:
-    """Return the recipe for a DenseNet on CIFAR-10 with augmentation (Huang et al. 2016, arXiv 1608.06993, section 4.2).
+    """Return the recipe for a DenseNet on CIFAR-10 with augmentation: 300 epochs of 50,000 images in batches of 64.
 
-    300 epochs of 50,000 images in batches of 64. Compression below 1 makes a DenseNet-BC; the paper's is 0.5. Without
-    augmentation the paper drops 0.2 of the activations: ``dropout=0.2``.
+    Huang et al. 2016, arXiv 1608.06993, section 4.2. Compression below 1 makes a DenseNet-BC; the paper's is 0.5.
+    Without augmentation the paper drops 0.2 of the activations: ``dropout=0.2``.
     """
     fields = {"family": "densenet", "growth": growth, "compression": compression}
     config = cifar(depth, residual=True, **fields | model)
