@@ -14,6 +14,7 @@ from resnet_jax.config import check
 
 FOLDER = pathlib.Path(configs.__path__[0])
 NAMES = sorted(path.stem for path in FOLDER.glob("*_*.py"))
+DENSE = re.compile(r"(cifar|imagenet)_densenet(_bc)?(\d+)(?:_(\d+))?")
 
 
 def test_the_promised_configs_are_there():
@@ -64,6 +65,25 @@ def test_a_config_describes_the_net_of_its_name(name):
         assert int(width) == (model.growth if "densenet" in kind else model.widening)
     num_classes = 2 if data_set == "folder" else data.shape(config.data)[1]
     models.build(config.model, num_classes, config.dtype)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if DENSE.fullmatch(name)])
+def test_a_densenet_config_describes_the_net_of_its_name_and_the_recipe_is_the_papers(name):
+    module = importlib.import_module(f"configs.{name}")
+    config = module.get_config()
+    family, bc, depth, growth = DENSE.fullmatch(name).groups()
+    model, recipe = config.model, config.optimizer
+    assert (model.depth, model.growth) == (int(depth), int(growth or (48 if depth == "161" else 32)))
+    assert model.compression == (0.5 if bc or family == "imagenet" else 1)
+    assert (config.data.name, config.data.mean) == ({"cifar": "cifar10"}.get(family, "imagenet2012"), "channel")
+    assert (recipe.learning_rate, recipe.momentum, recipe.weight_decay) == (0.1, 0.9, 1e-4)
+    assert recipe.warmup_steps == 0
+    if family == "cifar":
+        assert (config.steps, config.batch_size, recipe.milestones) == (300 * 782, 64, (0.5, 0.75))
+    else:
+        assert (config.steps, config.batch_size, recipe.milestones) == (90 * 5005, 256, (1 / 3, 2 / 3))
+    assert re.search(r"\d\d?\.\d+ %", module.__doc__)
+    models.build(config.model, data.shape(config.data)[1], config.dtype)
 
 
 def test_the_cifar_recipe_is_the_papers():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resnet_jax.config import default
-from resnet_jax.models import inception, resnet
+from resnet_jax.models import densenet, inception, resnet
 from resnet_jax.models.blocks import GATINGS, BottleneckBlock
 from resnet_jax.models.describe import Part as Part
 from resnet_jax.models.describe import architecture_table as architecture_table
@@ -91,6 +91,19 @@ def imagenet_fields(model: Fields) -> tuple[str, ...]:
     return tuple(name for name in fields if name != "block")
 
 
+def dense_title(model: Fields) -> str:
+    """Return the name of a DenseNet in its paper, such as "DenseNet-BC-100-12"."""
+    compression = model["compression"]
+    kind = "BC-" if compression < 1 and model["family"] == "densenet" else ""
+    other = "" if compression in (0.5, 1) else f" compression {compression:g}"
+    return f"{'' if model['residual'] else 'plain '}DenseNet-{kind}{{depth}}-{model['growth']}{other}"
+
+
+def dense_fields(model: Fields) -> tuple[str, ...]:
+    """Return the fields of a DenseNet."""
+    return ("depth", "residual", "growth", "compression", "dropout")
+
+
 def small_inception_title(model: Fields) -> str:
     """Return which of the twins ``model`` is, and of which width."""
     width = "" if model["widening"] == 1 else f"-{model['widening']:g}"
@@ -117,6 +130,8 @@ FAMILIES = {
     "cifar": Family(resnet.cifar, resnet_title, resnet_fields),
     "imagenet": Family(resnet.imagenet, resnet_title, imagenet_fields),
     "wide": Family(resnet.wide, wide_title, wide_fields),
+    "densenet": Family(densenet.small, dense_title, dense_fields, has_gates=False),
+    "imagenet_densenet": Family(densenet.imagenet, dense_title, dense_fields, has_gates=False),
     "inception": Family(inception.small_inception, small_inception_title, inception_fields),
     **dict.fromkeys(
         inception.IMAGENET_NETS,

@@ -22,11 +22,11 @@ class Dropout(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Map ``[batch, ...]`` to the same shape."""
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Map ``[batch, ...]`` to the same shape, drawing by ``key``, by default the one named "dropout"."""
         if not self.train or self.rate == 0:
             return x
-        key = self.make_rng("dropout")
+        key = self.make_rng("dropout") if key is None else key
         share = x.shape[0]
         first = 0 if self.axis_name is None else share * jax.lax.axis_index(self.axis_name)
 

@@ -1,0 +1,10 @@
+"""DenseNet-169 on ImageNet. Top-1 validation error in Huang et al. 2016, one crop: 23.80 % (table 3).
+
+Training time: not yet measured.
+"""
+
+from configs import recipes
+
+
+def get_config():
+    return recipes.imagenet_densenet(depth=169)
