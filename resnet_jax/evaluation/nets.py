@@ -15,6 +15,7 @@ from resnet_jax import data, interop, models
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import CROP
+from resnet_jax.models.inception import IMAGENET_NETS
 from resnet_jax.rundir import read_config
 from resnet_jax.training import program
 from resnet_jax.training.checkpoints import Checkpoints
@@ -22,7 +23,7 @@ from resnet_jax.training.optimizer import evaluated_params
 from resnet_jax.training.step import net_variables
 
 # Side of the crops that published nets of a family were trained on; the others take images as they are.
-CROPS = {"imagenet": CROP}
+CROPS = {"imagenet": CROP, "imagenet_densenet": CROP, **dict.fromkeys(IMAGENET_NETS, 299)}
 # The metadata key of weights files written here.
 METADATA_KEY = "resnet_jax"
 
@@ -147,7 +148,8 @@ def of_weights(
     own = models.complete(metadata["model"]) if metadata else {}
     written = {name: own[name] for name in models.fields_read(own)} if own else {}
     fields_of_net = dict(config or recognised.model | written) | {
-        name: written.get(name, getattr(defaults, name)) for name in ("residual", "bottleneck_stride")
+        name: written.get(name, recognised.model.get(name, getattr(defaults, name)))
+        for name in ("residual", "bottleneck_stride")
     }
     net_config = models.complete(fields_of_net)
     model = models.build(net_config, num_classes, dtype)

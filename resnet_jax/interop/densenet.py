@@ -1,6 +1,12 @@
 """The names of a DenseNet's layers in torchvision."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
 from resnet_jax.models import Path
+from resnet_jax.models.densenet import IMAGENET_BLOCKS
 
 
 def layer_name(path: Path) -> str:
@@ -9,7 +15,7 @@ def layer_name(path: Path) -> str:
     torchvision has no nets for small images; theirs are named as if its stem had no norm.
 
     Raises:
-      NotImplementedError: there is no such layer.
+      ValueError: there is no such layer.
     """
     match path:
         case ("head",):
@@ -23,7 +29,39 @@ def layer_name(path: Path) -> str:
         case (stage, block, layer) if stage.startswith("stage") and block.startswith("block"):
             number, kind = int(block.removeprefix("block")) + 1, TORCHVISION[layer[:-1]]
             return f"features.denseblock{stage.removeprefix('stage')}.denselayer{number}.{kind}{layer[-1]}"
-    raise NotImplementedError(f"no PyTorch name is defined for {path}")
+    raise ValueError(f"{path} is no layer of a DenseNet")
+
+
+def fields(tensors: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    """Return the fields of ``config.model`` that names and shapes of ``tensors`` determine, None if not a DenseNet.
+
+    Compression is 0.5 if the first transition keeps half of its channels, rounded down, else what it keeps.
+    """
+
+    def weight(stage: int, block: int, layer: str) -> np.ndarray | None:
+        return tensors.get(f"{layer_name((f'stage{stage}', f'block{block}', layer))}.weight")
+
+    transition = tensors.get(f"{layer_name(('transition1', 'conv'))}.weight")
+    first = weight(1, 0, "conv1")
+    if transition is None or first is None:
+        return None
+    blocks: list[int] = []
+    while weight(len(blocks) + 1, 0, "conv1") is not None:
+        layers = 0
+        while weight(len(blocks) + 1, layers, "conv1") is not None:
+            layers += 1
+        blocks.append(layers)
+    last = weight(1, 0, "conv2")
+    kept, inputs = transition.shape[:2]
+    found = {
+        "growth": len(first if last is None else last),
+        "compression": 0.5 if kept == inputs // 2 else kept / inputs,
+    }
+    for depth, layers_of_blocks in IMAGENET_BLOCKS.items():
+        if tuple(blocks) == layers_of_blocks:
+            return {"family": "imagenet_densenet", "depth": depth, **found}
+    convolutions = sum(blocks) * (1 if last is None else 2)
+    return {"family": "densenet", "depth": convolutions + len(blocks) + 1, **found}
 
 
 TORCHVISION = {"conv": "conv", "bn": "norm"}

@@ -4,9 +4,13 @@ Batch norms have an epsilon of 1e-3 in timm, as here.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from resnet_jax.models import Path
-from resnet_jax.models.inception import RESNET_V2, V4, Branches, Conv, Net
+from resnet_jax.models.inception import RESNET_V2, V4, Branches, Conv, Net, depth
 
 # timm numbers all parts of Inception-v4 in sequence; each block is one.
 V4_PARTS = {"stem": 0, "stage1": 6, "reduction1": 10, "stage2": 11, "reduction2": 18, "stage3": 19}
@@ -29,18 +33,20 @@ RESNET_V2_PARTS = {
 }
 
 
-def layer_name(family: str, path: Path) -> str:
-    """Return the name in timm of the layer at ``path`` of a net of ``family``.
+def v4_fields(tensors: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    """Return the fields of ``config.model`` of Inception-v4 if ``tensors`` have its names, else None."""
+    is_v4 = {"features.0.conv.weight", "last_linear.weight"} <= tensors.keys()
+    return {"family": "inception_v4", "depth": depth(V4), "residual": False} if is_v4 else None
 
-    Args:
-      family: "inception_v4" or "inception_resnet_v2".
-      path: with each block's own name, as ``models.unstack`` has it: ("stage2", "block3", "branch2", "conv1").
-    """
-    return {"inception_v4": v4_name, "inception_resnet_v2": resnet_v2_name}[family](path)
+
+def resnet_v2_fields(tensors: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    """Return the fields of ``config.model`` of Inception-ResNet-v2 if ``tensors`` have its names, else None."""
+    is_v2 = {"conv2d_1a.conv.weight", "block8.conv2d.weight"} <= tensors.keys()
+    return {"family": "inception_resnet_v2", "depth": depth(RESNET_V2)} if is_v2 else None
 
 
 def v4_name(path: Path) -> str:
-    """Return the name of a layer of Inception-v4."""
+    """Return the name of the layer of Inception-v4 at ``path``, such as ("stage2", "block3", "branch2", "conv1")."""
     match path:
         case ("head",):
             return "last_linear"

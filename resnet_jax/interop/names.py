@@ -24,7 +24,7 @@ import numpy as np
 from absl import logging
 
 from resnet_jax.errors import UserError
-from resnet_jax.interop import residual
+from resnet_jax.interop import densenet, inception, residual
 from resnet_jax.models import Path, stack, unstack
 from resnet_jax.models.norm import BatchNorm
 
@@ -69,9 +69,22 @@ CIFAR = Scheme("CIFAR nets of PyTorch", residual.CIFAR.layer_name, residual.CIFA
 TORCHVISION = Scheme("torchvision and timm", residual.TORCHVISION.layer_name, residual.TORCHVISION.fields)
 HUGGING_FACE = Scheme("Hugging Face", residual.HUGGING_FACE.layer_name, residual.HUGGING_FACE.fields)
 TIMM_V2 = Scheme("timm's resnetv2", residual.TIMM_V2.layer_name, residual.TIMM_V2.fields, head_is_convolution=True)
-SCHEMES = (CIFAR, TORCHVISION, HUGGING_FACE, TIMM_V2)
+DENSENET = Scheme("torchvision's DenseNets", densenet.layer_name, densenet.fields)
+INCEPTION_V4 = Scheme("timm's Inception-v4", inception.v4_name, inception.v4_fields, epsilon=1e-3)
+INCEPTION_RESNET_V2 = Scheme(
+    "timm's Inception-ResNet-v2", inception.resnet_v2_name, inception.resnet_v2_fields, epsilon=1e-3
+)
+SCHEMES = (CIFAR, TORCHVISION, HUGGING_FACE, TIMM_V2, DENSENET, INCEPTION_V4, INCEPTION_RESNET_V2)
 # The names under which a family is exported.
-SCHEME_OF_FAMILY = {"cifar": CIFAR, "wide": CIFAR, "imagenet": TORCHVISION}
+SCHEME_OF_FAMILY = {
+    "cifar": CIFAR,
+    "wide": CIFAR,
+    "imagenet": TORCHVISION,
+    "densenet": DENSENET,
+    "imagenet_densenet": DENSENET,
+    "inception_v4": INCEPTION_V4,
+    "inception_resnet_v2": INCEPTION_RESNET_V2,
+}
 
 
 def scheme_of_family(family: str, order: str = "original") -> Scheme:

@@ -74,8 +74,12 @@ def dense_net(config: ConfigDict, blocks: Sequence[int], stem_width: int, **sett
     """Return a net of dense ``blocks`` with what ``config`` says of growth, compression, dropout and dense paths.
 
     Raises:
-      UserError: a transition would keep no channel.
+      UserError: a transition would keep no channel, or the net is to have stochastic depth.
     """
+    if config.survival < 1:
+        raise UserError(
+            f"config.model.survival={config.survival:g} is for nets with shortcuts, which a DenseNet has not; give 1."
+        )
     width = stem_width
     for layers in blocks[:-1]:
         inputs = width + layers * config.growth

@@ -10,7 +10,7 @@ from configs import recipes
 from resnet_jax import interop, models
 from resnet_jax.errors import UserError
 from resnet_jax.interop import names
-from resnet_jax.models import resnet
+from resnet_jax.models import inception, resnet
 
 DEPTHS = (18, 34, 50, 101, 152)
 
@@ -66,8 +66,9 @@ PREACTIVATED = [
     {"family": "imagenet", "depth": 18, "shortcut": "B", "stem_activation": False},
 ]
 WIDE = [{"family": "wide", "depth": 10, "widening": 2.0}, {"family": "wide", "depth": 16, "widening": 4.0}]
+RESIDUAL_SCHEMES = (names.CIFAR, names.TORCHVISION, names.HUGGING_FACE, names.TIMM_V2)
 NAMED = [
-    *((fields, scheme) for fields in NETS for scheme in names.SCHEMES),
+    *((fields, scheme) for fields in NETS for scheme in RESIDUAL_SCHEMES),
     *((fields | {"order": "preactivation"}, names.CIFAR) for fields in PREACTIVATED),
     *((fields | {"order": "preactivation"}, names.TIMM_V2) for fields in PREACTIVATED),
     *((fields, names.CIFAR) for fields in WIDE),
@@ -86,6 +87,29 @@ def test_what_goes_out_comes_in_again_and_is_recognised(fields, scheme):
     assert config.order != "preactivation" or found.model.keys() >= {"order", "stem_activation"}
     like = jax.tree.map(np.zeros_like, variables)
     assert_equal(interop.from_torch(tensors, like, scheme, "file"), variables)
+
+
+OTHERS = [
+    ({"family": "densenet", "depth": 10, "growth": 8, "compression": 1}, names.DENSENET, (8, 8, 3)),
+    ({"family": "densenet", "depth": 22, "growth": 7, "compression": 0.5}, names.DENSENET, (8, 8, 3)),
+    ({"family": "densenet", "depth": 16, "growth": 8, "compression": 0.75}, names.DENSENET, (8, 8, 3)),
+    ({"family": "imagenet_densenet", "depth": 161, "growth": 48, "compression": 0.5}, names.DENSENET, (64, 64, 3)),
+    ({"family": "inception_v4", "depth": 76, "residual": False}, names.INCEPTION_V4, (299, 299, 3)),
+    ({"family": "inception_resnet_v2", "depth": 164}, names.INCEPTION_RESNET_V2, (299, 299, 3)),
+]
+
+
+@pytest.mark.parametrize(("fields", "scheme", "shape"), OTHERS, ids=lambda value: str(value)[:60])
+def test_nets_that_are_not_residual_nets_are_recognised_too(fields, scheme, shape):
+    if fields["family"].startswith("inception"):
+        fields = fields | {"depth": inception.depth(inception.IMAGENET_NETS[fields["family"]][0])}
+    like = models.template(models.build(fields, 10), shape)
+    tensors = interop.to_torch(like, scheme)
+    found = interop.recognise(tensors, "file")
+    assert (found.scheme, found.model) == (scheme, fields)
+    assert interop.scheme_of_family(fields["family"]) == scheme
+    again = interop.from_torch(tensors, like, scheme, "file")
+    assert jax.tree.map(np.shape, again) == jax.tree.map(np.shape, like)
 
 
 def test_a_wide_net_of_widening_1_is_recognised_as_the_cifar_net_that_it_is():
@@ -276,8 +300,10 @@ def test_what_does_not_fit_is_listed_by_name_with_both_shapes(damage, caplog):
 
 
 def test_a_family_without_pytorch_names_is_refused():
-    with pytest.raises(UserError, match=r"--format=safetensors: family 'densenet' has no PyTorch names; families that"):
-        interop.scheme_of_family("densenet")
+    with pytest.raises(
+        UserError, match=r"--format=safetensors: family 'inception' has no PyTorch names; families that"
+    ):
+        interop.scheme_of_family("inception")
 
 
 def test_a_preactivation_net_for_imagenet_has_the_names_of_timm():

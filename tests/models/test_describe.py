@@ -11,9 +11,56 @@ from resnet_jax.models.resnet import IMAGENET_STAGES
 # He et al. 2015, table 6, in full: 6n+2 layers with option A and ten classes.
 CIFAR_PARAMETERS = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962, 1202: 19_421_274}
 # The same nets in torchvision: option B and 1000 classes.
-IMAGENET_PARAMETERS = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808}
+IMAGENET_PARAMETERS = {
+    18: 11_689_512,
+    34: 21_797_672,
+    50: 25_557_032,
+    101: 44_549_160,
+    152: 60_192_808,
+    200: 64_673_832,
+}
 # He et al. 2015, table 1, last row ("FLOPs").
 IMAGENET_MULTIPLY_ADDS = {18: 1.8e9, 34: 3.6e9, 50: 3.8e9, 101: 7.6e9, 152: 11.3e9}
+# Built in PyTorch from the authors' code, timm or torchvision and counted there, with ten classes and with a hundred, and
+# in millions the multiply-adds of one image: those of the authors' tables, where these have any.
+PREACTIVATION = {"order": "preactivation"}
+BOTTLENECK = PREACTIVATION | {"block": "bottleneck", "shortcut": "B"}
+WIDE = {"family": "wide"}
+OTHER_CIFAR_NETS = [
+    (PREACTIVATION | {"depth": 20}, 269_722, 275_572, 40.6),
+    (PREACTIVATION | {"depth": 56}, 853_018, 858_868, 125.5),
+    (PREACTIVATION | {"depth": 110}, 1_727_962, 1_733_812, 252.9),
+    (PREACTIVATION | {"depth": 110, "shortcut": "B"}, 1_730_522, 1_736_372, None),
+    (PREACTIVATION | {"depth": 110, "block": "single"}, 1_727_962, 1_733_812, 252.9),
+    (BOTTLENECK | {"depth": 164}, 1_703_258, 1_726_388, 244.5),
+    (BOTTLENECK | {"depth": 1001}, 10_327_706, 10_350_836, None),
+    ({"depth": 110, "block": "single"}, 1_727_962, 1_733_812, 252.9),
+    ({"depth": 110, "shortcut": "C"}, 1_826_202, 1_832_052, None),
+    ({"depth": 110, "shortcut": "conv"}, 1_727_962 + 94_208, 1_733_812 + 94_208, None),
+    ({"depth": 110, "shortcut": "shortcut_gating"}, 1_727_962 + 96_224, 1_733_812 + 96_224, None),
+    ({"depth": 110, "shortcut": "exclusive_gating"}, 1_727_962 + 96_224, 1_733_812 + 96_224, None),
+    ({"depth": 110, "shortcut": "pool"}, 1_727_962, 1_733_812, 252.9),
+    ({"depth": 110, "shortcut": "dropout"}, 1_727_962, 1_733_812, 252.9),
+    (WIDE | {"depth": 16, "widening": 1}, 175_066, 180_916, 26.7),
+    (WIDE | {"depth": 16, "widening": 4}, 2_748_890, 2_772_020, 393),
+    (WIDE | {"depth": 16, "widening": 8}, 10_961_370, 11_007_540, 1_550),
+    (WIDE | {"depth": 22, "widening": 8}, 17_158_106, 17_204_276, 2_450),
+    (WIDE | {"depth": 28, "widening": 10}, 36_479_194, 36_536_884, 5_240),
+    (WIDE | {"depth": 40, "widening": 4}, 8_949_210, 8_972_340, 1_300),
+    (WIDE | {"depth": 40, "widening": 10}, 55_841_754, 55_899_444, 8_070),
+]
+PREACTIVATION_B = PREACTIVATION | {"family": "imagenet", "shortcut": "B", "bottleneck_stride": "middle"}
+WIDE_B = {"family": "imagenet", "shortcut": "B", "bottleneck_stride": "middle", "widening": 2}
+OTHER_IMAGENET_NETS = [
+    (PREACTIVATION_B | {"depth": 18}, 11_687_720, 1_810),
+    (PREACTIVATION_B | {"depth": 34}, 21_795_880, 3_660),
+    (PREACTIVATION_B | {"depth": 50}, 25_549_352, 4_090),
+    (PREACTIVATION_B | {"depth": 101}, 44_541_480, 7_800),
+    (PREACTIVATION_B | {"depth": 152}, 60_185_128, 11_510),
+    (PREACTIVATION_B | {"depth": 200}, 64_666_152, 15_010),
+    (WIDE_B | {"depth": 50}, 68_883_240, 11_400),
+    (WIDE_B | {"depth": 101}, 126_886_696, 22_750),
+]
 
 
 def parts(family, depth, residual=True, shortcut="A"):
@@ -25,7 +72,8 @@ def parts(family, depth, residual=True, shortcut="A"):
 
 
 def test_every_family_is_counted_here():
-    assert FAMILIES.keys() == {"cifar", "imagenet"}
+    elsewhere = {name for name in FAMILIES if "densenet" in name or "inception" in name}  # In the tests of these.
+    assert FAMILIES.keys() - elsewhere == {"cifar", "imagenet", "wide"}
     assert IMAGENET_STAGES.keys() == IMAGENET_PARAMETERS.keys()
 
 
@@ -40,7 +88,23 @@ def test_imagenet_nets_have_the_published_parameters_and_multiply_adds(depth, pa
     counted = parts("imagenet", depth, shortcut="B")
     assert sum(part.parameters for part in counted) == parameters
     multiply_adds = sum(part.multiply_adds for part in counted)
-    assert multiply_adds == pytest.approx(IMAGENET_MULTIPLY_ADDS[depth], rel=0.02)
+    if depth in IMAGENET_MULTIPLY_ADDS:
+        assert multiply_adds == pytest.approx(IMAGENET_MULTIPLY_ADDS[depth], rel=0.02)
+
+
+@pytest.mark.parametrize(("fields", "ten", "hundred", "multiply_adds"), OTHER_CIFAR_NETS, ids=str)
+def test_other_residual_nets_have_the_parameters_of_their_authors_code(fields, ten, hundred, multiply_adds):
+    counts = [models.totals(models.describe(models.build(fields, classes), (32, 32, 3))) for classes in (10, 100)]
+    assert [parameters for parameters, _ in counts] == [ten, hundred]
+    if multiply_adds is not None:
+        assert counts[0][1] / 1e6 == pytest.approx(multiply_adds, rel=5e-3)
+
+
+@pytest.mark.parametrize(("fields", "parameters", "multiply_adds"), OTHER_IMAGENET_NETS, ids=str)
+def test_other_imagenet_nets_have_the_parameters_of_timm_and_torchvision(fields, parameters, multiply_adds):
+    counted = models.totals(models.describe(models.build(fields, 1000), (224, 224, 3)))
+    assert counted[0] == parameters
+    assert counted[1] / 1e6 == pytest.approx(multiply_adds, rel=5e-3)
 
 
 def test_the_parts_of_resnet_50_are_those_of_table_1():

@@ -12,8 +12,7 @@ from flax import traverse_util
 from resnet_jax import models
 from resnet_jax.config import default
 from resnet_jax.errors import UserError
-from resnet_jax.interop.inception import layer_name
-from resnet_jax.interop.names import TENSORS
+from resnet_jax.interop.names import SCHEME_OF_FAMILY
 from resnet_jax.models import gates, inception
 from resnet_jax.models.conv import padded_conv
 from resnet_jax.models.gates import DELETED, PLAIN, RESIDUAL
@@ -347,7 +346,7 @@ def timm_net(family, device):
 
 
 def tensor_name(family, path):
-    return f"{layer_name(family, path[1:-1])}.{TENSORS[path[-1]]}"
+    return SCHEME_OF_FAMILY[family].tensor(path)
 
 
 @pytest.mark.parametrize("family", TIMM)
