@@ -21,8 +21,8 @@ IMAGENET_PARAMETERS = {
 }
 # He et al. 2015, table 1, last row ("FLOPs").
 IMAGENET_MULTIPLY_ADDS = {18: 1.8e9, 34: 3.6e9, 50: 3.8e9, 101: 7.6e9, 152: 11.3e9}
-# Built in PyTorch from the authors' code, timm or torchvision and counted there, with ten classes and with a hundred, and
-# in millions the multiply-adds of one image: those of the authors' tables, where these have any.
+# Built in PyTorch from the authors' code, timm or torchvision and counted there: parameters with ten and with a hundred
+# classes, and multiply-adds of one image in millions.
 PREACTIVATION = {"order": "preactivation"}
 BOTTLENECK = PREACTIVATION | {"block": "bottleneck", "shortcut": "B"}
 WIDE = {"family": "wide"}
