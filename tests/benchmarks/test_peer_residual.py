@@ -64,7 +64,7 @@ def assert_same_training(model, variables, theirs, key=None):
     images, labels, pixels, classes = batch()
     config = recipes.cifar(8, True).optimizer
     config.weight_decay = 0.01  # Enough to be seen.
-    sgd = optimizer.sgd(config, lambda count: 0.05)
+    sgd = optimizer.descent(config, lambda count: 0.05)
     their_sgd = torch.optim.SGD(theirs.parameters(), lr=0.05, momentum=config.momentum, weight_decay=0.01)
 
     @jax.jit
