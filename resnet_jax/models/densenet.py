@@ -31,8 +31,8 @@ IMAGENET_BLOCKS = {
 }
 # Channels of a bottleneck, in growths (section 3).
 BOTTLENECK = 4
-# Layers of one loop, padded to the widest of them. On a CPU the loop over 4 compiles DenseNet-BC-100-12 in half the
-# time and makes a step a seventh longer; one loop over a whole block, in a third of the time, by a quarter.
+# Layers of one loop, padded to the widest of them. On two CPU cores DenseNet-BC-100-12 (batch 32) is at its first step
+# after 35 s instead of 49 s, and its steps take 2.4 s instead of 1.9 s; so long runs unroll, as the recipes do.
 LOOPED = 4
 
 
