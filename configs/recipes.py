@@ -53,9 +53,10 @@ def densenet(depth: int, growth: int = 12, compression: float = 1.0, **model: An
     fields = {"family": "densenet", "growth": growth, "compression": compression}
     config = cifar(depth, residual=True, **fields | model)
     config.compile.unroll = True  # Compiles for 15 s longer and saves a fifth of each step.
-    config.data.mean = "channel"
+    config.data.mean = config.data.std = "channel"
     config.batch_size = 64
     config.steps = 234_600
+    config.optimizer.nesterov = True
     config.optimizer.warmup_steps = 0
     config.optimizer.plateau_window = 782
     config.optimizer.rampup_steps = 3_910
@@ -71,8 +72,9 @@ def imagenet_densenet(depth: int, **model: Any) -> ConfigDict:
     config = imagenet(depth, residual=True, **fields | model)
     config.compile.unroll = True
     config.data.augmentation = "random_resized"
-    config.data.mean = "channel"
+    config.data.mean = config.data.std = "channel"
     config.steps = 450_450
+    config.optimizer.nesterov = True
     config.optimizer.warmup_steps = 0
     return config
 
