@@ -22,26 +22,28 @@ import torchvision
 from benchmarks import measure, peer_densenet, peer_inception, peer_residual
 from resnet_jax import interop, models
 from resnet_jax.backend import keep_freed_memory
-from resnet_jax.interop import names
 from resnet_jax.training.step import loss_fn
 
-ROUNDS = 7
+ROUNDS = 5
 CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
 
 
 class Row(NamedTuple):
-    """A net: its fields of ``config.model``, its peer, and the batch of a step."""
+    """A net: its fields of ``config.model``, its peer, the batch of a step, and whether its loops are unrolled."""
 
     fields: dict[str, Any]
     peer: Callable[[], torch.nn.Module]
     shape: tuple[int, int, int] = CIFAR
     batch: int = 32
     classes: int = 10
+    unroll: bool = False
 
 
 PREACTIVATION = {"order": "preactivation"}
 IMAGENET_B = {"family": "imagenet", "shortcut": "B", "bottleneck_stride": "middle"}
 RESNETV2 = IMAGENET_B | PREACTIVATION | {"depth": 50, "stem_activation": False}
+DENSENET_40 = {"family": "densenet", "depth": 40}
+DENSENET_BC_100 = {"family": "densenet", "depth": 100, "compression": 0.5}
 DENSENET_121 = {"family": "imagenet_densenet", "depth": 121, "growth": 32, "compression": 0.5}
 ON_IMAGENET = {"shape": IMAGENET, "batch": 4, "classes": 1000}
 SMALL_INCEPTION = peer_inception.small(16)
@@ -61,15 +63,16 @@ ROWS = [
         {"depth": 20, "shortcut": "shortcut_gating"},
         lambda: peer_residual.PeerResidualNet(3, shortcut="shortcut_gating"),
     ),
-    Row({"family": "densenet", "depth": 40}, lambda: peer_densenet.PeerDenseNet(40, 12, 1.0, 3)),
-    Row({"family": "densenet", "depth": 100, "compression": 0.5}, lambda: peer_densenet.PeerDenseNet(100, 12, 0.5, 3)),
+    Row(DENSENET_40, lambda: peer_densenet.PeerDenseNet(40, 12, 1.0, 3), unroll=True),
+    Row(DENSENET_BC_100, lambda: peer_densenet.PeerDenseNet(100, 12, 0.5, 3), unroll=True),
+    Row(DENSENET_BC_100, lambda: peer_densenet.PeerDenseNet(100, 12, 0.5, 3)),
     Row(
         {"family": "inception", "depth": 44},
         lambda: peer_inception.PeerInception(SMALL_INCEPTION, (3,) * 3, (1.0,) * 3, True, 3, 1e-5),
     ),
     Row(IMAGENET_B | {"depth": 50, "widening": 2}, torchvision.models.wide_resnet50_2, **ON_IMAGENET),
     Row(RESNETV2, lambda: timm.create_model("resnetv2_50"), **ON_IMAGENET),
-    Row(DENSENET_121, torchvision.models.densenet121, **ON_IMAGENET),
+    Row(DENSENET_121, torchvision.models.densenet121, unroll=True, **ON_IMAGENET),
     Row(
         {"family": "inception_v4", "depth": 76, "residual": False},
         lambda: timm.create_model("inception_v4"),
@@ -83,13 +86,13 @@ ROWS = [
 
 def compare(row: Row) -> dict[str, Any]:
     """Return the measurements of one net."""
-    model = models.build(row.fields, row.classes)
+    model = models.build(row.fields, row.classes, unroll=row.unroll)
     variables = models.initial_variables(model, 0, row.shape)
     random = np.random.default_rng(0)
     images = random.normal(size=(row.batch, *row.shape)).astype(np.float32)
     labels = random.integers(0, row.classes, row.batch).astype(np.int32)
     net = row.peer().train()
-    load(net, model, variables, row.shape)
+    load(row, net, model, variables)
     sgd = optax.sgd(1e-3, momentum=0.9)
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -126,7 +129,7 @@ def compare(row: Row) -> dict[str, Any]:
     np.testing.assert_allclose(losses["ours"][0], losses["peer"][0], rtol=1e-3)
     seconds = measure.in_turn({"ours": ours, "peer": theirs}, ROUNDS)
     return {
-        "net": models.title(row.fields),
+        "net": models.title(row.fields) + (", unrolled" if row.unroll else ""),
         "images": f"{row.batch} of {'x'.join(map(str, row.shape))}",
         "first step (s)": round(first, 1),
         "ms a step": {name: round(1e3 * value, 1) for name, value in seconds.items()},
@@ -134,19 +137,15 @@ def compare(row: Row) -> dict[str, Any]:
     }
 
 
-def load(net: torch.nn.Module, model: Any, variables: dict[str, Any], shape: tuple[int, ...]) -> None:
-    """Give ``net`` the ``variables`` of ``model``."""
+def load(row: Row, net: torch.nn.Module, model: Any, variables: dict[str, Any]) -> None:
+    """Give ``net``, the peer of ``row``, the ``variables`` of ``model``, and let it drop nothing."""
     net.to(memory_format=torch.channels_last)
     if isinstance(net, peer_inception.PeerInception):
-        net.load(model, variables, shape)
+        net.load(model, variables, row.shape)
     elif isinstance(net, peer_residual.PeerResidualNet | peer_densenet.PeerDenseNet):
         net.load(variables)
     else:
-        scheme = next(
-            scheme
-            for scheme in names.SCHEMES
-            if scheme.fields({name: tensor.numpy() for name, tensor in net.state_dict().items()}) is not None
-        )
+        scheme = interop.scheme_of_family(row.fields["family"], row.fields.get("order", "original"))
         tensors = {name: torch.from_numpy(np.array(each)) for name, each in interop.to_torch(variables, scheme).items()}
         missing, unexpected = net.load_state_dict(tensors, strict=False)
         assert not unexpected

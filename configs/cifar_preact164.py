@@ -1,5 +1,8 @@
 """Pre-activation bottleneck-164 on CIFAR-10. Test error in the paper: 5.46 %, median of 5 (He et al. 2016, arXiv
 1603.05027, table 2).
+
+About 2 days of training on two CPU cores, by the time of a step of preact bottleneck residual-29 there; not yet
+measured on a GPU.
 """
 
 from configs import recipes

@@ -81,6 +81,28 @@ def test_branches_of_zero_leave_the_shortcut(order):
     np.testing.assert_allclose(stage, stem, rtol=5e-5)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_bfloat16_computes_in_bfloat16_but_keeps_parameters_statistics_and_logits_in_float32(order):
+    model = net(stage_sizes=(2,), order=order, dtype=jnp.bfloat16).clone(widths=(4,))
+    variables = models.initial_variables(model, 0, IMAGE)
+    logits, captured = model.apply(
+        variables, images(2), train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True
+    )
+    assert logits.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(captured["batch_stats"])} == {jnp.dtype("float32")}
+    layers = traverse_util.flatten_dict(captured["intermediates"])
+    assert {leaf[0].dtype for path, leaf in layers.items() if len(path) > 1} == {jnp.dtype("bfloat16")}
+
+
+def test_loops_over_preactivation_blocks_are_unrolled_and_rematerialised_to_the_same_numbers():
+    model = net("bottleneck", (2, 2), shortcut="B", order="preactivation")
+    variables = models.initial_variables(model, 0, IMAGE)
+    looped = loss_and_gradients(model, variables)
+    for settings in ({"unroll": True}, {"remat": True}):
+        other = loss_and_gradients(model.clone(**settings), variables)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), looped, other)
+
+
 def test_stochastic_depth_is_the_mean_depth_of_the_paper():
     probabilities = survival_probabilities(54, 0.5, "linear")
     assert probabilities[0] == pytest.approx(0.9907, abs=1e-4)
