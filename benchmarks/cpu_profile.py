@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import measure
 from configs import recipes
+from resnet_jax import models
 from resnet_jax.data import sampling
 
 STEPS = 3
@@ -59,19 +60,28 @@ def profile(config: ConfigDict) -> dict[str, Any]:
             times[kind] += milliseconds
     rest = {"convolutions (the rest)": step - sum(times.values())}
     shares = sorted((rest | times).items(), key=lambda item: -item[1])
+    survival = f", survival {config.model.survival}" if config.model.survival < 1 else ""
     return {
-        "net": f"residual-{config.model.depth}, {config.data.name}, batch {config.batch_size}",
+        "net": f"{models.title(config.model)}{survival}, {config.data.name}, batch {config.batch_size}",
         "ms a step": round(step, 1),
         "ms": {kind: round(value, 1) for kind, value in shares},
     }
 
 
 def main() -> None:
-    """Profile the nets that ``step_time`` measures on a CPU."""
+    """Profile two nets that ``step_time`` measures on a CPU, and those of the zoo that are slower than their peers."""
     if jax.default_backend() != "cpu":
         print("This benchmark profiles CPUs, but the default device is not a CPU.")
         return
-    measure.save("cpu_profile", [profile(recipes.digits(56, True)), profile(recipes.cifar(20, True))])
+    configs = [
+        recipes.digits(56, True),
+        recipes.cifar(20, True),
+        recipes.wide(16, 4),
+        recipes.densenet(40),
+        recipes.digits(110, True),
+        recipes.digits(110, True, survival=0.5),
+    ]
+    measure.save("cpu_profile", [profile(config) for config in configs])
 
 
 if __name__ == "__main__":

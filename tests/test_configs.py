@@ -24,6 +24,7 @@ def test_the_promised_configs_are_there():
     promised += ["cifar_wrn16_4", "cifar_wrn28_10", "cifar_wrn40_4"]
     promised += [f"cifar_single{depth}" for depth in (20, 56, 110)]
     promised += ["cifar_densenet40_12", "cifar_densenet_bc100_12"]
+    promised += [f"cifar_densenet_bc40_{growth}" for growth in (36, 48, 60)]
     promised += ["cifar_stochastic110", "cifar_stochastic1202", "cifar_inception44", "cifar_inception116"]
     promised += [f"digits_{kind}{depth}" for kind in ("plain", "resnet") for depth in (20, 56)]
     promised += [f"imagenet_plain{depth}" for depth in (18, 34)]
