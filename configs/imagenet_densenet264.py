@@ -1,7 +1,5 @@
 """DenseNet-264 on ImageNet. Top-1 validation error in Huang et al. 2016, one crop: 22.15 % (table 3).
 
-Training time: not yet measured.
-
 About 1.9 years of training on two CPU cores, by the time of a step of DenseNet-121-32 there; not yet measured on a
 GPU.
 """
