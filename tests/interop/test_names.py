@@ -185,7 +185,8 @@ def foreign(kind, depth, epsilon=1e-5):
         # Draws the head from a normal law of deviation 0.01, too narrow for logits to compare.
         torch.nn.init.kaiming_normal_(theirs.head.fc.weight)
     else:
-        theirs = pytest.importorskip("torchvision").models.get_model(f"resnet{depth}", num_classes=10)
+        name = f"wide_resnet{depth}_2" if kind == "wide" else f"resnet{depth}"
+        theirs = pytest.importorskip("torchvision").models.get_model(name, num_classes=10)
         if kind == "caffe":
             for stage in (theirs.layer2, theirs.layer3, theirs.layer4):
                 stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
@@ -225,6 +226,13 @@ def logits_of_both(theirs, depth, epsilon=1e-5, **fields):
 )
 def test_nets_of_pytorch_compute_the_same_here(kind, depth, stride):
     theirs, ours = logits_of_both(foreign(kind, depth), depth, bottleneck_stride=stride)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert np.abs(theirs).max() > 0.1
+
+
+@pytest.mark.slow
+def test_the_wide_net_of_torchvision_computes_the_same_here():
+    theirs, ours = logits_of_both(foreign("wide", 50), 50, bottleneck_stride="middle", widening=2.0)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
     assert np.abs(theirs).max() > 0.1
 
