@@ -180,7 +180,7 @@ BAD_FILES = [
     ("del config.seed", "config.seed is missing; build the config on a recipe of configs/recipes.py."),
     (
         "del config.optimizer",
-        "config.optimizer.learning_rate is missing; build the config on a recipe of configs/recipes.py.",
+        "config.optimizer.name is missing; build the config on a recipe of configs/recipes.py.",
     ),
     ("config.sede = 3", "unknown field config.sede; did you mean config.seed?"),
     ("config.model.width = 3", "unknown field config.model.width; did you mean config.model.depth?"),
@@ -191,7 +191,7 @@ BAD_FILES = [
     ("config.steps = 200.0", "config.steps=200.0: expected int."),
     ("config.model.residual = 1", "config.model.residual=1: expected True or False."),
     ("config.model.depth = [8, 14]", "config.model.depth=(8, 14): expected int."),
-    ("config.model = None", "unknown field config.model; did you mean config.model.depth?"),
+    ("config.model = None", "unknown field config.model; did you mean config.model.order?"),
     ("config.dtype = float", "config.dtype=<class 'float'>: expected printable text."),
     ("config.data.name = 'a\\0b'", "config.data.name='a\\x00b': expected printable text."),
     ("config.data.data_dir = 3", "config.data.data_dir=3: expected printable text or None."),

@@ -26,6 +26,35 @@ PROVIDED = {
         f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(5)
     },
     "imagenet_18_34": {f"{kind}-{depth}" for kind in ("plain", "residual") for depth in (18, 34)},
+    "cifar_inception_twins": {
+        f"Inception_{kind}-{depth}" for kind in ("plain", "residual") for depth in (20, 44, 68, 116)
+    },
+    "cifar_preact_depth": {f"{order}residual-{depth}" for order in ("", "preact_") for depth in (20, 56, 110)}
+    | {f"{order}bottleneck_residual-{depth}-shortcutB" for order in ("", "preact_") for depth in (164, 1001)},
+    "cifar_stochastic_depth": {
+        f"{kind}-{depth}-survival1.0" for kind in ("plain", "residual") for depth in (20, 56, 110)
+    }
+    | {f"residual-{depth}-survival0.5" for depth in (20, 56, 110)},
+    "cifar_table1": {
+        f"residual-110-{case}"
+        for case in (
+            *("shortcut_factor1.0-branch_factor1.0", "shortcut_factor0.0-branch_factor1.0"),
+            *("shortcut_factor0.5-branch_factor1.0", "shortcut_factor0.5-branch_factor0.5"),
+            *(f"shortcutexclusive_gating-gating_bias{bias}" for bias in (0.0, -6.0, -7.0)),
+            *(f"shortcutshortcut_gating-gating_bias{bias}" for bias in (0.0, -6.0)),
+            *("shortcutconv", "shortcutdropout"),
+        )
+    },
+    "cifar_table2": {
+        f"{order}{net}"
+        for order in ("", "norm-after-addition_", "relu-before-addition_", "relu-preact_", "preact_")
+        for net in ("residual-110", "bottleneck_residual-164-shortcutB")
+    },
+    "cifar_width_depth": {
+        *(f"WRN-40-{widening}" for widening in (2, 4, 8)),
+        *(f"WRN-16-{widening}" for widening in (4, 8, 10)),
+        *("WRN-22-8", "WRN-28-10"),
+    },
 }
 
 
