@@ -26,6 +26,8 @@ os.environ |= {
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": str(DEVICES),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    # Else the folder of the session is part of what a program is known by.
+    "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
 }
 # In the background a shell lets programs ignore Ctrl-C, of which tests are to see the effect.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -173,6 +173,7 @@ def test_looped_unrolled_and_rematerialised_layers_compute_the_same(kind):
     assert_close(*evaluated)
 
 
+@pytest.mark.slow
 def test_looped_and_unrolled_layers_drop_the_same_activations():
     model, variables, x = make_small("bottleneck", dropout_rate=0.4)
     rngs = {"dropout": jax.random.key(3, impl="unsafe_rbg")}  # Threefry compiles for seconds for each shape.

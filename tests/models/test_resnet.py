@@ -56,6 +56,7 @@ def loss_and_gradients(model, variables, x):
     return jax.value_and_grad(loss, has_aux=True)(variables["params"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", ["A", "B", "C"])
 def test_unrolled_and_rematerialised_loops_change_nothing_but_rounding(shortcut):
     looped = loss_and_gradients(*make_small(shortcut=shortcut))

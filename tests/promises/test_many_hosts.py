@@ -77,6 +77,7 @@ EACH_MAPPER = pytest.mark.parametrize(
 
 @pytest.mark.devices(4)
 @EACH_MAPPER
+@pytest.mark.slow
 def test_two_processes_of_two_devices_train_as_one_of_four(config, four, tmp_path, mapper):
     config.data.padding = 1
     train(config, four / "digits")

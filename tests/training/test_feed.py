@@ -40,6 +40,7 @@ def streamed(root):
     return config
 
 
+@pytest.mark.slow
 def test_a_streamed_run_learns_and_records_what_others_do(streamed, tmp_path):
     streamed.steps = 40
     streamed.data.validation_examples = 14
@@ -131,6 +132,7 @@ def test_what_is_skipped_is_counted_over_all_starts_of_a_run(streamed, root, tmp
     assert stream.bad() == {"train": [0, 5], "test": []}
 
 
+@pytest.mark.slow
 def test_a_slow_source_is_seen_in_the_metrics(streamed, tmp_path, monkeypatch):
     decode = images.train_crop
 

@@ -59,6 +59,7 @@ def test_both_mappers_give_the_same_numbers_with_batch_norm_of_each_device(augme
     )
 
 
+@pytest.mark.slow
 def test_devices_and_mappers_agree_on_an_average_by_rmsprop_of_divided_images(augmented):
     augmented.batch_norm.sync = True
     augmented.data.pad, augmented.data.mean, augmented.data.std = "reflect", "channel", "channel"
