@@ -30,7 +30,7 @@ def records(nets: Sequence[Replicates]) -> list[dict[str, Any]]:
     value recorded, which is biased on the test set. Training error is measured on the whole training set without
     augmentation. Multiply-adds are per image.
     """
-    published = json.loads(PUBLISHED.read_text())
+    published = [row | {"model": models.complete(row["model"])} for row in json.loads(PUBLISHED.read_text())]
     found = []
     for net in nets:
         runs = net.finished
@@ -59,8 +59,7 @@ def published_error(run: Run, published: list[dict[str, Any]]) -> dict[str, Any]
     has_gates = any(value != 1 for name, value in run.config.items() if name.startswith("gates."))
 
     def is_published(row: dict[str, Any]) -> bool:
-        theirs = models.complete(row["model"])
-        return row["data"] == run.config["data.name"] and all(theirs[name] == run.model[name] for name in read)
+        return row["data"] == run.config["data.name"] and all(row["model"][name] == run.model[name] for name in read)
 
     match = {} if has_gates else next(filter(is_published, published), {})
     return {"published test error": match.get("test_error"), "source": match.get("source")}

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError
-from resnet_jax.models import init
 from resnet_jax.models.blocks import ModuleDef
 from resnet_jax.models.conv import padded_conv
 from resnet_jax.models.dropout import Dropout
+from resnet_jax.models.head import logits_of
 from resnet_jax.models.norm import NORMS
 from resnet_jax.models.resnet import Stem, whole_number
 
@@ -322,7 +322,4 @@ class DenseNet(nn.Module):
                 x = Transition(width, **layers, name=f"transition{number}")(x, first)
         x = seen(norm(name="bn")(x), first)
         x = jnp.mean(x, axis=(1, 2))
-        head = nn.Dense(
-            self.num_classes, dtype=self.dtype, kernel_init=init.he_normal, bias_init=init.zeros, name="head"
-        )
-        return head(x).astype(jnp.promote_types(self.dtype, jnp.float32))
+        return logits_of(x, self.num_classes, self.dtype)

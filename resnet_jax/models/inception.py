@@ -24,11 +24,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError
-from resnet_jax.models import init
 from resnet_jax.models.blocks import ModuleDef, add, enter, with_survival
 from resnet_jax.models.conv import Pair, padded_conv
 from resnet_jax.models.dropout import Dropout
 from resnet_jax.models.gates import Gate, gate_of
+from resnet_jax.models.head import logits_of
 from resnet_jax.models.norm import NORMS
 from resnet_jax.models.resnet import check_survival, survival_probabilities, whole_number
 from resnet_jax.models.stage import Stage
@@ -536,7 +536,4 @@ class Inception(nn.Module):
         x = jnp.mean(x, axis=(1, 2))
         if self.dropout_rate:
             x = Dropout(self.dropout_rate, train, self.axis_name, name="dropout")(x)
-        head = nn.Dense(
-            self.num_classes, dtype=self.dtype, kernel_init=init.he_normal, bias_init=init.zeros, name="head"
-        )
-        return head(x).astype(jnp.promote_types(self.dtype, jnp.float32))
+        return logits_of(x, self.num_classes, self.dtype)

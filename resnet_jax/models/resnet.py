@@ -20,10 +20,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError
-from resnet_jax.models import init
 from resnet_jax.models.blocks import PREACTIVATIONS, BasicBlock, Block, BottleneckBlock, ModuleDef, SingleBlock
 from resnet_jax.models.conv import padded_conv
 from resnet_jax.models.dropout import Dropout
+from resnet_jax.models.head import logits_of
 from resnet_jax.models.norm import NORMS
 from resnet_jax.models.stage import Stage
 
@@ -281,7 +281,4 @@ class ResNet(nn.Module):
         elif self.order == "relu_preactivation":
             x = nn.relu(x)
         x = jnp.mean(x, axis=(1, 2))
-        head = nn.Dense(
-            self.num_classes, dtype=self.dtype, kernel_init=init.he_normal, bias_init=init.zeros, name="head"
-        )
-        return head(x).astype(jnp.promote_types(self.dtype, jnp.float32))
+        return logits_of(x, self.num_classes, self.dtype)
