@@ -9,4 +9,6 @@ from configs import recipes
 
 
 def get_config():
-    return recipes.imagenet_modern(depth=200, order="preactivation")
+    config = recipes.imagenet_modern(depth=200, order="preactivation")
+    config.optimizer.nesterov = False  # As in the paper.
+    return config

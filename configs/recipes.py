@@ -68,13 +68,7 @@ def imagenet_densenet(depth: int, **model: Any) -> ConfigDict:
     The growth is the paper's 32, of 161 layers the 48 of the authors' code.
     """
     fields = {"family": "imagenet_densenet", "growth": 48 if depth == 161 else 32, "compression": 0.5}
-    config = imagenet(depth, residual=True, **fields | model)
-    config.data.augmentation = "random_resized"
-    config.data.mean = config.data.std = "channel"
-    config.steps = 450_450
-    config.optimizer.nesterov = True
-    config.optimizer.warmup_steps = 0
-    return config
+    return imagenet_modern(depth, **fields | model)
 
 
 def folder(depth: int, residual: bool, **model: Any) -> ConfigDict:
@@ -165,12 +159,12 @@ def stochastic_depth(depth: int, residual: bool = True, **model: Any) -> ConfigD
 def imagenet_modern(depth: int, **model: Any) -> ConfigDict:
     """Return the recipe of fb.resnet.torch for ImageNet: 90 epochs, drops after 30 and 60, crops by area and aspect.
 
-    With it the published wide nets were trained and, without Nesterov's momentum, the pre-activation nets.
+    With it the published wide nets and DenseNets were trained. An epoch is 5,005 steps, the last of them completed.
     """
     config = imagenet(depth, True, **{"shortcut": "B"} | model)
     config.data.augmentation = "random_resized"
     config.data.mean = config.data.std = "channel"
-    config.steps = 450_360
+    config.steps = 450_450
     config.optimizer.nesterov = True
     config.optimizer.warmup_steps = 0
     return config
