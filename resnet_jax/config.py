@@ -226,6 +226,14 @@ FIELDS: dict[str, Field] = {
         limits=Limits(at_least=1, at_most=1024),
         role=Role.NET,
     ),
+    "model.norm": Field(
+        str,
+        "batch",
+        "Norm of plain and residual nets: batch norm, group norm (32 groups or fewer), or none, where a bias is in its "
+        "place.",
+        source="Paper: batch; group: Wu and He 2018, arXiv 1803.08494",
+        choices=("batch", "group", "none"),
+    ),
     "model.dropout": Field(
         float,
         0.0,

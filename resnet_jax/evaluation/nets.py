@@ -184,6 +184,11 @@ def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
     """
     if "gates" in net.variables:
         raise UserError(f"{net.name} has config.gates, for which PyTorch's nets have no place; nothing was written.")
+    if "norm" in models.fields_read(net.config) and net.config.norm != "batch":
+        raise UserError(
+            f"{net.name} has config.model.norm={net.config.norm!r}, for which PyTorch's nets have no names; nothing was "
+            "written."
+        )
     metadata = {
         "model": net.config.to_dict(),
         "num_classes": net.num_classes,

@@ -72,7 +72,7 @@ def wide_title(model: Fields) -> str:
 def wide_fields(model: Fields) -> tuple[str, ...]:
     """Return the fields of a wide net."""
     survival = ("survival", "survival_rule") if model["residual"] and model["survival"] < 1 else ("survival",)
-    return ("depth", "residual", "widening", "dropout", *(survival if model["residual"] else ()))
+    return ("depth", "residual", "widening", "norm", "dropout", *(survival if model["residual"] else ()))
 
 
 def resnet_fields(model: Fields) -> tuple[str, ...]:
@@ -118,7 +118,8 @@ def imagenet_inception_title(model: Fields) -> str:
 
 def inception_fields(model: Fields) -> tuple[str, ...]:
     """Return the fields of an Inception net for small images; a plain one has nothing to scale."""
-    return (*wide_fields(model), *(("residual_scale",) if model["residual"] else ()))
+    fields = (name for name in wide_fields(model) if name != "norm")
+    return (*fields, *(("residual_scale",) if model["residual"] else ()))
 
 
 def imagenet_inception_fields(model: Fields) -> tuple[str, ...]:

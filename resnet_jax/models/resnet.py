@@ -135,6 +135,7 @@ def residual_net(
         block=functools.partial(block, **options),
         order=config.order,
         stem_activation=config.stem_activation,
+        norm=config.norm,
         survival=survival_probabilities(sum(stage_sizes), config.survival, config.survival_rule),
         **settings,
     )

@@ -224,7 +224,7 @@ def train_step(
     """
     images, labels = training_batch(examples, batch, state.step, augmentation)
     (loss, (error, updated)), gradients = gradients_of(state, examples, images, labels, sync_batch_norm, model=model)
-    batch_stats = updated["batch_stats"]
+    batch_stats = updated.get("batch_stats", {})  # A net without batch norm has none.
     gradients, loss, error = jax.lax.pmean((gradients, loss, error), AXIS)
     if not sync_batch_norm:
         batch_stats = jax.lax.pmean(batch_stats, AXIS)

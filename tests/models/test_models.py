@@ -57,7 +57,7 @@ def test_every_6n_plus_2_is_built_with_that_many_weighted_layers(depth):
     assert 2 * sum(model.stage_sizes) + 2 == depth
 
 
-ALWAYS = {"family", "depth", "residual", "widening", "dropout", "order"}
+ALWAYS = {"family", "depth", "residual", "widening", "norm", "dropout", "order"}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_net_has_a_title_and_tells_which_fields_it_depends_on(fields, title, s
 def test_a_wide_net_is_called_as_in_its_paper():
     model = {"family": "wide", "depth": 28, "residual": True, "widening": 10.0}
     assert (models.title(model), models.series_title(model)) == ("WRN-28-10", "WRN-n-10")
-    assert set(models.fields_read(model)) == {"family", "depth", "residual", "widening", "dropout", "survival"}
+    assert set(models.fields_read(model)) == {"family", "depth", "residual", "widening", "norm", "dropout", "survival"}
     assert models.title(model | {"residual": False}) == "plain WRN-28-10"
 
 
@@ -117,3 +117,11 @@ def test_fields_that_a_net_does_not_read_change_nothing(fields):
     nets = [models.build(ConfigDict(each), 10) for each in (model, changed)]
     shapes = [models.template(net, (32, 32, 3)) for net in nets]
     assert jax.tree.map(jnp.shape, shapes[0]) == jax.tree.map(jnp.shape, shapes[1])
+
+
+@pytest.mark.parametrize("norm", ["group", "none"])
+def test_the_norm_of_a_net_is_that_of_its_config(norm):
+    model = models.build(CONFIG | {"depth": 8, "norm": norm}, 10)
+    variables = models.initial_variables(model, 0, (8, 8, 1))
+    assert "batch_stats" not in variables
+    assert ("scale" in variables["params"]["stage1"]["block0"]["bn1"]) == (norm == "group")
