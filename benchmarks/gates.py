@@ -18,6 +18,7 @@ from resnet_jax import models
 from resnet_jax.data import sampling
 from resnet_jax.models.gates import RESIDUAL
 from resnet_jax.training import parallel
+from resnet_jax.training.interventions import GateSchedule
 
 DEPTH = 56
 STEPS = 2
@@ -29,7 +30,9 @@ def main() -> None:
     config = recipes.digits(DEPTH, residual=True)
     subject = measure.subject(config)
     image_shape = subject.examples.images.shape[1:]
-    gates = parallel.replicate(models.gate_blocks(subject.program.model, image_shape, RESIDUAL), subject.program.mesh)
+    gates = models.gate_blocks(subject.program.model, image_shape, RESIDUAL)
+    schedule = GateSchedule(gates, gates, np.float32(0), np.float32(config.steps))
+    gates = parallel.replicate(schedule, subject.program.mesh)
     inputs = {"static": subject.examples, "gated": subject.examples._replace(gates=gates)}
     states = {name: subject.program.init(image_shape) for name in inputs}
     batches = sampling.batch_indices(0, range(STEPS), config.batch_size, len(subject.train.labels))

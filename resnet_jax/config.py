@@ -281,20 +281,54 @@ FIELDS: dict[str, Field] = {
         source="Szegedy et al. 2016, arXiv 1602.07261: 0.1 to 0.3",
         limits=Limits(above=0, at_most=LARGEST_FLOAT),
     ),
-    # Constant scaling of shortcuts.
+    # Interventions on shortcuts: with shortcut S and branch F, a block is relu(a * S + b * F).
+    "gates.route": Field(
+        str,
+        "both",
+        "Where signal and gradient pass: by shortcuts and branches (both); no gradient by shortcuts (stop_gradient); "
+        "by shortcuts the gradient alone, no signal (mirror); by shortcuts both, by branches no gradient to the blocks "
+        "below (shortcut_gradient_only).",
+        choices=("both", "stop_gradient", "mirror", "shortcut_gradient_only"),
+    ),
     "gates.shortcut_factor": Field(
-        float,
-        1.0,
-        "What the shortcut of every block is multiplied by.",
+        tuple,
+        (1.0,),
+        "What shortcuts are multiplied by, and so their gradients: one number, or one for each stage.",
         source="He et al. 2016, table 1: 0 and 0.5",
         limits=RATE,
     ),
+    "gates.shortcut_gradient": Field(
+        tuple,
+        (1.0,),
+        "What only the gradients through shortcuts are multiplied by; as many numbers.",
+        limits=RATE,
+    ),
     "gates.branch_factor": Field(
-        float,
-        1.0,
-        "What the branch of every block is multiplied by.",
+        tuple,
+        (1.0,),
+        "What branches are multiplied by, and so their gradients; as many numbers.",
         source="He et al. 2016, table 1: 0.5",
         limits=RATE,
+    ),
+    "gates.branch_gradient": Field(
+        tuple,
+        (1.0,),
+        "What only the gradients that branches pass to the blocks below are multiplied by; as many numbers.",
+        limits=RATE,
+    ),
+    "gates.final": Field(
+        tuple,
+        (1.0, 1.0, 1.0, 1.0),
+        "What the four factors above, in this order, are multiplied by at the end of the phase; (0,1,1,1) phases "
+        "shortcuts out.",
+        limits=RATE,
+    ),
+    "gates.phase": Field(
+        tuple,
+        (0.0, 1.0),
+        "Begin and end of the phase in which the factors move there linearly.",
+        "fractions of steps",
+        limits=Limits(at_least=0, at_most=1),
     ),
     # The data.
     "data.name": Field(
@@ -494,6 +528,12 @@ FIELDS: dict[str, Field] = {
     "optimizer.rampup_steps": Field(
         int, 1_953, "Steps over which that share rises linearly to 1.", "steps", "Goyal et al. 2017: 5 epochs", COUNT
     ),
+    "optimizer.frozen_below": Field(
+        str,
+        None,
+        "Block before which all parameters keep their initial values, without decay, as stage3/block0; running "
+        "statistics still move. None: all are trained.",
+    ),
     "optimizer.average_decay": Field(
         float,
         0.0,
@@ -606,6 +646,8 @@ def from_record(recorded: Mapping[str, Any], version: int) -> ConfigDict:
         if name not in FIELDS:
             raise UserError(f"unknown field config.{name}, of a newer version of this project; update this one.")
         field = FIELDS[name]
+        if field.type is tuple and has_type(value, float):  # It was a single number before.
+            value = values[name] = [value]
         if not has_type(value, field.type) and not (value is None and field.default is None):
             raise TypeError(f"config.{name}={shown(value)}: expected {field.expected}")
     if version == 1 and {"steps", "optimizer.milestones"} <= values.keys():
@@ -649,6 +691,7 @@ def check(config: ConfigDict, devices: int) -> None:
             "config.data.image_size crops are drawn from the whole image, so give padding 0."
         )
     check_milestones(tuple(config.optimizer.milestones))
+    check_gates(config.gates)
     schedule, factor = config.optimizer.schedule, config.optimizer.factor
     if schedule in ("plateau", "exponential") and factor >= 1:
         raise UserError(
@@ -706,6 +749,32 @@ def check_milestones(milestones: tuple[float, ...]) -> None:
         )
 
 
+def check_gates(gates: ConfigDict) -> None:
+    """Raise a UserError unless each factor of ``gates``, that part of a config, is a number in its limits."""
+    for name in ("shortcut_factor", "shortcut_gradient", "branch_factor", "branch_gradient", "final", "phase"):
+        numbers = tuple(gates[name])
+        limits = FIELDS[f"gates.{name}"].limits
+        broken = next((limit for number in numbers if (limit := limits.broken_by(number))), None)
+        if not all(map(math.isfinite, numbers)):
+            broken = "finite"
+        if broken:
+            raise UserError(f"config.gates.{name}={shown(numbers)} must be {broken}.")
+    if len(gates.final) != 4:
+        raise UserError(f"config.gates.final={shown(gates.final)} has {len(gates.final)} numbers; give four.")
+    if len(gates.phase) != 2 or not gates.phase[0] < gates.phase[1]:
+        raise UserError(
+            f"config.gates.phase={shown(gates.phase)} must be two rising fractions of config.steps, for example "
+            "--config.gates.phase='(0.25,0.75)'."
+        )
+
+
+def changed_fields(config: ConfigDict, group: str) -> dict[str, Any]:
+    """Return the fields of ``group``, as "gates", that do not have their defaults in ``config``, by dotted name."""
+    values = flatten(config[group].to_dict(), f"{group}.")
+    defaults = flatten(default()[group].to_dict(), f"{group}.")
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
 def check_against_data(config: ConfigDict, examples: int, image_shape: tuple[int, ...]) -> None:
     """Raise a UserError if the data are too few or of another kind than ``config`` says.
 
@@ -735,6 +804,11 @@ def check_against_data(config: ConfigDict, examples: int, image_shape: tuple[int
             f"config.batch_size={config.batch_size} is more than the {examples} training examples; "
             f"give at most {examples}."
         )
+
+
+def brief(value: Any) -> str:
+    """Return ``value`` as names of runs and series have it: of a tuple of one number that number."""
+    return str(value[0]) if isinstance(value, list | tuple) and len(value) == 1 else str(value)
 
 
 def shown(value: Any) -> str:

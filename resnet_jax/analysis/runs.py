@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_jax import models
-from resnet_jax.config import RECIPE_FIELDS, TITLE_FIELDS, flatten
+from resnet_jax.config import RECIPE_FIELDS, TITLE_FIELDS, brief, flatten
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import cut_off, read_config, read_json, read_metrics
 
@@ -174,7 +174,7 @@ def group_seeds(runs: list[Run]) -> list[Replicates]:
     named = [name for name in RECIPE_FIELDS if len(values[name]) > 1 and name not in TITLE_FIELDS]
     nets: dict[tuple[str, int], list[Run]] = {}
     for run, each in zip(runs, fields, strict=True):
-        rest = [f"{name.split('.')[-1]} {each[name]}" for name in named if name in each]
+        rest = [f"{name.split('.')[-1]} {brief(each[name])}" for name in named if name in each]
         nets.setdefault((", ".join([models.series_title(run.model), *rest]), run.config["model.depth"]), []).append(run)
     return [Replicates(series, depth, nets[series, depth]) for series, depth in sorted(nets)]
 

@@ -19,6 +19,7 @@ from resnet_jax.models.inception import IMAGENET_NETS
 from resnet_jax.rundir import read_config
 from resnet_jax.training import program
 from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.interventions import gates_at, interventions_of
 from resnet_jax.training.optimizer import evaluated_params
 from resnet_jax.training.step import net_variables
 
@@ -110,7 +111,7 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Tr
         raise UserError(f"{workdir} has no checkpoint yet; continue its training or use another run.")
     state, _ = restored
     logging.info("%s: using the checkpoint of step %d", workdir, int(state.step))
-    gates = program.constant_gates(config, model, mesh, image_shape)
+    gates = gates_at(interventions_of(config, model, image_shape).gates, int(state.step))
     params = evaluated_params(state.params, state.opt_state)
     variables = jax.device_get(net_variables(params, state.batch_stats, gates))
     mean, std = data.normalisation(dataset, config.data)
@@ -186,8 +187,8 @@ def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
         raise UserError(f"{net.name} has config.gates, for which PyTorch's nets have no place; nothing was written.")
     if "norm" in models.fields_read(net.config) and net.config.norm != "batch":
         raise UserError(
-            f"{net.name} has config.model.norm={net.config.norm!r}, for which PyTorch's nets have no names; nothing was "
-            "written."
+            f"{net.name} has config.model.norm={net.config.norm!r}, for which PyTorch's nets have no names; nothing "
+            "was written."
         )
     metadata = {
         "model": net.config.to_dict(),

@@ -45,6 +45,13 @@ STOP_GRADIENT = Gate(1, 0, 1, 1)  # Forward a residual net; the gradient flows b
 MIRROR = Gate(0, 1, 1, 1)  # Forward a plain net; what flows back is the gradient of no function.
 SHORTCUT_GRADIENT_ONLY = Gate(1, 1, 1, 0)  # Every branch learns, none passes gradient to the blocks below.
 DELETED = Gate(1, 1, 0, 1)  # The block's output is its shortcut.
+# By ``config.gates.route``.
+ROUTES = {
+    "both": RESIDUAL,
+    "stop_gradient": STOP_GRADIENT,
+    "mirror": MIRROR,
+    "shortcut_gradient_only": SHORTCUT_GRADIENT_ONLY,
+}
 
 
 def gate_of(block: nn.Module) -> Gate | None:

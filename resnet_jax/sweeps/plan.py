@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from resnet_jax import data, models
-from resnet_jax.config import TITLE_FIELDS, check, flatten
+from resnet_jax.config import FIELDS, TITLE_FIELDS, brief, check, flatten
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
 from resnet_jax.sweeps.grid import Overrides
@@ -68,7 +68,7 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
         config = base.copy_and_resolve_references()
         config.lock()
         try:
-            config.update_from_flattened_dict(overrides)
+            config.update_from_flattened_dict({field: fitting(field, value) for field, value in overrides.items()})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
@@ -90,8 +90,14 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
 
 def name_of(config: ConfigDict, overrides: Overrides) -> str:
     """Return the title of the net and what else ``overrides`` set, such as "plain-56-seed0"."""
-    rest = [f"{field.split('.')[-1]}{value}" for field, value in overrides.items() if field not in TITLE_FIELDS]
+    rest = [f"{field.split('.')[-1]}{brief(value)}" for field, value in overrides.items() if field not in TITLE_FIELDS]
     return re.sub(r"[^\w.+-]+", "_", "-".join([models.title(config.model), *rest]))
+
+
+def fitting(field: str, value: Any) -> Any:
+    """Return ``value``, as a tuple if it is one number for ``field`` of several, as the command line takes it."""
+    is_one = field in FIELDS and FIELDS[field].type is tuple and isinstance(value, int | float)
+    return (value,) if is_one else value
 
 
 def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
@@ -108,7 +114,8 @@ def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
             raise UserError(
                 f"--only={conditions}: unknown field in {condition!r}; write FIELD=VALUE, e.g. model.depth=56."
             )
-        wanted.append((field, value_of(text)))
+        value = fitting(field, value_of(text))
+        wanted.append((field, list(value) if isinstance(value, tuple) else value))
     chosen = [
         run for run, have in zip(runs, values, strict=True) if all(have[field] == value for field, value in wanted)
     ]

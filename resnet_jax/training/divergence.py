@@ -49,7 +49,7 @@ def first_layer(config: ConfigDict, workdir: pathlib.Path) -> str:
     program = make_program(config, dataset.num_classes)
     with contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         state = program.init(feed.image_shape)
-        inputs = feed.examples._replace(gates=program.gates(feed.image_shape))
+        inputs = feed.examples._replace(**program.interventions(feed.image_shape)._asdict())
         layers = [layer for layer in models.walk(program.model, feed.image_shape) if layer.parameters]
         with Checkpoints(workdir / "checkpoints") as checkpoints:
             restored = checkpoints.restore(state, before=last)

@@ -20,6 +20,7 @@ from resnet_jax.rundir import read_json
 from resnet_jax.training import parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.feed import Feed, open_feed
+from resnet_jax.training.interventions import Interventions
 from resnet_jax.training.program import Metrics, Program, evaluate, make_program
 from resnet_jax.training.record import RunRecord, check_workdir
 from resnet_jax.training.reporter import Reporter
@@ -57,12 +58,13 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         examples, _ = data.examples(dataset, "train")
         check_against_data(config, examples, data.image_shape(dataset))
         program = make_program(config, dataset.num_classes)
+        interventions = program.interventions(data.image_shape(dataset))
     with hosts.together():
         record = RunRecord(workdir, config, command or [])
     with record, contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         del dataset  # Its examples are on the devices now.
         with Checkpoints(workdir / "checkpoints") as checkpoints:
-            run = Run(config, program, feed, record, checkpoints)
+            run = Run(config, program, interventions, feed, record, checkpoints)
             with stop_request() as stopping, run.reporter.line:
                 status = train_to_end(run, stopping)
         totals = models.totals(models.describe(program.model, feed.image_shape))
@@ -140,12 +142,18 @@ class Run:
     """
 
     def __init__(
-        self, config: ConfigDict, program: Program, feed: Feed, record: RunRecord, checkpoints: Checkpoints
+        self,
+        config: ConfigDict,
+        program: Program,
+        interventions: Interventions,
+        feed: Feed,
+        record: RunRecord,
+        checkpoints: Checkpoints,
     ) -> None:
         self.config, self.program = config, program
         self._feed, self._record, self._checkpoints = feed, record, checkpoints
         self.state = program.init(feed.image_shape)
-        self._inputs = feed.examples._replace(gates=program.gates(feed.image_shape))
+        self._inputs = feed.examples._replace(**interventions._asdict())
         # What a resumed run must know besides the state.
         progress: dict[str, Any] = {"seconds": 0.0, "recent": [], "due": [], "bad": None}
         restored = checkpoints.restore(self.state)

@@ -19,8 +19,8 @@ from resnet_jax.backend import DETERMINISTIC_FLAG
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.hosts import any_process
-from resnet_jax.models import Gate
 from resnet_jax.training import optimizer, parallel
+from resnet_jax.training.interventions import Interventions, check_gates, interventions_of
 from resnet_jax.training.step import DeviceAugmentation, DeviceBatch, StepInputs, TrainState, eval_step, train_steps
 
 Metrics = dict[str, Any]
@@ -34,7 +34,7 @@ class Program(NamedTuple):
       mesh: the devices.
       rate: learning rate as a function of the steps made, before plateaus.
       init: ``image_shape -> state``, the initial state for images of shape ``(height, width, channels)``.
-      gates: ``image_shape -> gates``, the collection of ``StepInputs.gates``; None for the static net.
+      interventions: ``image_shape -> Interventions`` of the config, whole on every device.
       train_steps: ``(state, examples, batches) -> (state, metrics)`` over all devices, for the batches of a feed.
       eval_step: ``(state, examples, batch, weights) -> sums`` over all devices.
     """
@@ -43,7 +43,7 @@ class Program(NamedTuple):
     mesh: Mesh
     rate: optax.Schedule
     init: Callable[[tuple[int, ...]], TrainState]
-    gates: Callable[[tuple[int, ...]], Any]
+    interventions: Callable[[tuple[int, ...]], Interventions]
     train_steps: Callable[..., tuple[TrainState, Metrics]]
     eval_step: Callable[..., Metrics]
 
@@ -80,7 +80,7 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
         mesh,
         rate,
         init=functools.partial(initial_state, config, model, mesh),
-        gates=functools.partial(constant_gates, config, model, mesh),
+        interventions=lambda image_shape: parallel.replicate(interventions_of(config, model, image_shape), mesh),
         train_steps=over_devices(device_train_steps, config, mesh, batch_arguments=1, batch_axis=1, donate_state=True),
         eval_step=over_devices(device_eval_step, config, mesh, batch_arguments=2),
     )
@@ -108,24 +108,6 @@ def initial_state(config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape:
     batch_stats = variables.get("batch_stats", {})  # A net without batch norm has none.
     state = (np.zeros((), np.int32), params, batch_stats, descent.init(params))
     return TrainState(*parallel.replicate(state, mesh))
-
-
-def check_gates(config: ConfigDict) -> None:
-    """Raise a UserError if ``config`` has gates and its net no shortcuts that they could scale."""
-    for name, value in config.gates.items():
-        if value != 1 and not (config.model.residual and models.FAMILIES[config.model.family].has_gates):
-            raise UserError(
-                f"config.gates.{name}={value:g} is for blocks with shortcuts, which {models.title(config.model)} has "
-                "not; give 1."
-            )
-
-
-def constant_gates(config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape: tuple[int, ...]) -> Any:
-    """Return the gates of ``config``, the same in all blocks, whole on every device of ``mesh``; None if all are 1."""
-    shortcut, branch = config.gates.shortcut_factor, config.gates.branch_factor
-    if shortcut == branch == 1:
-        return None
-    return parallel.replicate(models.gate_blocks(model, image_shape, Gate(shortcut, shortcut, branch, 1)), mesh)
 
 
 def evaluate(

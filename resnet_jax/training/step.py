@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data import augment
 from resnet_jax.models.stage import RANDOM
+from resnet_jax.training.interventions import GateSchedule, gates_at
 from resnet_jax.training.optimizer import evaluated_params, plateau_scale
 from resnet_jax.training.parallel import AXIS
 
@@ -52,17 +53,18 @@ class StepInputs(NamedTuple):
       labels: int32 ``[examples]``, or None.
       mean: float32 ``[height, width, channels]`` or ``[1, 1, channels]``, mean of the training images scaled to [0, 1].
       seed: uint32 scalar for the augmentation; a run with another seed runs the same program.
-      gates: collection "gates" of the net, arrays with one entry a block, or None for the static net; other values run
-        the same program.
+      gates: of the net over the steps; None for the ungated net. Other values run the same program.
       std: float32 ``[1, 1, channels]``, what the difference from ``mean`` is divided by, or None for nothing.
+      trainable: as of ``Interventions``.
     """
 
     images: jax.Array | None
     labels: jax.Array | None
     mean: jax.Array
     seed: jax.Array
-    gates: Any = None
+    gates: GateSchedule | None = None
     std: jax.Array | None = None
+    trainable: Any = None
 
 
 # One device's share of a batch: int32 indices ``[batch / devices]`` into ``StepInputs``, or for a streamed data set its
@@ -111,7 +113,7 @@ def loss_fn(
       images: normalised and augmented, float32 ``[batch, height, width, channels]``.
       labels: int32 ``[batch]``.
       model: the net.
-      gates: as in ``StepInputs``.
+      gates: collection "gates" of the net; None for the ungated net.
       key: for the draws of dropout and stochastic depth; None for a net without.
       mutable: collections that the forward pass updates.
       **apply_options: further options of ``model.apply``, such as ``capture_intermediates``.
@@ -194,7 +196,7 @@ def gradients_of(
         batch_stats = jax.lax.pcast(batch_stats, AXIS, to="varying")
     compute = jax.value_and_grad(loss_fn, has_aux=True)
     key = step_key(examples, _NET, state.step)
-    return compute(params, batch_stats, images, labels, gates=examples.gates, key=key, **options)
+    return compute(params, batch_stats, images, labels, gates=gates_at(examples.gates, state.step), key=key, **options)
 
 
 def train_step(
@@ -229,6 +231,8 @@ def train_step(
     if not sync_batch_norm:
         batch_stats = jax.lax.pmean(batch_stats, AXIS)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=loss)
+    if examples.trainable is not None:
+        updates = jax.tree.map(lambda update, is_trained: jnp.where(is_trained, update, 0), updates, examples.trainable)
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": loss, "error": error, "lr_scale": plateau_scale(opt_state)}
     return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
@@ -268,7 +272,7 @@ def eval_step(
     """
     images, labels = labelled_images(examples, batch)
     params = evaluated_params(state.params, state.opt_state)
-    variables = net_variables(params, state.batch_stats, examples.gates)
+    variables = net_variables(params, state.batch_stats, gates_at(examples.gates, state.step))
     logits: Any = model.apply(variables, images, train=False)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     errors = jnp.argmax(logits, -1) != labels

@@ -9,6 +9,7 @@ from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
 from resnet_jax.models import gates as gates_of
 from resnet_jax.training import feed, parallel
+from resnet_jax.training.interventions import GateSchedule
 from resnet_jax.training.program import evaluate, make_program
 
 pytestmark = pytest.mark.devices(8)
@@ -25,7 +26,7 @@ def program_and_examples(config, devices):
     mesh = parallel.device_mesh(jax.devices()[:devices])
     program = make_program(config, 10, mesh)
     examples, splits = feed.place(data.load(config.data), config, mesh)
-    return program, examples._replace(gates=program.gates((8, 8, 1))), splits
+    return program, examples._replace(**program.interventions((8, 8, 1))._asdict()), splits
 
 
 def trajectory(config, devices, steps=3):
@@ -79,19 +80,6 @@ def test_devices_and_mappers_draw_the_same_blocks_and_activations(config):
     np.testing.assert_allclose(two[0], one[0], rtol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), two[1], one[1])
     assert two[2] == pytest.approx(one[2], rel=1e-3)
-
-
-def test_constant_gates_scale_the_blocks_in_training_and_evaluation(config):
-    """Shortcuts times 0 are the plain net."""
-    config.gates.shortcut_factor = 0.0
-    scaled = trajectory(config, 2)
-    config.gates.shortcut_factor, config.model.residual = 1.0, False
-    plain = trajectory(config, 2)
-    np.testing.assert_allclose(scaled[0], plain[0], rtol=1e-5)
-    assert scaled[2] == pytest.approx(plain[2], rel=1e-4)
-    config.gates.branch_factor = 0.5
-    with pytest.raises(UserError, match=r"config\.gates\.branch_factor=0\.5 is for .* which plain-8 has not; give 1\."):
-        make_program(config, 10)
 
 
 def test_without_synchronisation_two_devices_average_what_each_would_have_done_alone(config):
@@ -174,7 +162,8 @@ def test_with_the_gates_of_a_plain_net_the_residual_program_trains_and_evaluates
     config.model.residual = False
     plain, *_ = program_and_examples(config, 2)
     gates = models.gate_blocks(residual.model, (8, 8, 1), gates_of.PLAIN)
-    gated = examples._replace(gates=parallel.replicate(gates, residual.mesh))
+    schedule = GateSchedule(gates, gates, np.float32(0), np.float32(1))
+    gated = examples._replace(gates=parallel.replicate(schedule, residual.mesh))
     indices = sampling.batch_indices(config.seed, range(3), config.batch_size, len(splits["train"]))
     found = []
     for program, inputs in ((residual, gated), (plain, examples), (residual, examples)):

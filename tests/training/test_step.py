@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from resnet_jax.training import parallel
+from resnet_jax.training.interventions import GateSchedule
 from resnet_jax.training.step import (
     DeviceAugmentation,
     StepInputs,
@@ -110,7 +111,9 @@ def test_gates_are_arguments_of_the_program_in_training_and_evaluation(net, mapp
     batch = np.arange(16, dtype=np.int32)
     found = {}
     for name, gates in (("static", None), ("one", 1.0), ("zero", 0.0)):
-        gates = None if gates is None else {"gain": np.float32(gates)}
+        if gates is not None:
+            gain = {"gain": np.float32(gates)}
+            gates = GateSchedule(gain, gain, np.float32(0), np.float32(1))
         inputs = StepInputs(images, labels, np.zeros((1, 1, 1), np.float32), np.uint32(0), gates)
         examples = parallel.replicate(inputs, mesh)
         _, metrics = trained(state, examples, batch)

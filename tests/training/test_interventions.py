@@ -1,0 +1,193 @@
+"""Gates over the steps of a run and frozen parameters, against constant gates, static nets and the initial values."""
+
+import jax
+import numpy as np
+import pytest
+
+from resnet_jax import data, evaluation, models
+from resnet_jax.config import FIELDS, from_record
+from resnet_jax.data import sampling
+from resnet_jax.errors import UserError
+from resnet_jax.models import gates as gates_of
+from resnet_jax.models.gates import Gate
+from resnet_jax.training import feed, parallel, train
+from resnet_jax.training.interventions import gates_at, interventions_of, stage_gates
+from resnet_jax.training.program import evaluate, make_program
+
+IMAGE = (8, 8, 1)
+
+
+def trained(config, steps=range(3), state=None):
+    """Return the losses of ``steps``, the state after them and the mean test loss."""
+    mesh = parallel.device_mesh(jax.devices()[:1])
+    program = make_program(config, 10, mesh)
+    examples, splits = feed.place(data.load(config.data), config, mesh)
+    examples = examples._replace(**program.interventions(IMAGE)._asdict())
+    batches = sampling.batch_indices(config.seed, steps, config.batch_size, len(splits["train"]))
+    state, metrics = program.train_steps(program.init(IMAGE) if state is None else state, examples, batches)
+    figures = evaluate(program, state, examples, sampling.evaluation_batches(splits["test"], 104))
+    return np.asarray(metrics["loss"]), state, figures["loss"]
+
+
+def schedule(config):
+    return interventions_of(config, models.build(config.model, 10), IMAGE).gates
+
+
+def gate_in(collection, stage, block="block0"):
+    return Gate(*np.asarray(collection[stage][block]["gate"], float))
+
+
+def test_a_config_without_interventions_leaves_the_ungated_program(config):
+    assert interventions_of(config, models.build(config.model, 10), IMAGE) == (None, None)
+
+
+def test_every_route_of_the_table_of_fields_has_its_gate():
+    assert tuple(gates_of.ROUTES) == FIELDS["gates.route"].choices
+
+
+@pytest.mark.parametrize(
+    ("fields", "stage2"),
+    [
+        ({"route": "stop_gradient"}, gates_of.STOP_GRADIENT),
+        ({"route": "mirror"}, gates_of.MIRROR),
+        ({"route": "shortcut_gradient_only"}, gates_of.SHORTCUT_GRADIENT_ONLY),
+        ({"shortcut_factor": (0.5,)}, Gate(0.5, 0.5, 1, 1)),
+        ({"shortcut_factor": (1.0, 0.25, 1.0)}, Gate(0.25, 0.25, 1, 1)),
+        ({"shortcut_gradient": (2.0,)}, Gate(1, 2, 1, 1)),
+        ({"route": "mirror", "shortcut_factor": (0.5,), "shortcut_gradient": (3.0,)}, Gate(0, 1.5, 1, 1)),
+        ({"branch_factor": (1, 0, 1), "branch_gradient": (0.5,)}, Gate(1, 1, 0, 0.5)),
+    ],
+)
+def test_factors_multiply_the_gate_of_the_route_in_the_blocks_of_their_stage(config, fields, stage2):
+    config.gates.update(fields)
+    gates = schedule(config)
+    for step in (0, 5, config.steps):
+        assert gate_in(gates_at(gates, step), "stage2") == stage2
+    if len(fields.get("shortcut_factor", ())) == 3:
+        assert gate_in(gates.first, "stage1") == gate_in(gates.first, "stage3") == gates_of.RESIDUAL
+
+
+def test_gates_move_linearly_within_the_phase_and_are_exact_outside(config):
+    config.steps = 100
+    config.gates.shortcut_factor, config.gates.final, config.gates.phase = (0.7,), (0, 1, 3, 1), (0.2, 0.6)
+    first, last = (each[0] for each in stage_gates(config.gates, 3))
+    assert first == Gate(0.7, 0.7, 1, 1)
+    assert last == Gate(0, 0, 3, 1)
+    gates = schedule(config)
+    for step, share in ((0, 0), (20, 0), (30, 0.25), (50, 0.75), (60, 1), (100, 1)):
+        found = gate_in(gates_at(gates, step), "stage3")
+        assert found == pytest.approx(Gate(*np.add(np.multiply(1 - share, first), np.multiply(share, last))), rel=1e-6)
+        if share in (0, 1):
+            assert found == Gate(*np.float32(last if share else first).astype(float))
+
+
+@pytest.mark.devices(8)
+def test_a_phase_trains_and_evaluates_each_step_with_the_gates_of_that_step(config):
+    config.steps, config.gates.final, config.gates.phase = 4, (0, 1, 1, 1), (0, 1)
+    losses, state, test_loss = trained(config, range(4))
+    config.gates.final = (1, 1, 1, 1)
+    one_by_one, each = [], None
+    for step in range(4):
+        config.gates.shortcut_factor = (1 - step / 4,)
+        loss, each, _ = trained(config, range(step, step + 1), each)
+        one_by_one.append(loss[0])
+    np.testing.assert_allclose(losses, one_by_one, rtol=1e-5)
+    # After the last step the shortcuts are gone, so this is the plain net.
+    config.model.residual, config.gates.shortcut_factor = False, (1,)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    dataset = data.load(config.data)
+    mean, _ = data.normalisation(dataset, config.data)
+    images, labels = dataset.splits["test"]
+    logits = models.build(config.model, 10).apply(variables, images / np.float32(255) - mean, train=False)
+    expected = -np.mean(jax.nn.log_softmax(np.asarray(logits, np.float64))[np.arange(len(labels)), labels])
+    assert test_loss == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.devices(8)
+def test_shortcuts_times_zero_are_the_plain_net(config):
+    config.gates.shortcut_factor = (0,)
+    gated = trained(config)
+    config.gates.shortcut_factor, config.model.residual = (1,), False
+    plain = trained(config)
+    np.testing.assert_allclose(gated[0], plain[0], rtol=1e-5)
+    assert gated[2] == pytest.approx(plain[2], rel=1e-4)
+
+
+def test_other_interventions_run_the_same_program(config):
+    def lowered():
+        mesh = parallel.device_mesh(jax.devices()[:1])
+        program = make_program(config, 10, mesh)
+        examples, _ = feed.place(data.load(config.data), config, mesh)
+        examples = examples._replace(**program.interventions(IMAGE)._asdict())
+        return program.train_steps.lower(program.init(IMAGE), examples, np.zeros((1, 32), np.int32)).as_text()
+
+    config.gates.route, config.optimizer.frozen_below = "mirror", "stage2/block0"
+    first = lowered()
+    config.gates.route, config.gates.final, config.gates.phase = "stop_gradient", (0, 1, 1, 1), (0.5, 0.75)
+    config.optimizer.frozen_below = "stage3/block0"
+    assert lowered() == first
+
+
+def by_block(tree):
+    """Return the leaves of parameters by path, each block's on its own."""
+    return {"/".join(path): np.asarray(leaf) for path, leaf in models.unstack(jax.device_get(tree)).items()}
+
+
+@pytest.mark.devices(8)
+@pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
+def test_all_below_a_block_stays_at_its_initial_values_to_the_bit_and_the_rest_is_trained(config, residual):
+    config.model.depth, config.model.residual, config.optimizer.weight_decay = 20, residual, 0.1
+    program = make_program(config, 10, parallel.device_mesh(jax.devices()[:1]))
+    initial = jax.device_get(program.init(IMAGE))
+    whole = by_block(trained(config, range(1))[1].params)
+    config.optimizer.frozen_below = "stage2/block1"
+    after_one, after_three = (trained(config, range(steps))[1] for steps in (1, 3))
+    before, one, three = map(by_block, (initial.params, after_one.params, after_three.params))
+    frozen = {path for path in before if path.startswith(("stem", "stage1", "stage2/block0"))}
+    assert {path.split("/")[0] for path in before.keys() - frozen} == {"stage2", "stage3", "head"}
+    for path in before:
+        if path in frozen:
+            np.testing.assert_array_equal(three[path], before[path])
+        else:
+            assert np.any(three[path] != before[path])
+            np.testing.assert_array_equal(one[path], whole[path])  # The first step is that of the whole net.
+    running = (by_block(each.batch_stats) for each in (initial, after_three))
+    before, after = running
+    assert all(np.any(after[path] != before[path]) for path in before)
+
+
+def test_a_run_with_a_phase_is_evaluated_with_the_gates_of_its_last_step(config, tmp_path):
+    config.gates.final = (0, 1, 1, 1)
+    config.optimizer.frozen_below = "stage3/block0"
+    train(config, tmp_path / "run")
+    net = evaluation.of_run(tmp_path / "run", parallel.device_mesh())
+    assert gate_in(net.variables["gates"], "stage1") == gates_of.PLAIN
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model.residual": False, "gates.branch_factor": (0.5,)}, r"^config\.gates\.branch_factor=\(0\.5,\) is for "),
+        ({"model.family": "densenet", "model.depth": 40, "gates.route": "mirror"}, r"is for blocks with shortcuts, wh"),
+        (
+            {"gates.shortcut_factor": (1, 2)},
+            r"^config\.gates\.shortcut_factor=\(1, 2\) has 2 numbers; give one, or one",
+        ),
+        (
+            {"optimizer.frozen_below": "stem"},
+            r"frozen_below='stem' is no block of residual-8, whose blocks are",
+        ),
+    ],
+)
+def test_interventions_on_another_net_are_refused(config, fields, message):
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(UserError, match=message):
+        interventions_of(config, models.build(config.model, 10), (32, 32, 3))
+
+
+def test_a_factor_that_was_one_number_is_read_as_a_tuple(config):
+    recorded = config.to_dict()
+    recorded["gates"] = {"shortcut_factor": 0.5, "branch_factor": 1.0}
+    read = from_record(recorded, version=2)
+    assert read.gates.shortcut_factor == (0.5,)
+    assert read.gates.to_dict() == config.gates.to_dict() | {"shortcut_factor": (0.5,)}
