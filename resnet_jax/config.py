@@ -245,7 +245,8 @@ FIELDS: dict[str, Field] = {
     "model.survival": Field(
         float,
         1.0,
-        "Stochastic depth: probability that the last block's branch is computed in a training step. 1: always.",
+        "Stochastic depth: probability that the last block's branch is computed in a training step. 1: always. A plain "
+        "block that is not computed passes its input on.",
         source="Huang et al. 2016, arXiv 1603.09382: 0.5",
         limits=Limits(above=0, at_most=1),
     ),

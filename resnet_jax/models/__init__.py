@@ -71,8 +71,8 @@ def wide_title(model: Fields) -> str:
 
 def wide_fields(model: Fields) -> tuple[str, ...]:
     """Return the fields of a wide net."""
-    survival = ("survival", "survival_rule") if model["residual"] and model["survival"] < 1 else ("survival",)
-    return ("depth", "residual", "widening", "norm", "dropout", *(survival if model["residual"] else ()))
+    survival = ("survival", "survival_rule") if model["survival"] < 1 else ("survival",)
+    return ("depth", "residual", "widening", "norm", "dropout", *survival)
 
 
 def resnet_fields(model: Fields) -> tuple[str, ...]:
@@ -117,9 +117,10 @@ def imagenet_inception_title(model: Fields) -> str:
 
 
 def inception_fields(model: Fields) -> tuple[str, ...]:
-    """Return the fields of an Inception net for small images; a plain one has nothing to scale."""
-    fields = (name for name in wide_fields(model) if name != "norm")
-    return (*fields, *(("residual_scale",) if model["residual"] else ()))
+    """Return the fields of an Inception net for small images; a plain one has nothing to drop or to scale."""
+    if not model["residual"]:
+        return ("depth", "residual", "widening", "dropout")
+    return (*(name for name in wide_fields(model) if name != "norm"), "residual_scale")
 
 
 def imagenet_inception_fields(model: Fields) -> tuple[str, ...]:

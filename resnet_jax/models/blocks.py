@@ -99,8 +99,9 @@ class Block(nn.Module):
             return join(block, branch_without_norm(block, y), shortcut, share, gate)
 
         def dropped() -> jax.Array:
-            assert shortcut is not None  # As the families have it.
-            return nn.relu(shortcut) if self.order == "original" else shortcut
+            # A plain block that is dropped passes its input on.
+            y = identity(seen, features, self.stride) if shortcut is None else shortcut
+            return nn.relu(y) if self.order == "original" else y
 
         return with_survival(self, seen, gate, survival, output, dropped)
 
@@ -149,6 +150,8 @@ def with_survival(
 ) -> jax.Array:
     """Return the output of ``block``, whose branch is computed with probability ``survival`` in training.
 
+    In evaluation all branches are computed; those with a shortcut times ``survival`` (Huang et al. 2016, equation 5).
+
     Args:
       block: the running block.
       x: its input, as the branch sees it.
@@ -159,9 +162,11 @@ def with_survival(
     """
     if survival is None or block.is_initializing():
         return output(block, x, gate)
-    if not block.train:  # Huang et al. 2016, equation 5.
-        gate = gate or RESIDUAL
-        return output(block, x, gate._replace(branch=survival * gate.branch))
+    if not block.train:
+        if block.residual:
+            gate = gate or RESIDUAL
+            gate = gate._replace(branch=survival * gate.branch)
+        return output(block, x, gate)
     survives = jax.random.bernoulli(block.make_rng("survival"), survival)
     without = dropped()
     if block.is_mutable_collection("intermediates"):  # A conditional cannot record the layers of one side alone.

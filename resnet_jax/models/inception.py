@@ -30,7 +30,7 @@ from resnet_jax.models.dropout import Dropout
 from resnet_jax.models.gates import Gate, gate_of
 from resnet_jax.models.head import logits_of
 from resnet_jax.models.norm import NORMS
-from resnet_jax.models.resnet import check_survival, survival_probabilities, whole_number
+from resnet_jax.models.resnet import survival_probabilities, whole_number
 from resnet_jax.models.stage import Stage
 
 # Of the ImageNet nets: what leaves one pixel before the head.
@@ -343,7 +343,11 @@ def inception(config: ConfigDict, net: Net, **settings: Any) -> "Inception":
     Raises:
       UserError: the parts do not go together.
     """
-    check_survival(config)
+    if config.survival < 1 and not config.residual:
+        raise UserError(
+            f"config.model.survival={config.survival:g} needs shortcuts to carry on where branches are dropped; "
+            "give config.model.residual=True or survival 1."
+        )
     return Inception(
         net=net,
         residual=config.residual,

@@ -143,7 +143,6 @@ def residual_net(
 
 def check_parts(config: ConfigDict) -> None:
     """Raise a UserError for parts of a net that do not go together."""
-    check_survival(config)
     if config.survival < 1 and config.order == "norm_after_addition":
         raise UserError(
             f"config.model.survival={config.survival:g} leaves nothing to compute where a branch is dropped, but "
@@ -156,15 +155,6 @@ def check_parts(config: ConfigDict) -> None:
     if not config.stem_activation and config.order != "preactivation":
         raise UserError(
             f"config.model.stem_activation=False is for order 'preactivation', not for {config.order!r}; give True."
-        )
-
-
-def check_survival(config: ConfigDict) -> None:
-    """Raise a UserError for stochastic depth without shortcuts."""
-    if config.survival < 1 and not config.residual:
-        raise UserError(
-            f"config.model.survival={config.survival:g} needs shortcuts to carry on where a branch is dropped; "
-            "give config.model.residual=True or survival 1."
         )
 
 

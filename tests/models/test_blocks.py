@@ -153,6 +153,21 @@ def test_a_block_that_always_survives_is_the_static_one_and_in_evaluation_a_bran
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("order", [order for order in ORDERS if order != "norm_after_addition"])
+def test_a_dropped_plain_block_passes_its_input_on_and_in_evaluation_all_are_computed(order):
+    plain = net(stage_sizes=(2, 1), residual=False, order=order, survival=NEVER)
+    variables = models.initial_variables(plain, 0, IMAGE)
+    plain_loss, residual_loss = (
+        loss_and_gradients(net(stage_sizes=(2, 1), residual=residual, order=order, survival=NEVER), variables)[0][0]
+        for residual in (False, True)
+    )
+    np.testing.assert_allclose(plain_loss, residual_loss, rtol=1e-6)
+    half, static = (
+        plain.clone(survival=survival).apply(variables, images(), train=False) for survival in ((0.5,) * 3, ())
+    )
+    np.testing.assert_allclose(half, static, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("settings", [{"unroll": True}, {"remat": True}], ids=str)
 def test_blocks_are_drawn_one_by_one_by_the_key_alone_however_the_loop_is_compiled(settings):
     model = net(stage_sizes=(9,), survival=(0.5,) * 9).clone(widths=(4,))

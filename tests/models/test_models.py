@@ -32,10 +32,6 @@ def test_a_depth_that_the_family_does_not_have_is_reported_with_those_near_it(wr
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (
-            {"survival": 0.5, "residual": False},
-            r"survival=0\.5 needs shortcuts .*; give config\.model\.residual=True or",
-        ),
         ({"survival": 0.5, "order": "norm_after_addition"}, r"survival=0\.5 .* has a norm there; give another order\."),
         (
             {"shortcut": "exclusive_gating", "order": "preactivation"},
@@ -57,19 +53,19 @@ def test_every_6n_plus_2_is_built_with_that_many_weighted_layers(depth):
     assert 2 * sum(model.stage_sizes) + 2 == depth
 
 
-ALWAYS = {"family", "depth", "residual", "widening", "norm", "dropout", "order"}
+ALWAYS = {"family", "depth", "residual", "widening", "norm", "dropout", "survival", "order"}
 
 
 @pytest.mark.parametrize(
     ("fields", "title", "series", "read"),
     [
         ({"residual": False}, "plain-20", "plain", {"block"}),
-        ({}, "residual-20", "residual", {"shortcut", "survival", "block"}),
+        ({}, "residual-20", "residual", {"shortcut", "block"}),
         (
             {"survival": 0.5, "shortcut": "shortcut_gating"},
             "residual-20",
             "residual",
-            {"shortcut", "gating_bias", "survival", "survival_rule", "block"},
+            {"shortcut", "gating_bias", "survival_rule", "block"},
         ),
         (
             {"order": "preactivation", "residual": False},
@@ -81,10 +77,10 @@ ALWAYS = {"family", "depth", "residual", "widening", "norm", "dropout", "order"}
             {"order": "preactivation", "block": "bottleneck", "depth": 164},
             "preact bottleneck residual-164",
             "preact bottleneck residual",
-            {"shortcut", "survival", "block", "stem_activation", "bottleneck_stride"},
+            {"shortcut", "block", "stem_activation", "bottleneck_stride"},
         ),
-        ({"block": "single"}, "single residual-20", "single residual", {"shortcut", "survival", "block"}),
-        ({"family": "imagenet", "depth": 34}, "residual-34", "residual", {"shortcut", "survival"}),
+        ({"block": "single"}, "single residual-20", "single residual", {"shortcut", "block"}),
+        ({"family": "imagenet", "depth": 34}, "residual-34", "residual", {"shortcut"}),
         (
             {"family": "imagenet", "depth": 50, "residual": False, "widening": 2},
             "plain-50-2",

@@ -15,6 +15,15 @@ from resnet_jax.sweeps.grid import axis, chain, product
 from resnet_jax.sweeps.plan import cost, only, plan, shard, state
 from tests.analysis.synthetic import write_run
 
+# The cases of table 1 of He et al. 2016.
+TABLE1 = (
+    *("shortcut_factor1.0-branch_factor1.0", "shortcut_factor0.0-branch_factor1.0"),
+    *("shortcut_factor0.5-branch_factor1.0", "shortcut_factor0.5-branch_factor0.5"),
+    *(f"shortcutexclusive_gating-gating_bias{bias}" for bias in (0.0, -6.0, -7.0)),
+    *(f"shortcutshortcut_gating-gating_bias{bias}" for bias in (0.0, -6.0)),
+    *("shortcutconv", "shortcutdropout"),
+)
+ROUTES = ("both", "stop_gradient", "mirror", "shortcut_gradient_only")
 PROVIDED = {
     "digits_depth": {
         f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
@@ -32,18 +41,62 @@ PROVIDED = {
     "cifar_preact_depth": {f"{order}residual-{depth}" for order in ("", "preact_") for depth in (20, 56, 110)}
     | {f"{order}bottleneck_residual-{depth}-shortcutB" for order in ("", "preact_") for depth in (164, 1001)},
     "cifar_stochastic_depth": {
-        f"{kind}-{depth}-survival1.0" for kind in ("plain", "residual") for depth in (20, 56, 110)
-    }
-    | {f"residual-{depth}-survival0.5" for depth in (20, 56, 110)},
-    "cifar_table1": {
-        f"residual-110-{case}"
-        for case in (
-            *("shortcut_factor1.0-branch_factor1.0", "shortcut_factor0.0-branch_factor1.0"),
-            *("shortcut_factor0.5-branch_factor1.0", "shortcut_factor0.5-branch_factor0.5"),
-            *(f"shortcutexclusive_gating-gating_bias{bias}" for bias in (0.0, -6.0, -7.0)),
-            *(f"shortcutshortcut_gating-gating_bias{bias}" for bias in (0.0, -6.0)),
-            *("shortcutconv", "shortcutdropout"),
+        f"{kind}-{depth}-survival{survival}"
+        for kind in ("plain", "residual")
+        for depth in (20, 56, 110)
+        for survival in (1.0, 0.5)
+    },
+    "cifar_table1": {f"residual-110-{case}" for case in TABLE1},
+    "digits_table1": {
+        f"{net}-seed{seed}" for net in ("plain-56", *(f"residual-56-{case}" for case in TABLE1)) for seed in range(3)
+    },
+    "digits_routes": {
+        *(
+            f"{arm}-learning_rate{rate}-seed{seed}"
+            for arm in ("plain-56", *(f"residual-56-route{route}" for route in ROUTES))
+            for rate in (0.01, 0.03, 0.1)
+            for seed in range(3)
+        ),
+        *(
+            f"{arm}-seed{seed}"
+            for arm in ("plain-20", *(f"residual-20-route{route}" for route in ROUTES))
+            for seed in range(3)
+        ),
+        *(
+            f"{kind}-{depth}-frozen_belowstage3_block{block}-seed{seed}"
+            for kind in ("plain", "residual")
+            for depth, block in ((20, 0), (20, 2), (56, 0), (56, 8))
+            for seed in range(3)
+        ),
+    },
+    "digits_dose": {
+        f"residual-{depth}-{dose}-seed{seed}"
+        for depth in (20, 56)
+        for dose in (
+            *(f"shortcut_factor{factor}" for factor in (0.0, 0.25, 0.5, 0.75, 1.0)),
+            "final_0_1_1_1_-phase_0.25_0.75_",
         )
+        for seed in range(3)
+    },
+    "digits_rates": {
+        f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
+        for kind in ("plain", "residual")
+        for depth in (8, 14, 20, 32, 44, 56)
+        for rate in (0.01, 0.03, 0.1)
+        for seed in range(3)
+    },
+    "digits_single": {
+        f"{net}-seed{seed}"
+        for depth in (20, 56)
+        for net in (f"plain-{depth}", f"residual-{depth}-blockbasic", f"single_residual-{depth}")
+        for seed in range(3)
+    },
+    "digits_stochastic_depth": {
+        f"{kind}-{depth}-survival{survival}-seed{seed}"
+        for kind in ("plain", "residual")
+        for depth in (20, 56)
+        for survival in (1.0, 0.5)
+        for seed in range(3)
     },
     "cifar_table2": {
         f"{order}{net}"
