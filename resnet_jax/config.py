@@ -30,6 +30,7 @@ class Role(enum.Enum):
     """What a field changes."""
 
     NET = "what is learnt, and the title of the net, as plain-56"
+    INTERVENTION = "what is learnt, by changing how the net is trained"
     RESULT = "what is learnt"
     SEED = "what is learnt, by chance alone"
     RECORD = "what is recorded, and how often"
@@ -290,6 +291,7 @@ FIELDS: dict[str, Field] = {
         "by shortcuts the gradient alone, no signal (mirror); by shortcuts both, by branches no gradient to the blocks "
         "below (shortcut_gradient_only).",
         choices=("both", "stop_gradient", "mirror", "shortcut_gradient_only"),
+        role=Role.INTERVENTION,
     ),
     "gates.shortcut_factor": Field(
         tuple,
@@ -297,12 +299,14 @@ FIELDS: dict[str, Field] = {
         "What shortcuts are multiplied by, and so their gradients: one number, or one for each stage.",
         source="He et al. 2016, table 1: 0 and 0.5",
         limits=RATE,
+        role=Role.INTERVENTION,
     ),
     "gates.shortcut_gradient": Field(
         tuple,
         (1.0,),
         "What only the gradients through shortcuts are multiplied by; as many numbers.",
         limits=RATE,
+        role=Role.INTERVENTION,
     ),
     "gates.branch_factor": Field(
         tuple,
@@ -310,12 +314,14 @@ FIELDS: dict[str, Field] = {
         "What branches are multiplied by, and so their gradients; as many numbers.",
         source="He et al. 2016, table 1: 0.5",
         limits=RATE,
+        role=Role.INTERVENTION,
     ),
     "gates.branch_gradient": Field(
         tuple,
         (1.0,),
         "What only the gradients that branches pass to the blocks below are multiplied by; as many numbers.",
         limits=RATE,
+        role=Role.INTERVENTION,
     ),
     "gates.final": Field(
         tuple,
@@ -323,6 +329,7 @@ FIELDS: dict[str, Field] = {
         "What the four factors above, in this order, are multiplied by at the end of the phase; (0,1,1,1) phases "
         "shortcuts out.",
         limits=RATE,
+        role=Role.INTERVENTION,
     ),
     "gates.phase": Field(
         tuple,
@@ -330,6 +337,7 @@ FIELDS: dict[str, Field] = {
         "Begin and end of the phase in which the factors move there linearly.",
         "fractions of steps",
         limits=Limits(at_least=0, at_most=1),
+        role=Role.INTERVENTION,
     ),
     # The data.
     "data.name": Field(
@@ -534,6 +542,7 @@ FIELDS: dict[str, Field] = {
         None,
         "Block before which all parameters keep their initial values, without decay, as stage3/block0; running "
         "statistics still move. None: all are trained.",
+        role=Role.INTERVENTION,
     ),
     "optimizer.average_decay": Field(
         float,
@@ -599,7 +608,11 @@ FIELDS: dict[str, Field] = {
 # Two configs that agree in these are the same run, and each resumes the other.
 RUN_FIELDS = tuple(name for name, field in FIELDS.items() if not field.may_change)
 # Two runs that agree in these learn the same but for chance: they are replicates.
-RECIPE_FIELDS = tuple(name for name, field in FIELDS.items() if field.role in (Role.NET, Role.RESULT))
+RECIPE_FIELDS = tuple(
+    name for name, field in FIELDS.items() if field.role in (Role.NET, Role.INTERVENTION, Role.RESULT)
+)
+# With these changed a net is no longer that of its paper, though its recipe is.
+INTERVENTION_FIELDS = tuple(name for name, field in FIELDS.items() if field.role is Role.INTERVENTION)
 # The title of a net says these.
 TITLE_FIELDS = tuple(name for name, field in FIELDS.items() if field.role is Role.NET)
 

@@ -8,7 +8,7 @@ tell learning by residues from passing random features on, so read the stop-grad
 test error. 56 layers: routes at three learning rates; 20 layers and controls at the recipe's rate.
 
 It does not show: what happens on images that random features do not separate, or in longer training. The mirror's
-update is the gradient of no function, so its failure proves little. The two shortcuts that change shape are stopped too.
+update is the gradient of no function, so its failure proves little. The shortcuts that change shape are stopped too.
 
 Literature: no run of a residual net with stop-gradient shortcuts is known to us. Where gradients can flow in a
 residual net: Veit, Wilber and Belongie 2016, arXiv 1605.06431.

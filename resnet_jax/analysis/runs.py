@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_jax import models
-from resnet_jax.config import RECIPE_FIELDS, TITLE_FIELDS, brief, flatten
+from resnet_jax.config import INTERVENTION_FIELDS, RECIPE_FIELDS, TITLE_FIELDS, brief, default, flatten
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import cut_off, read_config, read_json, read_metrics
 
@@ -156,8 +156,9 @@ def series_fields(run: Run) -> dict[str, Any]:
 
 
 def recipe(run: Run) -> dict[str, Any]:
-    """Return the fields of ``run`` that describe how it was trained, without those of the net."""
-    return {name: value for name, value in series_fields(run).items() if not name.startswith("model.")}
+    """Return the fields of ``run`` that describe how it was trained, without those of the net and interventions."""
+    fields = series_fields(run).items()
+    return {name: value for name, value in fields if not name.startswith("model.") and name not in INTERVENTION_FIELDS}
 
 
 def differing_fields(fields: list[dict[str, Any]]) -> list[str]:
@@ -167,14 +168,22 @@ def differing_fields(fields: list[dict[str, Any]]) -> list[str]:
 
 
 def group_seeds(runs: list[Run]) -> list[Replicates]:
-    """Group ``runs`` that differ only in the seed; a series is named by the fields in which it differs from others."""
+    """Group ``runs`` that differ only in the seed; a series is named by the fields in which it differs from others.
+
+    Of interventions only those that a run has are named.
+    """
     fields = [series_fields(run) for run in runs]
     # A field that only some nets read, such as the shortcut, distinguishes only those.
     values = {name: {repr(each[name]) for each in fields if name in each} for name in RECIPE_FIELDS}
     named = [name for name in RECIPE_FIELDS if len(values[name]) > 1 and name not in TITLE_FIELDS]
+    defaults = flatten(default().to_dict())
+
+    def names_it(name: str, each: dict[str, Any]) -> bool:
+        return name in each and not (name in INTERVENTION_FIELDS and each[name] == defaults[name])
+
     nets: dict[tuple[str, int], list[Run]] = {}
     for run, each in zip(runs, fields, strict=True):
-        rest = [f"{name.split('.')[-1]} {brief(each[name])}" for name in named if name in each]
+        rest = [f"{name.split('.')[-1]} {brief(each[name])}" for name in named if names_it(name, each)]
         nets.setdefault((", ".join([models.series_title(run.model), *rest]), run.config["model.depth"]), []).append(run)
     return [Replicates(series, depth, nets[series, depth]) for series, depth in sorted(nets)]
 

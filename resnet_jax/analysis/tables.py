@@ -13,10 +13,8 @@ from rich.table import Table
 
 from resnet_jax import models
 from resnet_jax.analysis.runs import Replicates, Run
-from resnet_jax.config import FIELDS, default, flatten
+from resnet_jax.config import INTERVENTION_FIELDS, default, flatten
 
-# Fields with which a net is no longer the published one.
-INTERVENTIONS = (*(name for name in FIELDS if name.startswith("gates.")), "optimizer.frozen_below")
 PUBLISHED = pathlib.Path(__file__).with_name("published.json")
 FIGURES = {
     "training error": lambda run: run.final("train_clean"),
@@ -60,7 +58,7 @@ def published_error(run: Run, published: list[dict[str, Any]]) -> dict[str, Any]
     """Return the published test error of the net of ``run``, a fraction, and its source; None if there is none."""
     read = models.fields_read(run.model)
     defaults = flatten(default().to_dict())
-    is_changed = any(run.config[name] != defaults[name] for name in INTERVENTIONS)
+    is_changed = any(run.config[name] != defaults[name] for name in INTERVENTION_FIELDS)
 
     def is_published(row: dict[str, Any]) -> bool:
         return row["data"] == run.config["data.name"] and all(row["model"][name] == run.model[name] for name in read)

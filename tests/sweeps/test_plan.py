@@ -88,7 +88,7 @@ PROVIDED = {
     "digits_single": {
         f"{net}-seed{seed}"
         for depth in (20, 56)
-        for net in (f"plain-{depth}", f"residual-{depth}-blockbasic", f"single_residual-{depth}")
+        for net in (f"plain-{depth}", f"residual-{depth}", f"single_residual-{depth}")
         for seed in range(3)
     },
     "digits_stochastic_depth": {
