@@ -15,6 +15,8 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 WIDTHS = {"train": 0.9, "test": 2.4}
 SPLIT_NAMES = {"train": "thin: training error", "test": "bold: test error"}
 LINE_STYLES = ("-", "--", ":", "-.")
+# Panels of a figure beside each other.
+MOST_COLUMNS = 4
 # Per cent; below it a logarithmic axis is linear, so that an error of 0 can be shown.
 LEAST_ON_LOG_SCALE = 0.1
 
@@ -51,8 +53,13 @@ def draw_curves(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
     over seeds, bands their standard deviation.
     """
     all_series = group_depths(nets)
-    figure = Figure(figsize=(4.8 * len(all_series), 3.8), layout="constrained")
-    panels = figure.subplots(1, len(all_series), sharex=True, sharey=True, squeeze=False)[0]
+    columns = min(len(all_series), MOST_COLUMNS)
+    rows = -(-len(all_series) // columns)
+    figure = Figure(figsize=(4.8 * columns, 3.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    panels = grid.flat[: len(all_series)]
+    for panel in grid.flat[len(all_series) :]:
+        panel.remove()
     ends: list[Ends] = []
     colour_of = colours(nets)
     for (series, members), panel in zip(all_series.items(), panels, strict=True):
@@ -70,7 +77,7 @@ def draw_curves(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
         panel.set_title(f"{series} nets")
         panel.set_xlabel("step (mini-batches)")
         panel.set_xlim(0, max(run.config["steps"] for net in nets for run in net.runs))
-    style_axes(panels, log_scale)
+    style_axes(panels, log_scale, columns)
     label_ends(panels, ends)
     handles = [Line2D([], [], color="0.3", linewidth=WIDTHS[split], label=SPLIT_NAMES[split]) for split in WIDTHS]
     panels[-1].legend(handles=handles, loc="upper right", fontsize="small", framealpha=0.9)
@@ -109,9 +116,41 @@ def draw_depths(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
     return figure
 
 
-def style_axes(panels: Sequence[Axes], log_scale: bool) -> None:
-    """Give ``panels``, which share their error axis and are fully drawn, a grid and an axis that starts at 0 %."""
-    panels[0].set_ylabel("error (%)")
+def draw_nets(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
+    """Draw the final errors of the nets with finished runs, one row a net: a dot per seed, a bar at the mean."""
+    nets = [net for net in nets if net.finished]
+    figure = Figure(figsize=(9.6, 1.2 + 0.28 * len(nets)), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    colour_of = colours(nets)
+    for split, title, panel in zip(("train_clean", "test"), ("training error", "test error"), panels, strict=True):
+        for row, net in enumerate(nets):
+            errors = 100 * np.array([run.final(split) for run in net.finished])
+            colour = colour_of[net.depth]
+            panel.plot(errors, [row] * len(errors), "o", color=colour, alpha=0.6, markersize=5, clip_on=False)
+            panel.plot(errors.mean(), row, "|", color=colour, markersize=14, markeredgewidth=2, clip_on=False)
+        panel.set_title(f"final {title}")
+        panel.set_xlabel("error (%)")
+        if log_scale:
+            panel.set_xscale("symlog", linthresh=LEAST_ON_LOG_SCALE)
+        panel.set_xlim(left=0)
+        panel.grid(color="0.9")
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(range(len(nets)), [net.label for net in nets])
+    panels[0].set_ylim(len(nets) - 0.5, -0.5)
+    return figure
+
+
+def style_axes(panels: Sequence[Axes], log_scale: bool, columns: int | None = None) -> None:
+    """Give ``panels``, which share their error axis and are fully drawn, a grid and an axis that starts at 0 %.
+
+    Args:
+      panels: row by row.
+      log_scale: of the error axis.
+      columns: panels in a row; None for all.
+    """
+    for panel in panels[:: columns or len(panels)]:
+        panel.set_ylabel("error (%)")
     if log_scale:
         panels[0].set_yscale("symlog", linthresh=LEAST_ON_LOG_SCALE)
         ticks = (0, 0.1, 1, 10, 100)

@@ -85,3 +85,32 @@ def test_depths_beyond_the_palette_still_have_a_colour(tmp_path):
         write_run(tmp_path / f"{depth}", depth)
     nets = group_seeds(read_runs([tmp_path])[0])
     assert len(figures.colours(nets)) == 9
+
+
+def test_panels_of_many_series_are_in_rows(tmp_path):
+    for index in range(6):
+        write_run(tmp_path / f"{index}", 20, optimizer__weight_decay=1e-4 * index)
+    figure = figures.draw_curves(group_seeds(read_runs([tmp_path])[0]))
+    assert len(figure.axes) == 6
+    columns = {round(panel.get_subplotspec().colspan.start) for panel in figure.axes}
+    assert columns == set(range(figures.MOST_COLUMNS))
+    assert [bool(panel.get_ylabel()) for panel in figure.axes] == [True, False, False, False, True, False]
+
+
+def test_every_net_has_a_row_with_a_dot_for_each_seed_and_a_bar_at_the_mean(nets, tmp_path):
+    figure = figures.draw_nets(nets)
+    for panel, more in zip(figure.axes, (0, 1), strict=True):
+        dots, bars = (
+            {
+                (int(line.get_ydata()[0]), *np.round(np.atleast_1d(line.get_xdata()), 6))
+                for line in panel.lines
+                if line.get_marker() == marker
+            }
+            for marker in ("o", "|")
+        )
+        errors = (10, 70, 20, 5)
+        assert dots == {(row, error - 1 + more, error + 1 + more) for row, error in enumerate(errors)}
+        assert bars == {(row, error + more) for row, error in enumerate(errors)}
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["plain-20", "plain-56", "residual-20", "residual-56"]
+    figure.savefig(tmp_path / "figure.png")

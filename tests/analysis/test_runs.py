@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resnet_jax.analysis.runs import group_seeds, read_run, read_runs
+from resnet_jax.analysis.runs import group_seeds, read_run, read_runs, recipe
 from resnet_jax.errors import UserError
 from tests.analysis.synthetic import write_run
 
@@ -80,3 +80,18 @@ def test_series_are_named_by_the_fields_in_which_they_differ(tmp_path):
     write_run(tmp_path / "longer", residual=False, steps=900)
     nets = group_seeds(read_runs([tmp_path])[0])
     assert {net.series for net in nets if "plain" in net.series} == {"plain, steps 300", "plain, steps 900"}
+
+
+def test_runs_under_interventions_are_series_named_by_those_they_have_and_of_one_recipe(tmp_path):
+    write_run(tmp_path / "free", residual=True)
+    write_run(tmp_path / "half", residual=True, gates__shortcut_factor=(0.5,))
+    write_run(tmp_path / "stop", residual=True, gates__route="stop_gradient")
+    write_run(tmp_path / "frozen", residual=True, optimizer__frozen_below="stage3/block0")
+    runs = read_runs([tmp_path])[0]
+    assert {net.series for net in group_seeds(runs)} == {
+        "residual",
+        "residual, shortcut_factor 0.5",
+        "residual, route stop_gradient",
+        "residual, frozen_below stage3/block0",
+    }
+    assert all(recipe(run) == recipe(runs[0]) for run in runs)
