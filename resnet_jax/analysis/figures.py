@@ -57,7 +57,7 @@ def draw_curves(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
     rows = -(-len(all_series) // columns)
     figure = Figure(figsize=(4.8 * columns, 3.8 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    panels = grid.flat[: len(all_series)]
+    panels = list(grid.flat)[: len(all_series)]
     for panel in grid.flat[len(all_series) :]:
         panel.remove()
     ends: list[Ends] = []
