@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from tests import hermetic
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -62,3 +64,11 @@ def test_this_session_is_sealed():
     session = pathlib.Path(os.environ["RESNET_JAX_TESTS"])
     assert pathlib.Path.home().is_relative_to(session)
     assert not [name for name in os.environ if name.startswith(("SLURM_", "GOOGLE_", "AWS_", "KAGGLE_"))]
+
+
+@pytest.mark.xdist_group("together")
+def test_tests_of_a_group_run_in_one_process(request):
+    """pytest-xdist groups tests by a suffix of their names, which not every pytest lets it set."""
+    if not getattr(request.config.option, "loadgroup", False):
+        pytest.skip("groups are for sessions of several processes")
+    assert request.node.nodeid.endswith("@together")
