@@ -1,0 +1,81 @@
+"""The page of a study in Markdown: its question, what was run, what was found, and what that does not show."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from resnet_jax.analysis.runs import Run
+from resnet_jax.analysis.tables import markdown_table
+
+# Of the figures that a page shows, what each is.
+CAPTIONS = {
+    "nets": "Final errors, a dot for each seed and a bar at the mean",
+    "depths": "Final errors over depth",
+    "curves": "Training error of mini-batches (thin) and test error (bold) over steps, mean and deviation over seeds",
+    "rates": "Steps until the training loss stays below a threshold, over depth; open triangles: not reached",
+}
+
+
+def page(
+    sweep: dict[str, Any],
+    runs: Sequence[Run],
+    verdict: Sequence[str],
+    differences: Sequence[str],
+    left_out: Sequence[str],
+    figures: Iterable[str],
+    rows: list[dict[str, str]],
+    command: str,
+) -> str:
+    """Return the page.
+
+    Args:
+      sweep: the content of ``sweep.json``. The first paragraph of its question is the heading, the others the protocol.
+      runs: all that were read.
+      verdict: in sentences.
+      differences: sentences on nets beside their reference.
+      left_out: sentences on runs that are not in the verdict.
+      figures: names of the PNG files beside the page.
+      rows: the table of nets, the result of ``tables.text_rows``.
+      command: that makes the page from the records beside it.
+    """
+    question, *protocol = sweep["question"].split("\n\n")
+    parts = [
+        f"# {question}",
+        *protocol,
+        "## What was run",
+        what_was_run(runs),
+        f"```sh\n{shlex.join(sweep['command'])}\n{command}    # this page, from the records beside it\n```",
+        "## What was found",
+        *(bullets(texts) for texts in (verdict, differences, left_out) if texts),
+        *(f"![{CAPTIONS[name]}]({name}.png)" for name in figures),
+        "Errors in per cent after the last step, mean ± standard deviation over seeds; training error on the whole "
+        "training set without augmentation.",
+        markdown_table(brief_rows(rows)).rstrip(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def what_was_run(runs: Sequence[Run]) -> str:
+    """Return how many runs there are, when and on what they were trained, and for how long."""
+    starts = [start for run in runs for start in run.environments]
+    dates = sorted({start["time"][:10] for start in starts})
+    devices = sorted({f"{start['device_count']} x {start['device_kind']}" for start in starts})
+    versions = sorted({f"JAX {start['packages'].get('jax')}" for start in starts})
+    finished = [run for run in runs if run.finished]
+    hours = sum(run.summary["seconds"] for run in finished if run.summary) / 3600
+    return (
+        f"{len(finished)} of {len(runs)} runs finished, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, each on "
+        f"{' or '.join(devices)} with {', '.join(versions)}; {hours:.1f} hours of training in all."
+    )
+
+
+def bullets(texts: Iterable[str]) -> str:
+    """Return ``texts`` as a list."""
+    return "\n".join(f"- {text}" for text in texts)
+
+
+def brief_rows(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return ``rows`` without best errors, times and what no row has."""
+    names = [name for name in (rows[0] if rows else {}) if not name.startswith("best") and name != "seconds"]
+    names = [name for name in names if any(row[name] for row in rows)]
+    return [{name: row[name] for name in names} for row in rows]
