@@ -1,0 +1,204 @@
+"""How the training loss of a net falls within a segment of constant learning rate.
+
+    exponential    L(t) = floor + scale exp(-t / tau)
+    power law      L(t) = floor + scale (1 + t / start)^-p
+
+Both are fitted by least squares on the logarithm of the loss, with a floor of at least 0. Akaike's criterion compares
+them with each other and with no progress at all. Its number of points is the effective one, n (1 - r) / (1 + r) with r
+the correlation of successive residuals of the best fit, because successive losses are alike.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize, stats
+
+CONFIDENCE = 0.95
+# Windows of a segment; fewer cannot tell two laws of three and four parameters apart.
+LEAST_WINDOWS = 8
+# From which number of seeds on the scatter over seeds gives the interval.
+LEAST_SEEDS = 3
+RESAMPLES = 199
+# A loss that falls by less than this share, or by no more than its noise, makes no progress.
+LEAST_FALL = 0.05
+LEAST_EVIDENCE = 4.0
+# Of the mean squared residual: the smallest that is told from 0.
+LEAST_VARIANCE = 1e-12
+# Parameters besides floor and scale as logarithms, in units of the segment: grids to start from, and bounds.
+GRIDS = {
+    "exponential": np.log(np.geomspace(0.01, 10, 25))[:, None],
+    "power law": np.stack(
+        np.meshgrid(np.log(np.geomspace(0.1, 20, 12)), np.log(np.geomspace(1e-3, 10, 12))), -1
+    ).reshape(-1, 2),
+}
+BOUNDS = {"exponential": ([np.log(1e-4)], [np.log(1e3)]), "power law": (np.log([1e-3, 1e-6]), np.log([1e3, 1e3]))}
+
+
+class Fit(NamedTuple):
+    """A law fitted to one curve.
+
+    Attributes:
+      parameters: floor, logarithm of the scale and, as logarithms in units of the segment, tau, or p and start.
+      residuals: of the logarithm of the loss, ``[windows]``.
+    """
+
+    parameters: np.ndarray
+    residuals: np.ndarray
+
+
+class Curve(NamedTuple):
+    """What the fits say of one curve.
+
+    Attributes:
+      fits: by law.
+      advantage: AIC of the power law less that of the exponential; above 0 the exponential fits better.
+      problem: why no rate is identified; empty if one is.
+    """
+
+    fits: dict[str, Fit]
+    advantage: float
+    problem: str
+
+
+class Decay(NamedTuple):
+    """How the loss of a net falls.
+
+    Attributes:
+      net: its name.
+      law: that fits best over all seeds; None if no seed identifies a rate.
+      rate: tau in steps, or p; geometric mean over the seeds that identify it.
+      interval: 95 % confidence interval of the rate.
+      advantage: AIC of the power law less that of the exponential, summed over seeds.
+      seeds: that identify a rate.
+      problems: of the other seeds.
+    """
+
+    net: str
+    law: str | None
+    rate: float | None
+    interval: tuple[float, float] | None
+    advantage: float
+    seeds: int
+    problems: list[str]
+
+
+def shape(law: str, parameters: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return what ``law`` has falling from 1 at time 0.
+
+    Args:
+      law: its name.
+      parameters: tau, or p and start, as logarithms, ``[..., parameters]``.
+      times: ``[windows]``, in units of the segment as all parameters.
+    """
+    if law == "exponential":
+        return np.exp(-times / np.exp(parameters[..., :1]))
+    return (1 + times / np.exp(parameters[..., 1:])) ** -np.exp(parameters[..., :1])
+
+
+def fit(law: str, times: np.ndarray, losses: np.ndarray, start: np.ndarray | None = None) -> Fit:
+    """Return ``law`` fitted to ``losses``, both ``[windows]``, from ``start`` or from the best of a grid."""
+
+    def residuals(parameters: np.ndarray) -> np.ndarray:
+        predicted = parameters[0] + np.exp(parameters[1]) * shape(law, parameters[2:], times)
+        return np.log(np.maximum(predicted, np.finfo(float).tiny)) - np.log(losses)
+
+    low, high = BOUNDS[law]
+    start = best_of_grid(law, times, losses) if start is None else start
+    bounds = (np.concatenate([[0, -50], low]), np.concatenate([[losses.min()], [50], high]))
+    result = optimize.least_squares(residuals, np.clip(start, *bounds), bounds=bounds, x_scale="jac", xtol=1e-12)
+    return Fit(result.x, result.fun)
+
+
+def best_of_grid(law: str, times: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """Return the parameters of ``law`` that fit best with those of its grid.
+
+    With these given, floor and scale are linear; they minimise the relative residuals.
+    """
+    shapes = shape(law, GRIDS[law], times) / losses
+    ones = 1 / losses
+    mixed, squares = shapes @ ones, np.sum(shapes**2, axis=1)
+    determinant = np.maximum(squares * (ones @ ones) - mixed**2, np.finfo(float).tiny)
+    floors = np.clip((squares * ones.sum() - mixed * shapes.sum(axis=1)) / determinant, 0, 0.99 * losses.min())
+    scales = np.maximum((shapes.sum(axis=1) - floors * mixed) / squares, 1e-6 * losses.max())
+    misfits = np.sum((floors[:, None] * ones + scales[:, None] * shapes - 1) ** 2, axis=1)
+    best = np.argmin(misfits)
+    return np.concatenate([[floors[best], np.log(scales[best])], GRIDS[law][best]])
+
+
+def effective(residuals: np.ndarray) -> float:
+    """Return the effective number of ``residuals``, from the correlation of successive ones, if that is above 0."""
+    total = np.sum(residuals**2)
+    correlation = np.clip(np.sum(residuals[1:] * residuals[:-1]) / total, 0, 0.95) if total else 0.0
+    return len(residuals) * (1 - correlation) / (1 + correlation)
+
+
+def fit_curve(times: np.ndarray, losses: np.ndarray) -> Curve:
+    """Return both laws fitted to ``losses``, positive, at ``times`` in units of the segment, each ``[windows]``."""
+    if len(losses) < LEAST_WINDOWS:
+        return Curve({}, 0.0, f"{len(losses)} windows of the loss are too few, a rate needs {LEAST_WINDOWS}")
+    fits = {law: fit(law, times, losses) for law in GRIDS}
+    constant = np.log(losses) - np.log(losses).mean()
+    points = effective(min((each.residuals for each in fits.values()), key=lambda each: np.sum(each**2)))
+
+    def criterion(residuals: np.ndarray, parameters: int) -> float:
+        return points * np.log(max(np.mean(residuals**2), LEAST_VARIANCE)) + 2 * parameters
+
+    criteria = {law: criterion(each.residuals, len(each.parameters) + 1) for law, each in fits.items()}
+    advantage = criteria["power law"] - criteria["exponential"]
+    better = fits["exponential" if advantage >= 0 else "power law"]
+    fitted = better.residuals + np.log(losses)
+    fall = 1 - np.exp(fitted[-1] - fitted[0])
+    if fall < LEAST_FALL or criterion(constant, 2) < min(criteria.values()) + LEAST_EVIDENCE:
+        return Curve(fits, advantage, "no progress: rate not identified")
+    if fits["exponential"].parameters[2] > 0:  # The logarithm of tau.
+        return Curve(fits, advantage, "rate not identified: tau is longer than the segment")
+    return Curve(fits, advantage, "")
+
+
+def decay(net: str, curves: Sequence[tuple[np.ndarray, np.ndarray, float]]) -> Decay:
+    """Return how the loss of ``net`` falls.
+
+    Args:
+      net: its name.
+      curves: of each seed times and losses, each ``[windows]``, and the steps of the segment, the unit of the times.
+    """
+    found = [fit_curve(times, losses) for times, losses, _ in curves]
+    identified = [(each, *curve) for each, curve in zip(found, curves, strict=True) if not each.problem]
+    problems = [each.problem for each in found if each.problem]
+    advantage = float(sum(each.advantage for each, *_ in identified))
+    if not identified:
+        return Decay(net, None, None, None, advantage, 0, problems)
+    law = "exponential" if advantage >= 0 else "power law"
+    # Tau is in units of the segment, p is a number.
+    units = np.array([np.log(steps) if law == "exponential" else 0.0 for *_, steps in identified])
+    rates = units + [each.fits[law].parameters[2] for each, *_ in identified]
+    if len(rates) >= LEAST_SEEDS:
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(rates) - 1) * stats.sem(rates)
+        bounds = rates.mean() + np.array([-half, half])
+    else:
+        drawn = [resample(law, each.fits[law], times, losses) for each, times, losses, _ in identified]
+        tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+        bounds = np.quantile(np.mean(drawn, axis=0) + units.mean(), tails)
+    low, high = np.exp(bounds)
+    return Decay(net, law, float(np.exp(rates.mean())), (float(low), float(high)), advantage, len(rates), problems)
+
+
+def resample(law: str, fitted: Fit, times: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the rate of ``law`` fitted again to resampled curves, ``[resamples]``.
+
+    A moving block bootstrap of the residuals (Künsch 1989), whose blocks have the length of the cube root of the
+    windows times their correlation's share of effective ones.
+    """
+    random = np.random.default_rng(0)
+    count = len(losses)
+    length = min(count, max(1, round(count ** (1 / 3) * count / effective(fitted.residuals))))
+    centred = fitted.residuals - fitted.residuals.mean()
+    rates = []
+    for _ in range(RESAMPLES):
+        starts = random.integers(0, count - length + 1, -(-count // length))
+        noise = np.concatenate([centred[start : start + length] for start in starts])[:count]
+        # The residuals are prediction less loss, so the prediction is their sum.
+        curve = np.exp(np.log(losses) + fitted.residuals - noise)
+        rates.append(fit(law, times, curve, fitted.parameters).parameters[2])
+    return np.array(rates)
