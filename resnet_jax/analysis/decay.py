@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 LEAST_WINDOWS = 8
 # From which number of seeds on the scatter over seeds gives the interval.
 LEAST_SEEDS = 3
-RESAMPLES = 199
+RESAMPLES = 99
 # A loss that falls by less than this share, or by no more than its noise, makes no progress.
 LEAST_FALL = 0.05
 LEAST_EVIDENCE = 4.0
@@ -96,17 +96,18 @@ def shape(law: str, parameters: np.ndarray, times: np.ndarray) -> np.ndarray:
     return (1 + times / np.exp(parameters[..., 1:])) ** -np.exp(parameters[..., :1])
 
 
-def fit(law: str, times: np.ndarray, losses: np.ndarray, start: np.ndarray | None = None) -> Fit:
-    """Return ``law`` fitted to ``losses``, both ``[windows]``, from ``start`` or from the best of a grid."""
+def fit(law: str, times: np.ndarray, losses: np.ndarray, start: np.ndarray, precision: float = 1e-10) -> Fit:
+    """Return ``law`` fitted to ``losses``, both ``[windows]``, from ``start`` to a relative ``precision``."""
 
     def residuals(parameters: np.ndarray) -> np.ndarray:
         predicted = parameters[0] + np.exp(parameters[1]) * shape(law, parameters[2:], times)
         return np.log(np.maximum(predicted, np.finfo(float).tiny)) - np.log(losses)
 
     low, high = BOUNDS[law]
-    start = best_of_grid(law, times, losses) if start is None else start
     bounds = (np.concatenate([[0, -50], low]), np.concatenate([[losses.min()], [50], high]))
-    result = optimize.least_squares(residuals, np.clip(start, *bounds), bounds=bounds, x_scale="jac", xtol=1e-12)
+    result = optimize.least_squares(
+        residuals, np.clip(start, *bounds), bounds=bounds, x_scale="jac", xtol=precision, ftol=precision, max_nfev=100
+    )
     return Fit(result.x, result.fun)
 
 
@@ -137,7 +138,7 @@ def fit_curve(times: np.ndarray, losses: np.ndarray) -> Curve:
     """Return both laws fitted to ``losses``, positive, at ``times`` in units of the segment, each ``[windows]``."""
     if len(losses) < LEAST_WINDOWS:
         return Curve({}, 0.0, f"{len(losses)} windows of the loss are too few, a rate needs {LEAST_WINDOWS}")
-    fits = {law: fit(law, times, losses) for law in GRIDS}
+    fits = {law: fit(law, times, losses, best_of_grid(law, times, losses)) for law in GRIDS}
     constant = np.log(losses) - np.log(losses).mean()
     points = effective(min((each.residuals for each in fits.values()), key=lambda each: np.sum(each**2)))
 
@@ -200,5 +201,5 @@ def resample(law: str, fitted: Fit, times: np.ndarray, losses: np.ndarray) -> np
         noise = np.concatenate([centred[start : start + length] for start in starts])[:count]
         # The residuals are prediction less loss, so the prediction is their sum.
         curve = np.exp(np.log(losses) + fitted.residuals - noise)
-        rates.append(fit(law, times, curve, fitted.parameters).parameters[2])
+        rates.append(fit(law, times, curve, fitted.parameters, precision=1e-4).parameters[2])
     return np.array(rates)

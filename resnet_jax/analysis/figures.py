@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from resnet_jax.analysis.runs import Replicates, group_depths
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 WIDTHS = {"train": 0.9, "test": 2.4}
 SPLIT_NAMES = {"train": "thin: training error", "test": "bold: test error"}
-LINE_STYLES = ("-", "--", ":", "-.")
+LINE_STYLES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 LAW_STYLES = dict(zip(LAWS, LINE_STYLES, strict=False))
 # Markers of steps to a threshold, and what they mean.
 MARKERS = {EXACT: ("o", "a run"), ABOVE: ("^", "not reached: more"), BELOW: ("v", "at the first record: less")}

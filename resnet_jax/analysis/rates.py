@@ -6,7 +6,7 @@ deep plain nets "may have exponentially low convergence rates": of log T = c + k
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +21,10 @@ LEAST_DEPTHS, LEAST_REACHED = 6, 3
 # Fits whose AIC differ by less are told apart by nothing.
 LEAST_EVIDENCE = 2.0
 # What the logarithm of the steps to a threshold is linear in.
-LAWS = {"exponential": np.asarray, "power law": np.log}
+LAWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"exponential": np.asarray, "power law": np.log}
 LAYERS = 10
-TINY = np.finfo(float).tiny
+# Nats; a smaller loss is the rounding of float32.
+LEAST_LOSS = 1e-7
 
 
 class Segment(NamedTuple):
@@ -184,7 +185,7 @@ def windows(segment: Segment) -> tuple[np.ndarray, np.ndarray, float]:
     """Return times and losses of successive windows of about an epoch, and the steps of ``segment``.
 
     Times are the middle of each window since the segment's beginning, in units of its steps; both are ``[windows]``.
-    The first 5 % of the segment are left out.
+    The first 5 % of the segment are left out, and windows whose loss is below ``LEAST_LOSS``.
     """
     steps = float(segment.end - segment.begin)
     first = int(np.searchsorted(segment.ends - segment.lengths, segment.begin + LEFT_OUT * steps))
@@ -193,7 +194,8 @@ def windows(segment: Segment) -> tuple[np.ndarray, np.ndarray, float]:
     ends = segment.ends[first:].reshape(-1, segment.window)[:, -1]
     means = np.sum(segment.losses[first:].reshape(-1, segment.window) * lengths, axis=1) / lengths.sum(axis=1)
     middles = ends - segment.begin - lengths.sum(axis=1) / 2
-    return middles / steps, np.maximum(means, TINY), steps
+    kept = means >= LEAST_LOSS
+    return middles[kept] / steps, means[kept], steps
 
 
 def reach(run: Run, segment: Segment, threshold: float) -> Reach:
@@ -215,7 +217,7 @@ def reach(run: Run, segment: Segment, threshold: float) -> Reach:
     if not len(above):
         return reached(float(middles[0]), censored.BELOW)
     around = slice(above[-1], above[-1] + 2)
-    falling = np.log(np.maximum(losses[around], TINY))[::-1]
+    falling = np.log(np.maximum(losses[around], LEAST_LOSS))[::-1]
     return reached(float(np.interp(np.log(threshold), falling, middles[around][::-1])), censored.EXACT)
 
 

@@ -96,7 +96,7 @@ def percent(mean: float, deviation: float | None) -> str:
 
 
 def terminal_table(
-    rows: list[dict[str, str]], title: str = "Errors after the last step, mean ± standard deviation over seeds"
+    rows: Sequence[dict[str, str]], title: str = "Errors after the last step, mean ± standard deviation over seeds"
 ) -> Table:
     """Return ``rows``, such as the result of ``text_rows``, for the terminal, without best errors and empty columns."""
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
