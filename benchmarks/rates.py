@@ -16,12 +16,12 @@ from resnet_jax.analysis import censored
 from resnet_jax.analysis.decay import decay, fit_curve
 from resnet_jax.analysis.rates import LEAST_EVIDENCE, Growth, Reach, growth
 
-SWEEPS, BOOTSTRAPPED, RESAMPLES = 200, 50, 99
+SWEEPS, BOOTSTRAPPED, RESAMPLES = 200, 40, 99
 SEEDS = 3
 DEPTHS = np.array([8, 14, 20, 26, 32, 38, 44, 56])
 KAPPA, EXPONENT = 0.05, 1.5
 EQUAL, GROWING = np.full(len(DEPTHS), 0.15), np.linspace(0.05, 0.3, len(DEPTHS))
-CURVES = 60
+CURVES = 50
 TAU, POWER = 0.2, 0.8
 TIMES = (np.arange(80) + 0.5) / 80
 NOISE, CORRELATION = 0.03, 0.5

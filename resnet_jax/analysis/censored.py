@@ -103,13 +103,14 @@ def slope_interval(x: np.ndarray, y: np.ndarray, sides: np.ndarray) -> tuple[flo
         level = rest.mean()
         return best.log_likelihood - maximise(np.ones((len(x), 1)), rest - level, sides)[2] - cut
 
+    error = best.scatter / (x.std() * np.sqrt(count))  # Of the slope, about, which only the search uses.
     bounds = []
     for direction in (-1, 1):
-        step = direction * best.scatter / (x.std() * np.sqrt(count))
-        outer = next((n for n in range(20) if excess(best.slope + 2**n * step) > 0), None)
+        distances = direction * error * np.array([0, *(2.5 * 2.0 ** np.arange(20))])
+        outer = next((n for n in range(1, len(distances)) if excess(best.slope + distances[n]) > 0), None)
         if outer is None:
             bounds.append(direction * np.inf)
         else:
-            inner = 2 ** (outer - 1) * step if outer else 0.0
-            bounds.append(optimize.brentq(excess, best.slope + inner, best.slope + 2**outer * step, rtol=1e-6))
+            inner, outside = best.slope + distances[outer - 1], best.slope + distances[outer]
+            bounds.append(optimize.brentq(excess, inner, outside, xtol=1e-3 * error))
     return float(bounds[0]), float(bounds[1])

@@ -248,7 +248,11 @@ def choice_rows(tuning: Tuning) -> list[dict[str, Any]]:
 def cell(candidate: Candidate, is_chosen: bool) -> str:
     """Return the validation error of ``candidate`` in per cent, and how many seeds are missing."""
     errors = candidate.errors
-    text = percent(candidate.error, float(np.std(errors, ddof=1)) if len(errors) > 1 else None) if errors else "no finished run"
+    text = (
+        percent(candidate.error, float(np.std(errors, ddof=1)) if len(errors) > 1 else None)
+        if errors
+        else "no finished run"
+    )
     missing = f" ({candidate.missing} missing)" if candidate.missing else ""
     return text + missing + " *" * is_chosen
 
