@@ -5,7 +5,9 @@
 
 Both are fitted by least squares on the logarithm of the loss, with a floor of at least 0. Akaike's criterion compares
 them with each other and with no progress at all. Its number of points is the effective one, n (1 - r) / (1 + r) with r
-the correlation of successive residuals of the best fit, because successive losses are alike.
+the correlation of successive residuals of the best fit, because successive losses are alike. So it is in the
+standard error of a rate where too few seeds show its scatter; a moving block bootstrap of the residuals was tried for
+that and holds less often (``benchmarks/README.md``).
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,6 @@ CONFIDENCE = 0.95
 LEAST_WINDOWS = 8
 # From which number of seeds on the scatter over seeds gives the interval.
 LEAST_SEEDS = 3
-RESAMPLES = 99
 # A loss that falls by less than this share, or by no more than its noise, makes no progress.
 LEAST_FALL = 0.05
 LEAST_EVIDENCE = 4.0
@@ -41,10 +42,23 @@ class Fit(NamedTuple):
     Attributes:
       parameters: floor, logarithm of the scale and, as logarithms in units of the segment, tau, or p and start.
       residuals: of the logarithm of the loss, ``[windows]``.
+      jacobian: of the residuals by the parameters, ``[windows, parameters]``.
     """
 
     parameters: np.ndarray
     residuals: np.ndarray
+    jacobian: np.ndarray
+
+    @property
+    def freedom(self) -> float:
+        """The effective number of residuals less the parameters, at least 1."""
+        return max(effective(self.residuals) - len(self.parameters), 1.0)
+
+    @property
+    def variance(self) -> float:
+        """The variance of the logarithm of the rate, tau or p, by the effective number of residuals."""
+        covariance = np.linalg.pinv(self.jacobian.T @ self.jacobian / len(self.residuals))
+        return float(covariance[2, 2] * np.mean(self.residuals**2) / self.freedom)
 
 
 class Curve(NamedTuple):
@@ -96,8 +110,8 @@ def shape(law: str, parameters: np.ndarray, times: np.ndarray) -> np.ndarray:
     return (1 + times / np.exp(parameters[..., 1:])) ** -np.exp(parameters[..., :1])
 
 
-def fit(law: str, times: np.ndarray, losses: np.ndarray, start: np.ndarray, precision: float = 1e-10) -> Fit:
-    """Return ``law`` fitted to ``losses``, both ``[windows]``, from ``start`` to a relative ``precision``."""
+def fit(law: str, times: np.ndarray, losses: np.ndarray, start: np.ndarray) -> Fit:
+    """Return ``law`` fitted to ``losses``, both ``[windows]``, from parameters ``start``."""
 
     def residuals(parameters: np.ndarray) -> np.ndarray:
         predicted = parameters[0] + np.exp(parameters[1]) * shape(law, parameters[2:], times)
@@ -106,9 +120,9 @@ def fit(law: str, times: np.ndarray, losses: np.ndarray, start: np.ndarray, prec
     low, high = BOUNDS[law]
     bounds = (np.concatenate([[0, -50], low]), np.concatenate([[losses.min()], [50], high]))
     result = optimize.least_squares(
-        residuals, np.clip(start, *bounds), bounds=bounds, x_scale="jac", xtol=precision, ftol=precision, max_nfev=100
+        residuals, np.clip(start, *bounds), bounds=bounds, x_scale="jac", xtol=1e-10, ftol=1e-10, max_nfev=100
     )
-    return Fit(result.x, result.fun)
+    return Fit(result.x, result.fun, result.jac)
 
 
 def best_of_grid(law: str, times: np.ndarray, losses: np.ndarray) -> np.ndarray:
@@ -175,31 +189,11 @@ def decay(net: str, curves: Sequence[tuple[np.ndarray, np.ndarray, float]]) -> D
     units = np.array([np.log(steps) if law == "exponential" else 0.0 for *_, steps in identified])
     rates = units + [each.fits[law].parameters[2] for each, *_ in identified]
     if len(rates) >= LEAST_SEEDS:
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(rates) - 1) * stats.sem(rates)
-        bounds = rates.mean() + np.array([-half, half])
+        error, freedom = stats.sem(rates), len(rates) - 1.0
     else:
-        drawn = [resample(law, each.fits[law], times, losses) for each, times, losses, _ in identified]
-        tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-        bounds = np.quantile(np.mean(drawn, axis=0) + units.mean(), tails)
-    low, high = np.exp(bounds)
-    return Decay(net, law, float(np.exp(rates.mean())), (float(low), float(high)), advantage, len(rates), problems)
-
-
-def resample(law: str, fitted: Fit, times: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """Return the logarithm of the rate of ``law`` fitted again to resampled curves, ``[resamples]``.
-
-    A moving block bootstrap of the residuals (Künsch 1989), whose blocks have the length of the cube root of the
-    windows times their correlation's share of effective ones.
-    """
-    random = np.random.default_rng(0)
-    count = len(losses)
-    length = min(count, max(1, round(count ** (1 / 3) * count / effective(fitted.residuals))))
-    centred = fitted.residuals - fitted.residuals.mean()
-    rates = []
-    for _ in range(RESAMPLES):
-        starts = random.integers(0, count - length + 1, -(-count // length))
-        noise = np.concatenate([centred[start : start + length] for start in starts])[:count]
-        # The residuals are prediction less loss, so the prediction is their sum.
-        curve = np.exp(np.log(losses) + fitted.residuals - noise)
-        rates.append(fit(law, times, curve, fitted.parameters, precision=1e-4).parameters[2])
-    return np.array(rates)
+        fits = [each.fits[law] for each, *_ in identified]
+        error = np.sqrt(sum(each.variance for each in fits)) / len(fits)
+        freedom = sum(each.freedom for each in fits)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error
+    low, rate, high = np.exp(np.clip(rates.mean() + np.array([-half, 0, half]), -700, 700)).tolist()
+    return Decay(net, law, rate, (low, high), advantage, len(rates), problems)

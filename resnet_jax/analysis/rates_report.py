@@ -54,7 +54,7 @@ def decay_sentence(decay: Decay) -> str:
         return f"{decay.net}: {problems or 'no rate, because no run has gone on'}."
     seeds = f"{decay.seeds} seed{'s' if decay.seeds > 1 else ''}"
     if decay.law == "exponential":
-        low, high = (f"{bound:,.0f}" for bound in decay.interval)
+        low, high = (f"{bound:,.0f}" if bound < 1e9 else f"{bound:.0e}" for bound in decay.interval)
         rate = f"exponentially, tau = {decay.rate:,.0f} steps (95 % interval {low} to {high}"
     else:
         low, high = (f"{bound:.3g}" for bound in decay.interval)
