@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks import measure
 from resnet_jax.analysis import censored
-from resnet_jax.analysis.decay import decay, fit_curve
-from resnet_jax.analysis.rates import LEAST_EVIDENCE, Growth, Reach, growth
+from resnet_jax.analysis.decay import LEAST_EVIDENCE, decay, fit_curve
+from resnet_jax.analysis.rates import Growth, Reach, growth
 
 SWEEPS, BOOTSTRAPPED, RESAMPLES = 200, 40, 99
 SEEDS = 3
@@ -136,7 +136,7 @@ def decay_results(law: str, seeds: int) -> dict[str, float]:
     intervals = [each.interval for each in found if each.law == law and each.interval]
     held = sum(low <= (TAU if exponential else POWER) <= high for low, high in intervals)
     return {
-        "right law fits better (%)": round(100 * len(intervals) / CURVES, 1),
+        "right law said (%)": round(100 * len(intervals) / CURVES, 1),
         "its interval contains the rate (%)": round(100 * held / max(len(intervals), 1), 1),
     }
 

@@ -21,9 +21,11 @@ CONFIDENCE = 0.95
 LEAST_WINDOWS = 8
 # From which number of seeds on the scatter over seeds gives the interval.
 LEAST_SEEDS = 3
-# A loss that falls by less than this share, or by no more than its noise, makes no progress.
+# A loss makes no progress if it falls by less than this share, or if a law's AIC is not so much below a constant's.
 LEAST_FALL = 0.05
-LEAST_EVIDENCE = 4.0
+LEAST_PROGRESS = 4.0
+# Laws whose AIC differ by less are not told apart.
+LEAST_EVIDENCE = 2.0
 # Of the mean squared residual: the smallest that is told from 0.
 LEAST_VARIANCE = 1e-12
 # Parameters besides floor and scale as logarithms, in units of the segment: grids to start from, and bounds.
@@ -80,7 +82,7 @@ class Decay(NamedTuple):
 
     Attributes:
       net: its name.
-      law: that fits best over all seeds; None if no seed identifies a rate.
+      law: the exponential unless the power law fits better over all seeds; None if no seed identifies a rate.
       rate: tau in steps, or p; geometric mean over the seeds that identify it.
       interval: 95 % confidence interval of the rate.
       advantage: AIC of the power law less that of the exponential, summed over seeds.
@@ -118,7 +120,7 @@ def fit(law: str, times: np.ndarray, losses: np.ndarray, start: np.ndarray) -> F
         return np.log(np.maximum(predicted, np.finfo(float).tiny)) - np.log(losses)
 
     low, high = BOUNDS[law]
-    bounds = (np.concatenate([[0, -50], low]), np.concatenate([[losses.min()], [50], high]))
+    bounds = (np.concatenate([[0, -50], low]), np.concatenate([[losses.max()], [50], high]))
     result = optimize.least_squares(
         residuals, np.clip(start, *bounds), bounds=bounds, x_scale="jac", xtol=1e-10, ftol=1e-10, max_nfev=100
     )
@@ -134,7 +136,7 @@ def best_of_grid(law: str, times: np.ndarray, losses: np.ndarray) -> np.ndarray:
     ones = 1 / losses
     mixed, squares = shapes @ ones, np.sum(shapes**2, axis=1)
     determinant = np.maximum(squares * (ones @ ones) - mixed**2, np.finfo(float).tiny)
-    floors = np.clip((squares * ones.sum() - mixed * shapes.sum(axis=1)) / determinant, 0, 0.99 * losses.min())
+    floors = np.clip((squares * ones.sum() - mixed * shapes.sum(axis=1)) / determinant, 0, losses.max())
     scales = np.maximum((shapes.sum(axis=1) - floors * mixed) / squares, 1e-6 * losses.max())
     misfits = np.sum((floors[:, None] * ones + scales[:, None] * shapes - 1) ** 2, axis=1)
     best = np.argmin(misfits)
@@ -164,7 +166,7 @@ def fit_curve(times: np.ndarray, losses: np.ndarray) -> Curve:
     better = fits["exponential" if advantage >= 0 else "power law"]
     fitted = better.residuals + np.log(losses)
     fall = 1 - np.exp(fitted[-1] - fitted[0])
-    if fall < LEAST_FALL or criterion(constant, 2) < min(criteria.values()) + LEAST_EVIDENCE:
+    if fall < LEAST_FALL or criterion(constant, 2) < min(criteria.values()) + LEAST_PROGRESS:
         return Curve(fits, advantage, "no progress: rate not identified")
     if fits["exponential"].parameters[2] > 0:  # The logarithm of tau.
         return Curve(fits, advantage, "rate not identified: tau is longer than the segment")
@@ -184,7 +186,7 @@ def decay(net: str, curves: Sequence[tuple[np.ndarray, np.ndarray, float]]) -> D
     advantage = float(sum(each.advantage for each, *_ in identified))
     if not identified:
         return Decay(net, None, None, None, advantage, 0, problems)
-    law = "exponential" if advantage >= 0 else "power law"
+    law = "exponential" if advantage > -LEAST_EVIDENCE else "power law"
     # Tau is in units of the segment, p is a number.
     units = np.array([np.log(steps) if law == "exponential" else 0.0 for *_, steps in identified])
     rates = units + [each.fits[law].parameters[2] for each, *_ in identified]

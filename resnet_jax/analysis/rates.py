@@ -18,8 +18,6 @@ from resnet_jax.analysis.runs import Replicates, Run, group_depths
 # The share of a segment that a fit of the loss leaves out at its beginning.
 LEFT_OUT = 0.05
 LEAST_DEPTHS, LEAST_REACHED = 6, 3
-# Fits whose AIC differ by less are told apart by nothing.
-LEAST_EVIDENCE = 2.0
 # What the logarithm of the steps to a threshold is linear in.
 LAWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"exponential": np.asarray, "power law": np.log}
 LAYERS = 10

@@ -5,8 +5,8 @@ import math
 from typing import Any
 
 from resnet_jax.analysis.censored import ABOVE, BELOW
-from resnet_jax.analysis.decay import Decay
-from resnet_jax.analysis.rates import LAYERS, LEAST_EVIDENCE, Growth, Rates
+from resnet_jax.analysis.decay import LEAST_EVIDENCE, Decay
+from resnet_jax.analysis.rates import LAYERS, Growth, Rates
 
 
 def sentences(rates: Rates) -> list[str]:
@@ -59,8 +59,11 @@ def decay_sentence(decay: Decay) -> str:
     else:
         low, high = (f"{bound:.3g}" for bound in decay.interval)
         rate = f"as a power law of the steps, p = {decay.rate:.3g} (95 % interval {low} to {high}"
+    evidence = f"AIC differs by {abs(decay.advantage):.1f}"
+    if abs(decay.advantage) < LEAST_EVIDENCE:
+        evidence = f"a power law cannot be told apart, {evidence}"
     rest = f"; {problems}" if problems else ""
-    return f"{decay.net}: the training loss falls {rate}, {seeds}; AIC differs by {abs(decay.advantage):.1f}){rest}."
+    return f"{decay.net}: the training loss falls {rate}, {seeds}; {evidence}){rest}."
 
 
 def record(rates: Rates) -> dict[str, Any]:

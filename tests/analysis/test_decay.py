@@ -40,6 +40,15 @@ def test_with_noise_the_interval_is_about_the_rate(seeds):
     assert high / low < 1.5
 
 
+@pytest.mark.parametrize(
+    ("law", "curve"),
+    [("exponential", 0.1 + 2 * np.exp(-TIMES / 0.1)), ("power law", 0.02 + 2 * (1 + TIMES / 0.05) ** -0.8)],
+)
+def test_the_law_is_found_although_noise_brings_losses_below_the_floor(law, curve):
+    found = [decay("net", [(TIMES, noisy(curve, seed), 1.0)]) for seed in range(30)]
+    assert sum(each.law == law for each in found) >= 27
+
+
 def test_a_plateau_returns_no_rate():
     for seed in range(20):
         found = decay("net", [(TIMES, noisy(np.full(80, 2.3), seed, correlation=0.5), 1000.0)])

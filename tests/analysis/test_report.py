@@ -58,7 +58,7 @@ def test_the_page_holds_all_that_one_asks(page):
         "<h2>Another</h2>",
     ):
         assert part in text
-    assert text.count("<svg") == 2
+    assert text.count('<div class="figure"><svg') == 2
 
 
 def test_the_page_asks_nothing_of_a_network(page):

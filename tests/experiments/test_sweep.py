@@ -220,7 +220,7 @@ def test_rates_are_measured_written_and_said(commands, tmp_path):
     assert [each["threshold"] for each in json.loads((out / "rates.json").read_text())["growths"]] == [1.0, 0.5]
     page = (out / "report.html").read_text()
     assert "<h2>Convergence rates</h2>" in page
-    assert page.count("<svg") == 2
+    assert page.count('<div class="figure"><svg') == 2
 
 
 @pytest.mark.parametrize(
