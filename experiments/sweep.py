@@ -6,7 +6,8 @@
     python -m experiments.sweep --config=configs/sweeps/cifar_figure6.py --shard=2/8
     python -m experiments.sweep --config=configs/sweeps/cifar_figure6.py --launcher=slurm --slurm=slurm_partition=gpu
 
-A sweep file has get_config(), like any config, and get_sweep(), which returns a list of overrides, one per run.
+A sweep file has get_config(), like any config, and get_sweep(), which returns a list of overrides, one per run. Along
+an axis that it marks as tuned, experiments.compare judges each net at its own best value by validation error.
 Overrides on the command line apply to all runs. Finished runs are skipped and interrupted ones resumed, so the same
 command continues a sweep.
 
@@ -25,10 +26,11 @@ from ml_collections import config_flags
 from rich.table import Table
 
 from experiments import command
+from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, write_json
 from resnet_jax.sweeps import local, slurm
-from resnet_jax.sweeps.grid import Overrides
+from resnet_jax.sweeps.grid import Overrides, tuned_fields
 from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, only, plan, shard, state
 from resnet_jax.terminal import console
 from resnet_jax.training.record import check_workdir
@@ -137,6 +139,7 @@ def main(arguments: list[str]) -> int:
         "file": path,
         "question": question,
         "command": ["python", "-m", "experiments.sweep", *sys.argv[1:]],
+        "tuned": {field: flatten(base.to_dict())[field] for field in tuned_fields(overrides)},
         "runs": {run.name: run.overrides for run in all_runs},
     }
     write_json(folder / "sweep.json", content)

@@ -615,6 +615,10 @@ RECIPE_FIELDS = tuple(
 INTERVENTION_FIELDS = tuple(name for name, field in FIELDS.items() if field.role is Role.INTERVENTION)
 # The title of a net says these.
 TITLE_FIELDS = tuple(name for name, field in FIELDS.items() if field.role is Role.NET)
+# Each net may be given its own best value of one of these: numbers of the optimiser.
+TUNABLE_FIELDS = tuple(
+    name for name, field in FIELDS.items() if name.startswith("optimizer.") and field.type in (int, float)
+)
 
 
 def default() -> ConfigDict:

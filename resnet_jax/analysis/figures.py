@@ -2,21 +2,27 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from resnet_jax.analysis.censored import ABOVE, BELOW, EXACT
+from resnet_jax.analysis.rates import LAWS, Growth
 from resnet_jax.analysis.runs import Replicates, group_depths
 
 # Okabe and Ito's colour-blind safe palette, without its yellow, which is too pale on paper.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 WIDTHS = {"train": 0.9, "test": 2.4}
 SPLIT_NAMES = {"train": "thin: training error", "test": "bold: test error"}
-LINE_STYLES = ("-", "--", ":", "-.")
 # Panels of a figure beside each other.
 MOST_COLUMNS = 4
+LINE_STYLES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
+LAW_STYLES = dict(zip(LAWS, LINE_STYLES, strict=False))
+# Markers of steps to a threshold, and what they mean.
+MARKERS = {EXACT: ("o", "a run"), ABOVE: ("^", "not reached: more"), BELOW: ("v", "at the first record: less")}
 # Per cent; below it a logarithmic axis is linear, so that an error of 0 can be shown.
 LEAST_ON_LOG_SCALE = 0.1
 
@@ -138,6 +144,43 @@ def draw_nets(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(nets)), [net.label for net in nets])
     panels[0].set_ylim(len(nets) - 0.5, -0.5)
+    return figure
+
+
+def draw_rates(growths: Sequence[Growth]) -> Figure:
+    """Draw the steps to each threshold over depth, one panel per threshold and one marker per run.
+
+    Open triangles are censored runs, at the steps of which the true ones are more (up) or less (down).
+    """
+    thresholds = sorted({growth.threshold for growth in growths}, reverse=True)
+    colour_of = dict(zip(sorted({growth.series for growth in growths}), itertools.cycle(PALETTE), strict=False))
+    figure = Figure(figsize=(1.6 + 4 * len(thresholds), 3.8), layout="constrained")
+    panels = dict(zip(thresholds, figure.subplots(1, len(thresholds), sharey=True, squeeze=False)[0], strict=True))
+    for growth in growths:
+        panel, colour = panels[growth.threshold], colour_of[growth.series]
+        for reach in growth.reaches:
+            face = colour if reach.side == EXACT else "none"
+            marker = MARKERS[reach.side][0]
+            panel.plot(reach.depth, reach.steps, marker, color=colour, markerfacecolor=face, markersize=5, alpha=0.8)
+        depths = np.array([reach.depth for reach in growth.reaches], float)
+        for name, law in growth.laws.items():
+            along = np.linspace(depths.min(), depths.max(), 100)
+            steps = np.exp(law.intercept + law.slope * LAWS[name](along))
+            panel.plot(along, steps, color=colour, linewidth=1.2, linestyle=LAW_STYLES[name])
+    for threshold, panel in panels.items():
+        panel.set_title(f"steps to a training loss of {threshold:g}")
+        panel.set_xlabel("depth (weighted layers)")
+        panel.set_yscale("log")
+        panel.grid(color="0.9")
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    next(iter(panels.values())).set_ylabel("steps (mini-batches)")
+    handles = [Line2D([], [], color=colour, linewidth=3, label=series) for series, colour in colour_of.items()]
+    handles += [Line2D([], [], color="0.3", linestyle=style, label=name) for name, style in LAW_STYLES.items()]
+    for marker, meaning in MARKERS.values():
+        face = "0.3" if marker == "o" else "none"
+        handles.append(Line2D([], [], color="0.3", linestyle="", marker=marker, markerfacecolor=face, label=meaning))
+    figure.legend(handles=handles, loc="outside right upper", fontsize="small")
     return figure
 
 

@@ -6,15 +6,15 @@ import pathlib
 import shlex
 import string
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.io
+from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
 from resnet_jax.analysis.figures import WIDTHS, colours, draw_depths
 from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths
-from resnet_jax.analysis.verdict import Verdict, exclusions, sentences
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 AXES = {"step": "step (mini-batches)", "epoch": "epoch", "seconds": "time (s)"}
@@ -24,35 +24,55 @@ MOST_POINTS_IN_ALL = 100_000
 MOST_SVG_TRACES = 100
 
 
+class Section(NamedTuple):
+    """A part of the page that only some comparisons have.
+
+    Attributes:
+      title: its heading.
+      texts: paragraphs.
+      rows: of its table, all with the same keys; none: no table.
+      figure: if it has one.
+    """
+
+    title: str
+    texts: Sequence[str]
+    rows: Sequence[dict[str, Any]] = ()
+    figure: Figure | None = None
+
+
 def report(
     title: str,
     question: str,
+    runs: Sequence[Run],
     nets: Sequence[Replicates],
     rows: Sequence[dict[str, str]],
-    verdict: Verdict,
-    problems: Sequence[str],
+    verdict: Sequence[str],
+    left_out: Sequence[str],
     commands: Sequence[str],
+    sections: Sequence[Section] = (),
 ) -> str:
     """Return the page as HTML.
 
     Args:
       title: its heading.
       question: the question that the runs answer.
-      nets: all nets that were read.
-      rows: the table of ``nets``, the result of ``tables.text_rows``.
-      verdict: on their runs.
-      problems: sentences on what could not be read.
+      runs: all that were read.
+      nets: whose curves and errors over depth are drawn.
+      rows: the table of all nets, the result of ``tables.text_rows``.
+      verdict: in sentences.
+      left_out: sentences on runs that are not in the verdict or could not be read.
       commands: that reproduce the runs and this page.
+      sections: further parts.
     """
-    runs = [run for net in nets for run in net.runs]
     differing = differing_fields([run.config for run in runs])
     return string.Template(TEMPLATE.read_text()).substitute(
         title=html.escape(title),
         question=html.escape(question),
-        verdict=paragraphs(sentences(verdict)),
-        left_out=paragraphs([*exclusions(verdict), *problems]),
+        verdict=paragraphs(verdict),
+        left_out=paragraphs(left_out),
         curves=interactive_curves(nets),
         depths=svg(draw_depths(nets)),
+        sections="\n".join(map(section, sections)),
         table=table_of(rows),
         differences=table_of({"run": run.name} | {name: run.config.get(name) for name in differing} for run in runs),
         shared=table_of(
@@ -62,6 +82,13 @@ def report(
         commands=html.escape("\n".join(commands)),
         run_commands=html.escape("\n".join(f"# {run.name}\n{shlex.join(run.command)}" for run in runs)),
     )
+
+
+def section(part: Section) -> str:
+    """Return ``part`` as HTML."""
+    figure = f'<div class="figure">{svg(part.figure)}</div>' if part.figure else ""
+    table = f'<div class="scroll">{table_of(part.rows)}</div>' if part.rows else ""
+    return f"<h2>{html.escape(part.title)}</h2>\n{figure}\n{paragraphs(part.texts)}\n{table}"
 
 
 def interactive_curves(nets: Sequence[Replicates]) -> str:
@@ -182,7 +209,7 @@ def table_of(rows: Iterable[dict[str, Any]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
 
 
-def svg(figure: Any) -> str:
+def svg(figure: Figure) -> str:
     """Return matplotlib ``figure`` as an SVG element."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg")

@@ -46,6 +46,11 @@ class Run(NamedTuple):
         return self.summary is not None and self.summary["status"] == "finished"
 
     @property
+    def diverged(self) -> bool:
+        """Whether a non-finite loss has ended the run."""
+        return self.summary is not None and self.summary["status"] == "diverged"
+
+    @property
     def step(self) -> int:
         """The last recorded step, or 0."""
         return self.metrics[-1]["step"] if self.metrics else 0

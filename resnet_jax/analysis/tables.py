@@ -97,13 +97,11 @@ def percent(mean: float, deviation: float | None) -> str:
     return f"{100 * mean:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
 
 
-def terminal_table(rows: list[dict[str, str]]) -> Table:
-    """Return ``rows``, the result of ``text_rows``, for the terminal, without best errors and empty columns."""
-    table = Table(
-        title="Errors after the last step, mean ± standard deviation over seeds",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+def terminal_table(
+    rows: Sequence[dict[str, str]], title: str = "Errors after the last step, mean ± standard deviation over seeds"
+) -> Table:
+    """Return ``rows``, such as the result of ``text_rows``, for the terminal, without best errors and empty columns."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     columns = [name for name in rows[0] if not name.startswith("best") and name != "source"] if rows else []
     columns = [name for name in columns if any(row[name] for row in rows)]
     for name in columns:

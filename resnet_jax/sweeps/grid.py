@@ -4,6 +4,8 @@ An override is a dictionary from dotted fields to values, such as ``{"model.dept
 
     def get_sweep():
         return product(axis("model.residual", [False, True]), axis("model.depth", [20, 56]), axis("seed", range(5)))
+
+``tuned("optimizer.learning_rate", [0.01, 0.03, 0.1])`` is an axis too, along which each net is judged at its own best.
 """
 
 import itertools
@@ -16,6 +18,20 @@ Overrides = dict[str, Any]
 def axis(field: str, values: Iterable[Any]) -> list[Overrides]:
     """Return one override of ``field`` per value."""
     return [{field: value} for value in values]
+
+
+class TunedField(str):
+    """The name of a field of which each net has its own best value; in all else the name itself."""
+
+
+def tuned(field: str, values: Iterable[Any]) -> list[Overrides]:
+    """Return the axis of ``field``, marked as one along which each net is judged at its own best value."""
+    return axis(TunedField(field), values)
+
+
+def tuned_fields(sweep: list[Overrides]) -> list[str]:
+    """Return the fields that ``sweep`` tunes."""
+    return list(dict.fromkeys(str(field) for each in sweep for field in each if isinstance(field, TunedField)))
 
 
 def product(*sweeps: list[Overrides]) -> list[Overrides]:

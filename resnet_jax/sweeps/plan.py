@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from resnet_jax import data, models
-from resnet_jax.config import FIELDS, TITLE_FIELDS, brief, check, flatten
+from resnet_jax.config import FIELDS, TITLE_FIELDS, TUNABLE_FIELDS, brief, check, flatten
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
-from resnet_jax.sweeps.grid import Overrides
+from resnet_jax.sweeps.grid import Overrides, tuned_fields
 
 # Each convolution has two more of its size in the backward pass: the gradients by its input and by its kernel.
 PASSES = 3
@@ -59,7 +59,7 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
       command: that trains ``base``; overrides and workdir are appended.
 
     Raises:
-      UserError: there are no runs, a config is invalid, or two runs have the same name.
+      UserError: there are no runs, a config is invalid, two runs have the same name, or the runs cannot be tuned.
     """
     if not sweep:
         raise UserError("get_sweep() returns no runs; it must return a list with one dictionary of overrides per run.")
@@ -85,7 +85,22 @@ def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command
         runs[name] = PlannedRun(
             name, overrides, config, folder / name, [*command, *words, f"--workdir={folder / name}"]
         )
+    check_tuned(tuned_fields(sweep), [run.config for run in runs.values()])
     return list(runs.values())
+
+
+def check_tuned(fields: list[str], configs: list[ConfigDict]) -> None:
+    """Raise a UserError unless a net may have its own best value of ``fields``, chosen by a validation split."""
+    if len(fields) > 1:
+        raise UserError(f"get_sweep() tunes {' and '.join(fields)}; only one field may be tuned, make the others axes.")
+    for field in fields:
+        if field not in TUNABLE_FIELDS:
+            raise UserError(f"get_sweep() tunes {field}, but only numbers of the optimizer can be; make it an axis.")
+        if any(config.data.validation_examples == 0 for config in configs):
+            raise UserError(
+                f"get_sweep() tunes {field}, which is chosen by validation error, but "
+                "config.data.validation_examples=0; hold examples out, e.g. --config.data.validation_examples=5000."
+            )
 
 
 def name_of(config: ConfigDict, overrides: Overrides) -> str:

@@ -6,24 +6,31 @@ from configs import recipes
 from resnet_jax.rundir import FORMAT_VERSION
 
 
-def write_run(folder, depth=20, residual=False, error=0.5, seed=0, status="finished", records=3, **fields):
+def write_run(
+    folder, depth=20, residual=False, error=0.5, seed=0, status="finished", records=3, validation=None, **fields
+):
     """Write a run whose errors fall from 0.9 to ``error`` (train, train_clean) and ``error`` + 0.01 (test).
 
-    ``fields`` override the config, with __ for dots; of status None no summary is written.
+    ``validation`` is the error on a validation split, if there is one. ``fields`` override the config, with __ for
+    dots; of status None no summary is written.
     """
     folder.mkdir(parents=True)
     config = recipes.digits(depth, residual)
     config.seed = seed
     config.steps, config.optimizer.learning_rate = 300, 0.05  # Whatever the recipe's are.
+    if validation is not None:
+        config.data.validation_examples = 100
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
     steps = [config.steps * (index + 1) // records for index in range(records)]
     if status != "finished":
         steps = steps[: records // 2 + 1]
+    ends = {"train": error, "train_clean": error, "test": error + 0.01}
+    ends |= {} if validation is None else {"validation": validation}
     lines = []
     for index, step in enumerate(steps):
         share = (index + 1) / records
-        for split, more in (("train", 0.0), ("train_clean", 0.0), ("test", 0.01)):
-            value = 0.9 + (error + more - 0.9) * share
+        for split, end in ends.items():
+            value = 0.9 + (end - 0.9) * share
             lines.append(
                 {
                     "step": step,
@@ -31,6 +38,7 @@ def write_run(folder, depth=20, residual=False, error=0.5, seed=0, status="finis
                     "epoch": step / 12,
                     "loss": 2 * value,
                     "error": value,
+                    "lr": config.optimizer.learning_rate,
                     "seconds": 2.0 * step,
                 }
             )
@@ -52,7 +60,9 @@ def write_run(folder, depth=20, residual=False, error=0.5, seed=0, status="finis
     (folder / "environment.json").write_text(json.dumps([environment]))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if status is not None:
-        final = {line["split"]: {name: line[name] for name in ("step", "loss", "error")} for line in lines[-3:]}
+        final = {
+            line["split"]: {name: line[name] for name in ("step", "loss", "error")} for line in lines[-len(ends) :]
+        }
         summary = {
             "version": FORMAT_VERSION,
             "status": status,
@@ -65,3 +75,17 @@ def write_run(folder, depth=20, residual=False, error=0.5, seed=0, status="finis
         }
         (folder / "summary.json").write_text(json.dumps(summary))
     return folder
+
+
+def set_losses(run, losses, every=10, rates=None, epoch=10):
+    """Replace the records of the run directory ``run`` by running training losses, one every ``every`` steps.
+
+    ``rates`` are the learning rates of the records, 0.05 if not given; an epoch has ``epoch`` steps.
+    """
+    rates = rates or [0.05] * len(losses)
+    lines = [
+        {"step": step, "split": "train", "epoch": step / epoch, "loss": loss, "error": 0.5, "lr": rate, "seconds": step}
+        for step, loss, rate in zip(range(every, every * len(losses) + 1, every), losses, rates, strict=True)
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from resnet_jax.analysis import figures
+from resnet_jax.analysis.censored import ABOVE, BELOW, EXACT
+from resnet_jax.analysis.rates import Reach, growth
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from tests.analysis.synthetic import write_run
 
@@ -114,3 +116,41 @@ def test_every_net_has_a_row_with_a_dot_for_each_seed_and_a_bar_at_the_mean(nets
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["plain-20", "plain-56", "residual-20", "residual-56"]
     figure.savefig(tmp_path / "figure.png")
+
+
+def growth_of(series, threshold, kappa=0.05):
+    depths = (8, 14, 20, 26, 32, 38)
+    sides = (BELOW, EXACT, EXACT, EXACT, EXACT, ABOVE)
+    steps = 100 * np.exp(kappa * np.array(depths))
+    return growth(
+        series,
+        threshold,
+        [Reach("", *each, diverged=False, unfinished=False) for each in zip(depths, steps, sides, strict=True)],
+    )
+
+
+def test_rates_have_a_panel_per_threshold_a_colour_per_series_and_open_triangles_for_censored_runs():
+    growths = [growth_of(series, threshold) for series in ("plain", "residual") for threshold in (1.0, 0.5)]
+    figure = figures.draw_rates(growths)
+    assert [panel.get_title() for panel in figure.axes] == [
+        "steps to a training loss of 1",
+        "steps to a training loss of 0.5",
+    ]
+    panel = figure.axes[0]
+    assert panel.get_yscale() == "log"
+    markers = [(line.get_marker(), line.get_markerfacecolor()) for line in panel.lines if line.get_marker() != "None"]
+    for colour in figures.PALETTE[:2]:
+        assert markers.count(("o", colour)) == 4
+    assert markers.count(("^", "none")) == markers.count(("v", "none")) == 2
+    styles = [line.get_linestyle() for line in panel.lines if line.get_marker() == "None"]
+    assert sorted(styles) == ["-", "-", "--", "--"]
+    straight = next(line for line in panel.lines if line.get_marker() == "None" and line.get_linestyle() == "-")
+    slopes = np.diff(np.log(straight.get_ydata())) / np.diff(straight.get_xdata())
+    np.testing.assert_allclose(slopes, 0.05, rtol=0.05)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[:4] == ["plain", "residual", "exponential", "power law"]
+
+
+def test_runs_without_a_law_are_drawn_too():
+    few = growth("plain", 0.5, [Reach("", 20, 100.0, EXACT, diverged=False, unfinished=False)])
+    assert len(figures.draw_rates([few]).axes[0].lines) == 1

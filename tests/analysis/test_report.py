@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 
-from resnet_jax.analysis.report import report
+from resnet_jax.analysis.figures import draw_depths
+from resnet_jax.analysis.report import Section, report
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.analysis.tables import records, text_rows
-from resnet_jax.analysis.verdict import judge
+from resnet_jax.analysis.verdict import exclusions, judge, sentences
 from tests.analysis.synthetic import write_run
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -25,10 +26,14 @@ def page(tmp_path):
     write_run(runs / "unfinished", 110, error=0.5, status=None)
     read, problems = read_runs([runs])
     nets = group_seeds(read)
-    problems = [*problems, "a <problem> & more"]
+    verdict = judge(read)
+    left_out = [*exclusions(verdict), *problems, "a <problem> & more"]
     rows = text_rows(records(nets))
     commands = ["python -m this", "python -m that"]
-    text = report("the title", "Does <depth> degrade?", nets, rows, judge(read), problems, commands)
+    sections = [Section("A <part>", ["said & done"], [{"net": "<b>"}], draw_depths(nets)), Section("Another", [])]
+    text = report(
+        "the title", "Does <depth> degrade?", read, nets, rows, sentences(verdict), left_out, commands, sections
+    )
     file = tmp_path / "report.html"
     file.write_text(text)
     return file
@@ -47,8 +52,13 @@ def test_the_page_holds_all_that_one_asks(page):
         "1 x cpu",
         "python -m this\npython -m that",
         "# False-20-0\npython -m experiments.main",
+        "<h2>A &lt;part&gt;</h2>",
+        "<p>said &amp; done</p>",
+        "<td>&lt;b&gt;</td>",
+        "<h2>Another</h2>",
     ):
         assert part in text
+    assert text.count('<div class="figure"><svg') == 2
 
 
 def test_the_page_asks_nothing_of_a_network(page):
@@ -95,7 +105,9 @@ def test_a_browser_executes_nothing_of_what_a_run_directory_says(page, open_page
     read, problems = read_runs([tmp_path / "evil"])
     assert len(read) == 2
     nets = group_seeds(read)
-    page.write_text(report(evil, evil, nets, text_rows(records(nets)), judge(read), [*problems, evil], [evil]))
+    said, left_out, sections = sentences(judge(read)), [*problems, evil], [Section(evil, [evil], [{evil: evil}])]
+    rows = text_rows(records(nets))
+    page.write_text(report(evil, evil, read, nets, rows, said, left_out, [evil], sections))
     driver = open_page(1100)
     assert driver.find_elements("css selector", ".scatterlayer .trace .js-line")
     assert driver.execute_script("return window.hacked") is None

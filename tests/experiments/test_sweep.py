@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from tests.analysis.synthetic import set_losses, write_run
+
 pytestmark = pytest.mark.xdist_group("sweep")  # One run serves many tests.
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -53,6 +55,7 @@ def test_a_sweep_trains_all_its_runs(swept):
     assert {path.parent.name for path in folder.glob("*/summary.json")} == names
     recorded = json.loads((folder / "sweep.json").read_text())
     assert recorded["question"] == "Does depth degrade a test?"
+    assert recorded["tuned"] == {}
     assert recorded["runs"]["plain-14"] == {"model.residual": False, "model.depth": 14}
     for name in names:
         assert f"{name}: training error " in result.stderr
@@ -109,6 +112,18 @@ def test_a_mistake_is_refused_in_one_sentence(commands, words, message, tmp_path
     assert result.stderr.count("\n") == 1
 
 
+def test_a_tuned_sweep_needs_validation_examples_and_says_what_its_common_value_is(commands, tmp_path):
+    flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}")
+    file = tmp_path / "tiny.py"
+    text = file.read_text().replace("import axis, product", "import axis, product, tuned")
+    file.write_text(text.replace('axis("model.depth", [8, 14])', 'tuned("optimizer.learning_rate", [0.01, 0.1])'))
+    result = commands("sweep", *flags, "--dry_run")
+    assert result.returncode == 2
+    assert "get_sweep() tunes optimizer.learning_rate, which is chosen by validation error, but" in result.stderr
+    result = commands("sweep", *flags, "--config.data.validation_examples=100", "--launcher=slurm", "--slurm=a=b")
+    assert json.loads((tmp_path / "runs" / "sweep.json").read_text())["tuned"] == {"optimizer.learning_rate": 0.03}
+
+
 def test_an_empty_sweep_a_failing_one_and_a_config_without_sweep_are_refused(commands, tmp_path):
     assert "get_sweep() returns no runs" in commands("sweep", write_sweep(tmp_path, depths=())).stderr
     (tmp_path / "tiny.py").write_text((tmp_path / "tiny.py").read_text().replace("axis(", "missing("))
@@ -154,6 +169,87 @@ def test_a_comparison_of_the_sweep_writes_all_files_and_prints_the_verdict(comma
     for part in ("plain-14", "residual-8", "Does depth degrade a test?", "layers (1 seed, an interval needs 3)"):
         assert part in result.stdout
     assert str(folder / "comparison" / "report.html") in result.stdout
+
+
+def write_tuned(folder, depths=(20, 56), **fields):
+    """Write runs of two rates and three seeds, of which the deeper nets need the smaller one, and their sweep.json."""
+    for depth in depths:
+        for rate in (0.03, 0.1):
+            for seed in range(3):
+                error = 0.6 if depth == 56 and rate == 0.1 else 0.1
+                run = write_run(
+                    folder / f"{depth}-{rate}-{seed}",
+                    depth,
+                    error=error,
+                    seed=seed,
+                    validation=error + rate / 10,
+                    optimizer__learning_rate=rate,
+                    **fields,
+                )
+                set_losses(run, [2.0 * 0.9**record for record in range(30)])
+    sweep = {"question": "Q?", "command": ["c"], "runs": {}, "tuned": {"optimizer.learning_rate": 0.1}}
+    (folder / "sweep.json").write_text(json.dumps(sweep))
+
+
+def test_a_tuned_sweep_is_compared_at_the_common_rate_and_at_each_nets_own_best(commands, tmp_path):
+    write_tuned(tmp_path)
+    result = commands("compare", tmp_path)
+    assert result.returncode == 0, result.stderr
+    field = "optimizer.learning_rate"
+    assert f"All nets at the common {field} 0.1: plain: degrades, +50.00 points" in result.stdout
+    assert f"Each net at its own best {field}: plain: does not degrade, +0.00 points" in result.stdout
+    assert "10.30 ± 0.00 *" in result.stdout
+    page = (tmp_path / "comparison" / "report.html").read_text()
+    assert f"Validation error (%) by {field}" in page
+    assert f"Each net at its own best {field}: plain: does not degrade" in page
+    (tmp_path / "sweep.json").unlink()
+    flagged = commands("compare", tmp_path, f"--tuned={field}=0.1", f"--out={tmp_path / 'flagged'}")
+    assert f"All nets at the common {field} 0.1: plain: degrades" in flagged.stdout
+
+
+def test_rates_are_measured_written_and_said(commands, tmp_path):
+    write_tuned(tmp_path, depths=(8, 14, 20, 26, 32, 56))
+    result = commands("compare", tmp_path, "--rates", "--thresholds=0.5,1")
+    assert result.returncode == 0, result.stderr
+    for threshold in ("1", "0.5"):
+        assert f"plain, steps to a training loss of {threshold}: times 1 per ten layers" in result.stdout
+    assert "plain-20: the training loss falls exponentially, tau = " in result.stdout
+    out = tmp_path / "comparison"
+    assert (out / "rates.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "rates.svg").exists()
+    assert [each["threshold"] for each in json.loads((out / "rates.json").read_text())["growths"]] == [1.0, 0.5]
+    page = (out / "report.html").read_text()
+    assert "<h2>Convergence rates</h2>" in page
+    assert page.count('<div class="figure"><svg') == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tuned=model.depth"], "model.depth cannot be tuned; give a number of the optimizer"),
+        (["--tuned=optimizer.learning_rate=fast"], "--tuned=optimizer.learning_rate=fast: 'fast' is no number; give"),
+        (["--tuned=optimizer.learning_rate"], "run has no validation error, by which the best"),
+        (["--rates", "--thresholds=1,-2"], "--thresholds=1,-2 must be losses above 0"),
+        (["--rates", "--thresholds=low"], "--thresholds=low must be losses above 0"),
+        (["--rates", "--thresholds="], "--thresholds= must be losses above 0"),
+    ],
+)
+def test_a_mistake_in_tuning_or_rates_is_refused_in_one_sentence(commands, words, message, tmp_path):
+    write_run(tmp_path / "run")
+    result = commands("compare", tmp_path, *words)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_sweeps_that_tune_different_things_are_not_compared_without_a_flag(commands, tmp_path):
+    for name, tuned in (("a", {"optimizer.learning_rate": 0.1}), ("b", {"optimizer.learning_rate": 0.2})):
+        write_run(tmp_path / name / "run", validation=0.1)
+        sweep = {"question": "Q?", "command": ["c"], "runs": {}, "tuned": tuned}
+        (tmp_path / name / "sweep.json").write_text(json.dumps(sweep))
+    result = commands("compare", tmp_path / "a", tmp_path / "b")
+    assert result.returncode == 2
+    assert "the sweeps tune different things, optimizer.learning_rate around 0.1, " in result.stderr
 
 
 def test_two_sweeps_with_clashing_names_are_distinguished(commands, swept, tmp_path):

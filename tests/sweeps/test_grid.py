@@ -1,11 +1,12 @@
 """Lists of overrides."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
-from resnet_jax.sweeps.grid import axis, chain, product, together
+from resnet_jax.sweeps.grid import axis, chain, product, together, tuned, tuned_fields
 
 
 def test_a_product_has_every_combination_in_order():
@@ -22,6 +23,15 @@ def test_together_pairs_and_chain_appends():
     assert chain(axis("a", [1]), axis("b", [2])) == [{"a": 1}, {"b": 2}]
     nested = product(chain(axis("a", [1]), axis("b", [2])), axis("seed", range(2)))
     assert nested == [{"a": 1, "seed": 0}, {"a": 1, "seed": 1}, {"b": 2, "seed": 0}, {"b": 2, "seed": 1}]
+
+
+def test_a_tuned_axis_is_an_axis_that_is_remembered():
+    sweep = product(axis("seed", range(2)), chain(axis("a", [0]), tuned("lr", [0.1, 0.2])))
+    assert sweep == product(axis("seed", range(2)), chain(axis("a", [0]), axis("lr", [0.1, 0.2])))
+    assert json.dumps(sweep[1]) == '{"seed": 0, "lr": 0.1}'
+    assert tuned_fields(sweep) == ["lr"]
+    assert tuned_fields(together(tuned("a", [1]), tuned("b", [2]))) == ["a", "b"]
+    assert tuned_fields(axis("lr", [0.1])) == []
 
 
 def test_mistakes_are_refused():

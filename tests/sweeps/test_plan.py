@@ -11,7 +11,7 @@ from configs import recipes
 from resnet_jax import data, models
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
-from resnet_jax.sweeps.grid import axis, chain, product
+from resnet_jax.sweeps.grid import axis, chain, product, together, tuned
 from resnet_jax.sweeps.plan import cost, only, plan, shard, state
 from tests.analysis.synthetic import write_run
 
@@ -25,6 +25,19 @@ TABLE1 = (
 )
 ROUTES = ("both", "stop_gradient", "mirror", "shortcut_gradient_only")
 PROVIDED = {
+    "cifar_rates": {
+        f"{kind}-{depth}-seed{seed}"
+        for kind in ("plain", "residual")
+        for depth in (8, 14, 20, 26, 32, 38, 44, 56)
+        for seed in range(3)
+    },
+    "digits_tuned": {
+        f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
+        for kind in ("plain", "residual")
+        for depth in (20, 56)
+        for rate in (0.01, 0.03, 0.1)
+        for seed in range(3)
+    },
     "digits_depth": {
         f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
     },
@@ -161,12 +174,29 @@ def test_a_run_has_its_name_config_folder_and_command():
             [{"optimizer.milestones": (100, 150)}],
             r"config\.optimizer\.milestones=\(100, 150\) must be rising fractions",
         ),
+        (
+            tuned("optimizer.learning_rate", [0.1]),
+            r"by validation error, but config\.data\.validation_examples=0; hold",
+        ),
+        (tuned("seed", [0, 1]), r"tunes seed, but only numbers of the optimizer can be"),
+        (
+            together(tuned("optimizer.learning_rate", [0.1]), tuned("optimizer.momentum", [0.5])),
+            r"tunes optimizer\.learning_rate and optimizer\.momentum; only one field may be tuned",
+        ),
         ([{"seed": 1}, {"seed": 1}], r"two runs named plain-20-seed1, \{'seed': 1\} and \{'seed': 1\}; remove one"),
     ],
 )
 def test_an_invalid_sweep_is_refused(sweep, message):
     with pytest.raises(UserError, match=message):
         planned(sweep)
+
+
+def test_a_tuned_sweep_with_validation_examples_is_a_plan():
+    base = recipes.digits(20, residual=False)
+    base.data.validation_examples = 100
+    (run, _) = planned(tuned("optimizer.learning_rate", [0.01, 0.1]), base)
+    assert run.name == "plain-20-learning_rate0.01"
+    assert "--config.optimizer.learning_rate=0.01" in run.command
 
 
 SWEEP = product(axis("model.residual", [False, True]), axis("model.depth", [20, 56]), axis("seed", range(3)))
