@@ -22,4 +22,4 @@ def get_config():
 def get_sweep():
     blocks = product(axis("model.residual", [True]), axis("model.block", ["basic", "single"]))
     nets = chain(axis("model.residual", [False]), blocks)
-    return product(nets, axis("model.depth", [20, 56]), axis("seed", range(3)))
+    return product(nets, axis("model.depth", [20, 56]), axis("seed", range(5)))

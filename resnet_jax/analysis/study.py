@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from resnet_jax.analysis.findings import Findings
+from resnet_jax.analysis.report import Section
 from resnet_jax.analysis.runs import Run
 from resnet_jax.analysis.tables import markdown_table
 
@@ -19,10 +21,8 @@ CAPTIONS = {
 def page(
     sweep: dict[str, Any],
     runs: Sequence[Run],
-    verdict: Sequence[str],
-    differences: Sequence[str],
-    left_out: Sequence[str],
-    figures: Iterable[str],
+    found: Findings,
+    problems: Sequence[str],
     rows: list[dict[str, str]],
     command: str,
 ) -> str:
@@ -31,14 +31,13 @@ def page(
     Args:
       sweep: the content of ``sweep.json``. The first paragraph of its question is the heading, the others the protocol.
       runs: all that were read.
-      verdict: in sentences.
-      differences: sentences on nets beside their reference.
-      left_out: sentences on runs that are not in the verdict.
-      figures: names of the PNG files beside the page.
+      found: in them.
+      problems: sentences on what could not be read.
       rows: the table of nets, the result of ``tables.text_rows``.
       command: that makes the page from the records beside it.
     """
     question, *protocol = sweep["question"].split("\n\n")
+    sections = [section for section in found.sections if section.rows or section.figure]
     parts = [
         f"# {question}",
         *protocol,
@@ -46,13 +45,27 @@ def page(
         what_was_run(runs),
         f"```sh\n{shlex.join(sweep['command'])}\n{command}    # this page, from the records beside it\n```",
         "## What was found",
-        *(bullets(texts) for texts in (verdict, differences, left_out) if texts),
-        *(f"![{CAPTIONS[name]}]({name}.png)" for name in figures),
+        bullets([*found.verdict, *found.left_out, *problems]),
+        *(f"![{CAPTIONS[name]}]({name}.png)\n\n{CAPTIONS[name]}." for name in shown(found)),
+        *(part for section in sections for part in section_parts(section)),
+        "### All nets",
         "Errors in per cent after the last step, mean ± standard deviation over seeds; training error on the whole "
         "training set without augmentation.",
         markdown_table(brief_rows(rows)).rstrip(),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def shown(found: Findings) -> list[str]:
+    """Return the names of the figures of ``found`` that a page shows; errors over depth need three depths."""
+    depths = {net.depth for net in found.nets}
+    return [name for name in found.figures if name != "depths" or len(depths) > 2]
+
+
+def section_parts(section: Section) -> list[str]:
+    """Return heading, sentences and table of ``section``; its figure is one of the page's own."""
+    table = markdown_table(list(section.rows)).rstrip()
+    return [f"### {section.title}", bullets(section.texts), table]
 
 
 def what_was_run(runs: Sequence[Run]) -> str:

@@ -102,7 +102,7 @@ PROVIDED = {
         f"{net}-seed{seed}"
         for depth in (20, 56)
         for net in (f"plain-{depth}", f"residual-{depth}", f"single_residual-{depth}")
-        for seed in range(3)
+        for seed in range(5)
     },
     "digits_stochastic_depth": {
         f"{kind}-{depth}-survival{survival}-seed{seed}"

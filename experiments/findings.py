@@ -1,0 +1,46 @@
+"""Flags that say what is looked for in runs."""
+
+from typing import Any
+
+from absl import flags
+
+from resnet_jax.analysis.findings import Findings, find, tuned_field
+from resnet_jax.analysis.runs import Run
+from resnet_jax.errors import UserError
+
+_LOG_SCALE = flags.DEFINE_bool("log_scale", False, "Draw errors on a logarithmic scale.")
+_TUNED = flags.DEFINE_string(
+    "tuned",
+    None,
+    "Field of which each net has its own best value, e.g. optimizer.learning_rate, or FIELD=VALUE with the common "
+    "value; by default what the sweep tunes.",
+)
+_RATES = flags.DEFINE_bool("rates", False, "Measure how fast the training loss falls, and how that depends on depth.")
+_THRESHOLDS = flags.DEFINE_list("thresholds", ["1.0", "0.5", "0.1"], "Training losses of --rates, in nats.")
+
+
+def findings(runs: list[Run], sweeps: list[dict[str, Any]]) -> Findings:
+    """Return what the flags ask for of ``runs``, those of ``sweeps``."""
+    thresholds = positive(_THRESHOLDS.value) if _RATES.value else None
+    return find(runs, sweeps, tuned_field(_TUNED.value, sweeps), thresholds, _LOG_SCALE.value)
+
+
+def positive(texts: list[str]) -> list[float]:
+    """Return the numbers of --thresholds, the greatest first; raise a UserError if one is not a positive number."""
+    try:
+        numbers = sorted(set(map(float, texts)), reverse=True)
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 < number < float("inf") for number in numbers):
+        raise UserError(f"--thresholds={','.join(texts)} must be losses above 0, e.g. 1.0,0.5,0.1.")
+    return numbers
+
+
+def given() -> list[str]:
+    """Return those of these flags that are not at their defaults, as words of a command line."""
+    return [
+        word
+        for flag in (_LOG_SCALE, _TUNED, _RATES, _THRESHOLDS)
+        if flag.value != flag.default
+        for word in flags.FLAGS[flag.name].serialize().split("\n")
+    ]

@@ -1,0 +1,77 @@
+"""Publish a study: keep the records of its runs and write its page.
+
+    python -m experiments.publish runs/digits_single               # into results/digits_single
+    python -m experiments.publish results/digits_single            # the page again, from the records beside it
+    python -m experiments.publish runs/digits_rates --rates
+
+Copies what regenerates the figures, config, environment, metrics and summary of every run, without weights, to --out,
+and writes figures and README.md there: question, protocol, what was run, what was found. The folder is that of a sweep.
+
+Exit status: 0 done, 2 there is nothing to publish or the command needs fixing.
+"""
+
+import pathlib
+import shlex
+import shutil
+
+from absl import flags
+
+from experiments import command, findings
+from resnet_jax.analysis import study, tables
+from resnet_jax.analysis.runs import group_seeds, read_runs
+from resnet_jax.errors import UserError
+from resnet_jax.rundir import read_json, write_text
+
+_OUT = flags.DEFINE_string("out", None, "Folder of the page; by default results/ plus the name of the study's folder.")
+flags.adopt_module_key_flags(findings)
+
+# Of a run directory, what figures and tables are made of.
+RECORDS = ("config.json", "environment.json", "metrics.jsonl", "summary.json")
+
+
+def copy_records(folder: pathlib.Path, out: pathlib.Path, names: list[str]) -> None:
+    """Copy the records of the runs ``names`` of the sweep in ``folder`` to ``out``, in place of earlier ones.
+
+    Raises:
+      UserError: ``out`` holds another study, or something else.
+    """
+    there = read_json(out / "sweep.json")
+    if there is None and out.is_dir() and any(out.iterdir()):
+        raise UserError(f"--out={out} holds something else than a study; choose another --out.")
+    here = read_json(folder / "sweep.json")
+    assert here is not None
+    if there is not None and there["file"] != here["file"]:
+        raise UserError(f"--out={out} holds the study {there['file']}; choose another --out.")
+    for run in names:
+        for name in RECORDS:
+            if (folder / run / name).exists():
+                (out / run).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / run / name, out / run / name)
+    shutil.copyfile(folder / "sweep.json", out / "sweep.json")
+
+
+def main(arguments: list[str]) -> int:
+    """Publish the study in the folder ``arguments``; return the exit status."""
+    if len(arguments) != 1:
+        raise UserError("give the folder of one sweep, e.g. runs/digits_single or results/digits_single.")
+    folder = pathlib.Path(arguments[0])
+    sweep = read_json(folder / "sweep.json") if folder.is_dir() else None
+    if sweep is None:
+        raise UserError(f"{folder} is not the folder of a sweep: it has no sweep.json; publish one like runs/NAME.")
+    out = pathlib.Path(_OUT.value or pathlib.Path("results", folder.resolve().name))
+    with command.saving(out):
+        if out.resolve() != folder.resolve():
+            copy_records(folder, out, list(sweep["runs"]))
+        runs, problems = read_runs([out])
+        found = findings.findings(runs, [sweep])
+        words = ["python", "-m", "experiments.publish", str(out), *findings.given()]
+        rows = tables.text_rows(tables.records(group_seeds(runs)))
+        for name in study.shown(found):
+            found.figures[name].savefig(out / f"{name}.png", dpi=120)
+        write_text(out / "README.md", study.page(sweep, runs, found, problems, rows, shlex.join(words)))
+    print(f"The page: {out / 'README.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,110 @@
+"""What a comparison of runs finds: figures, the verdict, differences and rates."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from resnet_jax.analysis import differences, figures, rates_report, tuning
+from resnet_jax.analysis.rates import measure
+from resnet_jax.analysis.report import Section
+from resnet_jax.analysis.runs import Replicates, Run, group_seeds
+from resnet_jax.analysis.verdict import exclusions, judge, sentences
+from resnet_jax.errors import UserError
+
+
+class Findings(NamedTuple):
+    """What a comparison finds.
+
+    Attributes:
+      nets: that are drawn, each at its own best value of a tuned field.
+      figures: by file name.
+      verdict: in sentences.
+      differences: sentences on the nets beside the reference of their depth.
+      left_out: sentences on runs that are not in the verdict.
+      sections: of the report, that only some comparisons have.
+      rates: the content of rates.json; None without rates.
+    """
+
+    nets: list[Replicates]
+    figures: dict[str, Figure]
+    verdict: list[str]
+    differences: list[str]
+    left_out: list[str]
+    sections: list[Section]
+    rates: dict[str, Any] | None
+
+
+def find(
+    runs: list[Run],
+    sweeps: Sequence[dict[str, Any]],
+    tuned: tuple[str, float | None] | None = None,
+    thresholds: Sequence[float] | None = None,
+    log_scale: bool = False,
+) -> Findings:
+    """Return what is found in ``runs``.
+
+    Args:
+      runs: all that were read.
+      sweeps: the content of their ``sweep.json``. The first run of a single one is of the series that the others are
+        compared with.
+      tuned: the tuned field and its common value.
+      thresholds: training losses; None: rates are not measured.
+      log_scale: of the errors in the figures.
+    """
+    sections = []
+    if tuned:
+        choices = tuning.tune(runs, *tuned)
+        nets, verdict, left_out = choices.nets, tuning.verdict_sentences(choices), tuning.left_out(choices)
+        sections.append(Section(tuning.title(choices), [tuning.CAPTION], tuning.choice_rows(choices)))
+    else:
+        judged = judge(runs)
+        nets, verdict, left_out = group_seeds(runs), sentences(judged), exclusions(judged)
+    drawn = {
+        "nets": figures.draw_nets(nets, log_scale),
+        "depths": figures.draw_depths(nets, log_scale),
+        "curves": figures.draw_curves(nets, log_scale),
+    }
+    reference = reference_series(nets, sweeps)
+    beside = [differences.sentence(each) for each in differences.differences(nets, reference)] if reference else []
+    sections.append(Section("Net by net", beside, (), drawn["nets"]))
+    if thresholds is None:
+        return Findings(nets, drawn, verdict, beside, left_out, sections, None)
+    found = measure(nets, thresholds)
+    drawn["rates"] = figures.draw_rates(found.growths)
+    sections.append(Section("Convergence rates", rates_report.sentences(found), (), drawn["rates"]))
+    return Findings(nets, drawn, verdict, beside, left_out, sections, rates_report.record(found))
+
+
+def reference_series(nets: Sequence[Replicates], sweeps: Sequence[dict[str, Any]]) -> str | None:
+    """Return the series that the others are compared with, that of the first run of a single sweep; None without."""
+    if len(sweeps) != 1:
+        return None
+    place = {name: index for index, name in enumerate(sweeps[0]["runs"])}
+    first = min(nets, key=lambda net: min(place.get(run.folder.name, len(place)) for run in net.runs), default=None)
+    return first.series if first else None
+
+
+def tuned_field(text: str | None, sweeps: Sequence[dict[str, Any]]) -> tuple[str, float | None] | None:
+    """Return the tuned field and its common value, None if there is none.
+
+    Args:
+      text: that of --tuned.
+      sweeps: the content of each ``sweep.json``.
+
+    Raises:
+      UserError: the sweeps tune different fields, or ``text`` has no number after "=".
+    """
+    recorded = {item for sweep in sweeps for item in sweep.get("tuned", {}).items()}
+    if text is None:
+        if len(recorded) > 1:
+            tuned = ", ".join(f"{field} around {common:g}" for field, common in sorted(recorded))
+            raise UserError(f"the sweeps tune different things, {tuned}; compare one, or give --tuned=FIELD=VALUE.")
+        return next(iter(recorded), None)
+    field, equals, value = text.removeprefix("config.").partition("=")
+    if not equals:
+        return field, dict(recorded).get(field)
+    try:
+        return field, float(value)
+    except ValueError as error:
+        raise UserError(f"--tuned={text}: {value!r} is no number; give e.g. optimizer.learning_rate=0.1.") from error
