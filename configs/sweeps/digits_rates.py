@@ -13,7 +13,7 @@ exponential in depth (Shamir 2018, arXiv 1809.08587).
 """
 
 from configs import recipes
-from resnet_jax.sweeps.grid import axis, product
+from resnet_jax.sweeps.grid import axis, product, tuned
 
 
 def get_config():
@@ -29,6 +29,6 @@ def get_sweep():
     return product(
         axis("model.residual", [False, True]),
         axis("model.depth", [8, 14, 20, 32, 44, 56]),
-        axis("optimizer.learning_rate", [0.01, 0.03, 0.1]),
+        tuned("optimizer.learning_rate", [0.01, 0.03, 0.1]),
         axis("seed", range(3)),
     )

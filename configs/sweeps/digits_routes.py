@@ -15,7 +15,7 @@ residual net: Veit, Wilber and Belongie 2016, arXiv 1605.06431.
 """
 
 from configs import recipes
-from resnet_jax.sweeps.grid import axis, chain, product
+from resnet_jax.sweeps.grid import axis, chain, product, tuned
 
 
 def get_config():
@@ -34,7 +34,7 @@ def get_sweep():
         return product(chain(residual, plain), axis("optimizer.frozen_below", ["stage3/block0", last]))
 
     deep, shallow = axis("model.depth", [56]), axis("model.depth", [20])
-    rates = axis("optimizer.learning_rate", [0.01, 0.03, 0.1])
+    rates = tuned("optimizer.learning_rate", [0.01, 0.03, 0.1])
     runs = chain(
         product(arms, deep, rates),
         product(controls("stage3/block8"), deep),

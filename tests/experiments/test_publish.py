@@ -1,0 +1,75 @@
+"""The command that publishes a study, on made-up runs."""
+
+import json
+
+import pytest
+
+from tests.analysis.synthetic import write_run
+
+QUESTION = "Does depth degrade a test?\n\nProtocol: two nets.\n\nIt does not show: anything."
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A folder of a sweep with two nets of three seeds, of which one run has not started."""
+    folder = tmp_path / "runs" / "tiny"
+    runs = {}
+    for residual, kind in ((True, "residual"), (False, "plain")):
+        for seed in range(3):
+            runs[f"{kind}-20-seed{seed}"] = {"model.residual": residual, "seed": seed}
+            write_run(folder / f"{kind}-20-seed{seed}", 20, residual, 0.1 + 0.4 * (not residual) + 0.01 * seed, seed)
+    (folder / "plain-20-seed0" / "checkpoints").mkdir()
+    (folder / "plain-20-seed0" / "checkpoints" / "weights").write_text("many")
+    content = {"file": "configs/sweeps/tiny.py", "question": QUESTION, "runs": runs}
+    content["command"] = ["python", "-m", "experiments.sweep", "--config=configs/sweeps/tiny.py"]
+    (folder / "sweep.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_study_keeps_its_records_and_gets_a_page_with_question_command_verdict_and_figures(commands, study, tmp_path):
+    out = tmp_path / "results"
+    done = commands("publish", study, f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    for run in study.glob("*-seed*"):
+        for name in ("config.json", "environment.json", "metrics.jsonl", "summary.json"):
+            assert (out / run.name / name).read_text() == (run / name).read_text()
+        assert not (out / run.name / "checkpoints").exists()
+    page = (out / "README.md").read_text()
+    assert page.startswith("# Does depth degrade a test?\n\nProtocol: two nets.\n\nIt does not show: anything.\n\n")
+    assert "6 of 6 runs finished, 2026-01-01, each on 1 x cpu with JAX 0.10.2" in page
+    assert "python -m experiments.sweep --config=configs/sweeps/tiny.py" in page
+    assert "- plain-20 against residual-20: +40.00 points of training error (95 % interval 3" in page
+    for name in ("nets", "curves"):
+        assert f"]({name}.png)" in page
+        assert (out / f"{name}.png").stat().st_size > 10_000
+    assert "depths.png" not in page  # Two depths or fewer are no curve.
+
+
+def test_the_page_is_made_again_from_the_records_beside_it(commands, study, tmp_path):
+    out = tmp_path / "results"
+    assert commands("publish", study, f"--out={out}").returncode == 0
+    page = (out / "README.md").read_text()
+    (out / "README.md").unlink()
+    assert commands("publish", out, f"--out={out}").returncode == 0
+    assert (out / "README.md").read_text() == page
+    assert commands("publish", study, f"--out={out}").returncode == 0  # In place of the earlier records.
+    assert (out / "README.md").read_text() == page
+
+
+def test_what_is_no_study_or_is_another_is_refused(commands, study, tmp_path):
+    def error(*words):
+        done = commands("publish", *words)
+        assert done.returncode == 2
+        return done.stderr
+
+    assert error().startswith("error: give the folder of one sweep, e.g. runs/digits_single or")
+    assert error(study, study).startswith("error: give the folder of one sweep")
+    run = study / "plain-20-seed0"
+    assert error(run).startswith(f"error: {run} is not the folder of a sweep: it has no sweep.json; publish one like")
+    out = tmp_path / "other"
+    out.mkdir()
+    (out / "file").write_text("mine")
+    assert f"--out={out} holds something else than a study; choose another" in error(study, f"--out={out}")
+    (out / "sweep.json").write_text(json.dumps({"file": "configs/sweeps/other.py"}))
+    assert f"--out={out} holds the study configs/sweeps/other.py; choose" in error(study, f"--out={out}")
+    assert (out / "file").read_text() == "mine"
