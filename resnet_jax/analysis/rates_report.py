@@ -51,7 +51,7 @@ def decay_sentence(decay: Decay) -> str:
     """Return how the loss of a net falls, or why that is not known."""
     problems = "; ".join(f"{count} x {text}" for text, count in collections.Counter(decay.problems).items())
     if decay.law is None or decay.interval is None:
-        return f"{decay.net}: {problems or 'no rate, because no run has gone on'}."
+        return f"{decay.net}: {problems or 'no rate of the loss, because every run diverged or has no record of it'}."
     seeds = f"{decay.seeds} seed{'s' if decay.seeds > 1 else ''}"
     if decay.law == "exponential":
         low, high = (f"{bound:,.0f}" if bound < 1e9 else f"{bound:.0e}" for bound in decay.interval)
