@@ -2,7 +2,7 @@
 
     python -m experiments.compare runs/cifar_figure6
     python -m experiments.compare runs/cifar_figure6 runs/cifar_shortcuts --out=comparison
-    python -m experiments.compare runs/digits_tuned --tuned=optimizer.learning_rate
+    python -m experiments.compare runs/digits_rates --tuned=optimizer.learning_rate
     python -m experiments.compare runs/cifar_rates --rates --thresholds=1.0,0.5
 
 Reads all run directories in and below the given folders, including unfinished runs, and writes to --out: curves, depths

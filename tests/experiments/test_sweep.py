@@ -163,7 +163,8 @@ def test_a_comparison_of_the_sweep_writes_all_files_and_prints_the_verdict(comma
     _, folder, _ = swept
     result = commands("compare", folder)
     assert result.returncode == 0, result.stderr
-    names = {"curves.png", "curves.svg", "depths.png", "depths.svg", "table.md", "table.csv", "report.html"}
+    figures = {f"{name}.{suffix}" for name in ("curves", "depths", "nets") for suffix in ("png", "svg")}
+    names = figures | {"table.md", "table.csv", "report.html"}
     assert {path.name for path in (folder / "comparison").iterdir()} == names
     assert (folder / "comparison" / "curves.png").read_bytes().startswith(b"\x89PNG")
     for part in ("plain-14", "residual-8", "Does depth degrade a test?", "layers (1 seed, an interval needs 3)"):
@@ -220,7 +221,7 @@ def test_rates_are_measured_written_and_said(commands, tmp_path):
     assert [each["threshold"] for each in json.loads((out / "rates.json").read_text())["growths"]] == [1.0, 0.5]
     page = (out / "report.html").read_text()
     assert "<h2>Convergence rates</h2>" in page
-    assert page.count('<div class="figure"><svg') == 2
+    assert page.count('<div class="figure"><svg') == 3  # Depths, nets and rates.
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,6 @@ PROVIDED = {
         for depth in (8, 14, 20, 26, 32, 38, 44, 56)
         for seed in range(3)
     },
-    "digits_tuned": {
-        f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
-        for kind in ("plain", "residual")
-        for depth in (20, 56)
-        for rate in (0.01, 0.03, 0.1)
-        for seed in range(3)
-    },
     "digits_depth": {
         f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
     },
