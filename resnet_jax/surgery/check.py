@@ -66,7 +66,7 @@ def logits_and_blocks(model: ResNet, variables: Any, images: jax.Array) -> tuple
         variables,
         images,
         train=False,
-        capture_intermediates=lambda module, method: isinstance(module, Block),
+        capture_intermediates=lambda module, method: isinstance(module, Block) and method == "__call__",
         mutable=["intermediates"],
     )
     logits, updates = applied

@@ -1,5 +1,6 @@
 """The images on which nets are compared and statistics taken."""
 
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -38,4 +39,5 @@ def training_images(
     _, pairs = data.examples(part, "train", skip=config.on_bad_image == "skip")
     found = [(*views(image, net.crop, "single", flip=False), label) for image, label in pairs]
     pixels, of_classes = (np.stack(each) for each in zip(*found, strict=True))
-    return np.asarray(augment.normalise(pixels, net.mean, net.std)), of_classes
+    normalised = augment.normalise(*map(jnp.asarray, (pixels, net.mean, net.std)))
+    return np.asarray(normalised), of_classes

@@ -19,7 +19,7 @@ def random_net(seed=0, **fields):
     def shaken(path, leaf):
         noise = 0.3 * random.normal(size=leaf.shape)
         name = path[-1].key
-        return np.exp(noise) if name == "var" else leaf + (0 if name == "kernel" else noise)
+        return np.exp(noise) if name == "var" else leaf + (0 if name == "kernel" else 1) * noise
 
     return Net(config, jax.tree_util.tree_map_with_path(shaken, variables))
 
@@ -47,8 +47,8 @@ def by_hand(net, images=IMAGES):
         if projection := layer(stage, name, "shortcut", "conv"):
             return normed(convolution(x, projection["kernel"], stride), **layer(stage, name, "shortcut", "bn"))
         missing = features - x.shape[-1]
-        if net.config.shortcut == "pool" and stride == 2:
-            x = sum(x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
+        if net.config.shortcut == "pool":
+            x = sum(x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4 if stride == 2 else x
             return np.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
         return np.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
 
