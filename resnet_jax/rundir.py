@@ -132,10 +132,10 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def saved_steps(workdir: pathlib.Path) -> list[int]:
-    """Return the steps of each checkpoint in ``workdir``."""
+    """Return the steps of each checkpoint in ``workdir``, rising."""
     checkpoints = workdir / "checkpoints"
     names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
-    return [int(name) for name in names if name.isdecimal()]  # Others are still being written.
+    return sorted(int(name) for name in names if name.isdecimal())  # Others are still being written.
 
 
 def saved_step(workdir: pathlib.Path) -> int:
