@@ -13,7 +13,6 @@ import numpy as np
 from scipy import stats
 
 from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths, group_seeds, recipe
-from resnet_jax.rundir import MADE_BY_SURGERY
 
 CONFIDENCE = 0.95
 RESAMPLES = 4_999
@@ -121,8 +120,6 @@ def judge(runs: list[Run]) -> Verdict:
 
 def unfinished_reason(run: Run) -> str:
     """Return why ``run`` has not finished."""
-    if run.summary is not None and run.summary["status"] == MADE_BY_SURGERY:
-        return "made by surgery, not trained"
     if run.summary is not None and run.summary["status"] == "diverged":
         return f"diverged at step {run.summary['steps']:,}"
     return f"unfinished at step {run.step:,} of {run.config['steps']:,}"

@@ -54,10 +54,10 @@ def insert_identity(net: Net, images: np.ndarray, depth: int, noise: float = 0.0
     last = {name.split("/")[0]: name for name in net.blocks}  # Of each stage.
     counterparts = {name: last[name.split("/")[0]] if name in inserted else name for name in new.blocks}
     differences = check.compare(net, new, images, counterparts)
-    done = f"{len(inserted)} identity blocks were inserted into {net.title}."
+    done = f"{len(inserted)} identity blocks were inserted into {net.title}"
     if not noise:
-        return Outcome(new, done, "the old net", differences)
-    done = f"{done[:-1]}, and then noise of size {noise:g} was added to their kernels."
+        return Outcome(new, f"{done}.", "the old net", differences)
+    done = f"{done}, and noise of size {noise:g} added to their kernels."
     return Outcome(edit.with_noise(new, inserted, noise, seed), done, "the old net, before the noise", differences)
 
 
@@ -78,13 +78,14 @@ def delete(net: Net, images: np.ndarray, blocks: Sequence[str]) -> Outcome:
     if net.config.norm == "batch" and not net.part("residual"):
         new = edit.with_statistics(new, check.moments(new, images, blocks))
     differences = check.compare_with_gates(net, new, images, blocks)
-    done = f"{', '.join(blocks)} of {net.title} were made their shortcut alone, in a plain net the identity."
+    instead = "its shortcut" if net.part("residual") else "its input"
+    done = f"Blocks deleted from {net.title}, where the output of each is now {instead}: {', '.join(blocks)}."
     return Outcome(new, done, "the old net with these blocks deleted by gates", differences)
 
 
 def permute(net: Net, images: np.ndarray, blocks: Sequence[str]) -> Outcome:
     """Exchange two ``blocks``; what the result computes is another function."""
-    return Outcome(edit.permute(net, blocks), f"{' and '.join(blocks)} of {net.title} were exchanged.")
+    return Outcome(edit.permute(net, blocks), f"Blocks exchanged in {net.title}: {' and '.join(blocks)}.")
 
 
 OPERATIONS = {

@@ -4,7 +4,6 @@ import pathlib
 import shutil
 from typing import Any
 
-from absl import logging
 from ml_collections import ConfigDict
 
 from resnet_jax import models
@@ -85,4 +84,3 @@ def write_run(
         if isinstance(error, OSError):
             raise UserError(f"--out={out} cannot be written ({error.strerror}); choose another folder.") from error
         raise
-    logging.info("%s holds %s", out, net.title)

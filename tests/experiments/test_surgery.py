@@ -63,10 +63,10 @@ def test_a_deeper_net_says_what_was_checked_and_is_evaluated_as_the_old_one(comm
     assert len(read_json(out / "environment.json")) == 1
 
 
-def test_a_comparison_leaves_it_out_with_the_reason(commands, deeper, tmp_path):
-    done = commands("compare", str(deeper[0]), f"--out={tmp_path / 'comparison'}")
+def test_a_comparison_leaves_it_out_with_the_reason(commands, runs, deeper, tmp_path):
+    done = commands("compare", str(runs[0]), str(deeper[0]), f"--out={tmp_path / 'comparison'}")
     assert done.returncode == 0, done.stderr
-    assert "deeper is not in the verdict: made by surgery, not trained." in done.stdout
+    assert f"{deeper[0]} is left out: its net was made by surgery, not trained." in done.stdout
 
 
 def test_training_goes_on_from_it_and_resumes(commands, deeper, tmp_path):
