@@ -2,6 +2,7 @@
 
     python -m experiments.main --config=configs/cifar_plain56.py
     python -m experiments.main --config=configs/cifar_plain56.py --config.model.depth=110 --config.seed=3
+    python -m experiments.main --config=configs/cifar_plain56.py --from=runs/cifar_plain20_deeper
     python -m experiments.main --config=configs/cifar_resnet20.py --describe
 
 --config.FIELD=VALUE after --config overrides a field; --fields lists the fields with their meaning. The run is recorded
@@ -21,17 +22,21 @@ from typing import Any
 
 import rich
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from experiments import command, processes
 from resnet_jax import data, models
 from resnet_jax.backend import keep_compiled_programs, keep_freed_memory, set_xla_flags
 from resnet_jax.config import check
+from resnet_jax.errors import UserError
 from resnet_jax.training import first_layer, summary_table, train
 
 _CONFIG = command.define_config("Config file, one of configs/*.py.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Run directory; by default runs/ plus the names of config and overrides."
+)
+_FROM = flags.DEFINE_string(
+    "from", None, "Run directory from whose newest checkpoint the net starts, as config.from_run; --fields explains it."
 )
 _DEBUG_NANS = flags.DEFINE_bool(
     "debug_nans", False, "If the run diverges, find the first layer with non-finite (inf or NaN) values."
@@ -46,6 +51,21 @@ def default_workdir(config_file: str, overrides: dict[str, Any]) -> pathlib.Path
     return pathlib.Path("runs", "-".join([pathlib.Path(config_file).stem, *changes]).replace("/", "_"))
 
 
+def start_from(config: ConfigDict, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Set ``config.from_run`` to --from, if that is given, and return ``overrides`` with it.
+
+    Raises:
+      UserError: ``config`` has another.
+    """
+    if _FROM.value is None:
+        return overrides
+    workdir = str(pathlib.Path(_FROM.value))
+    if config.from_run not in (None, workdir):
+        raise UserError(f"--from={workdir} and config.from_run={config.from_run} name two runs; give one of them.")
+    config.from_run = workdir
+    return overrides | {"from_run": workdir}
+
+
 def main(arguments: list[str]) -> int:
     """Train or describe the net of --config; return the exit status."""
     command.refuse_arguments(arguments)
@@ -58,9 +78,8 @@ def main(arguments: list[str]) -> int:
         rich.print(models.architecture_table(models.describe(model, image_shape), image_shape))
         return 0
     flag = flags.FLAGS["config"]
-    workdir = _WORKDIR.value or default_workdir(
-        config_flags.get_config_filename(flag), config_flags.get_override_values(flag)
-    )
+    overrides = start_from(config, config_flags.get_override_values(flag))
+    workdir = _WORKDIR.value or default_workdir(config_flags.get_config_filename(flag), overrides)
     set_xla_flags(config.deterministic)
     keep_compiled_programs()
     keep_freed_memory()

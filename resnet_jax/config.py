@@ -147,6 +147,12 @@ FIELDS: dict[str, Field] = {
         "Whether GPUs use only kernels that give the same bits each time, which are slower.",
         role=Role.EXECUTION,
     ),
+    "from_run": Field(
+        str,
+        None,
+        "Run directory from whose newest checkpoint the net starts: its parameters (averaged where it keeps an "
+        "average) and running statistics; the optimiser starts anew. None: initial values are drawn.",
+    ),
     # The net.
     "model.family": Field(
         str,
@@ -234,6 +240,13 @@ FIELDS: dict[str, Field] = {
         "place.",
         source="Paper: batch; group: Wu and He 2018, arXiv 1803.08494",
         choices=("batch", "group", "none"),
+    ),
+    "model.reserve": Field(
+        bool,
+        False,
+        "Whether the hidden layer of a basic block has as many more channels as the block's input, room for the input "
+        "itself; so a plain net can be any residual one.",
+        source="Meng et al. 2021, arXiv 2111.00687",
     ),
     "model.dropout": Field(
         float,
@@ -401,17 +414,18 @@ FIELDS: dict[str, Field] = {
     "data.mean": Field(
         str,
         "pixel",
-        "Mean of the training images that is subtracted: of each pixel or of each channel.",
+        "Mean that is subtracted: of each pixel or each channel of the training images, or of each channel of "
+        "ImageNet, as most published nets have it for any data set.",
         source="Paper: pixel",
-        choices=("pixel", "channel"),
+        choices=("pixel", "channel", "imagenet"),
     ),
     "data.std": Field(
         str,
         "none",
         "Standard deviation of the training images by which the difference is divided: none, of each channel, or of "
-        "all values together (scalar).",
+        "all values together (scalar); or that of each channel of ImageNet.",
         source="Paper: none; arXiv 1605.07146, 1608.06993: channel; code of arXiv 1603.09382: scalar",
-        choices=("none", "channel", "scalar"),
+        choices=("none", "channel", "scalar", "imagenet"),
     ),
     "data.test_fraction": Field(
         float, 0.1, "Share of the files held out as test, of class folders without train/ and val/.", limits=FRACTION
@@ -807,6 +821,11 @@ def check_against_data(config: ConfigDict, examples: int, image_shape: tuple[int
             f"config.data.color_noise={config.data.color_noise} needs images of 3 channels, but these have {channels}; "
             "give 0."
         )
+    for name in ("mean", "std"):
+        if config.data[name] == "imagenet" and channels != 3:
+            raise UserError(
+                f"config.data.{name}='imagenet' is for images of 3 channels, but these have {channels}; give another."
+            )
     if config.data.padding > min(height, width):
         raise UserError(
             f"config.data.padding={config.data.padding} is more than the images of {height}x{width} pixels have; "

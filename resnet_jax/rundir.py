@@ -11,6 +11,7 @@
     lock               held by the process that writes here
     diverged.json      where the loss became non-finite (inf or NaN): the step and its examples
     summary.json       written last: status "finished", "diverged" or "preempted", final and best figures
+    surgery.json       of a net that experiments.surgery made: from what, how, and what was checked
 
 Errors are fractions. ``docs/architecture.md`` describes every field.
 """
@@ -30,6 +31,8 @@ from resnet_jax.errors import UserError
 
 # 2: milestones are fractions of the steps, which version 1 gave in steps. Every version is read.
 FORMAT_VERSION = 2
+# Status of a run directory that holds a net of experiments.surgery, not a training run.
+MADE_BY_SURGERY = "made by surgery"
 
 
 class RecordedConfig(NamedTuple):
@@ -128,11 +131,16 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} is damaged ({error}); remove the damaged lines or the run.") from error
 
 
-def saved_step(workdir: pathlib.Path) -> int:
-    """Return the steps of the newest checkpoint in ``workdir``, 0 if there is none."""
+def saved_steps(workdir: pathlib.Path) -> list[int]:
+    """Return the steps of each checkpoint in ``workdir``, rising."""
     checkpoints = workdir / "checkpoints"
     names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
-    return max((int(name) for name in names if name.isdecimal()), default=0)  # Others are still being written.
+    return sorted(int(name) for name in names if name.isdecimal())  # Others are still being written.
+
+
+def saved_step(workdir: pathlib.Path) -> int:
+    """Return the steps of the newest checkpoint in ``workdir``, 0 if there is none."""
+    return max(saved_steps(workdir), default=0)
 
 
 def cut_off(metrics: pathlib.Path) -> bool:

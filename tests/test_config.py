@@ -260,6 +260,8 @@ def test_padding_and_batch_are_no_larger_than_the_data():
         check_against_data(changed(batch_size=31), 30, (8, 6, 1))
     with pytest.raises(UserError, match=r"config\.data\.color_noise=0\.1 needs images of 3 channels, but these have 1"):
         check_against_data(changed(data__color_noise=0.1, batch_size=30), 30, (8, 6, 1))
+    with pytest.raises(UserError, match=r"config\.data\.mean='imagenet' is for images of 3 channels, but these have 1"):
+        check_against_data(changed(data__mean="imagenet", batch_size=30), 30, (8, 6, 1))
 
 
 def test_reflected_pixels_are_in_the_image():

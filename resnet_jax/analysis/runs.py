@@ -11,7 +11,7 @@ import numpy as np
 from resnet_jax import models
 from resnet_jax.config import INTERVENTION_FIELDS, RECIPE_FIELDS, TITLE_FIELDS, brief, default, flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import cut_off, read_config, read_json, read_metrics
+from resnet_jax.rundir import MADE_BY_SURGERY, cut_off, read_config, read_json, read_metrics
 
 
 class Run(NamedTuple):
@@ -121,7 +121,7 @@ def read_run(folder: pathlib.Path) -> Run:
 
 
 def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
-    """Return all runs in and below ``folders``, and a sentence on each that is unreadable or truncated.
+    """Return all runs in and below ``folders``, and a sentence on each that is unreadable, truncated or not trained.
 
     Raises:
       UserError: a folder does not exist, or there are no readable runs.
@@ -145,6 +145,9 @@ def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
             run = read_run(folder)
         except UserError as error:
             problems.append(f"{folder} is skipped: {error}")
+            continue
+        if run.summary is not None and run.summary["status"] == MADE_BY_SURGERY:
+            problems.append(f"{folder} is left out: its net was made by surgery, not trained.")
             continue
         if cut_off(folder / "metrics.jsonl"):
             problems.append(f"{folder / 'metrics.jsonl'} ends with an incomplete line, which is ignored.")

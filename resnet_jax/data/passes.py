@@ -17,6 +17,8 @@ from resnet_jax.errors import UserError
 
 # Mean and variance of the training images of a stream are taken over this many.
 MEAN_EXAMPLES = 1_000
+# Mean and standard deviation of the colours of ImageNet, by which most published nets, of any data set, normalise.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Statistics(NamedTuple):
@@ -59,9 +61,12 @@ def normalisation(dataset: Dataset | Stream, config: ConfigDict) -> tuple[np.nda
     else:
         mean, variance = pixel_statistics(dataset.splits["train"].images)
     of_channels = mean.mean(axis=(0, 1), keepdims=True)
-    subtracted = (mean if config.mean == "pixel" else of_channels).astype(np.float32)
+    means = {"pixel": mean, "channel": of_channels, "imagenet": np.array([[IMAGENET_MEAN]])}
+    subtracted = means[config.mean].astype(np.float32)
     if config.std == "none":
         return subtracted, None
+    if config.std == "imagenet":
+        return subtracted, np.array([[IMAGENET_STD]], np.float32)
     if config.std == "scalar":  # The variance within the channels and that between them.
         variance = np.full_like(variance, variance.mean() + of_channels.var())
     return subtracted, np.sqrt(np.where(variance > 0, variance, 1.0)).astype(np.float32)[None, None]

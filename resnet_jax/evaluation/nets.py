@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
-from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax import data, interop, models
 from resnet_jax.config import check
+from resnet_jax.data.passes import IMAGENET_MEAN, IMAGENET_STD
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import CROP
 from resnet_jax.models.inception import IMAGENET_NETS
 from resnet_jax.rundir import read_config
 from resnet_jax.training import program
-from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.interventions import gates_at, interventions_of
 from resnet_jax.training.optimizer import evaluated_params
+from resnet_jax.training.start import newest_state
 from resnet_jax.training.step import net_variables
 
 # Side of the crops that published nets of a family were trained on; the others take images as they are.
@@ -41,6 +41,7 @@ class TrainedNet(NamedTuple):
       mean: subtracted from pixels scaled to [0, 1], float32 ``[height, width, channels]`` or ``[1, 1, channels]``.
       std: divides the result, float32 ``[1, 1, channels]``.
       crop: side of the crops it was trained on; None if it takes images as they are.
+      step: the steps it was trained for, of a run.
     """
 
     name: str
@@ -51,6 +52,7 @@ class TrainedNet(NamedTuple):
     mean: np.ndarray
     std: np.ndarray
     crop: int | None
+    step: int | None = None
 
     @property
     def kind(self) -> str:
@@ -75,8 +77,8 @@ class ForeignDefaults(NamedTuple):
     residual: bool = True
     bottleneck_stride: str = "middle"
     epsilon: float | None = None
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
 
 
 def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> TrainedNet:
@@ -102,24 +104,15 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Tr
     dataset = data.load(config.data)
     image_shape = data.image_shape(dataset)
     model = program.build_net(config, dataset.num_classes)
-    template = program.initial_state(config, model, mesh, image_shape)
-    restored = None
-    if (workdir / "checkpoints").is_dir():
-        with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-            restored = checkpoints.restore(template)
-    if restored is None:
-        raise UserError(f"{workdir} has no checkpoint yet; continue its training or use another run.")
-    state, _ = restored
-    logging.info("%s: using the checkpoint of step %d", workdir, int(state.step))
+    state = newest_state(workdir, config, model, mesh, image_shape)
     gates = gates_at(interventions_of(config, model, image_shape).gates, int(state.step))
     params = evaluated_params(state.params, state.opt_state)
     variables = jax.device_get(net_variables(params, state.batch_stats, gates))
     mean, std = data.normalisation(dataset, config.data)
     if std is None:
         std = np.ones((1, 1, image_shape[-1]), np.float32)
-    return TrainedNet(
-        workdir.resolve().name, config.model, dataset.num_classes, model, variables, mean, std, config.data.image_size
-    )
+    name, crop, step = workdir.resolve().name, config.data.image_size, int(state.step)
+    return TrainedNet(name, config.model, dataset.num_classes, model, variables, mean, std, crop, step)
 
 
 def of_weights(

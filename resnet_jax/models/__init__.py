@@ -81,7 +81,8 @@ def resnet_fields(model: Fields) -> tuple[str, ...]:
     shortcut = ("shortcut", *gating) if model["residual"] else ()
     stem = ("stem_activation",) if model["order"] == "preactivation" else ()
     stride = ("bottleneck_stride",) if model["block"] == "bottleneck" else ()
-    return (*wide_fields(model), *shortcut, "block", "order", *stem, *stride)
+    reserve = ("reserve",) if model["block"] == "basic" else ()
+    return (*wide_fields(model), *shortcut, "block", "order", *stem, *stride, *reserve)
 
 
 def imagenet_fields(model: Fields) -> tuple[str, ...]:

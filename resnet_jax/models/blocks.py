@@ -107,11 +107,17 @@ class Block(nn.Module):
 
 
 class BasicBlock(Block):
-    """Two 3x3 convolutions (paper, figure 5 left)."""
+    """Two 3x3 convolutions (paper, figure 5 left).
+
+    Attributes:
+      reserved: further channels of the hidden layer, as ``config.model.reserve``.
+    """
+
+    reserved: int = 0
 
     def convolutions(self) -> tuple[Convolution, ...]:
         """Return the convolutions of the branch."""
-        return Convolution(self.width, 3, self.stride), Convolution(self.width, 3, 1)
+        return Convolution(self.width + self.reserved, 3, self.stride), Convolution(self.width, 3, 1)
 
 
 class SingleBlock(Block):

@@ -69,7 +69,7 @@ def wide(config: ConfigDict, **settings: Any) -> "ResNet":
     """
     n = whole_number(config.depth, 6, 4)
     config = config.copy_and_resolve_references()
-    config.update(block="basic", order="preactivation", shortcut="B", stem_activation=True)
+    config.update(block="basic", order="preactivation", shortcut="B", stem_activation=True, reserve=False)
     return residual_net(config, BasicBlock, (n,) * 3, (16, 32, 64), **settings)
 
 
@@ -113,6 +113,10 @@ def residual_net(
       UserError: the parts do not go together.
     """
     check_parts(config)
+    if config.reserve and block is not BasicBlock:
+        raise UserError(
+            f"config.model.reserve=True is for basic blocks, but this net has a {block.__name__}; give False."
+        )
     options = {
         "residual": config.residual,
         "shortcut": config.shortcut,
@@ -136,6 +140,7 @@ def residual_net(
         order=config.order,
         stem_activation=config.stem_activation,
         norm=config.norm,
+        reserve=config.reserve,
         survival=survival_probabilities(sum(stage_sizes), config.survival, config.survival_rule),
         **settings,
     )
@@ -211,6 +216,7 @@ class ResNet(nn.Module):
       stem_activation: whether norm and ReLU come in the stem, else in the first block.
       survival: probability that each block's branch is computed in training; empty without stochastic depth.
       norm: of all layers, a name in ``NORMS``.
+      reserve: whether hidden layers have as many more channels as the input of their block.
       dtype: type of the computation; parameters and statistics are always float32.
       axis_name: device axis over which a batch is divided in training; None for the whole batch on one device.
       sync_batch_norm: whether batch norm takes its statistics over all devices.
@@ -228,6 +234,7 @@ class ResNet(nn.Module):
     stem_activation: bool = True
     survival: Sequence[float] = ()
     norm: str = "batch"
+    reserve: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
     sync_batch_norm: bool = False
@@ -255,6 +262,12 @@ class ResNet(nn.Module):
         for index, (blocks, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
             first = index == 0
             block = functools.partial(self.block, width=width, **layers)
+            of_first: dict[str, Any] = {}
+            if first and self.stem_activation and preactivated:
+                of_first["is_activated"] = True
+            if self.reserve:
+                block = functools.partial(block, reserved=width)
+                of_first["reserved"] = x.shape[-1]
             survival = self.survival[before : before + blocks]
             x = Stage(
                 blocks,
@@ -263,7 +276,7 @@ class ResNet(nn.Module):
                 unroll=self.unroll,
                 remat=self.remat,
                 survival=survival,
-                first={"is_activated": True} if first and self.stem_activation and preactivated else {},
+                first=of_first,
                 name=f"stage{index + 1}",
             )(x)
             before += blocks

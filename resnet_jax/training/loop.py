@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from resnet_jax import data, hosts, models
 from resnet_jax.config import check_against_data
 from resnet_jax.data import sampling
-from resnet_jax.rundir import read_json
+from resnet_jax.rundir import read_json, saved_steps
 from resnet_jax.training import parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.feed import Feed, open_feed
@@ -24,6 +24,7 @@ from resnet_jax.training.interventions import Interventions
 from resnet_jax.training.program import Metrics, Program, evaluate, make_program
 from resnet_jax.training.record import RunRecord, check_workdir
 from resnet_jax.training.reporter import Reporter
+from resnet_jax.training.start import variables_of
 from resnet_jax.training.stopping import stop_request
 
 # Steps per dispatch on accelerators: enough that launching costs next to nothing, and few enough that a stop is soon.
@@ -60,11 +61,15 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         program = make_program(config, dataset.num_classes)
         interventions = program.interventions(data.image_shape(dataset))
     with hosts.together():
+        start = None
+        if config.from_run is not None and not saved_steps(workdir):
+            start = variables_of(config, program, data.image_shape(dataset))
+    with hosts.together():
         record = RunRecord(workdir, config, command or [])
     with record, contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         del dataset  # Its examples are on the devices now.
         with Checkpoints(workdir / "checkpoints") as checkpoints:
-            run = Run(config, program, interventions, feed, record, checkpoints)
+            run = Run(config, program, interventions, feed, record, checkpoints, start)
             with stop_request() as stopping, run.reporter.line:
                 status = train_to_end(run, stopping)
         totals = models.totals(models.describe(program.model, feed.image_shape))
@@ -149,10 +154,12 @@ class Run:
         feed: Feed,
         record: RunRecord,
         checkpoints: Checkpoints,
+        start: dict[str, Any] | None = None,
     ) -> None:
+        """Restore the newest checkpoint; without one, begin with the variables ``start``, if None with drawn ones."""
         self.config, self.program = config, program
         self._feed, self._record, self._checkpoints = feed, record, checkpoints
-        self.state = program.init(feed.image_shape)
+        self.state = program.init(feed.image_shape, start)
         self._inputs = feed.examples._replace(**interventions._asdict())
         # What a resumed run must know besides the state.
         progress: dict[str, Any] = {"seconds": 0.0, "recent": [], "due": [], "bad": None}
@@ -161,6 +168,8 @@ class Run:
             self.state, progress = restored
             logging.info("resuming after step %d of %d", int(self.state.step), config.steps)
         self.step = self._first_step = self._saved_step = int(self.state.step)
+        if restored is None and start is not None:
+            self._saved_step = -1  # Saved before its first step, so that a resumed run does not need the other run.
         self.due: list[str] = progress["due"]
         feed.remember(progress["bad"])
         record.begin(self.step, progress["seconds"], self.due)

@@ -5,7 +5,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -33,7 +33,8 @@ class Program(NamedTuple):
       model: the net.
       mesh: the devices.
       rate: learning rate as a function of the steps made, before plateaus.
-      init: ``image_shape -> state``, the initial state for images of shape ``(height, width, channels)``.
+      init: ``(image_shape, variables=None) -> state``, the initial state for images of shape ``(height, width,
+        channels)``; from ``variables``, if given, instead of drawn values.
       interventions: ``image_shape -> Interventions`` of the config, whole on every device.
       train_steps: ``(state, examples, batches) -> (state, metrics)`` over all devices, for the batches of a feed.
       eval_step: ``(state, examples, batch, weights) -> sums`` over all devices.
@@ -42,7 +43,7 @@ class Program(NamedTuple):
     model: nn.Module
     mesh: Mesh
     rate: optax.Schedule
-    init: Callable[[tuple[int, ...]], TrainState]
+    init: Callable[..., TrainState]
     interventions: Callable[[tuple[int, ...]], Interventions]
     train_steps: Callable[..., tuple[TrainState, Metrics]]
     eval_step: Callable[..., Metrics]
@@ -99,9 +100,19 @@ def build_net(config: ConfigDict, num_classes: int) -> nn.Module:
     )
 
 
-def initial_state(config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape: tuple[int, ...]) -> TrainState:
-    """Return the state from which training of ``model`` starts, whole on every device of ``mesh``."""
-    variables = models.initial_variables(model, config.seed, image_shape)
+def initial_state(
+    config: ConfigDict,
+    model: nn.Module,
+    mesh: Mesh,
+    image_shape: tuple[int, ...],
+    variables: Mapping[str, Any] | None = None,
+) -> TrainState:
+    """Return the state from which training of ``model`` starts, whole on every device of ``mesh``.
+
+    The net has ``variables``, on the host; those that its seed draws if they are None.
+    """
+    if variables is None:
+        variables = models.initial_variables(model, config.seed, image_shape)
     params = variables["params"]
     rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
     descent = optimizer.descent(config.optimizer, rate)

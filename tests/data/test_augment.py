@@ -48,6 +48,14 @@ def test_a_standard_deviation_is_of_the_raw_training_images(mean):
         )
 
 
+def test_images_may_be_normalised_by_those_of_imagenet():
+    images = random_images()
+    mean, std = data.normalisation(dataset(images), settings("imagenet", "imagenet"))
+    expected = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(augment.normalise(images, mean, std), expected, atol=1e-5)
+    assert data.normalisation(dataset(images), settings("imagenet"))[1] is None
+
+
 @pytest.mark.parametrize("std", ["channel", "scalar"])
 def test_a_channel_without_variance_is_not_divided_by_it(std):
     images = random_images()

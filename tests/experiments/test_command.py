@@ -20,7 +20,7 @@ def rows(*words):
     return {line.split()[0]: line.split()[1:] for line in lines if line.split()[0] in FIELDS}
 
 
-@pytest.mark.parametrize("command", ["main", "sweep", "evaluate", "prepare"])
+@pytest.mark.parametrize("command", ["main", "sweep", "evaluate", "prepare", "surgery"])
 def test_every_command_with_a_config_lists_its_fields(command):
     found = rows(f"experiments.{command}")
     assert found.keys() == FIELDS.keys()

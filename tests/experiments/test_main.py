@@ -140,3 +140,4 @@ def test_the_default_workdir_is_named_by_config_and_overrides():
     assert name == pathlib.Path("runs/cifar_plain56-depth=110-seed=3")
     assert default_workdir("configs/cifar_plain56.py", {}) == pathlib.Path("runs/cifar_plain56")
     assert default_workdir("c.py", {"data.name": "emnist/digits"}).parent == pathlib.Path("runs")
+    assert default_workdir("c.py", {"from_run": "runs/a/b"}) == pathlib.Path("runs/c-from_run=runs_a_b")

@@ -40,6 +40,10 @@ def test_a_depth_that_the_family_does_not_have_is_reported_with_those_near_it(wr
         ({"stem_activation": False}, r"stem_activation=False is for order 'preactivation', not for 'original'; give "),
         ({"widening": 1.51}, r"widening=1\.51 makes widths .*24\.16.* that are not whole numbers\."),
         ({"family": "imagenet", "depth": 50, "widening": 1.001}, r"widening=1\.001 makes widths .* not whole numbers"),
+        (
+            {"reserve": True, "block": "single"},
+            r"reserve=True is for basic blocks, but this net has a SingleBlock; give",
+        ),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(wrong, message):
@@ -59,19 +63,19 @@ ALWAYS = {"family", "depth", "residual", "widening", "norm", "dropout", "surviva
 @pytest.mark.parametrize(
     ("fields", "title", "series", "read"),
     [
-        ({"residual": False}, "plain-20", "plain", {"block"}),
-        ({}, "residual-20", "residual", {"shortcut", "block"}),
+        ({"residual": False}, "plain-20", "plain", {"block", "reserve"}),
+        ({}, "residual-20", "residual", {"shortcut", "block", "reserve"}),
         (
             {"survival": 0.5, "shortcut": "shortcut_gating"},
             "residual-20",
             "residual",
-            {"shortcut", "gating_bias", "survival_rule", "block"},
+            {"shortcut", "gating_bias", "survival_rule", "block", "reserve"},
         ),
         (
             {"order": "preactivation", "residual": False},
             "preact plain-20",
             "preact plain",
-            {"stem_activation", "block"},
+            {"stem_activation", "block", "reserve"},
         ),
         (
             {"order": "preactivation", "block": "bottleneck", "depth": 164},
@@ -80,7 +84,7 @@ ALWAYS = {"family", "depth", "residual", "widening", "norm", "dropout", "surviva
             {"shortcut", "block", "stem_activation", "bottleneck_stride"},
         ),
         ({"block": "single"}, "single residual-20", "single residual", {"shortcut", "block"}),
-        ({"family": "imagenet", "depth": 34}, "residual-34", "residual", {"shortcut"}),
+        ({"family": "imagenet", "depth": 34}, "residual-34", "residual", {"shortcut", "reserve"}),
         (
             {"family": "imagenet", "depth": 50, "residual": False, "widening": 2},
             "plain-50-2",
@@ -121,3 +125,16 @@ def test_the_norm_of_a_net_is_that_of_its_config(norm):
     variables = models.initial_variables(model, 0, (8, 8, 1))
     assert "batch_stats" not in variables
     assert ("scale" in variables["params"]["stage1"]["block0"]["bn1"]) == (norm == "group")
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_hidden_layers_reserve_as_many_channels_as_their_block_has_inputs(residual):
+    model = models.build(CONFIG | {"depth": 14, "reserve": True, "residual": residual}, 10)
+    kernels = {
+        layer.name: layer.variables["params", "kernel"].shape
+        for layer in models.walk(model, (8, 8, 1))
+        if layer.name.endswith(("conv1", "conv2"))
+    }
+    for stage, block, inputs, width in ((1, 0, 16, 16), (2, 0, 16, 32), (2, 1, 32, 32), (3, 0, 32, 64), (3, 1, 64, 64)):
+        assert kernels[f"stage{stage}/block{block}/conv1"] == (3, 3, inputs, width + inputs)
+        assert kernels[f"stage{stage}/block{block}/conv2"] == (3, 3, width + inputs, width)

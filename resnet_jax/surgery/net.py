@@ -1,0 +1,101 @@
+"""A net as surgery changes it: the fields of its config, and its variables as numpy arrays."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from resnet_jax import models
+from resnet_jax.errors import UserError
+from resnet_jax.models import Path
+from resnet_jax.models.norm import BatchNorm
+from resnet_jax.models.resnet import ResNet
+
+EPSILON = BatchNorm.epsilon
+# Variables do not depend on the size of the images.
+SIDE = 32
+
+
+class Net(NamedTuple):
+    """A plain or residual net.
+
+    Attributes:
+      config: as ``config.model``.
+      variables: ``{"params": ..., "batch_stats": ...}``, on the host.
+    """
+
+    config: ConfigDict
+    variables: dict[str, Any]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """``(height, width, channels)`` of images that the net takes."""
+        return SIDE, SIDE, self.variables["params"]["stem"]["conv"]["kernel"].shape[2]
+
+    @property
+    def model(self) -> ResNet:
+        """The module."""
+        model = models.build(self.config, self.variables["params"]["head"]["bias"].size)
+        assert isinstance(model, ResNet)  # As ``open_net`` has it.
+        return model
+
+    @property
+    def leaves(self) -> dict[Path, np.ndarray]:
+        """The variables by their paths, each block's on its own, as ("params", "stage2", "block3", "bn1", "bias")."""
+        return models.unstack(self.variables)
+
+    @property
+    def title(self) -> str:
+        """What the net is called, as "plain-56"."""
+        return models.title(self.config)
+
+    @property
+    def blocks(self) -> list[str]:
+        """The names of the blocks in forward order, as "stage2/block3"."""
+        sizes = enumerate(self.model.stage_sizes, 1)
+        return [f"stage{stage}/block{block}" for stage, blocks in sizes for block in range(blocks)]
+
+    @property
+    def convolutions(self) -> int:
+        """How many convolutions the branch of a block has."""
+        first = {path[3] for path in self.leaves if path[:3] == ("params", "stage1", "block0")}
+        return sum(name.startswith("conv") for name in first)
+
+    def part(self, name: str) -> Any:
+        """Return what the net has for all blocks of field ``name``: "residual", "shortcut" or "order"."""
+        return self.model.block.keywords[name]  # type: ignore[attr-defined]
+
+    def rebuilt(self, leaves: Mapping[Path, np.ndarray], **fields: Any) -> Self:
+        """Return the net with other ``leaves`` and other ``fields`` of its config; leaves it has no place for go."""
+        config = self.config.copy_and_resolve_references()
+        config.update(fields)
+        like = models.template(models.build(config, self.model.num_classes), self.image_shape)
+        return type(self)(config, models.stack(leaves, like))
+
+
+def open_net(name: str, config: ConfigDict, variables: dict[str, Any]) -> Net:
+    """Return the net of ``config`` with ``variables``; ``name`` is that of its run or weights file.
+
+    Raises:
+      UserError: it is of a family without blocks that surgery knows, or has constant gates.
+    """
+    if not isinstance(models.build(config, num_classes=1), ResNet):
+        raise UserError(
+            f"{name} is {models.title(config)}, but surgery is for plain and residual nets; use one of family cifar, "
+            "imagenet or wide."
+        )
+    if "gates" in variables:
+        raise UserError(f"{name} has config.gates, which surgery would lose; use a net without.")
+    return Net(config, variables)
+
+
+def require(net: Net, operation: str, **allowed: tuple[Any, ...]) -> None:
+    """Raise a UserError unless ``net`` has one of the ``allowed`` values of each field, for ``operation``."""
+    for name, values in allowed.items():
+        value = net.part(name) if name in net.model.block.keywords else net.config[name]  # type: ignore[attr-defined]
+        if value not in values:
+            raise UserError(
+                f"{operation} is not exact for {net.title} with config.model.{name}={value!r}; it needs "
+                f"{' or '.join(map(repr, values))}."
+            )

@@ -1,0 +1,100 @@
+"""The operations by name: each makes a new net and checks what it promises on images."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from resnet_jax.errors import UserError
+from resnet_jax.surgery import check, convert, edit, fold
+from resnet_jax.surgery.check import Differences
+from resnet_jax.surgery.net import Net
+
+
+class Outcome(NamedTuple):
+    """A new net.
+
+    Attributes:
+      net: the net.
+      done: what was done, as a sentence.
+      compared: what the new net was compared with; None if it promises nothing that can be.
+      differences: from that.
+    """
+
+    net: Net
+    done: str
+    compared: str | None = None
+    differences: Differences | None = None
+
+
+class Operation(NamedTuple):
+    """An operation.
+
+    Attributes:
+      apply: ``(net, images, **settings) -> Outcome``, for normalised images ``[examples, height, width, channels]``.
+      needs: names of the settings that it must have.
+      takes: names of those that it may have.
+    """
+
+    apply: Callable[..., Outcome]
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+
+
+def insert_identity(net: Net, images: np.ndarray, depth: int, noise: float = 0.0, seed: int = 0) -> Outcome:
+    """Make ``net`` deeper by blocks that change nothing; then add noise to their kernels."""
+    if noise and net.part("residual"):
+        raise UserError(
+            f"--noise={noise:g} is for plain nets; the kernels of blocks inserted into {net.title} are random already."
+        )
+    new = edit.insert_identity(net, depth, seed)
+    inserted = edit.inserted_blocks(net, new)
+    if net.config.norm == "batch" and not net.part("residual"):
+        new = edit.with_statistics(new, check.moments(new, images, inserted))
+    last = {name.split("/")[0]: name for name in net.blocks}  # Of each stage.
+    counterparts = {name: last[name.split("/")[0]] if name in inserted else name for name in new.blocks}
+    differences = check.compare(net, new, images, counterparts)
+    done = f"{len(inserted)} identity blocks were inserted into {net.title}"
+    if not noise:
+        return Outcome(new, f"{done}.", "the old net", differences)
+    done = f"{done}, and noise of size {noise:g} added to their kernels."
+    return Outcome(edit.with_noise(new, inserted, noise, seed), done, "the old net, before the noise", differences)
+
+
+def same_blocks(operation: Callable[[Net], Net], done: str) -> Callable[[Net, np.ndarray], Outcome]:
+    """Return the ``apply`` of an operation after which each block computes what it did."""
+
+    def apply(net: Net, images: np.ndarray) -> Outcome:
+        new = operation(net)
+        differences = check.compare(net, new, images, {name: name for name in net.blocks})
+        return Outcome(new, done.format(net.title, new.title), "the old net", differences)
+
+    return apply
+
+
+def delete(net: Net, images: np.ndarray, blocks: Sequence[str]) -> Outcome:
+    """Delete ``blocks``, and compare with the gates that delete them."""
+    new = edit.delete(net, blocks)
+    if net.config.norm == "batch" and not net.part("residual"):
+        new = edit.with_statistics(new, check.moments(new, images, blocks))
+    differences = check.compare_with_gates(net, new, images, blocks)
+    instead = "its shortcut" if net.part("residual") else "its input"
+    done = f"Blocks deleted from {net.title}, where the output of each is now {instead}: {', '.join(blocks)}."
+    return Outcome(new, done, "the old net with these blocks deleted by gates", differences)
+
+
+def permute(net: Net, images: np.ndarray, blocks: Sequence[str]) -> Outcome:
+    """Exchange two ``blocks``; what the result computes is another function."""
+    return Outcome(edit.permute(net, blocks), f"Blocks exchanged in {net.title}: {' and '.join(blocks)}.")
+
+
+OPERATIONS = {
+    "insert_identity": Operation(insert_identity, needs=("depth",), takes=("noise", "seed")),
+    "fold_norms": Operation(same_blocks(fold.fold_norms, "The batch norms of {} were folded into its convolutions.")),
+    "to_plain": Operation(same_blocks(convert.to_plain, "{} was made {}, its shortcuts part of the convolutions.")),
+    "to_residual": Operation(
+        same_blocks(convert.to_residual, "{} was made {}, its shortcuts subtracted in the convolutions.")
+    ),
+    "delete": Operation(delete, needs=("blocks",)),
+    "permute": Operation(permute, needs=("blocks",)),
+}

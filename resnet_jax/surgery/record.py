@@ -1,0 +1,86 @@
+"""The run directory of a net that surgery made, from which training can go on."""
+
+import pathlib
+import shutil
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from resnet_jax import models
+from resnet_jax.config import flatten
+from resnet_jax.errors import UserError
+from resnet_jax.rundir import FORMAT_VERSION, MADE_BY_SURGERY, write_json
+from resnet_jax.surgery.net import Net
+from resnet_jax.training import parallel
+from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.environment import environment
+from resnet_jax.training.program import build_net, initial_state
+
+
+def check_new(out: pathlib.Path) -> None:
+    """Raise a UserError unless ``out`` can be made: nothing is overwritten."""
+    if out.exists():
+        raise UserError(f"--out={out} exists already; give a new folder.")
+
+
+def config_of(config: ConfigDict, net: Net) -> ConfigDict:
+    """Return the config of a run of ``net``, which was made from one of ``config``."""
+    new = config.copy_and_resolve_references()
+    new.model.update(net.config)
+    new.from_run = None  # The net is in the new run directory.
+    return new
+
+
+def write_run(
+    out: pathlib.Path,
+    config: ConfigDict,
+    net: Net,
+    image_shape: tuple[int, ...],
+    surgery: dict[str, Any],
+    command: list[str],
+) -> None:
+    """Write run directory ``out``: the net as a checkpoint of 0 steps, and how it was made.
+
+    Args:
+      out: a new folder; if writing fails, there is none afterwards.
+      config: of the new run.
+      net: its net.
+      image_shape: ``(height, width, channels)`` of its images.
+      surgery: the content of ``surgery.json``, without the version.
+      command: the words of the command line.
+
+    Raises:
+      UserError: ``out`` exists or cannot be written.
+    """
+    check_new(out)
+    model = build_net(config, net.model.num_classes)
+    state = initial_state(config, model, parallel.device_mesh(), image_shape, net.variables)
+    parameters, multiply_adds = models.totals(models.describe(model, image_shape))
+    start = environment()
+    summary = {
+        "version": FORMAT_VERSION,
+        "status": MADE_BY_SURGERY,
+        "steps": 0,
+        "seconds": 0.0,
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
+        "skipped_images": None,
+        "final": {},
+        "best": {},
+        "repeat": {"command": command, "config": flatten(config.to_dict()), "environment": start, "data_sha256": None},
+    }
+    try:
+        out.mkdir(parents=True)
+        with Checkpoints(out / "checkpoints") as checkpoints:
+            checkpoints.save(0, state, {"seconds": 0.0, "recent": [], "due": [], "bad": None})
+        write_json(out / "surgery.json", {"version": FORMAT_VERSION} | surgery)
+        write_json(out / "environment.json", [start])
+        write_json(out / "summary.json", summary)
+        # Last, because it makes the folder a run directory.
+        content = {"version": FORMAT_VERSION, "command": command, "config": config.to_dict()}
+        write_json(out / "config.json", content)
+    except BaseException as error:
+        shutil.rmtree(out, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"--out={out} cannot be written ({error.strerror}); choose another folder.") from error
+        raise

@@ -1,0 +1,348 @@
+"""Operations in float64, where what is exact is so to 1e-10, against the old nets and against numpy."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from resnet_jax import models
+from resnet_jax.errors import UserError
+from resnet_jax.surgery import OPERATIONS, Net, check, edit, logits_of, open_net
+from resnet_jax.surgery.convert import to_plain, to_residual
+from resnet_jax.surgery.fold import fold_norms
+from tests.surgery.nets import IMAGES, by_hand, random_net
+
+close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def assert_computes(net, expected):
+    """Assert that ``net`` has the ``expected`` logits and outputs of blocks."""
+    [(logits, blocks)] = check.forward(net, IMAGES)
+    assert logits.dtype == np.float64
+    close(logits, expected[0])
+    assert list(blocks) == list(expected[1]) == net.blocks
+    for name, output in expected[1].items():
+        close(blocks[name], output)
+
+
+BLOCKS_AND_SHORTCUTS = [(block, shortcut) for block in ("basic", "single") for shortcut in "ABC"]
+
+
+@pytest.mark.parametrize(("block", "shortcut"), [*BLOCKS_AND_SHORTCUTS, ("basic", "pool"), ("single", "conv")])
+def test_the_net_by_hand_is_the_net(block, shortcut):
+    net = random_net(block=block, shortcut=shortcut)
+    assert_computes(net, by_hand(net))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"shortcut": "B", "depth": 14, "block": "single"},
+        {"shortcut": "C", "order": "relu_before_addition"},
+        {"shortcut": "conv", "order": "relu_preactivation"},
+        {"block": "bottleneck", "depth": 11, "shortcut": "B"},
+        {"shortcut": "exclusive_gating"},
+        {"survival": 0.5, "reserve": True},
+    ],
+    ids=str,
+)
+def test_a_folded_net_has_no_norms_and_computes_the_same(fields):
+    net = random_net(**fields)
+    folded = fold_norms(net)
+    assert folded.config.norm == "none"
+    assert {path[-1] for path in folded.leaves} == {"kernel", "bias"}
+    [expected] = check.forward(net, IMAGES)
+    assert_computes(folded, expected)
+
+
+@pytest.mark.parametrize(("block", "shortcut"), [*BLOCKS_AND_SHORTCUTS, ("basic", "pool"), ("single", "conv")])
+def test_a_residual_net_is_a_plain_net(block, shortcut):
+    net = random_net(block=block, shortcut=shortcut, widening=1.5, norm="none" if shortcut == "B" else "batch")
+    plain = to_plain(net)
+    assert (plain.config.residual, plain.config.norm, plain.config.reserve) == (False, "none", block == "basic")
+    assert_computes(plain, by_hand(net))
+
+
+@pytest.mark.parametrize("block", ["basic", "single"])
+def test_a_plain_net_is_a_residual_net(block):
+    net = random_net(block=block, residual=False, shortcut="B")
+    residual = to_residual(net)
+    assert residual.config.residual
+    assert (residual.config.norm, residual.config.shortcut, residual.config.reserve) == ("none", "A", block == "basic")
+    assert_computes(residual, by_hand(net))
+
+
+def test_reserve_and_merge_takes_as_many_numbers_as_counted_by_hand():
+    """Of residual-20 on the digits, kernels and biases without the head.
+
+    Hidden layers get twice their width, in the first blocks of stages 2 and 3 half as much again.
+    """
+    folded = fold_norms(random_net(depth=20))
+    counts = [
+        sum(leaf.size for path, leaf in net.leaves.items() if path[1] != "head") for net in (folded, to_plain(folded))
+    ]
+    assert counts == [268_096, 501_088]
+
+
+INSERTIONS = [
+    ({"residual": False}, 14),
+    ({"residual": False, "depth": 14}, 20),
+    ({"residual": False, "block": "single"}, 14),
+    ({"residual": False, "norm": "none"}, 14),
+    ({"residual": False, "reserve": True}, 14),
+    ({}, 14),
+    ({"shortcut": "B", "norm": "group"}, 14),
+    ({"shortcut": "pool", "norm": "none"}, 14),
+    ({"order": "relu_before_addition"}, 14),
+    ({"order": "relu_preactivation"}, 14),
+    ({"order": "preactivation", "block": "single"}, 14),
+    ({"order": "preactivation", "block": "bottleneck", "depth": 11, "shortcut": "B"}, 20),
+    ({"family": "wide", "depth": 10}, 16),
+]
+
+
+@pytest.mark.parametrize(("fields", "depth"), INSERTIONS, ids=str)
+def test_inserted_blocks_change_nothing(fields, depth):
+    net = random_net(**fields)
+    outcome = OPERATIONS["insert_identity"].apply(net, IMAGES, depth=depth)
+    assert outcome.net.config.depth == depth
+    assert outcome.net.config.to_dict() == net.config.to_dict() | {"depth": depth}
+    assert outcome.differences.logits < 1e-10
+    assert outcome.differences.blocks < 1e-10
+    leaves = outcome.net.leaves
+    for path, leaf in net.leaves.items():
+        np.testing.assert_array_equal(leaves[path], leaf)
+
+
+def test_inserted_batch_norms_have_the_statistics_of_the_stage_and_undo_them():
+    net = random_net(residual=False)
+    new = OPERATIONS["insert_identity"].apply(net, IMAGES, depth=14).net
+    _, outputs = by_hand(net)
+    for stage in (1, 2, 3):
+        output = outputs[f"stage{stage}/block0"]
+        mean, var = output.mean((0, 1, 2)), output.var((0, 1, 2))
+        for layer in ("bn1", "bn2"):
+            path = (f"stage{stage}", "block1", layer)
+            close(new.leaves["batch_stats", *path, "mean"], mean)
+            close(new.leaves["batch_stats", *path, "var"], var)
+            close(new.leaves["params", *path, "scale"] ** 2, var + 1e-5)
+            close(new.leaves["params", *path, "bias"], mean)
+
+
+def test_inserted_blocks_of_a_residual_net_are_drawn_but_for_the_last_layer_of_their_branch():
+    net = random_net()
+    new = edit.insert_identity(net, 14, seed=3)
+    drawn = models.unstack(models.initial_variables(new.model, 3, (8, 8, 1)))
+    own = {path: leaf for path, leaf in new.leaves.items() if path[2] == "block1"}
+    assert len(own) == 3 * 10
+    for path, leaf in own.items():
+        zeroed = path[3:] in (("bn2", "scale"), ("bn2", "bias"))
+        np.testing.assert_array_equal(leaf, 0 if zeroed else drawn[path])
+
+
+def test_imagenet_nets_are_made_deeper_to_the_depths_of_the_paper():
+    config = models.complete({"family": "imagenet", "depth": 18, "residual": False})
+    net = Net(config, jax.tree.map(np.array, models.template(models.build(config, 10), (32, 32, 3))))
+    new = edit.insert_identity(net, 34)
+    assert edit.inserted_blocks(net, new) == [
+        *("stage1/block2", "stage2/block2", "stage2/block3"),
+        *(f"stage3/block{block}" for block in (2, 3, 4, 5)),
+        "stage4/block2",
+    ]
+
+
+def test_noise_has_the_size_that_is_asked_for_and_is_that_of_its_seed():
+    net = random_net(residual=False)
+    new = edit.insert_identity(net, 14)
+    names = edit.inserted_blocks(net, new)
+    noisy, again, other = (edit.with_noise(new, names, 0.1, seed) for seed in (0, 0, 1))
+    path = ("params", "stage3", "block1", "conv2", "kernel")
+    assert np.std(noisy.leaves[path] - new.leaves[path]) == pytest.approx(0.1 * np.sqrt(2 / (9 * 64)), rel=0.02)
+    np.testing.assert_array_equal(noisy.leaves[path], again.leaves[path])
+    assert np.any(noisy.leaves[path] != other.leaves[path])
+    for kept in net.leaves:
+        np.testing.assert_array_equal(noisy.leaves[kept], net.leaves[kept])
+
+
+def test_nets_are_compared_before_the_noise():
+    net = random_net(residual=False)
+    outcome = OPERATIONS["insert_identity"].apply(net, IMAGES, depth=14, noise=0.1)
+    assert outcome.compared == "the old net, before the noise"
+    assert outcome.differences.logits < 1e-10
+    assert outcome.done == "3 identity blocks were inserted into plain-8, and noise of size 0.1 added to their kernels."
+    assert np.max(np.abs(logits_of(outcome.net, IMAGES) - by_hand(net)[0])) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("fields", "deleted"),
+    [
+        ({"depth": 14}, ["stage1/block0", "stage2/block0", "stage3/block1"]),
+        ({"norm": "none", "shortcut": "B"}, ["stage2/block0"]),
+        ({"norm": "group", "shortcut": "shortcut_gating"}, ["stage3/block0"]),
+        ({"order": "relu_before_addition"}, ["stage2/block0"]),
+        ({"order": "relu_preactivation", "shortcut": "conv"}, ["stage2/block0"]),
+        ({"order": "preactivation", "block": "bottleneck", "depth": 11, "shortcut": "B"}, ["stage2/block0"]),
+        ({"survival": 0.5}, ["stage2/block0"]),
+        ({"residual": False, "depth": 14}, ["stage1/block0", "stage2/block1", "stage3/block1"]),
+        ({"residual": False, "norm": "none", "block": "single"}, ["stage1/block0", "stage2/block1"]),
+    ],
+    ids=str,
+)
+def test_a_deleted_block_is_as_its_gate_deletes_it(fields, deleted):
+    net = random_net(**fields)
+    outcome = OPERATIONS["delete"].apply(net, IMAGES, blocks=deleted)
+    assert outcome.differences.logits < 1e-10
+    assert outcome.net.config == net.config
+    changed = {"/".join(path[1:3]) for path, leaf in outcome.net.leaves.items() if np.any(leaf != net.leaves[path])}
+    assert changed == {*deleted}
+
+
+def test_a_block_deleted_in_a_plain_net_has_the_statistics_of_its_input():
+    net = random_net(residual=False, depth=14)
+    new = OPERATIONS["delete"].apply(net, IMAGES, blocks=["stage2/block1"]).net
+    output = by_hand(net)[1]["stage2/block0"]
+    close(new.leaves["batch_stats", "stage2", "block1", "bn2", "mean"], output.mean((0, 1, 2)))
+
+
+def test_two_exchanges_change_nothing_and_one_does():
+    net = random_net(depth=20)
+    blocks = ["stage2/block2", "stage2/block1"]
+    new = OPERATIONS["permute"].apply(net, IMAGES, blocks=blocks).net
+    for name in ("mean", "var"):
+        one, other = (
+            each.leaves["batch_stats", "stage2", f"block{block}", "bn1", name] for each, block in ((net, 1), (new, 2))
+        )
+        np.testing.assert_array_equal(one, other)
+    jax.tree.map(np.testing.assert_array_equal, edit.permute(new, blocks[::-1]).variables, net.variables)
+
+
+REFUSED = [
+    (
+        fold_norms,
+        {"norm": "group"},
+        r"fold_norms is not exact for residual-8 with config\.model\.norm='group'; it needs 'batch'\.",
+    ),
+    (
+        fold_norms,
+        {"order": "preactivation"},
+        r"config\.model\.order='preactivation'; it needs 'original' or 'relu_before",
+    ),
+    (
+        to_plain,
+        {"residual": False},
+        r"to_plain is not exact for plain-8 with config\.model\.residual=False; it needs True\.",
+    ),
+    (to_plain, {"order": "preactivation"}, r"order='preactivation'; it needs 'original'\."),
+    (to_plain, {"shortcut": "shortcut_gating"}, r"shortcut='shortcut_gating'; it needs 'A' or 'B' or 'C' or"),
+    (to_plain, {"survival": 0.5}, r"survival=0\.5; it needs 1\."),
+    (to_plain, {"reserve": True}, r"reserve=True; it needs False\."),
+    (
+        to_plain,
+        {"block": "bottleneck", "depth": 11},
+        r"bottleneck residual-11 has bottlenecks; use a net of block basic or",
+    ),
+    (to_residual, {}, r"to_residual is not exact for residual-8 with config\.model\.residual=True; it needs False\."),
+    (
+        functools.partial(edit.insert_identity, depth=8),
+        {},
+        r"--depth=8 is not a deeper net of the blocks of residual-8;",
+    ),
+    (functools.partial(edit.insert_identity, depth=15), {}, r"depth=15 is not 6n\+2"),
+    (functools.partial(edit.insert_identity, depth=14), {"shortcut": "C"}, r"shortcut='C'; it needs 'A' or 'B' or"),
+    (
+        functools.partial(edit.insert_identity, depth=14),
+        {"order": "norm_after_addition"},
+        r"order='norm_after_addition'",
+    ),
+    (
+        functools.partial(edit.insert_identity, depth=14),
+        {"residual": False, "order": "preactivation"},
+        r"it needs 'orig",
+    ),
+    (
+        functools.partial(edit.insert_identity, depth=14),
+        {"residual": False, "norm": "group"},
+        r"norm='group'; it needs",
+    ),
+    (
+        functools.partial(edit.insert_identity, depth=20),
+        {"residual": False, "block": "bottleneck", "depth": 11},
+        r"cannot pass on four times",
+    ),
+    (
+        functools.partial(edit.delete, names=["stage2/block9"]),
+        {},
+        r"residual-8 has no block 'stage2/block9'; its blocks are stage1/block0 to stage3/block0\.",
+    ),
+    (functools.partial(edit.delete, names=["stage1/block0"] * 2), {}, r"names a block twice; name each once\."),
+    (
+        functools.partial(edit.delete, names=["stage2/block0"]),
+        {"residual": False},
+        r"stage2/block0 of plain-8 changes the shape",
+    ),
+    (functools.partial(edit.delete, names=["stage1/block0"]), {"order": "norm_after_addition"}, r"delete is not exact"),
+    (
+        functools.partial(edit.permute, names=["stage1/block0"]),
+        {},
+        r"--blocks=stage1/block0 must be two blocks, as in ",
+    ),
+    (functools.partial(edit.permute, names=["stage1/block0", "stage2/block0"]), {}, r"are not two blocks of one stage"),
+    (
+        functools.partial(edit.permute, names=["stage2/block0", "stage2/block1"]),
+        {"depth": 14},
+        r"of equal shapes; the first",
+    ),
+]
+
+
+@pytest.mark.parametrize(("operation", "fields", "sentence"), REFUSED)
+def test_what_is_not_exact_is_refused_in_one_sentence(operation, fields, sentence):
+    with pytest.raises(UserError, match=sentence):
+        operation(random_net(**fields))
+
+
+def test_noise_is_for_plain_nets():
+    with pytest.raises(
+        UserError, match=r"--noise=0\.1 is for plain nets; the kernels of blocks inserted into residual-8"
+    ):
+        OPERATIONS["insert_identity"].apply(random_net(), IMAGES, depth=14, noise=0.1)
+
+
+def test_nets_without_such_blocks_and_gated_nets_are_refused():
+    dense = models.complete({"family": "densenet", "depth": 40})
+    with pytest.raises(UserError, match=r"x is DenseNet-40-12, but surgery is for plain and residual nets; use one of"):
+        open_net("x", dense, {})
+    with pytest.raises(UserError, match=r"x has config\.gates, which surgery would lose; use a net without\."):
+        open_net("x", models.complete({}), {"params": {}, "gates": {}})
+
+
+def test_nets_that_compute_something_else_are_refused():
+    net, other = random_net(), random_net(seed=1)
+    same = {name: name for name in net.blocks}
+    with pytest.raises(
+        UserError, match=r"the output of stage\d/block0 of the new net would differ by .* on 12 images, mo"
+    ):
+        check.compare(net, other, IMAGES, same)
+    leaves = net.leaves | {("params", "head", "bias"): np.full(10, np.nan)}
+    with pytest.raises(
+        UserError, match=r"the logits of the new net would differ by inf on 12 images, more than 0\.0001"
+    ):
+        check.compare(net, net.rebuilt(leaves), IMAGES, same)
+
+
+def test_images_are_computed_batch_by_batch(monkeypatch):
+    net = random_net()
+    whole = logits_of(net, IMAGES)
+    monkeypatch.setattr(check, "PIXELS_AT_ONCE", 5 * 64)
+    assert [len(logits) for logits, _ in check.forward(net, IMAGES)] == [4, 4, 4]
+    close(logits_of(net, IMAGES), whole)
+    assert isinstance(net.config, ConfigDict)
