@@ -11,6 +11,7 @@ import difflib
 import enum
 import itertools
 import math
+import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -151,7 +152,9 @@ FIELDS: dict[str, Field] = {
         str,
         None,
         "Run directory from whose newest checkpoint the net starts: its parameters (averaged where it keeps an "
-        "average) and running statistics; the optimiser starts anew. None: initial values are drawn.",
+        "average) and running statistics; the optimiser starts anew. {seed} in it stands for config.seed, so that runs "
+        "that differ in the seed are replicates. None: initial values are drawn.",
+        role=Role.INTERVENTION,
     ),
     # The net.
     "model.family": Field(
@@ -843,8 +846,10 @@ def check_against_data(config: ConfigDict, examples: int, image_shape: tuple[int
         )
 
 
-def brief(value: Any) -> str:
-    """Return ``value`` as names of runs and series have it: of a tuple of one number that number."""
+def brief(name: str, value: Any) -> str:
+    """Return ``value`` of field ``name`` as names of runs and series have it: one number, the last folder."""
+    if name == "from_run":
+        return pathlib.PurePath(value).name if value else "none"
     return str(value[0]) if isinstance(value, list | tuple) and len(value) == 1 else str(value)
 
 

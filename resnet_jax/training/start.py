@@ -60,7 +60,7 @@ def variables_of(config: ConfigDict, program: Program, image_shape: tuple[int, .
     Raises:
       UserError: ``config.from_run`` is no run directory, has no checkpoint, or holds a net of other layers.
     """
-    workdir = pathlib.Path(config.from_run)
+    workdir = pathlib.Path(config.from_run.replace("{seed}", str(config.seed)))
     recorded = read_config(workdir)
     if recorded is None:
         raise UserError(f"config.from_run={workdir} is not a run directory; give one like runs/NAME.")
