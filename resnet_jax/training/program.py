@@ -20,7 +20,7 @@ from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.hosts import any_process
 from resnet_jax.models import Gate
-from resnet_jax.training import optimizer, parallel
+from resnet_jax.training import lsuv, optimizer, parallel
 from resnet_jax.training.step import DeviceAugmentation, DeviceBatch, StepInputs, TrainState, eval_step, train_steps
 
 Metrics = dict[str, Any]
@@ -33,7 +33,8 @@ class Program(NamedTuple):
       model: the net.
       mesh: the devices.
       rate: learning rate as a function of the steps made, before plateaus.
-      init: ``image_shape -> state``, the initial state for images of shape ``(height, width, channels)``.
+      init: ``image_shape -> state``, the initial state for images of shape ``(height, width, channels)``; LSUV needs
+        the images of the first batch too.
       gates: ``image_shape -> gates``, the collection of ``StepInputs.gates``; None for the static net.
       train_steps: ``(state, examples, batches) -> (state, metrics)`` over all devices, for the batches of a feed.
       eval_step: ``(state, examples, batch, weights) -> sums`` over all devices.
@@ -42,7 +43,7 @@ class Program(NamedTuple):
     model: nn.Module
     mesh: Mesh
     rate: optax.Schedule
-    init: Callable[[tuple[int, ...]], TrainState]
+    init: Callable[..., TrainState]
     gates: Callable[[tuple[int, ...]], Any]
     train_steps: Callable[..., tuple[TrainState, Metrics]]
     eval_step: Callable[..., Metrics]
@@ -99,10 +100,21 @@ def build_net(config: ConfigDict, num_classes: int) -> nn.Module:
     )
 
 
-def initial_state(config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape: tuple[int, ...]) -> TrainState:
-    """Return the state from which training of ``model`` starts, whole on every device of ``mesh``."""
+def initial_state(
+    config: ConfigDict,
+    model: nn.Module,
+    mesh: Mesh,
+    image_shape: tuple[int, ...],
+    first_images: np.ndarray | None = None,
+) -> TrainState:
+    """Return the state from which training of ``model`` starts, whole on every device of ``mesh``.
+
+    With ``first_images``, normalised ``[batch, height, width, channels]``, kernels are scaled by LSUV.
+    """
     variables = models.initial_variables(model, config.seed, image_shape)
     params = variables["params"]
+    if first_images is not None:
+        params = lsuv.scaled(model, params, first_images)
     rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
     descent = optimizer.descent(config.optimizer, rate)
     batch_stats = variables.get("batch_stats", {})  # A net without batch norm has none.
