@@ -122,6 +122,35 @@ def preact(depth: int, residual: bool = True, **model: Any) -> ConfigDict:
     return config
 
 
+def dirac(depth: int, residual: bool = False, **model: Any) -> ConfigDict:
+    """Return the recipe of ``cifar`` for a net of Dirac parametrised convolutions, plain unless ``residual``.
+
+    As in its paper (arXiv 1706.00388) nothing but kernels is decayed.
+    """
+    config = cifar(depth, residual, **{"parametrization": "dirac"} | model)
+    config.optimizer.decay_vectors = False
+    return config
+
+
+def repvgg(depth: int, residual: bool = True, **model: Any) -> ConfigDict:
+    """Return the recipe of ``cifar`` for RepVGG blocks; as in their paper (arXiv 2101.03697) kernels alone decay."""
+    config = cifar(depth, residual, **{"block": "repvgg"} | model)
+    config.optimizer.decay_vectors = False
+    return config
+
+
+def delta_orthogonal(depth: int, **model: Any) -> ConfigDict:
+    """Return a recipe for plain tanh nets with delta-orthogonal initial values (arXiv 1806.05393).
+
+    Learning rate and momentum are those of the authors' demonstration; the rest is that of ``cifar``.
+    """
+    fields = {"init": "delta_orthogonal", "activation": "tanh", "norm": "none"}
+    config = cifar(depth, False, **fields | model)
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.momentum = 0.95
+    return config
+
+
 def wide(depth: int, widening: float, residual: bool = True, **model: Any) -> ConfigDict:
     """Return the recipe of Zagoruyko and Komodakis 2016 (arXiv 1605.07146) for CIFAR-10.
 

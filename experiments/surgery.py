@@ -13,6 +13,7 @@ Operations:
     fold_norms        batch norms become part of the convolutions before them
     to_plain          a residual net as a plain one
     to_residual       a plain net as a residual one
+    merge_branches    the branches of a RepVGG net as one convolution each
     delete            the output of each of --blocks becomes its shortcut, in a plain net its input
     permute           two --blocks of one stage are exchanged
 

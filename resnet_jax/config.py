@@ -200,9 +200,11 @@ FIELDS: dict[str, Field] = {
         str,
         "basic",
         "Block of a cifar net: two 3x3 convolutions (basic), 1x1, 3x3 and 1x1 with four times the width (bottleneck), "
-        "or a single 3x3 (single). That of an imagenet net follows from its depth.",
-        source="Paper: basic on CIFAR-10; He et al. 2016: bottleneck for 164 and 1001, section 5.1 for single",
-        choices=("basic", "bottleneck", "single"),
+        "a single 3x3 (single), or beside it a 1x1 and the input, each with a norm (repvgg). That of an imagenet net "
+        "follows from its depth.",
+        source="Paper: basic on CIFAR-10; He et al. 2016: bottleneck for 164 and 1001, section 5.1 for single; "
+        "Ding et al. 2021, arXiv 2101.03697: repvgg",
+        choices=("basic", "bottleneck", "single", "repvgg"),
         role=Role.NET,
     ),
     "model.order": Field(
@@ -250,6 +252,41 @@ FIELDS: dict[str, Field] = {
         "Whether the hidden layer of a basic block has as many more channels as the block's input, room for the input "
         "itself; so a plain net can be any residual one.",
         source="Meng et al. 2021, arXiv 2111.00687",
+    ),
+    "model.branch_scaling": Field(
+        str,
+        "none",
+        "Scaling of the branches of a residual net, with the order and the norm that it is defined for: Fixup, "
+        "SkipInit, ReZero (with the norm of the config), or normalizer-free with scaled weight standardisation.",
+        source="arXiv 1901.09321; 2002.10444; 2003.04887; 2101.08692",
+        choices=("none", "fixup", "skipinit", "rezero", "normalizer_free"),
+        role=Role.NET,
+    ),
+    "model.parametrization": Field(
+        str,
+        "free",
+        "Kernels of plain and residual nets as functions of what is learned: the same (free), the identity plus "
+        "normalised weights (dirac), or scaled standardised weights (standardized).",
+        source="Paper: free; arXiv 1706.00388: dirac; 2101.08692: standardized",
+        choices=("free", "dirac", "standardized"),
+        role=Role.NET,
+    ),
+    "model.init": Field(
+        str,
+        "he",
+        "Initial values of plain and residual nets: He's, delta-orthogonal on tanh's critical line, looks-linear, or "
+        "LSUV, which scales each layer by the first batch.",
+        source="Paper: he; arXiv 1806.05393: delta_orthogonal; 1702.08591: looks_linear; 1511.06422: lsuv",
+        choices=("he", "delta_orthogonal", "looks_linear", "lsuv"),
+        role=Role.NET,
+    ),
+    "model.activation": Field(
+        str,
+        "relu",
+        "Activation; of plain nets without norms also tanh, or crelu, of twice the channels: relu(x) and relu(-x).",
+        source="Paper: relu",
+        choices=("relu", "tanh", "crelu"),
+        role=Role.NET,
     ),
     "model.dropout": Field(
         float,
@@ -530,6 +567,12 @@ FIELDS: dict[str, Field] = {
     "optimizer.weight_decay": Field(
         float, 1e-4, "Weight decay of all parameters, added to the gradient.", source="Paper: 0.0001", limits=RATE
     ),
+    "optimizer.decay_vectors": Field(
+        bool,
+        True,
+        "Whether weight decay is of all parameters; False: of kernels alone, not of biases, scales and gains.",
+        source="Paper: all; arXiv 1706.00388, 2101.03697: kernels alone",
+    ),
     "optimizer.warmup_learning_rate": Field(
         float, 0.01, "Learning rate of the first steps of very deep nets.", source="Paper: 0.01", limits=RATE
     ),
@@ -724,6 +767,11 @@ def check(config: ConfigDict, devices: int) -> None:
         raise UserError(
             f"config.data.padding={config.data.padding} is for sets whose images have one size; with "
             "config.data.image_size crops are drawn from the whole image, so give padding 0."
+        )
+    if config.model.init == "lsuv" and config.data.image_size is not None:
+        raise UserError(
+            "config.model.init='lsuv' scales by a batch that lies on the devices, but config.data.image_size makes a "
+            "stream; give another initialisation."
         )
     check_milestones(tuple(config.optimizer.milestones))
     check_gates(config.gates)

@@ -25,7 +25,7 @@ from resnet_jax.config import (
 from resnet_jax.data import augment
 from resnet_jax.data.images import AUGMENTATIONS
 from resnet_jax.errors import UserError
-from resnet_jax.models import blocks, resnet
+from resnet_jax.models import blocks, init, norm, parametrization, remedies, resnet, shortcuts
 from resnet_jax.training import optimizer, parallel
 
 FLOATS = [name for name, field in FIELDS.items() if field.type is float]
@@ -64,10 +64,15 @@ def test_a_row_has_a_meaning_and_a_default_that_it_allows(name):
     [
         ("dtype", models.DTYPES),
         ("model.family", models.FAMILIES),
-        ("model.shortcut", blocks.SHORTCUTS),
+        ("model.shortcut", shortcuts.SHORTCUTS),
         ("model.bottleneck_stride", blocks.BOTTLENECK_STRIDES),
         ("model.block", resnet.CIFAR_BLOCKS),
         ("model.order", blocks.ORDERS),
+        ("model.norm", norm.NORMS),
+        ("model.branch_scaling", remedies.BRANCH_SCALINGS),
+        ("model.parametrization", parametrization.PARAMETRIZATIONS),
+        ("model.init", init.INITS),
+        ("model.activation", norm.ACTIVATIONS),
         ("data.augmentation", AUGMENTATIONS),
         ("data.pad", augment.PADS),
         ("optimizer.name", optimizer.OPTIMIZERS),
@@ -98,7 +103,11 @@ def test_roles_say_which_configs_are_one_run_one_recipe_and_one_title():
         "seed",
     }
     assert set(TITLE_FIELDS) == {
-        f"model.{name}" for name in ("depth", "residual", "block", "order", "widening", "growth", "compression")
+        f"model.{name}"
+        for name in (
+            *("depth", "residual", "block", "order", "widening", "growth", "compression"),
+            *("branch_scaling", "parametrization", "init", "activation"),
+        )
     }
 
 

@@ -26,6 +26,8 @@ def test_the_promised_configs_are_there():
     promised += ["cifar_densenet40_12", "cifar_densenet_bc100_12"]
     promised += [f"cifar_densenet_bc40_{growth}" for growth in (36, 48, 60)]
     promised += ["cifar_stochastic110", "cifar_stochastic1202", "cifar_inception44", "cifar_inception116"]
+    promised += [f"cifar_{remedy}56" for remedy in ("fixup", "skipinit", "rezero", "normalizer_free")]
+    promised += ["cifar_fixup110", "cifar_dirac56", "cifar_delta_orthogonal56", "cifar_repvgg56"]
     promised += [f"digits_{kind}{depth}" for kind in ("plain", "resnet") for depth in (20, 56)]
     promised += [f"imagenet_plain{depth}" for depth in (18, 34)]
     promised += [f"imagenet_resnet{depth}" for depth in (18, 34, 50, 101, 152)]
@@ -42,6 +44,13 @@ KINDS = {
     "resnet": {"residual": True, "order": "original", "survival": 1, "widening": 1},
     "preact": {"residual": True, "order": "preactivation"},
     "single": {"residual": True, "block": "single"},
+    "fixup": {"residual": True, "branch_scaling": "fixup"},
+    "skipinit": {"residual": True, "branch_scaling": "skipinit"},
+    "rezero": {"residual": True, "branch_scaling": "rezero"},
+    "normalizer_free": {"residual": True, "branch_scaling": "normalizer_free"},
+    "dirac": {"residual": False, "parametrization": "dirac"},
+    "delta_orthogonal": {"residual": False, "init": "delta_orthogonal"},
+    "repvgg": {"residual": True, "block": "repvgg"},
     "stochastic": {"residual": True, "survival": 0.5, "shortcut": "pool"},
     "wrn": {"family": "wide"},
     "wide": {"family": "imagenet", "order": "original"},

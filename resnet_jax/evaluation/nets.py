@@ -25,6 +25,8 @@ from resnet_jax.training.step import net_variables
 
 # Side of the crops that published nets of a family were trained on; the others take images as they are.
 CROPS = {"imagenet": CROP, "imagenet_densenet": CROP, **dict.fromkeys(IMAGENET_NETS, 299)}
+# Fields of ``config.model`` of which PyTorch's nets have one value alone.
+NAMED = {"norm": "batch", "branch_scaling": "none", "parametrization": "free", "activation": "relu"}
 # The metadata key of weights files written here.
 METADATA_KEY = "resnet_jax"
 
@@ -178,11 +180,12 @@ def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
     """
     if "gates" in net.variables:
         raise UserError(f"{net.name} has config.gates, for which PyTorch's nets have no place; nothing was written.")
-    if "norm" in models.fields_read(net.config) and net.config.norm != "batch":
-        raise UserError(
-            f"{net.name} has config.model.norm={net.config.norm!r}, for which PyTorch's nets have no names; nothing "
-            "was written."
-        )
+    for field in models.fields_read(net.config):
+        if field in NAMED and net.config[field] != NAMED[field]:
+            raise UserError(
+                f"{net.name} has config.model.{field}={net.config[field]!r}, for which PyTorch's nets have no names; "
+                "nothing was written."
+            )
     metadata = {
         "model": net.config.to_dict(),
         "num_classes": net.num_classes,

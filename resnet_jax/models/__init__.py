@@ -9,13 +9,15 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config import default
 from resnet_jax.models import densenet, inception, resnet
-from resnet_jax.models.blocks import GATINGS, BottleneckBlock
+from resnet_jax.models.blocks import BottleneckBlock
 from resnet_jax.models.describe import Part as Part
 from resnet_jax.models.describe import architecture_table as architecture_table
 from resnet_jax.models.describe import describe as describe
 from resnet_jax.models.describe import totals as totals
 from resnet_jax.models.gates import Gate as Gate
 from resnet_jax.models.gates import gate_blocks as gate_blocks
+from resnet_jax.models.remedies import BRANCH_SCALINGS
+from resnet_jax.models.shortcuts import GATINGS
 from resnet_jax.models.stage import Path as Path
 from resnet_jax.models.stage import stack as stack
 from resnet_jax.models.stage import unstack as unstack
@@ -54,6 +56,22 @@ ORDER_TITLES = {
     "relu_preactivation": "relu-preact ",
     "preactivation": "preact ",
 }
+# Of the remedies, what the title says where it is not their name.
+REMEDY_TITLES = {
+    "normalizer_free": "normalizer-free",
+    "delta_orthogonal": "delta-orthogonal",
+    "looks_linear": "looks-linear",
+    "lsuv": "LSUV",
+    "crelu": "CReLU",
+}
+REMEDY_FIELDS = ("branch_scaling", "parametrization", "init", "activation")
+
+
+def remedies_title(model: Fields) -> str:
+    """Return the remedies of ``model``, as in "fixup " and "delta-orthogonal tanh "; empty without any."""
+    usual = default().model
+    named = [model[name] for name in REMEDY_FIELDS if model[name] != usual[name]]
+    return "".join(f"{REMEDY_TITLES.get(name, name)} " for name in named)
 
 
 def resnet_title(model: Fields) -> str:
@@ -61,28 +79,36 @@ def resnet_title(model: Fields) -> str:
     block = f"{model['block']} " if model["family"] == "cifar" and model["block"] != "basic" else ""
     twin = "residual" if model["residual"] else "plain"
     width = "" if model["widening"] == 1 else f"-{model['widening']:g}"
-    return f"{ORDER_TITLES[model['order']]}{block}{twin}-{{depth}}{width}"
+    order = ORDER_TITLES[model["order"]] if "order" in resnet_fields(model) else ""
+    return f"{remedies_title(model)}{order}{block}{twin}-{{depth}}{width}"
 
 
 def wide_title(model: Fields) -> str:
     """Return the name of a wide net in its paper, such as "WRN-28-10"."""
-    return f"{'' if model['residual'] else 'plain '}WRN-{{depth}}-{model['widening']:g}"
+    return f"{remedies_title(model)}{'' if model['residual'] else 'plain '}WRN-{{depth}}-{model['widening']:g}"
 
 
 def wide_fields(model: Fields) -> tuple[str, ...]:
     """Return the fields of a wide net."""
+    norm = () if BRANCH_SCALINGS[model["branch_scaling"]].norm else ("norm",)
+    return (*inner_fields(model), *norm, *REMEDY_FIELDS)
+
+
+def inner_fields(model: Fields) -> tuple[str, ...]:
+    """Return the fields that wide and residual Inception nets share."""
     survival = ("survival", "survival_rule") if model["survival"] < 1 else ("survival",)
-    return ("depth", "residual", "widening", "norm", "dropout", *survival)
+    return ("depth", "residual", "widening", "dropout", *survival)
 
 
 def resnet_fields(model: Fields) -> tuple[str, ...]:
-    """Return the fields of a cifar net; a plain one has no shortcut."""
+    """Return the fields of a cifar net; a plain one has no shortcut, and a scaled branch brings its own order."""
     gating = ("gating_bias",) if model["shortcut"] in GATINGS else ()
-    shortcut = ("shortcut", *gating) if model["residual"] else ()
+    shortcut = ("shortcut", *gating) if model["residual"] and model["block"] != "repvgg" else ()
     stem = ("stem_activation",) if model["order"] == "preactivation" else ()
+    order = () if BRANCH_SCALINGS[model["branch_scaling"]].order else ("order", *stem)
     stride = ("bottleneck_stride",) if model["block"] == "bottleneck" else ()
     reserve = ("reserve",) if model["block"] == "basic" else ()
-    return (*wide_fields(model), *shortcut, "block", "order", *stem, *stride, *reserve)
+    return (*wide_fields(model), *shortcut, "block", *order, *stride, *reserve)
 
 
 def imagenet_fields(model: Fields) -> tuple[str, ...]:
@@ -121,7 +147,7 @@ def inception_fields(model: Fields) -> tuple[str, ...]:
     """Return the fields of an Inception net for small images; a plain one has nothing to drop or to scale."""
     if not model["residual"]:
         return ("depth", "residual", "widening", "dropout")
-    return (*(name for name in wide_fields(model) if name != "norm"), "residual_scale")
+    return (*inner_fields(model), "residual_scale")
 
 
 def imagenet_inception_fields(model: Fields) -> tuple[str, ...]:

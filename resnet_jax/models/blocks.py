@@ -9,19 +9,18 @@ import jax.numpy as jnp
 
 from resnet_jax.models import init
 from resnet_jax.models.gates import RESIDUAL, Gate, gate_of, gated, gradient_scaled
+from resnet_jax.models.remedies import UNSCALED, BranchScaling
+from resnet_jax.models.shortcuts import (
+    PREACTIVATIONS,
+    ModuleDef,
+    changes_shape,
+    has_projection,
+    identity,
+    shortcut_around,
+)
 
-# Makes a layer of which all but its own size and name is decided, so that blocks need not know the rest.
-ModuleDef = Callable[..., nn.Module]
-
-SHORTCUTS = ("A", "B", "C", "pool", "conv", "exclusive_gating", "shortcut_gating", "dropout")
 BOTTLENECK_STRIDES = ("first", "middle")
 ORDERS = ("original", "norm_after_addition", "relu_before_addition", "relu_preactivation", "preactivation")
-# Orders in which norm and ReLU come before a convolution (He et al. 2016, figure 4 d and e).
-PREACTIVATIONS = ("relu_preactivation", "preactivation")
-# Options whose shortcut is multiplied by 1 - g(x).
-GATINGS = ("exclusive_gating", "shortcut_gating")
-# Rate of dropout on shortcuts (He et al. 2016, table 1).
-SHORTCUT_DROPOUT = 0.5
 
 
 class Convolution(NamedTuple):
@@ -55,6 +54,8 @@ class Block(nn.Module):
       is_activated: whether the input is activated already, as that of the first block of a pre-activation net.
       gating_bias: initial bias of learned gating.
       dropout_rate: of dropout before the last convolution.
+      scaling: of the branch, a row of ``remedies.BRANCH_SCALINGS``.
+      branches: how many the net has, by which Fixup scales the initial values.
       train: whether branches are dropped at random and the branch's statistics are those of the batch.
       conv: makes a convolution, given features, kernel, stride and name.
       norm: makes a norm, given its name.
@@ -73,29 +74,34 @@ class Block(nn.Module):
     is_activated: bool = False
     gating_bias: float = 0.0
     dropout_rate: float = 0.0
+    scaling: BranchScaling = UNSCALED
+    branches: int = 1
 
     def convolutions(self) -> tuple[Convolution, ...]:
         """Return the convolutions of the branch."""
         raise NotImplementedError
 
     @nn.compact
-    def __call__(self, x: jax.Array, survival: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, survival: jax.Array | None = None, input_scale: jax.Array | None = None
+    ) -> jax.Array:
         """Map ``[batch, height, width, channels]`` to ``[batch, height / stride, width / stride, features]``.
 
         Args:
           x: the input.
           survival: probability that the branch is computed in training (stochastic depth); None without.
+          input_scale: what the branch multiplies its activated input by (normalizer-free nets); None for 1.
         """
         gate = gate_of(self)
         features = self.convolutions()[-1].features
-        projects = has_projection(self, x, features, gate)
+        shares = shares_beginning(self, x, features, gate)
         # A projection shares the first activation with the branch (He et al. 2016, appendix); an identity takes x.
-        seen = first_activation(self, x) if projects else x
+        seen = beginning(self, x, input_scale) if shares else x
         shortcut, share = shortcut_around(self, seen, features, gate)
 
         def output(block: nn.Module, seen: jax.Array, gate: Gate | None) -> jax.Array:
             y = enter(seen, gate)
-            y = y if projects else first_activation(block, y)
+            y = y if shares else beginning(block, y, input_scale)
             return join(block, branch_without_norm(block, y), shortcut, share, gate)
 
         def dropped() -> jax.Array:
@@ -103,7 +109,7 @@ class Block(nn.Module):
             y = identity(seen, features, self.stride) if shortcut is None else shortcut
             return nn.relu(y) if self.order == "original" else y
 
-        return with_survival(self, seen, gate, survival, output, dropped)
+        return with_survival(self, seen, learned_gain(self, gate), survival, output, dropped)
 
 
 class BasicBlock(Block):
@@ -180,6 +186,34 @@ def with_survival(
     return nn.cond(survives, lambda block, x: output(block, x, gate), lambda block, x: without, block, x)
 
 
+def scalar(block: nn.Module, name: str, law: init.Law, like: jax.Array) -> jax.Array:
+    """Return the learned number ``name`` of ``block``, of the type of ``like``."""
+    return jnp.asarray(block.param(name, law, ()), like.dtype)
+
+
+def learned_gain(block: nn.Module, gate: Gate | None) -> Gate | None:
+    """Return ``gate`` with the learned scalar of the branch as a factor of its gain (SkipInit, ReZero)."""
+    if block.scaling.gain is None:
+        return gate
+    gain = block.scaling.constant * block.param("gain", init.constant(block.scaling.gain), ())
+    gate = gate or Gate(1.0, 1.0, 1.0, 1.0)
+    return gate._replace(branch=gain * gate.branch)
+
+
+def shares_beginning(block: nn.Module, x: jax.Array, features: int, gate: Gate | None) -> bool:
+    """Return whether the shortcut of ``block`` begins as its branch does: a projection, and Fixup's change of shape."""
+    fixup = block.scaling.has_scalar_biases and changes_shape(block, x, features)
+    return fixup or has_projection(block, x, features, gate)
+
+
+def beginning(block: nn.Module, x: jax.Array, input_scale: jax.Array | None) -> jax.Array:
+    """Return what the first convolution of the branch of ``block`` sees of ``x``."""
+    if block.scaling.has_scalar_biases:
+        return x + scalar(block, "bias1a", init.zeros, x)
+    y = first_activation(block, x)
+    return y if input_scale is None else jnp.asarray(input_scale, y.dtype) * y
+
+
 def first_activation(block: nn.Module, x: jax.Array) -> jax.Array:
     """Return the activated ``x`` with which the branch of a pre-activation block begins, of other blocks ``x``."""
     if block.order not in PREACTIVATIONS or block.is_activated:
@@ -189,14 +223,25 @@ def first_activation(block: nn.Module, x: jax.Array) -> jax.Array:
 
 def branch_without_norm(block: nn.Module, y: jax.Array) -> jax.Array:
     """Return the convolutions of the branch of ``block`` on ``y``, up to the last one."""
-    last = len(block.convolutions())
-    for index, convolution in enumerate(block.convolutions(), 1):
+    convolutions, fixup = block.convolutions(), block.scaling.has_scalar_biases
+    last = len(convolutions)
+    for index, convolution in enumerate(convolutions, 1):
         if index > 1:
             y = block.norm(name=f"bn{index if block.order == 'preactivation' else index - 1}")(y)
+            y = y + scalar(block, f"bias{index}a", init.zeros, y) if fixup else y
         if index == last and block.dropout_rate:
             y = block.dropout(block.dropout_rate)(y)
-        y = block.conv(*convolution, name=f"conv{index}")(y)
-    return y
+        law = {"kernel_init": fixup_law(block.branches, last, index)} if fixup else {}
+        y = block.conv(*convolution, **law, name=f"conv{index}")(y)
+    return scalar(block, "scale", init.ones, y) * y if fixup else y
+
+
+def fixup_law(branches: int, layers: int, index: int) -> init.Law:
+    """Return the law of convolution ``index``, from 1, of the ``layers`` of a branch (Zhang et al. 2019, section 3).
+
+    The last is zero; the others are He's times ``branches ** (-1 / (2 * layers - 2))``.
+    """
+    return init.zeros if index == layers else init.gaussian(2 * branches ** (-1 / (layers - 1)))
 
 
 def join(
@@ -242,98 +287,3 @@ def enter(x: jax.Array, gate: Gate | None) -> jax.Array:
     At its output such a gate would take the gradient from the branch's own parameters too.
     """
     return x if gate is None else gradient_scaled(x, gate.branch_gradient)
-
-
-def shortcut_option(block: nn.Module, gate: Gate | None) -> str | None:
-    """Return the option of the shortcut of ``block``, None in a plain net without gates.
-
-    Of a gated plain net it is the identity (option A): a plain net has no parameters for projections.
-    """
-    if block.residual:
-        return block.shortcut
-    return None if gate is None else "A"
-
-
-def has_projection(block: nn.Module, x: jax.Array, features: int, gate: Gate | None) -> bool:
-    """Return whether the shortcut of ``block`` from its input ``x`` is a convolution."""
-    changes_shape = block.stride != 1 or x.shape[-1] != features
-    option = shortcut_option(block, gate)
-    return option in ("C", "conv") or (option == "B" and changes_shape)
-
-
-def shortcut_around(
-    block: nn.Module, x: jax.Array, features: int, gate: Gate | None
-) -> tuple[jax.Array | None, jax.Array | None]:
-    """Return the shortcut of ``block`` from its input ``x`` (paper, equation 2), None in a plain net without gates.
-
-    The second value is what the branch is multiplied by under exclusive gating, g(x), else None.
-    """
-    option = shortcut_option(block, gate)
-    if option is None:
-        return None, None
-    if has_projection(block, x, features, gate):
-        has_norm = option != "conv" and block.order not in PREACTIVATIONS
-        return Projection(features, block.stride, has_norm, block.conv, block.norm, name="shortcut")(x), None
-    shortcut = identity(x, features, block.stride, pool=option == "pool")
-    if option == "dropout":
-        shortcut = block.dropout(SHORTCUT_DROPOUT)(shortcut)
-    if option not in GATINGS:
-        return shortcut, None
-    share = Gating(features, block.stride, block.gating_bias, block.conv, name="gating")(x)
-    return (1 - share) * shortcut, share if option == "exclusive_gating" else None
-
-
-def identity(x: jax.Array, features: int, stride: int, pool: bool = False) -> jax.Array:
-    """Return ``x`` in the shape of a block's output, without parameters.
-
-    Option A keeps every ``stride``-th pixel and adds channels of zeros, half in front and half at the end. Option pool
-    averages over 2x2 pixels and adds all at the end (Huang et al. 2016, arXiv 1603.09382).
-
-    Args:
-      x: ``[batch, height, width, channels]``.
-      features: channels of the result.
-      stride: of the block.
-      pool: whether this is option pool.
-
-    Returns:
-      ``[batch, ceil(height / stride), ceil(width / stride), features]``; for option pool the sizes are rounded down.
-    """
-    missing = features - x.shape[-1]
-    if stride == 1 and not missing:
-        return x
-    front = 0 if pool else missing // 2
-    if not pool:
-        x = x[:, ::stride, ::stride, :]
-    elif stride != 1:
-        x = nn.avg_pool(x, (2, 2), strides=(2, 2))
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (front, missing - front)))
-
-
-class Projection(nn.Module):
-    """A 1x1 convolution as the shortcut of a block, with its norm where the branch ends in one."""
-
-    features: int
-    stride: int
-    has_norm: bool
-    conv: ModuleDef
-    norm: ModuleDef
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.conv(self.features, 1, self.stride, name="conv")(x)
-        return self.norm(name="bn")(x, relu=False) if self.has_norm else x
-
-
-class Gating(nn.Module):
-    """Learned gating g(x): the sigmoid of a 1x1 convolution, for each channel and place (He et al. 2016, section 3)."""
-
-    features: int
-    stride: int
-    bias: float
-    conv: ModuleDef
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        bias = self.param("bias", init.constant(self.bias), (self.features,))
-        logits = self.conv(self.features, 1, self.stride, name="conv")(x) + bias[None, None, None]
-        return nn.sigmoid(logits).astype(x.dtype)

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from resnet_jax.models import init
 
 
-def logits_of(features: jax.Array, num_classes: int, dtype: Any) -> jax.Array:
+def logits_of(features: jax.Array, num_classes: int, dtype: Any, kernel_init: init.Law = init.he_normal) -> jax.Array:
     """Return logits ``[batch, num_classes]`` of ``features``, ``[batch, channels]``, by a fully connected layer "head".
 
-    It is a layer of the running module. Logits are float32, or wider where the computation, of type ``dtype``, is.
+    It is a layer of the running module, with initial weights by ``kernel_init``. Logits are float32, or wider where the
+    computation, of type ``dtype``, is.
     """
-    head = nn.Dense(num_classes, dtype=dtype, kernel_init=init.he_normal, bias_init=init.zeros, name="head")
+    head = nn.Dense(num_classes, dtype=dtype, kernel_init=kernel_init, bias_init=init.zeros, name="head")
     return head(features).astype(jnp.promote_types(dtype, jnp.float32))

@@ -88,16 +88,37 @@ class GroupNorm(nn.Module):
 
 
 class Bias(nn.Module):
-    """No normalisation: a bias for each channel, as convolutions have it in nets without norms."""
+    """No normalisation: a bias for each channel, as convolutions have it in nets without norms.
+
+    Attributes:
+      is_scalar: whether all channels have one bias (Fixup).
+      bias_init: law of its initial value.
+      activation: what comes in the place of ReLU.
+    """
+
+    is_scalar: bool = False
+    bias_init: init.Law = init.zeros
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
 
     @nn.compact
     def __call__(
         self, x: jax.Array, shortcut: jax.Array | None = None, relu: bool = True, gate: Gate | None = None
     ) -> jax.Array:
-        """Return ``relu(x + bias + shortcut)``, as ``gate`` has it."""
-        bias = self.param("bias", init.zeros, (x.shape[-1],))
-        factor = jnp.ones_like(bias) if gate is None else jnp.broadcast_to(gate.branch, bias.shape)
-        return _affine(x, factor, factor * bias, gated(shortcut, gate), relu)
+        """Return ``activation(x + bias + shortcut)``, as ``gate`` has it."""
+        channels = (x.shape[-1],)
+        bias = jnp.broadcast_to(self.param("bias", self.bias_init, () if self.is_scalar else channels), channels)
+        factor = jnp.ones_like(bias) if gate is None else jnp.broadcast_to(gate.branch, channels)
+        y = _affine(x, factor, factor * bias, gated(shortcut, gate), relu=False)
+        return self.activation(y) if relu else y
+
+
+def crelu(x: jax.Array) -> jax.Array:
+    """Return ``[relu(x), relu(-x)]``, of twice the channels (Shang et al. 2016, arXiv 1603.05201)."""
+    return jnp.concatenate([nn.relu(x), nn.relu(-x)], axis=-1)
+
+
+# What follows a norm; norms other than none have ReLU alone.
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": jnp.tanh, "crelu": crelu}
 
 
 # From a name to what makes the layers of a net, given whether it trains and the device axis of its statistics.

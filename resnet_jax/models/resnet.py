@@ -21,10 +21,13 @@ from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError
 from resnet_jax.models.blocks import PREACTIVATIONS, BasicBlock, Block, BottleneckBlock, ModuleDef, SingleBlock
-from resnet_jax.models.conv import padded_conv
 from resnet_jax.models.dropout import Dropout
 from resnet_jax.models.head import logits_of
-from resnet_jax.models.norm import NORMS
+from resnet_jax.models.init import INITS, Laws, zeros
+from resnet_jax.models.norm import ACTIVATIONS, NORMS
+from resnet_jax.models.parametrization import PARAMETRIZATIONS
+from resnet_jax.models.remedies import BRANCH_SCALINGS, UNSCALED, BranchScaling, check_repvgg, completed, input_scales
+from resnet_jax.models.shortcuts import REPVGG
 from resnet_jax.models.stage import Stage
 
 # Of a cifar net: the block, and how many a stage has for each of the layers that ``LAYERS_PER_STEP`` counts.
@@ -32,6 +35,7 @@ CIFAR_BLOCKS: dict[str, tuple[type[Block], int]] = {
     "basic": (BasicBlock, 1),
     "bottleneck": (BottleneckBlock, 1),
     "single": (SingleBlock, 2),
+    "repvgg": (SingleBlock, 2),
 }
 # Paper, table 1: blocks in conv2_x to conv5_x; 200: He et al. 2016, section 5.2.
 IMAGENET_STAGES: dict[int, tuple[type[Block], tuple[int, ...]]] = {
@@ -59,6 +63,10 @@ def cifar(config: ConfigDict, **settings: Any) -> "ResNet":
     """
     block, blocks_per_n = CIFAR_BLOCKS[config.block]
     n = whole_number(config.depth, 9 if block is BottleneckBlock else 6, 2)
+    if config.block == "repvgg":
+        check_repvgg(config)
+        config = config.copy_and_resolve_references()
+        config.shortcut = REPVGG
     return residual_net(config, block, (blocks_per_n * n,) * 3, (16, 32, 64), **settings)
 
 
@@ -81,6 +89,8 @@ def imagenet(config: ConfigDict, **settings: Any) -> "ResNet":
             f"choose one of {', '.join(map(str, IMAGENET_STAGES))}."
         )
     block, stage_sizes = IMAGENET_STAGES[config.depth]
+    config = config.copy_and_resolve_references()
+    config.block = "bottleneck" if block is BottleneckBlock else "basic"
     return residual_net(config, block, stage_sizes, (64, 128, 256, 512), imagenet_stem=True, **settings)
 
 
@@ -107,7 +117,7 @@ def whole_number(depth: int, layers: int, others: int) -> int:
 def residual_net(
     config: ConfigDict, block: type[Block], stage_sizes: Sequence[int], widths: Sequence[int], **settings: Any
 ) -> "ResNet":
-    """Return a net of ``block`` with what ``config`` says of orders, shortcuts, widening, dropout and survival.
+    """Return a net of ``block`` with what ``config`` says of orders, shortcuts, widening, dropout and remedies.
 
     Raises:
       UserError: the parts do not go together.
@@ -117,12 +127,15 @@ def residual_net(
         raise UserError(
             f"config.model.reserve=True is for basic blocks, but this net has a {block.__name__}; give False."
         )
+    config, scaling = completed(config), BRANCH_SCALINGS[config.branch_scaling]
     options = {
         "residual": config.residual,
         "shortcut": config.shortcut,
         "order": config.order,
         "gating_bias": config.gating_bias,
         "dropout_rate": config.dropout,
+        "scaling": scaling,
+        "branches": sum(stage_sizes),
     }
     stem_width = widths[0]
     if block is BottleneckBlock:
@@ -141,6 +154,10 @@ def residual_net(
         stem_activation=config.stem_activation,
         norm=config.norm,
         reserve=config.reserve,
+        activation=config.activation,
+        parametrization=config.parametrization,
+        laws=INITS[config.init](config.depth),
+        scaling=scaling,
         survival=survival_probabilities(sum(stage_sizes), config.survival, config.survival_rule),
         **settings,
     )
@@ -186,15 +203,16 @@ class Stem(nn.Module):
 
     width: int
     imagenet: bool
-    is_activated: bool
+    has_norm: bool
     conv: ModuleDef
     norm: ModuleDef
+    relu: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.conv(self.width, 7 if self.imagenet else 3, 2 if self.imagenet else 1, name="conv")(x)
-        if self.is_activated:
-            x = self.norm(name="bn")(x)
+        if self.has_norm:
+            x = self.norm(name="bn")(x, relu=self.relu)
         if self.imagenet:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         return x
@@ -217,6 +235,10 @@ class ResNet(nn.Module):
       survival: probability that each block's branch is computed in training; empty without stochastic depth.
       norm: of all layers, a name in ``NORMS``.
       reserve: whether hidden layers have as many more channels as the input of their block.
+      activation: of all layers, a name in ``ACTIVATIONS``; without norms alone it may be another than ReLU.
+      parametrization: of the convolutions, a name in ``PARAMETRIZATIONS``.
+      laws: of the initial values; Fixup has its own.
+      scaling: of the branches, as of the blocks.
       dtype: type of the computation; parameters and statistics are always float32.
       axis_name: device axis over which a batch is divided in training; None for the whole batch on one device.
       sync_batch_norm: whether batch norm takes its statistics over all devices.
@@ -235,6 +257,10 @@ class ResNet(nn.Module):
     survival: Sequence[float] = ()
     norm: str = "batch"
     reserve: bool = False
+    activation: str = "relu"
+    parametrization: str = "free"
+    laws: Laws = Laws()
+    scaling: BranchScaling = UNSCALED
     dtype: Any = jnp.float32
     axis_name: str | None = None
     sync_batch_norm: bool = False
@@ -247,17 +273,21 @@ class ResNet(nn.Module):
 
         Logits are float32, or wider where the computation is.
         """
-        conv = functools.partial(padded_conv, dtype=self.dtype)
-        # Scales start at 1 everywhere: a last scale of zero, popular in residual nets, would leave a plain net
-        # without any gradient.
-        norm = NORMS[self.norm](train, self.axis_name if self.sync_batch_norm else None)
+        parametrized = PARAMETRIZATIONS[self.parametrization]
+        stem_conv = functools.partial(parametrized.stem, dtype=self.dtype, kernel_init=self.laws.stem)
+        conv = functools.partial(parametrized.block, dtype=self.dtype, kernel_init=self.laws.kernel)
+        norm = self.norm_of_layers(train)
         dropout = functools.partial(Dropout, train=train, axis_name=self.axis_name)
         layers = {"train": train, "conv": conv, "norm": norm, "dropout": dropout}
 
         x = images.astype(self.dtype)
         stem_width = self.stem_width or self.widths[0]
-        x = Stem(stem_width, self.imagenet_stem, self.stem_activation, conv, norm, name="stem")(x)
+        relu = self.stem_activation
+        # Blocks of ReLU-only pre-activation have no norm before their first convolution.
+        has_norm = relu or self.order == "relu_preactivation"
+        x = Stem(stem_width, self.imagenet_stem, has_norm, stem_conv, norm, relu, name="stem")(x)
         preactivated = self.order in PREACTIVATIONS
+        scales = input_scales(self.stage_sizes, self.scaling)
         before = 0  # Blocks of the stages before.
         for index, (blocks, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
             first = index == 0
@@ -268,21 +298,35 @@ class ResNet(nn.Module):
             if self.reserve:
                 block = functools.partial(block, reserved=width)
                 of_first["reserved"] = x.shape[-1]
-            survival = self.survival[before : before + blocks]
+            own = slice(before, before + blocks)
             x = Stage(
                 blocks,
                 stride=1 if first else 2,
                 block=block,
                 unroll=self.unroll,
                 remat=self.remat,
-                survival=survival,
+                survival=self.survival[own],
+                input_scales=scales[own],
                 first=of_first,
                 name=f"stage{index + 1}",
             )(x)
             before += blocks
-        if self.order == "preactivation":
-            x = norm(name="bn")(x)
+        fixup = self.scaling.has_scalar_biases
+        if self.order == "preactivation" or fixup:
+            x = norm(name="bn")(x, relu=not fixup)
         elif self.order == "relu_preactivation":
             x = nn.relu(x)
         x = jnp.mean(x, axis=(1, 2))
-        return logits_of(x, self.num_classes, self.dtype)
+        return logits_of(x, self.num_classes, self.dtype, zeros if fixup else self.laws.head)
+
+    def norm_of_layers(self, train: bool) -> ModuleDef:
+        """Return what makes the norms.
+
+        Their scales start at 1 everywhere: a last scale of zero, popular in residual nets, would leave a plain net
+        without any gradient.
+        """
+        norm = NORMS[self.norm](train, self.axis_name if self.sync_batch_norm else None)
+        if self.norm != "none":
+            return norm
+        activation, is_scalar = ACTIVATIONS[self.activation], self.scaling.has_scalar_biases
+        return functools.partial(norm, is_scalar=is_scalar, bias_init=self.laws.bias, activation=activation)

@@ -7,6 +7,7 @@ knows how it is stored.
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ class Stage(nn.Module):
       unroll: whether the loop is unrolled, which compiles longer and computes the same.
       remat: whether blocks are rematerialised in the backward pass instead of kept in memory.
       survival: probability that each block's branch is computed in training (stochastic depth); empty without.
+      input_scales: what each block's branch multiplies its input by (normalizer-free nets); empty without.
       first: further attributes of the first block.
       alike: whether the first block is like the others, and the loop over all of them.
     """
@@ -47,19 +49,21 @@ class Stage(nn.Module):
     unroll: bool = False
     remat: bool = False
     survival: Sequence[float] = ()
+    input_scales: Sequence[float] = ()
     first: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     alike: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        def apply(block: nn.Module, x: jax.Array, survival: jax.Array | None) -> tuple[jax.Array, None]:
-            return (block(x) if survival is None else block(x, survival)), None
+        def apply(block: nn.Module, x: jax.Array, numbers: dict[str, jax.Array]) -> tuple[jax.Array, None]:
+            return block(x, **numbers), None
 
         step = nn.remat(apply, prevent_cse=False) if self.remat else apply
-        survival = jnp.array(self.survival) if self.survival else None
+        constants = {"survival": self.survival, "input_scale": self.input_scales}
+        numbers = {name: jnp.array(values) for name, values in constants.items() if values}
         if not self.alike:
-            first, survival = (None, None) if survival is None else (survival[0], survival[1:])
-            x, _ = step(self.block(stride=self.stride, name="block0", **self.first), x, first)
+            own, numbers = (jax.tree.map(operator.itemgetter(part), numbers) for part in (0, slice(1, None)))
+            x, _ = step(self.block(stride=self.stride, name="block0", **self.first), x, own)
         looped = self.blocks if self.alike else self.blocks - 1
         if looped:
             loop = nn.scan(
@@ -69,7 +73,7 @@ class Stage(nn.Module):
                 length=looped,
                 unroll=looped if self.unroll else 1,
             )
-            x, _ = loop(self.block(stride=1, name="blocks" if self.alike else "rest"), x, survival)
+            x, _ = loop(self.block(stride=1, name="blocks" if self.alike else "rest"), x, numbers)
         return x
 
 

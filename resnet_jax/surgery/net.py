@@ -13,6 +13,13 @@ from resnet_jax.models.norm import BatchNorm
 from resnet_jax.models.resnet import ResNet
 
 EPSILON = BatchNorm.epsilon
+# What every operation that computes with kernels and norms takes for granted.
+USUAL = {
+    "block": ("basic", "bottleneck", "single"),
+    "branch_scaling": ("none",),
+    "parametrization": ("free",),
+    "activation": ("relu",),
+}
 # Variables do not depend on the size of the images.
 SIDE = 32
 
@@ -91,8 +98,8 @@ def open_net(name: str, config: ConfigDict, variables: dict[str, Any]) -> Net:
 
 
 def require(net: Net, operation: str, **allowed: tuple[Any, ...]) -> None:
-    """Raise a UserError unless ``net`` has one of the ``allowed`` values of each field, for ``operation``."""
-    for name, values in allowed.items():
+    """Raise a UserError unless ``net`` has the ``USUAL`` parts and ``allowed`` values, for ``operation``."""
+    for name, values in (USUAL | allowed).items():
         value = net.part(name) if name in net.model.block.keywords else net.config[name]  # type: ignore[attr-defined]
         if value not in values:
             raise UserError(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from resnet_jax.errors import UserError
+from resnet_jax.models import repvgg
 from resnet_jax.surgery import check, convert, edit, fold
 from resnet_jax.surgery.check import Differences
 from resnet_jax.surgery.net import Net
@@ -72,6 +73,11 @@ def same_blocks(operation: Callable[[Net], Net], done: str) -> Callable[[Net, np
     return apply
 
 
+def merge_branches(net: Net) -> Net:
+    """Return the plain net without norms that a RepVGG net is in evaluation."""
+    return Net(*repvgg.merged(net.config, net.variables))
+
+
 def delete(net: Net, images: np.ndarray, blocks: Sequence[str]) -> Outcome:
     """Delete ``blocks``, and compare with the gates that delete them."""
     new = edit.delete(net, blocks)
@@ -95,6 +101,7 @@ OPERATIONS = {
     "to_residual": Operation(
         same_blocks(convert.to_residual, "{} was made {}, its shortcuts subtracted in the convolutions.")
     ),
+    "merge_branches": Operation(same_blocks(merge_branches, "The branches of {} were merged; it is {} now.")),
     "delete": Operation(delete, needs=("blocks",)),
     "permute": Operation(permute, needs=("blocks",)),
 }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -25,6 +26,7 @@ from resnet_jax.training.program import Metrics, Program, evaluate, make_program
 from resnet_jax.training.record import RunRecord, check_workdir
 from resnet_jax.training.reporter import Reporter
 from resnet_jax.training.start import variables_of
+from resnet_jax.training.step import labelled_images
 from resnet_jax.training.stopping import stop_request
 
 # Steps per dispatch on accelerators: enough that launching costs next to nothing, and few enough that a stop is soon.
@@ -104,6 +106,13 @@ def train_to_end(run: "Run", stopping: Callable[[], bool]) -> str:
                 return "diverged"
 
 
+def first_images(feed: Feed) -> np.ndarray:
+    """Return the normalised images of the first batch of ``feed``, whose examples lie on the devices, not augmented."""
+    batches, _ = feed.train(range(1), wait=lambda: None)
+    images, _ = labelled_images(jax.device_get(feed.examples), batches[0])
+    return np.asarray(images)
+
+
 class InFlight:
     """Dispatches whose metrics the host has not read yet, and the votes on stopping that travel with them.
 
@@ -167,6 +176,8 @@ class Run:
         if restored is not None:
             self.state, progress = restored
             logging.info("resuming after step %d of %d", int(self.state.step), config.steps)
+        elif config.model.init == "lsuv" and start is None:
+            self.state = program.init(feed.image_shape, first_images=first_images(feed))
         self.step = self._first_step = self._saved_step = int(self.state.step)
         if restored is None and start is not None:
             self._saved_step = -1  # Saved before its first step, so that a resumed run does not need the other run.

@@ -76,7 +76,7 @@ def drops(config: ConfigDict, steps: int) -> list[int]:
 
 
 def descent(config: ConfigDict, rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:
-    """Return the optimiser of ``config``; weight decay, of all parameters, is added to the gradient before all else.
+    """Return the optimiser of ``config``; weight decay is added to the gradient before all else.
 
     Under schedule "plateau" its ``update`` needs the loss of the step as ``value``. The mean loss of a window improves
     if it is below the best one by 0.01 % of that, optax's tolerance.
@@ -85,7 +85,9 @@ def descent(config: ConfigDict, rate: optax.Schedule) -> optax.GradientTransform
       config: the ``optimizer`` part of a run's config.
       rate: the learning rate before plateaus.
     """
-    parts = [optax.add_decayed_weights(config.weight_decay), OPTIMIZERS[config.name](config, rate)]
+    # Without a mask the state is that of older checkpoints.
+    decay = optax.add_decayed_weights(config.weight_decay, None if config.decay_vectors else are_kernels)
+    parts = [decay, OPTIMIZERS[config.name](config, rate)]
     if config.schedule == "plateau":
         parts.append(
             optax.contrib.reduce_on_plateau(
@@ -95,6 +97,11 @@ def descent(config: ConfigDict, rate: optax.Schedule) -> optax.GradientTransform
     if config.average_decay:
         parts.append(average_parameters(config.average_decay))
     return optax.chain(*parts)
+
+
+def are_kernels(params: Any) -> Any:
+    """Return of each of ``params`` whether it is a kernel, not a vector or a number, however blocks are stacked."""
+    return jax.tree.map_with_path(lambda path, leaf: path[-1].key == "kernel", params)
 
 
 class AverageState(NamedTuple):

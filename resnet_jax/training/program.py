@@ -19,7 +19,7 @@ from resnet_jax.backend import DETERMINISTIC_FLAG
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.hosts import any_process
-from resnet_jax.training import optimizer, parallel
+from resnet_jax.training import lsuv, optimizer, parallel
 from resnet_jax.training.interventions import Interventions, check_gates, interventions_of
 from resnet_jax.training.step import DeviceAugmentation, DeviceBatch, StepInputs, TrainState, eval_step, train_steps
 
@@ -33,8 +33,9 @@ class Program(NamedTuple):
       model: the net.
       mesh: the devices.
       rate: learning rate as a function of the steps made, before plateaus.
-      init: ``(image_shape, variables=None) -> state``, the initial state for images of shape ``(height, width,
-        channels)``; from ``variables``, if given, instead of drawn values.
+      init: ``(image_shape, variables=None, first_images=None) -> state``, the initial state for images of shape
+        ``(height, width, channels)``; from ``variables``, if given, instead of drawn values. LSUV needs the images of
+        the first batch too.
       interventions: ``image_shape -> Interventions`` of the config, whole on every device.
       train_steps: ``(state, examples, batches) -> (state, metrics)`` over all devices, for the batches of a feed.
       eval_step: ``(state, examples, batch, weights) -> sums`` over all devices.
@@ -106,14 +107,18 @@ def initial_state(
     mesh: Mesh,
     image_shape: tuple[int, ...],
     variables: Mapping[str, Any] | None = None,
+    first_images: np.ndarray | None = None,
 ) -> TrainState:
     """Return the state from which training of ``model`` starts, whole on every device of ``mesh``.
 
-    The net has ``variables``, on the host; those that its seed draws if they are None.
+    The net has ``variables``, on the host; those that its seed draws if they are None. With ``first_images``,
+    normalised ``[batch, height, width, channels]``, kernels are scaled by LSUV.
     """
     if variables is None:
         variables = models.initial_variables(model, config.seed, image_shape)
     params = variables["params"]
+    if first_images is not None:
+        params = lsuv.scaled(model, params, first_images)
     rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
     descent = optimizer.descent(config.optimizer, rate)
     batch_stats = variables.get("batch_stats", {})  # A net without batch norm has none.

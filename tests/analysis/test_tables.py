@@ -79,7 +79,7 @@ def test_published_errors_are_fractions_with_a_source():
     for row in published:
         models.build(row["model"], num_classes=10)
         assert 0 < row["test_error"] < 1
-        assert re.match(r"[A-Z][a-z]+ (et al\.|and Komodakis) 201\d, ", row["source"])
+        assert re.match(r"[A-Z][a-z]+ (et al\.|and Komodakis) 20\d\d, ", row["source"])
     nets = [models.complete(row["model"]) for row in published]
     keys = {
         (row["data"], *(net[name] for name in models.fields_read(net)))

@@ -181,6 +181,11 @@ def test_epsilon_is_that_of_the_published_nets_unless_given_and_of_files_written
 def test_a_net_without_pytorch_names_is_not_written(tmp_path):
     with pytest.raises(UserError, match=r"layer stage1/block0/gating.* has no PyTorch name"):
         written(tmp_path / "net.safetensors", depth=8, shortcut="shortcut_gating")
+    with pytest.raises(UserError, match=r"layer stage1/block0/identity.* has no PyTorch name"):
+        written(tmp_path / "net.safetensors", depth=8, block="repvgg")
+    for fields in ({"norm": "none"}, {"branch_scaling": "fixup"}, {"parametrization": "dirac"}):
+        with pytest.raises(UserError, match=rf"config\.model\.{next(iter(fields))}='.*have no names; nothing was"):
+            written(tmp_path / "net.safetensors", depth=8, **fields)
     assert not list(tmp_path.iterdir())
 
 

@@ -9,7 +9,7 @@ import pytest
 from flax import traverse_util
 
 from resnet_jax import models
-from resnet_jax.models import blocks
+from resnet_jax.models import shortcuts
 from resnet_jax.models.blocks import ORDERS, BasicBlock, BottleneckBlock, SingleBlock
 from resnet_jax.models.resnet import ResNet, survival_probabilities
 
@@ -201,10 +201,10 @@ def test_the_layers_of_a_net_of_stochastic_depth_are_recorded_for_the_finder_of_
 
 def test_identities_keep_or_average_pixels_and_add_empty_channels():
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32)
-    pooled = blocks.identity(x, 8, 2, pool=True)
+    pooled = shortcuts.identity(x, 8, 2, pool=True)
     np.testing.assert_allclose(pooled[..., :4], x.reshape(2, 2, 2, 2, 2, 4).mean((2, 4)), rtol=1e-6)
     assert not np.any(pooled[..., 4:])
-    assert blocks.identity(x, 4, 1) is x
+    assert shortcuts.identity(x, 4, 1) is x
 
 
 def test_learned_gating_begins_where_its_bias_says():

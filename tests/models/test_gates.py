@@ -10,7 +10,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from resnet_jax import models
-from resnet_jax.models import blocks, gates
+from resnet_jax.models import blocks, gates, shortcuts
 from resnet_jax.models.blocks import BasicBlock
 from resnet_jax.models.gates import DELETED, MIRROR, PLAIN, RESIDUAL, SHORTCUT_GRADIENT_ONLY, STOP_GRADIENT, Gate
 from resnet_jax.models.resnet import ResNet
@@ -185,7 +185,7 @@ def test_a_deleted_block_is_its_shortcut_exactly(variables):
             np.testing.assert_array_equal(rest[0], first)
             assert np.any(rest[1] != rest[0])
         else:
-            expected = blocks.identity(rest[1], 8, 2)
+            expected = shortcuts.identity(rest[1], 8, 2)
             np.testing.assert_array_equal(stage2["block0"]["__call__"][0], expected)
 
 

@@ -1,5 +1,6 @@
 """Initial values: drawn by the law that each module declares, addressed by seed and path."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -101,3 +102,88 @@ def test_a_law_is_the_same_in_numpy_and_in_jax(law):
     ours, theirs = law.draw(np.random.default_rng(0), shape), law(jax.random.key(0), shape)
     assert ours.dtype == theirs.dtype
     np.testing.assert_allclose([ours.mean(), ours.std()], [theirs.mean(), theirs.std()], rtol=0.01, atol=1e-3)
+
+
+# Xiao et al. 2018 with q = 1 / depth: variances of weights (times fan-in) and of biases.
+CRITICAL_TANH = {
+    16: (1.11538, 2.369e-4),
+    20: (1.09363, 1.283e-4),
+    56: (1.03482, 6.860e-6),
+    110: (1.01794, 9.500e-7),
+    1000: (1.001997, 1.325e-9),
+    10_000: (1.00019997, 1.333e-12),
+}
+
+
+@pytest.mark.parametrize(("depth", "variances"), CRITICAL_TANH.items())
+def test_the_critical_line_of_tanh_is_that_of_the_paper(depth, variances):
+    weights, biases = init.critical_tanh(1 / depth)
+    assert weights == pytest.approx(variances[0], rel=1e-5)
+    assert biases == pytest.approx(variances[1], rel=2e-3)
+    assert weights == pytest.approx(1 + 2 / depth, rel=0.01)
+
+
+def tanh_net(depth=20, image=(8, 8, 3), **fields):
+    whole = {"depth": depth, "residual": False, "norm": "none", "init": "delta_orthogonal", "activation": "tanh"}
+    model = models.build(whole | fields, 10)
+    return model, models.initial_variables(model, 0, image)["params"]
+
+
+def test_delta_orthogonal_kernels_are_isometries_of_the_critical_size():
+    _, params = tanh_net(110)
+    factor = np.sqrt(CRITICAL_TANH[110][0])
+    for kernel in (params["stage1"]["rest"]["conv2"]["kernel"][3], params["stage3"]["block0"]["conv1"]["kernel"]):
+        centre = kernel[1, 1]
+        np.testing.assert_allclose(centre @ centre.T, factor**2 * np.eye(len(centre)), atol=1e-5)
+        assert np.count_nonzero(kernel) == np.count_nonzero(centre)
+    biases = np.concatenate([params[f"stage{stage}"]["rest"]["bn1"]["bias"].ravel() for stage in (1, 2, 3)])
+    assert np.std(biases) == pytest.approx(np.sqrt(CRITICAL_TANH[110][1]), rel=0.1)
+    assert np.std(params["stem"]["conv"]["kernel"]) == pytest.approx(factor / np.sqrt(27), rel=0.1)
+
+
+def test_a_deep_tanh_net_of_one_width_keeps_the_norms_of_signals_and_gradients():
+    """In the middle stage of plain-56, where signals have come to the fixed point; orthonormal filters lose both."""
+    x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
+    fall = {}
+    for law in ("delta_orthogonal", "lsuv"):
+        model, params = tanh_net(56, init=law)
+
+        def loss(params, model=model):
+            logits, captured = model.apply(
+                {"params": params}, x, train=True, mutable=["intermediates"], capture_intermediates=True
+            )
+            return jnp.mean(logits[:, 0]), captured["intermediates"]["stage2"]["rest"]["bn1"]["__call__"][0]
+
+        gradients, outputs = jax.jit(jax.grad(loss, has_aux=True))(params)
+        by_biases = np.linalg.norm(gradients["stage2"]["rest"]["bn1"]["bias"], axis=1)
+        signals = np.linalg.norm(np.reshape(outputs, (8, -1)), axis=1)
+        fall[law] = [norms.max() / norms.min() for norms in (signals, by_biases)]
+        if law == "delta_orthogonal":
+            assert np.var(outputs) == pytest.approx(1 / 56, rel=0.2)
+    assert max(fall["delta_orthogonal"]) < 1.05
+    assert min(fall["lsuv"]) > 1.5
+
+
+def test_a_kernel_that_narrows_has_no_delta_orthogonal_values():
+    with pytest.raises(ValueError, match="cannot narrow from 8 to 4 channels"):
+        init.delta_orthogonal(1.0).draw(np.random.default_rng(0), (3, 3, 8, 4))
+
+
+def test_a_looks_linear_net_is_linear_at_the_start():
+    fields = {"depth": 14, "residual": False, "norm": "none", "init": "looks_linear", "activation": "crelu"}
+    model = models.build(fields, 10)
+    variables = models.initial_variables(model, 0, (8, 8, 3))
+    x, y = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 3)).astype(np.float32)
+    apply = jax.jit(functools.partial(model.apply, variables, train=False))
+    np.testing.assert_allclose(apply(2 * x - 3 * y), 2 * apply(x) - 3 * apply(y), rtol=1e-4, atol=1e-4)
+    assert np.std(apply(x)) > 0.01
+
+
+@pytest.mark.parametrize(
+    "law", [init.gaussian(1.5), init.normal(0.3), init.orthonormal, init.mirrored(init.gaussian(1.0))], ids=str
+)
+def test_further_laws_are_the_same_in_numpy_and_in_jax(law):
+    shape = (3, 3, 16, 32)
+    ours, theirs = law.draw(np.random.default_rng(0), shape), law(jax.random.key(0), shape)
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_allclose([ours.mean(), ours.std()], [theirs.mean(), theirs.std()], rtol=0.05, atol=5e-3)

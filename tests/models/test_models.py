@@ -57,7 +57,10 @@ def test_every_6n_plus_2_is_built_with_that_many_weighted_layers(depth):
     assert 2 * sum(model.stage_sizes) + 2 == depth
 
 
-ALWAYS = {"family", "depth", "residual", "widening", "norm", "dropout", "survival", "order"}
+ALWAYS = {
+    *("family", "depth", "residual", "widening", "norm", "dropout", "survival", "order"),
+    *models.REMEDY_FIELDS,
+}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,7 @@ def test_a_net_has_a_title_and_tells_which_fields_it_depends_on(fields, title, s
 def test_a_wide_net_is_called_as_in_its_paper():
     model = {"family": "wide", "depth": 28, "residual": True, "widening": 10.0}
     assert (models.title(model), models.series_title(model)) == ("WRN-28-10", "WRN-n-10")
-    assert set(models.fields_read(model)) == {"family", "depth", "residual", "widening", "norm", "dropout", "survival"}
+    assert set(models.fields_read(model)) == ALWAYS - {"order"} | {"survival"}
     assert models.title(model | {"residual": False}) == "plain WRN-28-10"
 
 

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.models import conv, norm
-from resnet_jax.models.blocks import BasicBlock, BottleneckBlock, identity
+from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
 from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.shortcuts import identity
 
 FAMILY_IMAGES = {"cifar": (8, 8, 3), "imagenet": (32, 32, 3)}
 # Of each kind a net that compiles in seconds: a loop of two blocks and one of a single block.

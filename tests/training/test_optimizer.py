@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import traverse_util
 
 from configs import recipes
+from resnet_jax import models
 from resnet_jax.config import default
 from resnet_jax.rundir import read_metrics
 from resnet_jax.training import optimizer, train
@@ -74,6 +76,20 @@ def test_updates_are_sgd_with_momentum_and_decay_coupled_to_the_gradient():
         velocity = 0.9 * velocity + gradient + 1e-4 * w
         w = w - (0.1 if step < 3 else 0.01) * velocity
         np.testing.assert_allclose(params["bn"]["scale"], w, rtol=1e-5)
+
+
+@pytest.mark.parametrize("decay_vectors", [True, False])
+def test_weight_decay_is_of_all_parameters_or_of_kernels_alone_however_blocks_are_stacked(decay_vectors):
+    config = default().optimizer
+    config.decay_vectors = decay_vectors
+    model = models.build({"depth": 14, "parametrization": "dirac"}, 10)
+    params = models.initial_variables(model, 0, (8, 8, 1))["params"]
+    descent = optimizer.descent(config, optimizer.learning_rate(config, 14, steps=6))
+    updates, _ = descent.update(jax.tree.map(np.zeros_like, params), descent.init(params), params)
+    leaves = traverse_util.flatten_dict(params)
+    for path, update in traverse_util.flatten_dict(updates).items():
+        decay = 1e-4 if decay_vectors or path[-1] == "kernel" else 0
+        np.testing.assert_allclose(update, -0.1 * decay * leaves[path], rtol=1e-5, atol=1e-12)
 
 
 def trajectory(config, gradients, start):
