@@ -79,7 +79,7 @@ def operation_from_flags(arguments: list[str]) -> tuple[str, dict[str, Any]]:
 
 def net_from_flags() -> tuple[ConfigDict, data.Dataset | data.Stream, evaluation.TrainedNet, dict[str, Any]]:
     """Return the config of the trained net, its data set, the net itself, and where it comes from, for the record."""
-    if (_RUN.value is None) == (_WEIGHTS.value is None):
+    if (_RUN.value is None) == (_WEIGHTS.value is None) or None not in (_RUN.value, _CONFIG.value):
         raise UserError("give either --run=runs/NAME or --config=... and --weights=FILE.")
     if _RUN.value is not None:
         run = pathlib.Path(_RUN.value)

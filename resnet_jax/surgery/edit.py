@@ -128,7 +128,7 @@ def zero_branch(leaves: dict[Path, np.ndarray], net: Net, name: str) -> None:
     elif net.config.norm == "none":
         zeroed = [(*block, f"conv{last}", "kernel"), (*block, f"bn{last}", "bias")]
     else:
-        zeroed = [(*block, f"bn{last}", name) for name in ("scale", "bias")]
+        zeroed = [(*block, f"bn{last}", leaf) for leaf in ("scale", "bias")]
     for path in zeroed:
         leaves[path] = np.zeros_like(leaves[path])
 

@@ -145,6 +145,10 @@ MISTAKES = [
     (("fold_norms", "--run={plain}"), "--out is missing; give a new folder, e.g. --out=runs/NAME."),
     (("fold_norms", "--run={plain}", "--out={plain}"), "exists already; give a new folder."),
     (("fold_norms", "--out={out}"), "give either --run=runs/NAME or --config=... and --weights=FILE."),
+    (
+        ("fold_norms", "--config=configs/digits_plain20.py", "--run={plain}", "--out={out}"),
+        "give either --run=runs/NAME",
+    ),
     (("fold_norms", "--run=nowhere", "--out={out}"), "nowhere is not a run directory"),
     (("fold_norms", "--weights=w.safetensors", "--out={out}"), "--config is missing"),
     (

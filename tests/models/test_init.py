@@ -180,7 +180,9 @@ def test_a_looks_linear_net_is_linear_at_the_start():
 
 
 @pytest.mark.parametrize(
-    "law", [init.gaussian(1.5), init.normal(0.3), init.orthonormal, init.mirrored(init.gaussian(1.0))], ids=str
+    "law",
+    [init.gaussian(1.5), init.normal(0.3), init.orthonormal, init.mirrored(init.gaussian(1.0))],
+    ids=["gaussian", "normal", "orthonormal", "mirrored"],
 )
 def test_further_laws_are_the_same_in_numpy_and_in_jax(law):
     shape = (3, 3, 16, 32)

@@ -206,7 +206,7 @@ BAD_FILES = [
     ("config.steps = 200.0", "config.steps=200.0: expected int."),
     ("config.model.residual = 1", "config.model.residual=1: expected True or False."),
     ("config.model.depth = [8, 14]", "config.model.depth=(8, 14): expected int."),
-    ("config.model = None", "unknown field config.model; did you mean config.model.order?"),
+    ("config.model = None", "unknown field config.model; did you mean config.model.norm?"),
     ("config.dtype = float", "config.dtype=<class 'float'>: expected printable text."),
     ("config.data.name = 'a\\0b'", "config.data.name='a\\x00b': expected printable text."),
     ("config.data.data_dir = 3", "config.data.data_dir=3: expected printable text or None."),

@@ -81,6 +81,15 @@ def test_a_plain_net_is_a_residual_net(block):
     assert_computes(residual, by_hand(net))
 
 
+def test_the_branches_of_a_repvgg_net_are_merged():
+    net = random_net(block="repvgg")
+    new, done, compared, differences = OPERATIONS["merge_branches"].apply(net, IMAGES)
+    assert (new.config.block, new.config.residual, new.config.norm) == ("single", False, "none")
+    assert done == "The branches of repvgg residual-8 were merged; it is single plain-8 now."
+    assert compared == "the old net"
+    assert max(differences) < 1e-10
+
+
 def test_reserve_and_merge_takes_as_many_numbers_as_counted_by_hand():
     """Of residual-20 on the digits, kernels and biases without the head.
 
@@ -236,6 +245,13 @@ REFUSED = [
         {"order": "preactivation"},
         r"config\.model\.order='preactivation'; it needs 'original' or 'relu_before",
     ),
+    (
+        fold_norms,
+        {"block": "repvgg"},
+        r"fold_norms is not exact for .* with config\.model\.block='repvgg'; it needs 'ba",
+    ),
+    (to_plain, {"branch_scaling": "rezero"}, r"to_plain is not exact for .*branch_scaling='rezero'; it needs 'none'\."),
+    (fold_norms, {"parametrization": "dirac"}, r"config\.model\.parametrization='dirac'; it needs 'free'\."),
     (
         to_plain,
         {"residual": False},
