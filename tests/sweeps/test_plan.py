@@ -91,6 +91,18 @@ PROVIDED = {
         for rate in (0.01, 0.03, 0.1)
         for seed in range(3)
     },
+    "digits_remedies": {
+        f"{net}-learning_rate{rate}-seed{seed}"
+        for depth in (20, 56)
+        for net in (
+            *(f"{kind}-{depth}{norm}" for kind in ("plain", "residual") for norm in ("", "-normnone", "-normgroup")),
+            *(f"{kind}_plain-{depth}-normnone" for kind in ("delta-orthogonal_tanh", "looks-linear_CReLU", "LSUV")),
+            *(f"{kind}_residual-{depth}" for kind in ("repvgg", "fixup", "skipinit", "rezero")),
+            *(f"dirac_plain-{depth}", f"normalizer-free_residual-{depth}-shortcutB"),
+        )
+        for rate in (0.01, 0.03, 0.1)
+        for seed in range(3)
+    },
     "digits_identity_start": {f"plain-20-seed{seed}" for seed in range(3)},
     "digits_conversion_start": {f"residual-56-seed{seed}" for seed in range(3)},
     "digits_identity": {
