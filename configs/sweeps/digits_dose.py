@@ -24,4 +24,4 @@ def get_config():
 def get_sweep():
     doses = axis("gates.shortcut_factor", [1.0, 0.75, 0.5, 0.25, 0.0])
     phased_out = [merge({"gates.final": (0, 1, 1, 1)}, {"gates.phase": (0.25, 0.75)})]
-    return product(chain(doses, phased_out), axis("model.depth", [20, 56]), axis("seed", range(3)))
+    return product(chain(doses, phased_out), axis("model.depth", [20, 56]), axis("seed", range(5)))

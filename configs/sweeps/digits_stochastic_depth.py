@@ -25,5 +25,5 @@ def get_sweep():
         axis("model.residual", [False, True]),
         axis("model.survival", [1.0, 0.5]),
         axis("model.depth", [20, 56]),
-        axis("seed", range(3)),
+        axis("seed", range(5)),
     )

@@ -183,5 +183,7 @@ def reading(series: SeriesVerdict) -> str:
     if series.whole.sign == 1:
         return f"{test}; the gap is in training error, so this is degradation, not overfitting."
     if series.test.sign == 1 and series.test.interval is not None:
+        if series.whole.sign == 0:
+            return f"{test}; that gap is certain, the one in training error is not."
         return f"{test}; the gap is in test error only, so this is overfitting, not degradation."
     return f"{test}."

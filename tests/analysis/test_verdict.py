@@ -121,6 +121,17 @@ def test_a_gap_in_test_error_only_is_called_overfitting(tmp_path):
     assert "overfitting, not degradation" in sentence
 
 
+def test_a_gap_that_is_certain_in_test_error_alone_is_not_called_overfitting_while_that_in_training_is_open(tmp_path):
+    write_sweep(tmp_path, {False: (0.1, 0.1, 0.101)}, spread=0.02)
+    for seed, summary in enumerate(sorted(tmp_path.glob("*-56-*/summary.json"))):
+        content = json.loads(summary.read_text())
+        content["final"]["test"]["error"] = 0.3 + 0.01 * seed
+        summary.write_text(json.dumps(content))
+    sentence = sentences(judge(read_runs([tmp_path])[0]))[0]
+    assert sentence.startswith("plain: inconclusive")
+    assert sentence.endswith("points; that gap is certain, the one in training error is not.")
+
+
 def test_one_seed_gives_no_interval(tmp_path):
     write_sweep(tmp_path, {False: (0.1, 0.15, 0.18)}, seeds=1)
     sentence = sentences(judge(read_runs([tmp_path])[0]))[0]

@@ -82,7 +82,7 @@ PROVIDED = {
             *(f"shortcut_factor{factor}" for factor in (0.0, 0.25, 0.5, 0.75, 1.0)),
             "final_0_1_1_1_-phase_0.25_0.75_",
         )
-        for seed in range(3)
+        for seed in range(5)
     },
     "digits_rates": {
         f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
@@ -134,7 +134,7 @@ PROVIDED = {
         for kind in ("plain", "residual")
         for depth in (20, 56)
         for survival in (1.0, 0.5)
-        for seed in range(3)
+        for seed in range(5)
     },
     "cifar_table2": {
         f"{order}{net}"
