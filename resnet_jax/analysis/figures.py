@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from resnet_jax.analysis.censored import ABOVE, BELOW, EXACT
 from resnet_jax.analysis.rates import LAWS, Growth
-from resnet_jax.analysis.runs import Replicates, group_depths
+from resnet_jax.analysis.runs import Replicates, group_depths, nets_of
 
 # Okabe and Ito's colour-blind safe palette, without its yellow, which is too pale on paper.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -80,7 +80,8 @@ def draw_curves(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
                     panel.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
                 if len(steps):
                     ends[-1][f"{net.depth} layers"] = (100 * means[-1], colour)
-        panel.set_title(f"{series} nets")
+        panel.set_title(nets_of(series))
+        panel.xaxis.set_tick_params(labelbottom=True)  # Also where no panel is below.
         panel.set_xlabel("step (mini-batches)")
         panel.set_xlim(0, max(run.config["steps"] for net in nets for run in net.runs))
     style_axes(panels, log_scale, columns)

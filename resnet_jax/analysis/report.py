@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
 from resnet_jax.analysis.figures import WIDTHS, colours, draw_depths
-from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths
+from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths, nets_of
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 AXES = {"step": "step (mini-batches)", "epoch": "epoch", "seconds": "time (s)"}
@@ -94,7 +94,7 @@ def section(part: Section) -> str:
 def interactive_curves(nets: Sequence[Replicates]) -> str:
     """Return the curves of all runs as HTML, one panel per series, with buttons for axis and scale."""
     panels = group_depths(nets)
-    titles = [f"{series} nets" for series in panels]
+    titles = [nets_of(series) for series in panels]
     spacing = 0.3 / (len(panels) + 1)
     layout = make_subplots(len(panels), 1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=spacing).layout
     layout.update(curves_layout(len(panels)))

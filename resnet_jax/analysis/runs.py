@@ -196,6 +196,12 @@ def group_seeds(runs: list[Run]) -> list[Replicates]:
     return [Replicates(series, depth, nets[series, depth]) for series, depth in sorted(nets)]
 
 
+def nets_of(series: str) -> str:
+    """Return what the nets of ``series`` are called, as "residual nets, shortcut B"."""
+    kind, comma, rest = series.partition(",")
+    return f"{kind} nets{comma}{rest}"
+
+
 def group_depths(nets: Sequence[Replicates]) -> dict[str, list[Replicates]]:
     """Return the series of ``nets`` by name, each in order of depth."""
     found: dict[str, list[Replicates]] = {}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resnet_jax.analysis.runs import group_seeds, read_run, read_runs, recipe
+from resnet_jax.analysis.runs import group_seeds, nets_of, read_run, read_runs, recipe
 from resnet_jax.errors import UserError
 from tests.analysis.synthetic import write_run
 
@@ -95,3 +95,8 @@ def test_runs_under_interventions_are_series_named_by_those_they_have_and_of_one
         "residual, frozen_below stage3/block0",
     }
     assert all(recipe(run) == recipe(runs[0]) for run in runs)
+
+
+def test_the_nets_of_a_series_are_called_by_its_kind():
+    assert nets_of("plain") == "plain nets"
+    assert nets_of("residual, shortcut B, steps 300") == "residual nets, shortcut B, steps 300"
