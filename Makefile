@@ -45,12 +45,7 @@ RUNS ?= runs/cifar_figure6
 RESULTS ?= results/cifar_figure6
 figure6: .venv/installed
 	$(RUN) -m experiments.sweep --config=configs/sweeps/cifar_figure6.py --folder=$(RUNS) --config.dtype=bfloat16 $(SWEEP)
-	$(RUN) -m experiments.compare $(RUNS) --out=$(RESULTS)
-	cp $(RUNS)/sweep.json $(RESULTS)
-	for run in $(RUNS)/*/summary.json; do \
-	  run=$$(dirname $$run); copy=$(RESULTS)/$$(basename $$run); mkdir -p $$copy; \
-	  cp $$run/config.json $$run/environment.json $$run/metrics.jsonl $$run/summary.json $$copy; \
-	done
+	$(RUN) -m experiments.publish $(RUNS) --out=$(RESULTS)
 
 .venv/peer: .venv/installed benchmarks/requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

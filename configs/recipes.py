@@ -1,4 +1,4 @@
-"""The recipes that ``configs/*.py`` choose from: the defaults of ``resnet_jax/config.py`` and what each sets itself.
+"""The recipes that ``configs/*.py`` choose from: the defaults of ``resnet_jax/fields.py`` and what each sets itself.
 
 Every field of ``config.model`` may be given by name: ``cifar(depth=56, residual=False, shortcut="B")``. The command
 ``python -m experiments.main --fields`` lists all fields with their meaning.
@@ -8,7 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import FIELDS, default
+from resnet_jax.config import default
+from resnet_jax.fields import FIELDS
 
 
 def cifar(depth: int, residual: bool, **model: Any) -> ConfigDict:

@@ -22,8 +22,9 @@ from rich.table import Table
 
 import resnet_jax
 from resnet_jax.backend import set_xla_flags
-from resnet_jax.config import FIELDS, default, flatten, unknown_field
+from resnet_jax.config import default, flatten, unknown_field
 from resnet_jax.errors import UserError
+from resnet_jax.fields import FIELDS
 from resnet_jax.terminal import console
 
 EXIT_USER = 2

@@ -25,9 +25,10 @@ from rich.progress import track
 from experiments import command, processes
 from resnet_jax import data, evaluation, models
 from resnet_jax.backend import keep_compiled_programs, keep_freed_memory
-from resnet_jax.config import FIELDS, check
+from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import check_protocol
+from resnet_jax.fields import FIELDS
 from resnet_jax.rundir import read_config, write_json
 from resnet_jax.terminal import console
 from resnet_jax.training import parallel

@@ -10,21 +10,11 @@ import pytest
 import configs
 from configs import recipes
 from resnet_jax import models
-from resnet_jax.config import (
-    FIELDS,
-    RECIPE_FIELDS,
-    RUN_FIELDS,
-    TITLE_FIELDS,
-    check,
-    check_against_data,
-    check_value,
-    default,
-    flatten,
-    from_record,
-)
+from resnet_jax.config import check, check_against_data, check_value, default, flatten, from_record
 from resnet_jax.data import augment
 from resnet_jax.data.images import AUGMENTATIONS
 from resnet_jax.errors import UserError
+from resnet_jax.fields import FIELDS, RECIPE_FIELDS, RUN_FIELDS, TITLE_FIELDS
 from resnet_jax.models import blocks, init, norm, parametrization, remedies, resnet, shortcuts
 from resnet_jax.training import optimizer, parallel
 

@@ -6,7 +6,7 @@ and 5.46.
 """
 
 from configs import recipes
-from resnet_jax.config import FIELDS
+from resnet_jax.fields import FIELDS
 from resnet_jax.sweeps.grid import axis, chain, product
 
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_jax import models
-from resnet_jax.config import INTERVENTION_FIELDS, RECIPE_FIELDS, TITLE_FIELDS, brief, default, flatten
+from resnet_jax.config import brief, default, flatten
 from resnet_jax.errors import UserError
+from resnet_jax.fields import INTERVENTION_FIELDS, RECIPE_FIELDS, TITLE_FIELDS
 from resnet_jax.rundir import MADE_BY_SURGERY, cut_off, read_config, read_json, read_metrics
 
 

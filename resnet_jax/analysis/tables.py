@@ -13,7 +13,8 @@ from rich.table import Table
 
 from resnet_jax import models
 from resnet_jax.analysis.runs import Replicates, Run
-from resnet_jax.config import INTERVENTION_FIELDS, default, flatten
+from resnet_jax.config import default, flatten
+from resnet_jax.fields import INTERVENTION_FIELDS
 
 PUBLISHED = pathlib.Path(__file__).with_name("published.json")
 FIGURES = {

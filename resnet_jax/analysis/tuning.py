@@ -19,8 +19,8 @@ import numpy as np
 from resnet_jax.analysis.runs import Replicates, Run, group_seeds
 from resnet_jax.analysis.tables import percent
 from resnet_jax.analysis.verdict import Verdict, exclusions, judge, sentences
-from resnet_jax.config import TUNABLE_FIELDS
 from resnet_jax.errors import UserError
+from resnet_jax.fields import TUNABLE_FIELDS
 
 # What a run's config says for the tuned field once its net has chosen, so that all are of one recipe.
 OWN_BEST = "each net's own best"

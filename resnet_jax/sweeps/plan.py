@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from resnet_jax import data, models
-from resnet_jax.config import FIELDS, TITLE_FIELDS, TUNABLE_FIELDS, brief, check, flatten
+from resnet_jax.config import brief, check, flatten
 from resnet_jax.errors import UserError
+from resnet_jax.fields import FIELDS, TITLE_FIELDS, TUNABLE_FIELDS
 from resnet_jax.rundir import read_json
 from resnet_jax.sweeps.grid import Overrides, tuned_fields
 

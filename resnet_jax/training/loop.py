@@ -37,7 +37,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
     """Train the net of ``config`` and record the run in ``workdir``, or resume the run that is there.
 
     Args:
-      config: with the fields of ``resnet_jax.config``.
+      config: with the fields of ``resnet_jax.fields``.
       workdir: the run directory, described in ``docs/architecture.md``.
       command: the words of the command line, for the record.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from resnet_jax.config import LARGEST_FLOAT
+from resnet_jax.fields import LARGEST_FLOAT
 
 SCHEDULES = ("step", "plateau", "exponential")
 # By config.optimizer.name. TensorFlow's RMSProp has its mean squares start at 1.

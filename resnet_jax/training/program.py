@@ -54,7 +54,7 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
     """Return the functions that train and evaluate the net of ``config``; they compile when they are first called.
 
     Args:
-      config: with the fields of ``resnet_jax.config``.
+      config: with the fields of ``resnet_jax.fields``.
       num_classes: width of the head.
       mesh: the devices to train on; by default all.
 

@@ -17,8 +17,9 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from resnet_jax import hosts
-from resnet_jax.config import RUN_FIELDS, flatten
+from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
+from resnet_jax.fields import RUN_FIELDS
 from resnet_jax.rundir import (
     FORMAT_VERSION,
     cut_off,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from resnet_jax.config import FIELDS
+from resnet_jax.fields import FIELDS
 
 ROOT = pathlib.Path(__file__).parents[2]
 

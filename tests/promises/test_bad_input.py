@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from configs import recipes
-from resnet_jax.config import FIELDS, LARGEST_FLOAT, LARGEST_INT, default, flatten
+from resnet_jax.config import default, flatten
 from resnet_jax.errors import UserError
+from resnet_jax.fields import FIELDS, LARGEST_FLOAT, LARGEST_INT
 from resnet_jax.training import scaling, train
 from tests.data.bad_sets import BAD_SETS
 from tests.data.conftest import tiny_splits, write_set

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from resnet_jax import data, evaluation, models
-from resnet_jax.config import FIELDS, from_record
+from resnet_jax.config import from_record
 from resnet_jax.data import sampling
 from resnet_jax.errors import UserError
+from resnet_jax.fields import FIELDS
 from resnet_jax.models import gates as gates_of
 from resnet_jax.models.gates import Gate
 from resnet_jax.training import feed, parallel, train

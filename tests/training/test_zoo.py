@@ -8,7 +8,7 @@ import pytest
 
 from configs import recipes
 from resnet_jax import data, models
-from resnet_jax.config import FIELDS
+from resnet_jax.fields import FIELDS
 from resnet_jax.rundir import read_metrics
 from resnet_jax.training import feed, train
 from resnet_jax.training.program import make_program
