@@ -57,7 +57,10 @@ BAD_COMMANDS = [
     ("--config.model.shortcut=D", "config.model.shortcut='D' is unknown; choose one of A, B, C, pool,"),
     ("--config.model.shortcut=a", "config.model.shortcut='a' is unknown; choose one of A, B, C, pool,"),
     ("--config.model.bottleneck_stride=last", "config.model.bottleneck_stride='last' is unknown; choose one of first,"),
-    ("--config.model.block=dense", "config.model.block='dense' is unknown; choose one of basic, bottleneck, single."),
+    (
+        "--config.model.block=dense",
+        "config.model.block='dense' is unknown; choose one of basic, bottleneck, single, repvgg.",
+    ),
     ("--config.model.order=post", "config.model.order='post' is unknown; choose one of original, norm_after_addition,"),
     (
         "--config.model.stem_activation=False",

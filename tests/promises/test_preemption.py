@@ -23,7 +23,7 @@ def whole_and_long(tmp_path_factory):
     return tmp_path_factory.mktemp("whole_and_long") / "run"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_stops_the_command_with_status_75_and_it_resumes(long_config, whole_and_long, tmp_path, number):
     with start(command(tmp_path / "run", **LONG)) as process:
         wait_for_line(process, "step 8/")

@@ -14,7 +14,7 @@ from resnet_jax.training.program import make_program
 from tests.promises.runs import DEVICES, command, figures, finish, start, words_of
 
 
-@pytest.mark.parametrize("mapper", ["shard_map", "pmap"])
+@pytest.mark.parametrize("mapper", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_bits_depend_neither_on_steps_per_dispatch_nor_on_what_is_evaluated_and_saved_when(config, tmp_path, mapper):
     config.parallel.mapper = mapper
     config.data.padding = 1
