@@ -136,10 +136,7 @@ def test_a_net_of_plain_blocks_trains_and_its_weights_are_a_source_too(commands,
 
 
 MISTAKES = [
-    (
-        (),
-        "no operation given; give one of insert_identity, fold_norms, to_plain, to_residual, merge_branches, delete, permute.",
-    ),
+    ((), "no operation given; give one of insert_identity, fold_norms, to_plain, to_residual, merge_branches, delete,"),
     (("graft",), "unknown operation 'graft'; give one of insert_identity,"),
     (("fold_norms", "word"), "unexpected argument 'word'"),
     (("insert_identity", "--run={plain}", "--out={out}"), "insert_identity needs --depth; see --help."),
