@@ -20,6 +20,7 @@ def write_tool(folder, name):
     (folder / name).chmod(0o755)
 
 
+@pytest.mark.slow
 def test_on_a_machine_with_slurm_nothing_is_submitted(tmp_path):
     """A suite of its own, with all of Slurm's commands in PATH, runs the test that asks for Slurm."""
     for tool in hermetic.SLURM:

@@ -15,6 +15,7 @@ input_pipeline = pytest.importorskip("benchmarks.input_pipeline")
 pytestmark = pytest.mark.xdist_group("stream")  # Worker processes take cores.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmentation", ["paper", "random_resized"])
 @pytest.mark.parametrize("name", input_pipeline.PIPELINES)
 def test_all_pipelines_deliver_batches_of_the_same_kind(name, augmentation, tmp_path):

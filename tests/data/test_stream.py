@@ -78,7 +78,7 @@ def test_crops_are_determined_by_seed_and_position_in_the_stream(source):
     raise AssertionError("no example came again")
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow), 3])
 def test_any_number_of_workers_gives_the_same_batches_from_any_step_on(source, workers):
     expected = [maker(source)(number) for number in range(7)]
     assert_equal(take(maker(source), range(7), workers), expected)

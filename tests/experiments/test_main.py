@@ -104,6 +104,7 @@ def test_a_diverged_run_exits_with_1(run, tmp_path):
     assert "diverged after" in result.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_the_run_and_the_same_command_resumes_it(tmp_path):
     words = (CONFIG, *SMALL, "--config.steps=1000000", f"--workdir={tmp_path / 'run'}")
     command = [sys.executable, "-m", "experiments.main", *map(str, words)]

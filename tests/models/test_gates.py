@@ -53,7 +53,7 @@ def assert_equal_bits(a, b):
 
 
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
-@pytest.mark.parametrize("unroll", [False, True], ids=["looped", "unrolled"])
+@pytest.mark.parametrize("unroll", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["looped", "unrolled"])
 def test_gates_make_the_static_twins_of_one_another_to_the_bit(variables, residual, unroll):
     def results():
         yield loss_and_gradients(net(residual=residual, unroll=unroll))(variables, None)

@@ -113,6 +113,7 @@ def test_some_of_the_training_examples_are_enough_to_evaluate(streamed):
     assert sum(float(weights.sum()) for _, weights in stream.evaluation("test", 10)) == 6
 
 
+@pytest.mark.slow
 def test_what_is_skipped_is_counted_over_all_starts_of_a_run(streamed, root, tmp_path, caplog):
     copy = write_folder(tmp_path / "images")
     files = [data.load(streamed.data).splits["train"][index][2].replace(str(root), str(copy)) for index in (0, 7, 30)]
@@ -171,6 +172,7 @@ def test_padding_is_for_images_of_one_size(streamed, tmp_path):
         train(streamed, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_net_of_a_streamed_run_is_evaluated_on_its_crops(streamed, tmp_path):
     """By Pillow's resize and crop, where the run decoded, cut and resized at once: a grey level here and there."""
     summary = train(streamed, tmp_path)

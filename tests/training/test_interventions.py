@@ -135,7 +135,7 @@ def by_block(tree):
 
 
 @pytest.mark.devices(8)
-@pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
+@pytest.mark.parametrize("residual", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["residual", "plain"])
 def test_all_below_a_block_stays_at_its_initial_values_to_the_bit_and_the_rest_is_trained(config, residual):
     config.model.depth, config.model.residual, config.optimizer.weight_decay = 20, residual, 0.1
     program = make_program(config, 10, parallel.device_mesh(jax.devices()[:1]))

@@ -264,6 +264,7 @@ def test_a_run_records_the_rate_that_plateaus_have_left(plateaus, tmp_path, mapp
     assert [line["lr"] for line in lines] == [float(f"{scales[line['step'] - 1]:.6g}") for line in lines]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_knows_its_plateaus(plateaus, tmp_path, monkeypatch):
     plateaus.log_every = 4  # Behind the step at which it stops, so that the first record is of both parts.
     train(plateaus, tmp_path / "whole")
