@@ -73,3 +73,13 @@ def test_what_is_no_study_or_is_another_is_refused(commands, study, tmp_path):
     (out / "sweep.json").write_text(json.dumps({"file": "configs/sweeps/other.py"}))
     assert f"--out={out} holds the study configs/sweeps/other.py; choose" in error(study, f"--out={out}")
     assert (out / "file").read_text() == "mine"
+
+
+def test_what_was_asked_for_is_in_the_command_of_the_page(commands, study, tmp_path):
+    out = tmp_path / "results"
+    done = commands("publish", study, f"--out={out}", "--rates", "--thresholds=0.5,0.2")
+    assert done.returncode == 0, done.stderr
+    page = (out / "README.md").read_text()
+    assert f"python -m experiments.publish {out} --rates --thresholds=0.5,0.2 " in page
+    assert "](rates.png)" in page
+    assert "needs six depths" in page
