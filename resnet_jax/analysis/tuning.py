@@ -198,7 +198,8 @@ def verdict_sentences(tuning: Tuning) -> list[str]:
         found.append(
             f"No verdict at a common {tuning.field}, which no sweep.json says; give --tuned={tuning.field}=VALUE."
         )
-    return found + [choice_sentence(choice, tuning.field) for choice in tuning.choices]
+    said = [choice for choice in tuning.choices if len(choice.candidates) > 1 or unfinished(choice)]
+    return found + [choice_sentence(choice, tuning.field) for choice in said]
 
 
 def choice_sentence(choice: Choice, field: str) -> str:

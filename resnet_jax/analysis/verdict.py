@@ -7,6 +7,7 @@ set without augmentation, averaged over seeds.
 import collections
 import itertools
 import json
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -83,7 +84,9 @@ def gap(deep: np.ndarray, shallow: np.ndarray) -> Gap:
         return Gap(difference, None, None, seeds)
     if np.ptp(deep) == np.ptp(shallow) == 0:
         return Gap(difference, (difference, difference), None, seeds)
-    welch = stats.ttest_ind(deep, shallow, equal_var=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # Of one net whose seeds have equal errors.
+        welch = stats.ttest_ind(deep, shallow, equal_var=False)
     quantile = np.sqrt(seeds / (seeds - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, welch.df)
     result = stats.bootstrap(
         (deep, shallow),

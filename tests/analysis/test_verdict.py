@@ -158,3 +158,9 @@ def test_without_two_depths_there_is_no_verdict(tmp_path):
     write_run(tmp_path / "run")
     write_run(tmp_path / "started", depth=56, status=None)
     assert sentences(judge(read_runs([tmp_path])[0]))[0].startswith("No verdict: it needs finished runs of two depths")
+
+
+def test_a_net_whose_seeds_have_equal_errors_is_compared_without_a_warning():
+    found = gap(np.array([0.1, 0.1, 0.1]), np.array([0.2, 0.3, 0.4]))
+    assert found.difference == pytest.approx(-0.2)
+    assert found.interval[0] < -0.2 < found.interval[1]
