@@ -126,7 +126,7 @@ def draw_depths(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
 def draw_nets(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
     """Draw the final errors of the nets with finished runs, one row a net: a dot per seed, a bar at the mean."""
     nets = [net for net in nets if net.finished]
-    figure = Figure(figsize=(9.6, 1.2 + 0.28 * len(nets)), layout="constrained")
+    figure = Figure(figsize=(9.6, max(2.0, 1.2 + 0.28 * len(nets))), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     colour_of = colours(nets)
     for split, title, panel in zip(("train_clean", "test"), ("training error", "test error"), panels, strict=True):

@@ -259,6 +259,6 @@ def cell(candidate: Candidate, is_chosen: bool) -> str:
 
 
 def left_out(tuning: Tuning) -> list[str]:
-    """Return a sentence on each run that a verdict leaves out although it has the value that is judged."""
+    """Return sentences on the runs that a verdict leaves out although they have the value that is judged."""
     verdicts = filter(None, (tuning.at_common, tuning.at_best))
     return list(dict.fromkeys(sentence for verdict in verdicts for sentence in exclusions(verdict)))

@@ -162,8 +162,19 @@ def sentences(verdict: Verdict) -> list[str]:
 
 
 def exclusions(verdict: Verdict) -> list[str]:
-    """Return a sentence on each run that the verdict leaves out."""
-    return [f"{run.name} is not in the verdict: {reason}." for run, reason in verdict.left_out]
+    """Return a sentence on the runs that the verdict leaves out, one for each reason."""
+    names: dict[str, list[str]] = {}
+    for run, reason in verdict.left_out:
+        names.setdefault(reason, []).append(run.name)
+    return [exclusion(runs, reason) for reason, runs in names.items()]
+
+
+def exclusion(runs: list[str], reason: str) -> str:
+    """Return a sentence on ``runs``, by name, that are left out for the same ``reason``."""
+    if len(runs) == 1:
+        return f"{runs[0]} is not in the verdict: {reason}."
+    others = f"{len(runs) - 1} other run{'s' if len(runs) > 2 else ''}"
+    return f"{runs[0]} and {others} are not in the verdict: {reason.replace('its recipe', 'their recipe')}."
 
 
 def points_of(gap: Gap) -> str:

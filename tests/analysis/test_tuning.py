@@ -89,7 +89,7 @@ def test_a_value_with_a_diverged_run_is_worse_than_any_whose_runs_have_finished(
     assert "(1 of 3 diverged at 0.1)" in choice_sentence(tuning.choices[0], FIELD)
     assert choice_rows(tuning)[0]["0.1"] == "9.95 ± 0.07 (1 missing)"
     assert choice_rows(tuning)[1]["0.1"] == "no finished run (3 missing)"
-    assert "20-0.1-2 is not in the verdict: diverged at step 200." in left_out(tuning)
+    assert "20-0.1-2 and 3 other runs are not in the verdict: diverged at step 200." in left_out(tuning)
 
 
 def test_without_a_complete_value_the_one_with_most_finished_seeds_is_chosen():
@@ -163,7 +163,7 @@ def test_runs_of_another_recipe_are_left_out_as_without_tuning(tmp_path):
         "plain-56, steps 300",
         "plain-56, steps 600",
     }
-    assert any("its recipe differs from most: steps 600 instead of 300" in sentence for sentence in left_out(tuning))
+    assert any("their recipe differs from most: steps 600 instead of 300" in sentence for sentence in left_out(tuning))
 
 
 def test_what_cannot_be_tuned_is_refused(tmp_path):

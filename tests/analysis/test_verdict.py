@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from resnet_jax.analysis.runs import read_runs
-from resnet_jax.analysis.verdict import gap, judge, sentences
+from resnet_jax.analysis.verdict import exclusions, gap, judge, sentences
 from tests.analysis.synthetic import write_run
 
 
@@ -158,6 +158,18 @@ def test_without_two_depths_there_is_no_verdict(tmp_path):
     write_run(tmp_path / "run")
     write_run(tmp_path / "started", depth=56, status=None)
     assert sentences(judge(read_runs([tmp_path])[0]))[0].startswith("No verdict: it needs finished runs of two depths")
+
+
+def test_runs_that_are_left_out_for_one_reason_share_a_sentence(tmp_path):
+    write_sweep(tmp_path, {False: (0.1, 0.2, 0.3)})
+    for seed in range(3):
+        write_run(tmp_path / f"other{seed}", 20, False, seed=seed, optimizer__learning_rate=0.2)
+    write_run(tmp_path / "unfinished", 20, False, seed=7, status=None)
+    assert exclusions(judge(read_runs([tmp_path])[0])) == [
+        "unfinished is not in the verdict: unfinished at step 200 of 300.",
+        "other0 and 2 other runs are not in the verdict: their recipe differs from most: optimizer.learning_rate 0.2 "
+        "instead of 0.05.",
+    ]
 
 
 def test_a_net_whose_seeds_have_equal_errors_is_compared_without_a_warning():
