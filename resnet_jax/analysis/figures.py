@@ -1,6 +1,7 @@
 """Figures in the style of figure 6 of the paper."""
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,6 +18,8 @@ from resnet_jax.analysis.runs import Replicates, group_depths, nets_of
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 WIDTHS = {"train": 0.9, "test": 2.4}
 SPLIT_NAMES = {"train": "thin: training error", "test": "bold: test error"}
+# Characters that fit above a panel.
+TITLE_WIDTH = 36
 # Panels of a figure beside each other.
 MOST_COLUMNS = 4
 LINE_STYLES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
@@ -80,7 +83,7 @@ def draw_curves(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
                     panel.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
                 if len(steps):
                     ends[-1][f"{net.depth} layers"] = (100 * means[-1], colour)
-        panel.set_title(nets_of(series))
+        panel.set_title(textwrap.fill(nets_of(series), TITLE_WIDTH))
         panel.xaxis.set_tick_params(labelbottom=True)  # Also where no panel is below.
         panel.set_xlabel("step (mini-batches)")
         panel.set_xlim(0, max(run.config["steps"] for net in nets for run in net.runs))
@@ -133,13 +136,13 @@ def draw_nets(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
         for row, net in enumerate(nets):
             errors = 100 * np.array([run.final(split) for run in net.finished])
             colour = colour_of[net.depth]
-            panel.plot(errors, [row] * len(errors), "o", color=colour, alpha=0.6, markersize=5, clip_on=False)
-            panel.plot(errors.mean(), row, "|", color=colour, markersize=14, markeredgewidth=2, clip_on=False)
+            panel.plot(errors, [row] * len(errors), "o", color=colour, alpha=0.6, markersize=5)
+            panel.plot(errors.mean(), row, "|", color=colour, markersize=14, markeredgewidth=2)
         panel.set_title(f"final {title}")
         panel.set_xlabel("error (%)")
         if log_scale:
             panel.set_xscale("symlog", linthresh=LEAST_ON_LOG_SCALE)
-        panel.set_xlim(left=0)
+        panel.set_xlim(left=-0.02 * (1 if log_scale else panel.get_xlim()[1]))  # Keeps dots at 0 whole.
         panel.grid(color="0.9")
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)

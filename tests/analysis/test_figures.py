@@ -154,3 +154,9 @@ def test_rates_have_a_panel_per_threshold_a_colour_per_series_and_open_triangles
 def test_runs_without_a_law_are_drawn_too():
     few = growth("plain", 0.5, [Reach("", 20, 100.0, EXACT, diverged=False, unfinished=False)])
     assert len(figures.draw_rates([few]).axes[0].lines) == 1
+
+
+def test_a_single_net_is_drawn(tmp_path):
+    write_run(tmp_path / "run", 20, False, 0.001)
+    for log_scale in (False, True):
+        figures.draw_nets(group_seeds(read_runs([tmp_path])[0]), log_scale).savefig(tmp_path / "figure.png")
