@@ -145,8 +145,8 @@ FIELDS: dict[str, Field] = {
         str,
         None,
         "Run directory from whose newest checkpoint the net starts: its parameters (averaged where it keeps an "
-        "average) and running statistics; the optimiser starts anew. {seed} in it stands for config.seed, so that runs "
-        "that differ in the seed are replicates. None: initial values are drawn.",
+        "average) and running statistics; the optimiser begins in its initial state. {seed} in it stands for "
+        "config.seed, so that runs that differ in the seed are replicates. None: initial values are drawn.",
         role=Role.INTERVENTION,
     ),
     # The net.

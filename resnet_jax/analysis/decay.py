@@ -24,9 +24,9 @@ LEAST_SEEDS = 3
 # A loss makes no progress if it falls by less than this share, or if a law's AIC is not so much below a constant's.
 LEAST_FALL = 0.05
 LEAST_PROGRESS = 4.0
-# Laws whose AIC differ by less are not told apart.
+# Laws whose AIC differ by less are not distinguished.
 LEAST_EVIDENCE = 2.0
-# Of the mean squared residual: the smallest that is told from 0.
+# Of the mean squared residual: the smallest that is not taken for 0.
 LEAST_VARIANCE = 1e-12
 # Parameters besides floor and scale as logarithms, in units of the segment: grids to start from, and bounds.
 GRIDS = {

@@ -26,7 +26,7 @@ def growth_sentence(growth: Growth) -> str:
     exponent = f"exponent {power.slope:.2f}, {power.interval[0]:.2f} to {power.interval[1]:.2f}"
     evidence = f"AIC differs by {abs(growth.advantage):.1f}"
     if abs(growth.advantage) < LEAST_EVIDENCE:
-        return f"{head}; exponential in depth and a power law ({exponent}) cannot be told apart ({evidence})."
+        return f"{head}; exponential in depth and a power law ({exponent}) cannot be distinguished ({evidence})."
     if growth.advantage > 0:
         return f"{head}; exponential in depth rather than a power law ({exponent}; {evidence})."
     return f"{head}; a power law of depth ({exponent}) rather than exponential ({evidence})."
@@ -61,7 +61,7 @@ def decay_sentence(decay: Decay) -> str:
         rate = f"as a power law of the steps, p = {decay.rate:.3g} (95 % interval {low} to {high}"
     evidence = f"AIC differs by {abs(decay.advantage):.1f}"
     if abs(decay.advantage) < LEAST_EVIDENCE:
-        evidence = f"a power law cannot be told apart, {evidence}"
+        evidence = f"a power law cannot be distinguished, {evidence}"
     rest = f"; {problems}" if problems else ""
     return f"{decay.net}: the training loss falls {rate}, {seeds}; {evidence}){rest}."
 

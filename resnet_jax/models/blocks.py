@@ -196,7 +196,7 @@ def learned_gain(block: nn.Module, gate: Gate | None) -> Gate | None:
     if block.scaling.gain is None:
         return gate
     gain = block.scaling.constant * block.param("gain", init.constant(block.scaling.gain), ())
-    gate = gate or Gate(1.0, 1.0, 1.0, 1.0)
+    gate = gate or RESIDUAL
     return gate._replace(branch=gain * gate.branch)
 
 

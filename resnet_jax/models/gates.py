@@ -39,7 +39,7 @@ class Gate(NamedTuple):
     branch_gradient: float | jax.Array
 
 
-RESIDUAL = Gate(1, 1, 1, 1)
+RESIDUAL = Gate(1.0, 1.0, 1.0, 1.0)  # Floats, for which the gradient of a gated step is defined.
 PLAIN = Gate(0, 0, 1, 1)
 STOP_GRADIENT = Gate(1, 0, 1, 1)  # Forward a residual net; the gradient flows by branches alone.
 MIRROR = Gate(0, 1, 1, 1)  # Forward a plain net; what flows back is the gradient of no function.
