@@ -142,10 +142,11 @@ def draw_nets(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
         panel.set_xlabel("error (%)")
         if log_scale:
             panel.set_xscale("symlog", linthresh=LEAST_ON_LOG_SCALE)
-        panel.set_xlim(left=-0.02 * (1 if log_scale else panel.get_xlim()[1]))  # Keeps dots at 0 whole.
         panel.grid(color="0.9")
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
+    # Keeps dots at 0 whole; only now, because it fixes the limits that the panels share.
+    panels[0].set_xlim(left=-0.02 * (1 if log_scale else panels[0].get_xlim()[1]))
     panels[0].set_yticks(range(len(nets)), [net.label for net in nets])
     panels[0].set_ylim(len(nets) - 0.5, -0.5)
     return figure

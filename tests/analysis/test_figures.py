@@ -113,6 +113,8 @@ def test_every_net_has_a_row_with_a_dot_for_each_seed_and_a_bar_at_the_mean(nets
         errors = (10, 70, 20, 5)
         assert dots == {(row, error - 1 + more, error + 1 + more) for row, error in enumerate(errors)}
         assert bars == {(row, error + more) for row, error in enumerate(errors)}
+        left, right = panel.get_xlim()
+        assert all(left < error < right for line in panel.lines for error in np.atleast_1d(line.get_xdata()))
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["plain-20", "plain-56", "residual-20", "residual-56"]
     figure.savefig(tmp_path / "figure.png")
