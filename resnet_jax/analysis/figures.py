@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from resnet_jax.analysis.censored import ABOVE, BELOW, EXACT
 from resnet_jax.analysis.rates import LAWS, Growth
@@ -87,6 +88,7 @@ def draw_curves(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
         panel.xaxis.set_tick_params(labelbottom=True)  # Also where no panel is below.
         panel.set_xlabel("step (mini-batches)")
         panel.set_xlim(0, max(run.config["steps"] for net in nets for run in net.runs))
+        panel.xaxis.set_major_locator(MaxNLocator(nbins=5))  # Five-digit labels do not touch.
     style_axes(panels, log_scale, columns)
     label_ends(panels, ends)
     handles = [Line2D([], [], color="0.3", linewidth=WIDTHS[split], label=SPLIT_NAMES[split]) for split in WIDTHS]

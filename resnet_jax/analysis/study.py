@@ -50,7 +50,7 @@ def page(
         *(part for section in sections for part in section_parts(section)),
         "### All nets",
         "Errors in per cent after the last step, mean ± standard deviation over seeds; training error on the whole "
-        "training set without augmentation.",
+        "training set without augmentation. Published errors are those of the sources' own, usually longer, training.",
         markdown_table(brief_rows(rows)).rstrip(),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

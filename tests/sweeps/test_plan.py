@@ -38,7 +38,7 @@ PROVIDED = {
     | {f"residual-{depth}" for depth in (20, 32, 44, 56, 110)},
     "cifar_shortcuts": {f"residual-{depth}-shortcut{option}" for depth in (20, 56) for option in "ABC"},
     "cifar_seeds": {
-        f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(5)
+        f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
     },
     "imagenet_18_34": {f"{kind}-{depth}" for kind in ("plain", "residual") for depth in (18, 34)},
     "cifar_inception_twins": {
