@@ -21,8 +21,8 @@ from resnet_jax.training import feed, parallel
 from resnet_jax.training.program import make_program
 
 BATCH_SIZE = 64
-# Dtype, precision of products, and the unit roundoff of their factors, which by default have 11 bits on GPUs (TF32) and 8
-# on TPUs (bfloat16).
+# Dtype, precision of products, and the unit roundoff of their factors, by default of 11 bits on GPUs (TF32) and of 8 on
+# TPUs (bfloat16).
 CASES = [("float32", "highest", 2**-24), ("float32", None, 2**-9), ("bfloat16", None, 2**-9)]
 MARGIN = 4  # A device rounds each product and sum, the perturbation only the parameters.
 UNRELATED = 1.0  # Two steps that have nothing to do with each other are off by about 1.4.
