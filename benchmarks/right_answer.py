@@ -8,6 +8,7 @@ perturbed by the rounding of each precision, and the device may be off by at mos
 Exit status 1 if it is off by more.
 """
 
+import dataclasses
 import sys
 from typing import Any
 
@@ -46,7 +47,7 @@ def step_of(device: jax.Device, residual: bool, dtype: str, perturbation: float 
         lambda leaf: (leaf * (1 + perturbation * random.standard_normal(leaf.shape))).astype(leaf.dtype),
         jax.device_get(before.params),
     )
-    before = before.replace(params=parallel.replicate(start, mesh))
+    before = dataclasses.replace(before, params=parallel.replicate(start, mesh))
     after, metrics = program.train_steps(before, examples, np.arange(BATCH_SIZE, dtype=np.int32)[None])
     change = jax.tree.map(np.subtract, jax.device_get(after.params), start)
     return {

@@ -116,7 +116,7 @@ def main(arguments: list[str]) -> int:
     keep_freed_memory()
     config, dataset, trained, source = net_from_flags()
     old = surgery.open_net(trained.name, trained.config, trained.variables)
-    images, labels = surgery.training_images(dataset, config.data, trained, _IMAGES.value)
+    images, labels = evaluation.sample(dataset, config.data, trained, "train", _IMAGES.value)
     new, done, compared, differences = surgery.OPERATIONS[name].apply(old, images, **settings)
     before, after = (surgery.error_of(surgery.logits_of(net, images), labels) for net in (old, new))
 

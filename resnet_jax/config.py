@@ -109,6 +109,7 @@ def check(config: ConfigDict, devices: int) -> None:
             "stream; give another initialisation."
         )
     check_milestones(tuple(config.optimizer.milestones))
+    check_kept(tuple(config.keep_checkpoints))
     check_gates(config.gates)
     schedule, factor = config.optimizer.schedule, config.optimizer.factor
     if schedule in ("plateau", "exponential") and factor >= 1:
@@ -165,6 +166,16 @@ def check_milestones(milestones: tuple[float, ...]) -> None:
             f"config.optimizer.milestones={shown(milestones)} must be rising fractions of config.steps, above 0 and "
             "below 1, for example --config.optimizer.milestones='(0.5,0.75)'."
         )
+
+
+def check_kept(steps: tuple[float, ...]) -> None:
+    """Raise a UserError unless ``steps``, after which nets are kept, are numbers of steps."""
+    limits = FIELDS["keep_checkpoints"].limits
+    broken = next((limit for step in steps if (limit := limits.broken_by(step))), None)
+    if broken is None and not all(type(step) is int for step in steps):
+        broken = "whole numbers"
+    if broken:
+        raise UserError(f"config.keep_checkpoints={shown(steps)} must be {broken}, as in '(0,1,10,100)'.")
 
 
 def check_gates(gates: ConfigDict) -> None:

@@ -656,6 +656,16 @@ FIELDS: dict[str, Field] = {
         role=Role.EXECUTION,
     ),
     "checkpoint_every": Field(int, 2_000, "Steps between checkpoints.", "steps", limits=COUNT, role=Role.RECORD),
+    "keep_checkpoints": Field(
+        tuple,
+        (),
+        "Steps after which the net is kept for good, for experiments.diagnose, and with them each drop of the learning "
+        "rate and the end; steps beyond the end do not count. Empty: none is kept.",
+        "steps",
+        limits=COUNT_OR_ZERO,
+        role=Role.RECORD,
+        may_change=True,
+    ),
 }
 
 # Two configs that agree in these are the same run, and each resumes the other.

@@ -7,7 +7,9 @@
     metrics.jsonl      one object a line: step, epoch, split, loss, error, lr, images_per_second,
                        data_wait, seconds
     tensorboard/       the same scalars as event files
-    checkpoints/       Orbax
+    checkpoints/       Orbax; the newest two
+    kept/              Orbax; the nets after the steps of config.keep_checkpoints, without the optimiser's state
+    diagnosis/         of experiments.diagnose: a file for each instrument, one object a line
     lock               held by the process that writes here
     diverged.json      where the loss became non-finite (inf or NaN): the step and its examples
     summary.json       written last: status "finished", "diverged" or "preempted", final and best figures
@@ -31,6 +33,8 @@ from resnet_jax.errors import UserError
 
 # 2: milestones are fractions of the steps, which version 1 gave in steps. Every version is read.
 FORMAT_VERSION = 2
+# The folder of nets that are kept for good.
+KEPT = "kept"
 # Status of a run directory that holds a net of experiments.surgery, not a training run.
 MADE_BY_SURGERY = "made by surgery"
 
@@ -131,9 +135,9 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} is damaged ({error}); remove the damaged lines or the run.") from error
 
 
-def saved_steps(workdir: pathlib.Path) -> list[int]:
-    """Return the steps of each checkpoint in ``workdir``, rising."""
-    checkpoints = workdir / "checkpoints"
+def saved_steps(workdir: pathlib.Path, folder: str = "checkpoints") -> list[int]:
+    """Return the steps of each checkpoint in ``folder`` of ``workdir``, rising."""
+    checkpoints = workdir / folder
     names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
     return sorted(int(name) for name in names if name.isdecimal())  # Others are still being written.
 

@@ -121,11 +121,11 @@ def read_run(folder: pathlib.Path) -> Run:
     )
 
 
-def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
-    """Return all runs in and below ``folders``, and a sentence on each that is unreadable, truncated or not trained.
+def run_directories(folders: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """Return the run directories in and below ``folders``.
 
     Raises:
-      UserError: a folder does not exist, or there are no readable runs.
+      UserError: a folder does not exist, or there are none.
     """
     found: dict[pathlib.Path, None] = {}
     for folder in folders:
@@ -139,6 +139,16 @@ def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
         raise UserError(
             f"no runs found in {', '.join(map(str, folders))}; give a run directory or a folder of run directories."
         )
+    return list(found)
+
+
+def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
+    """Return all runs in and below ``folders``, and a sentence on each that is unreadable, truncated or not trained.
+
+    Raises:
+      UserError: a folder does not exist, or there are no readable runs.
+    """
+    found = run_directories(folders)
     runs, problems = [], []
     shared = {name for name, count in collections.Counter(folder.name for folder in found).items() if count > 1}
     for folder in found:

@@ -6,6 +6,7 @@ from resnet_jax.evaluation.nets import of_run as of_run
 from resnet_jax.evaluation.nets import of_weights as of_weights
 from resnet_jax.evaluation.nets import write_weights as write_weights
 from resnet_jax.evaluation.predict import predict as predict
+from resnet_jax.evaluation.sample import sample as sample
 from resnet_jax.evaluation.scores import Row as Row
 from resnet_jax.evaluation.scores import Scores as Scores
 from resnet_jax.evaluation.scores import average as average

@@ -20,7 +20,7 @@ from resnet_jax.rundir import read_config
 from resnet_jax.training import program
 from resnet_jax.training.interventions import gates_at, interventions_of
 from resnet_jax.training.optimizer import evaluated_params
-from resnet_jax.training.start import newest_state
+from resnet_jax.training.start import newest_state, state_after
 from resnet_jax.training.step import net_variables
 
 # Side of the crops that published nets of a family were trained on; the others take images as they are.
@@ -83,15 +83,17 @@ class ForeignDefaults(NamedTuple):
     std: tuple[float, ...] = IMAGENET_STD
 
 
-def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> TrainedNet:
-    """Return the net in the newest intact checkpoint of the run in ``workdir``, which may still be training.
+def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, step: int | None = None) -> TrainedNet:
+    """Return a net of the run in ``workdir``, which may still be training.
 
-    Its parameters are those that the run evaluates: their running average where it keeps one.
+    Its parameters are those that the run evaluates: their running average where it keeps one, which nets kept by
+    ``config.keep_checkpoints`` lack.
 
     Args:
       workdir: the run directory.
       mesh: all devices.
       data_dir: where the run's data set is now, if it has moved.
+      step: after which; None: that of the newest intact checkpoint.
 
     Raises:
       UserError: ``workdir`` holds no run, the run has no intact checkpoint, or its data set is missing.
@@ -106,15 +108,16 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None) -> Tr
     dataset = data.load(config.data)
     image_shape = data.image_shape(dataset)
     model = program.build_net(config, dataset.num_classes)
-    state = newest_state(workdir, config, model, mesh, image_shape)
+    where = (workdir, config, model, mesh, image_shape)
+    state = newest_state(*where) if step is None else state_after(*where, step)
     gates = gates_at(interventions_of(config, model, image_shape).gates, int(state.step))
-    params = evaluated_params(state.params, state.opt_state)
+    params = evaluated_params(state.params, state.opt_state) if state.opt_state else state.params
     variables = jax.device_get(net_variables(params, state.batch_stats, gates))
     mean, std = data.normalisation(dataset, config.data)
     if std is None:
         std = np.ones((1, 1, image_shape[-1]), np.float32)
-    name, crop, step = workdir.resolve().name, config.data.image_size, int(state.step)
-    return TrainedNet(name, config.model, dataset.num_classes, model, variables, mean, std, crop, step)
+    name, crop = workdir.resolve().name, config.data.image_size
+    return TrainedNet(name, config.model, dataset.num_classes, model, variables, mean, std, crop, int(state.step))
 
 
 def of_weights(

@@ -3,7 +3,6 @@
 from resnet_jax.surgery.check import TOLERANCE as TOLERANCE
 from resnet_jax.surgery.check import error_of as error_of
 from resnet_jax.surgery.check import logits_of as logits_of
-from resnet_jax.surgery.images import training_images as training_images
 from resnet_jax.surgery.net import Net as Net
 from resnet_jax.surgery.net import open_net as open_net
 from resnet_jax.surgery.operations import OPERATIONS as OPERATIONS

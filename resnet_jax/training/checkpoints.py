@@ -19,14 +19,15 @@ from resnet_jax.training.step import TrainState
 
 
 class Checkpoints:
-    """The checkpoints of one run, of which the newest two are kept; they are written while training goes on."""
+    """The checkpoints of one run, by default its newest two; they are written while training goes on."""
 
-    def __init__(self, folder: pathlib.Path, read_only: bool = False) -> None:
+    def __init__(self, folder: pathlib.Path, read_only: bool = False, newest: int | None = 2) -> None:
         """Open ``folder``, and create it if it is missing; every process of a run must do so.
 
         Args:
           folder: of the checkpoints.
           read_only: whether nothing in it is changed, so that another process may be writing there.
+          newest: how many are kept; None: all.
 
         Raises:
           UserError: the folder cannot be written.
@@ -35,7 +36,7 @@ class Checkpoints:
         if read_only:
             options = ocp.CheckpointManagerOptions(read_only=True)
         else:
-            options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
+            options = ocp.CheckpointManagerOptions(max_to_keep=newest, cleanup_tmp_directories=True)
         with writing(self._folder):
             self._manager = ocp.CheckpointManager(self._folder, item_names=("state", "progress"), options=options)
 
@@ -66,6 +67,11 @@ class Checkpoints:
         with writing(self._folder):
             self._manager.save(step, args=items, force=True)
 
+    @property
+    def steps(self) -> list[int]:
+        """The steps of which there are checkpoints."""
+        return sorted(self._manager.all_steps())
+
     def restore(self, template: TrainState, before: float = math.inf) -> tuple[TrainState, dict[str, Any]] | None:
         """Return state and progress of the newest undamaged checkpoint; None if there is no checkpoint.
 
@@ -80,8 +86,7 @@ class Checkpoints:
           UserError: there are checkpoints, but all are damaged.
         """
         damaged = []
-        steps = [step for step in self._manager.all_steps() if step < before]
-        for step in sorted(steps, reverse=True):
+        for step in sorted((step for step in self.steps if step < before), reverse=True):
             try:
                 restored = self._read(step, template)
             except Exception as error:  # Orbax raises many kinds of exceptions for damaged files.
@@ -100,6 +105,17 @@ class Checkpoints:
                 f"all checkpoints in {self._folder} are damaged; remove that folder to train from the beginning."
             )
         return None
+
+    def restore_step(self, step: int, template: TrainState) -> TrainState:
+        """Return the state that was saved for ``step``, placed as ``template``.
+
+        Raises:
+          UserError: that checkpoint is damaged.
+        """
+        try:
+            return self._read(step, template)[0]
+        except Exception as error:  # Orbax raises many kinds of exceptions for damaged files.
+            raise UserError(f"checkpoint {step} in {self._folder} is damaged; use another step.") from error
 
     def _read(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Return state and progress that were saved for ``step``; raise an exception if the files are damaged."""

@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 from resnet_jax import data, hosts, models
 from resnet_jax.config import check_against_data
 from resnet_jax.data import sampling
-from resnet_jax.rundir import read_json, saved_steps
-from resnet_jax.training import parallel, scaling
+from resnet_jax.rundir import KEPT, read_json, saved_steps
+from resnet_jax.training import optimizer, parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.interventions import Interventions
@@ -26,7 +26,7 @@ from resnet_jax.training.program import Metrics, Program, evaluate, make_program
 from resnet_jax.training.record import RunRecord, check_workdir
 from resnet_jax.training.reporter import Reporter
 from resnet_jax.training.start import variables_of
-from resnet_jax.training.step import labelled_images
+from resnet_jax.training.step import labelled_images, without_optimizer
 from resnet_jax.training.stopping import stop_request
 
 # Steps per dispatch on accelerators: enough that launching costs next to nothing, and few enough that a stop is soon.
@@ -70,12 +70,24 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         record = RunRecord(workdir, config, command or [])
     with record, contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         del dataset  # Its examples are on the devices now.
-        with Checkpoints(workdir / "checkpoints") as checkpoints:
-            run = Run(config, program, interventions, feed, record, checkpoints, start)
+        with contextlib.ExitStack() as folders:
+            checkpoints = folders.enter_context(Checkpoints(workdir / "checkpoints"))
+            kept = None
+            if config.keep_checkpoints:
+                kept = folders.enter_context(Checkpoints(workdir / KEPT, newest=None))
+            run = Run(config, program, interventions, feed, record, checkpoints, kept, start)
             with stop_request() as stopping, run.reporter.line:
                 status = train_to_end(run, stopping)
         totals = models.totals(models.describe(program.model, feed.image_shape))
         return record.finish(status, run.step, *totals, feed.sha256, feed.bad())
+
+
+def kept_steps(config: ConfigDict) -> list[int]:
+    """Return the steps after which the run of ``config`` keeps its net for good, in rising order."""
+    if not config.keep_checkpoints:
+        return []
+    steps = {*config.keep_checkpoints, *optimizer.drops(config.optimizer, config.steps), config.steps}
+    return sorted(step for step in steps if step <= config.steps)
 
 
 def is_over(summary: dict[str, Any], config: ConfigDict) -> bool:
@@ -94,6 +106,7 @@ def train_to_end(run: "Run", stopping: Callable[[], bool]) -> str:
         saves = run.step % config.checkpoint_every == 0 or run.step == config.steps or stop
         if saves:
             run.save()
+        run.keep()
         if stop or run.step == config.steps:
             return "preempted" if run.due or run.step < config.steps else "finished"
         if evaluates or saves:
@@ -163,11 +176,13 @@ class Run:
         feed: Feed,
         record: RunRecord,
         checkpoints: Checkpoints,
+        kept: Checkpoints | None,
         start: dict[str, Any] | None = None,
     ) -> None:
         """Restore the newest checkpoint; without one, begin with the variables ``start``, if None with drawn ones."""
         self.config, self.program = config, program
-        self._feed, self._record, self._checkpoints = feed, record, checkpoints
+        self._feed, self._record, self._checkpoints, self._kept = feed, record, checkpoints, kept
+        self._kept_steps = kept_steps(config)
         self.state = program.init(feed.image_shape, start)
         self._inputs = feed.examples._replace(**interventions._asdict())
         # What a resumed run must know besides the state.
@@ -197,7 +212,8 @@ class Run:
         # A dispatch ends where something is to be done, and at multiples of its length, so that lengths recur.
         config, first = self.config, self.step
         ends = (self._steps_per_dispatch, config.log_every, config.eval_every, config.checkpoint_every)
-        self.step = min(config.steps, *(first - first % every + every for every in ends))
+        kept = (step for step in self._kept_steps if step > first)
+        self.step = min(config.steps, *(first - first % every + every for every in ends), *kept)
         wait = functools.partial(jax.block_until_ready, self.state)
         batches, waited = self._feed.train(range(first, self.step), wait)
         self.reporter.pace.data_waited(waited)
@@ -238,6 +254,12 @@ class Run:
         }
         self._checkpoints.save(self.step, self.state, progress)
         self._saved_step = self.step
+
+    def keep(self) -> None:
+        """Keep the net for good, without what only training needs, if it is to be kept after this step."""
+        if self._kept is None or self.step not in self._kept_steps or self.step in self._kept.steps:
+            return
+        self._kept.save(self.step, without_optimizer(self.state), progress={})
 
     def diverge(self, step: int) -> None:
         """Record that the run has diverged at ``step`` and ends there."""

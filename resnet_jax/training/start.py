@@ -13,11 +13,11 @@ from resnet_jax import data, models
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.models import Layer
-from resnet_jax.rundir import read_config
+from resnet_jax.rundir import KEPT, MADE_BY_SURGERY, read_config, read_json, saved_steps
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.optimizer import evaluated_params
 from resnet_jax.training.program import Program, build_net, initial_state
-from resnet_jax.training.step import TrainState
+from resnet_jax.training.step import TrainState, without_optimizer
 
 
 def newest_state(
@@ -44,6 +44,37 @@ def newest_state(
     state, _ = restored
     logging.info("%s: using the checkpoint of step %d", workdir, int(state.step))
     return state
+
+
+def state_after(
+    workdir: pathlib.Path, config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape: tuple[int, ...], step: int
+) -> TrainState:
+    """Return the state of the run in ``workdir`` after ``step`` steps; of a kept net it is without the optimiser's.
+
+    The arguments are those of ``newest_state``.
+
+    Raises:
+      UserError: the run has no intact checkpoint of this step, and the step is not 0, or the initial values of the run
+        do not follow from its seed.
+    """
+    template = initial_state(config, model, mesh, image_shape)
+    for folder, like in (("checkpoints", template), (KEPT, without_optimizer(template))):
+        if step in saved_steps(workdir, folder):
+            with Checkpoints(workdir / folder, read_only=True) as checkpoints:
+                return checkpoints.restore_step(step, like)
+    there = available_steps(workdir, config)
+    if step in there:  # Step 0: as drawn.
+        return template
+    raise UserError(
+        f"{workdir} has no net of step {step}, only of {', '.join(map(str, there)) or 'none'}; "
+        "config.keep_checkpoints keeps the nets of the steps it names."
+    )
+
+
+def available_steps(workdir: pathlib.Path, config: ConfigDict) -> list[int]:
+    """Return the steps of which ``state_after`` has the net, rising: step 0 is drawn again from the seed."""
+    drawn = [0] if config.from_run is None and config.model.init != "lsuv" and not is_made(workdir) else []
+    return sorted({*drawn, *saved_steps(workdir), *saved_steps(workdir, KEPT)})
 
 
 def variables_of(config: ConfigDict, program: Program, image_shape: tuple[int, ...]) -> dict[str, Any]:
@@ -80,6 +111,12 @@ def variables_of(config: ConfigDict, program: Program, image_shape: tuple[int, .
     state = newest_state(workdir, other, other_model, program.mesh, other_shape)
     params = evaluated_params(state.params, state.opt_state)
     return jax.device_get({"params": params, "batch_stats": state.batch_stats})
+
+
+def is_made(workdir: pathlib.Path) -> bool:
+    """Return whether ``workdir`` holds a net that surgery made, which no seed draws."""
+    summary = read_json(workdir / "summary.json")
+    return summary is not None and summary["status"] == MADE_BY_SURGERY
 
 
 def first_difference(here: list[Layer], there: list[Layer]) -> str | None:

@@ -41,6 +41,11 @@ class TrainState:
     opt_state: Any
 
 
+def without_optimizer(state: TrainState) -> TrainState:
+    """Return ``state`` without the state of the optimiser, as it is kept for good."""
+    return TrainState(state.step, state.params, state.batch_stats, ())
+
+
 class StepInputs(NamedTuple):
     """What every step reads besides the state and its batch: arrays on the device that no step changes.
 

@@ -1,0 +1,239 @@
+"""Look inside nets: measure what goes on over depth, at the steps of which a run kept its net.
+
+    python -m experiments.diagnose runs/digits_depth
+    python -m experiments.diagnose runs/digits_depth --only=gradients,probes --at=0,end
+    python -m experiments.diagnose --config=configs/cifar_resnet20.py --weights=FILE --out=results/of_weights
+    python -m experiments.diagnose --list
+
+Reads the runs in and below the given folders, or a file of weights with the config of its net, and adds what it
+measures to diagnosis/NAME.jsonl of each run directory or of --out; what is there already with the same settings is not
+measured again. experiments.compare puts it on its page. A run keeps nets after the steps of config.keep_checkpoints;
+step 0 is drawn again from the seed, and the newest checkpoint is there in any case.
+
+Exit status: 0 done, 2 the command, a run or the data needs fixing, or nothing could be measured.
+"""
+
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import rich
+from absl import flags
+from ml_collections import ConfigDict
+from rich import box
+from rich.progress import Progress
+from rich.table import Table
+
+from experiments import command
+from resnet_jax import data, evaluation, instruments
+from resnet_jax.analysis.runs import run_directories
+from resnet_jax.backend import keep_compiled_programs, keep_freed_memory
+from resnet_jax.errors import UserError
+from resnet_jax.instruments import END, INSTRUMENTS, record
+from resnet_jax.rundir import read_config
+from resnet_jax.terminal import console
+from resnet_jax.training import parallel, scaling
+from resnet_jax.training.environment import environment
+from resnet_jax.training.start import available_steps, is_made
+
+DEFAULTS = instruments.Settings()
+
+_CONFIG = command.define_config("Config file of the net of --weights, one of configs/*.py.")
+_WEIGHTS = flags.DEFINE_string("weights", None, "Weights file of a net, which must fit the net of --config.")
+_OUT = flags.DEFINE_string("out", None, "Folder for what is measured of --weights.")
+_ONLY = flags.DEFINE_list("only", None, "Instruments, see --list; by default those that cost little.")
+_ALL = flags.DEFINE_bool("all", False, "Measure with all instruments.")
+_AT = flags.DEFINE_list("at", None, "Steps, as 0,100,end; by default those of each instrument that the run has.")
+_EXAMPLES = flags.DEFINE_integer("examples", DEFAULTS.examples, "Images of each split.", 2)
+_BATCH = flags.DEFINE_integer("batch", DEFAULTS.batch, "Images of a batch.", 2)
+_SEED = flags.DEFINE_integer("seed", DEFAULTS.seed, "Of the draw of images, and of all that instruments draw.", 0)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data set of the runs is now, if it has moved.")
+_LIST = flags.DEFINE_bool("list", False, "List the instruments, and do nothing else.")
+
+
+class Source(NamedTuple):
+    """Where nets come from: a run, or a file of weights.
+
+    Attributes:
+      name: of the run or the file.
+      folder: for what is measured.
+      config: of the run.
+      steps: of which it has nets, rising; [None] for weights.
+      is_made: whether surgery made its net.
+      weights: the file.
+    """
+
+    name: str
+    folder: pathlib.Path
+    config: ConfigDict
+    steps: Sequence[int | None]
+    is_made: bool = False
+    weights: pathlib.Path | None = None
+
+
+def instruments_table() -> Table:
+    """Return the instruments with their question, cost and steps as a table."""
+    table = Table("instrument", "question", "cost", "steps", box=box.SIMPLE_HEAD)
+    for name, each in INSTRUMENTS.items():
+        table.add_row(name + " *" * each.is_cheap, each.question, each.cost, ", ".join(map(str, each.at)))
+    table.caption = "* measured by default. F: a forward pass of a batch; G: a gradient, about 3 F; set: all examples."
+    return table
+
+
+def chosen_instruments() -> list[str]:
+    """Return the names of the instruments that the flags ask for."""
+    if _ONLY.value and _ALL.value:
+        raise UserError("give either --only or --all.")
+    for name in _ONLY.value or []:
+        if name not in INSTRUMENTS:
+            raise UserError(f"unknown instrument {name!r}; give one of {', '.join(INSTRUMENTS)}.")
+    return _ONLY.value or [name for name, each in INSTRUMENTS.items() if each.is_cheap or _ALL.value]
+
+
+def chosen_steps(
+    at: tuple[int | str, ...], steps: Sequence[int | None], asked: list[str] | None
+) -> Sequence[int | None]:
+    """Return the steps at which to measure: those of ``at`` or, if given, ``asked``, that are in ``steps``, rising.
+
+    Raises:
+      UserError: a word of ``asked`` is no step, or the net after it does not exist.
+    """
+    if list(steps) == [None]:
+        return steps
+    if asked is None:
+        return [step for step in steps if step in at or (END in at and step == steps[-1])]
+    found: set[int | None] = set()
+    for word in asked:
+        if word != END and not word.isdecimal():
+            raise UserError(f"--at={','.join(asked)}: {word!r} is no step; give numbers or end, as 0,100,end.")
+        step = steps[-1] if word == END else int(word)
+        if step not in steps:
+            raise UserError(f"there is no net of step {step}, only of {', '.join(map(str, steps))}; change --at.")
+        found.add(step)
+    return [step for step in steps if step in found]
+
+
+def sources_from_flags(arguments: list[str]) -> list[Source]:
+    """Return the runs in the folders ``arguments``, or the net of --weights."""
+    if bool(arguments) == (_WEIGHTS.value is not None):
+        raise UserError("give folders of runs, e.g. runs/digits_depth, or --config=... and --weights=FILE --out=DIR.")
+    if _WEIGHTS.value is not None:
+        if _OUT.value is None:
+            raise UserError("--out is missing; give a folder for what is measured of --weights.")
+        file = pathlib.Path(_WEIGHTS.value)
+        config = scaling.resolved(command.config_from_flags(), devices=1)
+        return [Source(file.stem, pathlib.Path(_OUT.value), config, [None], weights=file)]
+    if _OUT.value is not None or _CONFIG.value is not None:
+        raise UserError("--out and --config are for --weights; what is measured of a run is in its own directory.")
+    sources = []
+    for folder in run_directories([pathlib.Path(argument) for argument in arguments]):
+        recorded = read_config(folder)
+        assert recorded is not None  # As ``run_directories`` has it.
+        config = recorded.config
+        config.data.data_dir = _DATA_DIR.value or config.data.data_dir
+        sources.append(Source(folder.name, folder, config, available_steps(folder, config), is_made(folder)))
+    return sources
+
+
+def trained_net(source: Source, step: int | None, dataset: data.Dataset | data.Stream) -> evaluation.TrainedNet:
+    """Return the net of ``source`` after ``step``."""
+    if source.weights is None:
+        return evaluation.of_run(source.folder, parallel.device_mesh(), source.config.data.data_dir, step)
+    model = source.config.model
+    defaults = evaluation.ForeignDefaults(model.residual, model.bottleneck_stride)
+    return evaluation.of_weights(source.weights, data.image_shape(dataset), dataset.num_classes, model, defaults)
+
+
+def planned(source: Source, names: list[str], settings: dict[str, Any]) -> Iterator[tuple[int | None, list[str]]]:
+    """Yield each step at which something is to be measured of ``source``, and the instruments for it."""
+    there = record.read(source.folder)
+    wanted = {name: chosen_steps(INSTRUMENTS[name].at, source.steps, _AT.value) for name in names}
+    for step in source.steps:
+        known = {each.instrument for each in there if each.is_of(step, settings)}
+        new = [name for name in names if step in wanted[name] and name not in known]
+        if new:
+            yield step, new
+
+
+def measure(
+    source: Source, step: int | None, names: list[str], settings: instruments.Settings, progress: Progress
+) -> tuple[int, list[str]]:
+    """Measure ``source`` after ``step`` with the instruments ``names``; return how many did, and what others say."""
+    dataset = data.load(source.config.data)
+    trained = trained_net(source, step, dataset)
+    subject = instruments.subject_of(trained, dataset, source.config.data, settings, source.is_made)
+    refusals, measured = [], 0
+    task = progress.add_task(source.name, total=len(names))
+    for name in names:
+        progress.update(task, description=f"{source.name}, {f'step {step}' if step is not None else 'weights'}: {name}")
+        start = time.perf_counter()
+        try:
+            result = INSTRUMENTS[name].measure(subject)
+        except UserError as error:
+            refusals.append(f"{name}: {error}.")
+            progress.advance(task)
+            continue
+        record.add(
+            source.folder,
+            record.Measurement(
+                instrument=name,
+                net=subject.net.title,
+                model=subject.net.config.to_dict(),
+                run=source.name,
+                seed=source.config.seed if source.weights is None else None,
+                data=source.config.data.name,
+                step=step,
+                settings=settings._asdict(),
+                statistics="running" if subject.has_statistics else "batch",
+                blocks=[block.name for block in subject.net.blocks],
+                result=result,
+                seconds=round(time.perf_counter() - start, 2),
+                command=["python", "-m", "experiments.diagnose", *sys.argv[1:]],
+                environment=environment(),
+            ),
+        )
+        measured += 1
+        progress.advance(task)
+    progress.remove_task(task)
+    return measured, refusals
+
+
+def main(arguments: list[str]) -> int:
+    """Measure; return the exit status."""
+    if _LIST.value:
+        rich.print(instruments_table())
+        return 0
+    names = chosen_instruments()
+    settings = instruments.Settings(_EXAMPLES.value, _BATCH.value, _SEED.value)
+    sources = sources_from_flags(arguments)
+    keep_compiled_programs()
+    keep_freed_memory()
+    measured, refusals = 0, dict[str, None]()
+    plans = [(source, list(planned(source, names, settings._asdict()))) for source in sources]
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        for source, steps in plans:
+            for step, new in steps:
+                count, said = measure(source, step, new, settings, progress)
+                measured += count
+                refusals |= dict.fromkeys(said)
+                if not console.is_terminal:
+                    console.print(f"{source.name}, step {step}: {', '.join(new)}")
+    for sentence in refusals:
+        print(sentence)
+    missing = [source.name for source in sources if len(source.steps) < 3 and source.weights is None]
+    if missing:
+        print(
+            f"{len(missing)} of {len(sources)} runs kept no nets during training and are measured at what they have; "
+            "--config.keep_checkpoints='(0,1,10,100)' keeps them."
+        )
+    if not measured and refusals:
+        return command.EXIT_USER
+    print(f"{measured} measurements were added to {record.FOLDER}/ of {len(sources)} nets on {jax.default_backend()}.")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main, interrupted="Interrupted; what was measured is kept, and the same command goes on.")

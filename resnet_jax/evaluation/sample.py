@@ -1,0 +1,45 @@
+"""A sample of images on which nets are compared, measured and statistics taken."""
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from resnet_jax import data
+from resnet_jax.data import augment, sampling
+from resnet_jax.data.sources import Subset
+from resnet_jax.evaluation.nets import TrainedNet
+from resnet_jax.evaluation.views import views
+
+
+def sample(
+    dataset: data.Dataset | data.Stream, config: ConfigDict, net: TrainedNet, split: str, count: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``count`` images of ``split`` as ``net`` gets them, or all if there are fewer, and their labels.
+
+    They are drawn at random by ``seed`` alone, since a data set may be sorted by class. Of a stream they are central
+    crops.
+
+    Args:
+      dataset: with the images.
+      config: the ``data`` part of its config.
+      net: by which they are normalised and cropped.
+      split: "train", "validation" or "test".
+      count: of images.
+      seed: of the draw.
+
+    Returns:
+      Float32 ``[count, height, width, channels]`` and int ``[count]``.
+    """
+    examples, _ = data.examples(dataset, split)
+    chosen = np.sort(sampling.epoch_order(seed, 0, examples)[:count])
+    part: data.Dataset | data.Stream
+    if isinstance(dataset, data.Stream):
+        part = dataset._replace(splits={split: Subset(dataset.splits[split], chosen)})
+    else:
+        images, labels = dataset.splits[split]
+        part = dataset._replace(splits={split: data.Split(images[chosen], labels[chosen])})
+    _, pairs = data.examples(part, split, skip=config.on_bad_image == "skip")
+    found = [(*views(image, net.crop, "single", flip=False), label) for image, label in pairs]
+    pixels, of_classes = (np.stack(each) for each in zip(*found, strict=True))
+    normalised = augment.normalise(*map(jnp.asarray, (pixels, net.mean, net.std)))
+    return np.asarray(normalised), of_classes

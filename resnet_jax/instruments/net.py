@@ -1,0 +1,259 @@
+"""What instruments ask of a net: outputs of its blocks, gradients with respect to them, and gates for lesions.
+
+A net is compiled once for all its seeds and steps. Blocks are read by intercepting their calls, so that no module knows
+of instruments; in a loop over alike blocks Flax stacks what they record.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from resnet_jax import models
+from resnet_jax.errors import UserError
+from resnet_jax.models import Gate
+from resnet_jax.models.densenet import DenseNet
+from resnet_jax.models.gates import PLAIN, RESIDUAL
+from resnet_jax.models.stage import LOOPS, RANDOM, Path
+
+# What a block records or is perturbed by, in Flax's collections "intermediates" and "perturbations".
+LEAF = "output"
+RECORDED, PERTURBED = "intermediates", "perturbations"
+
+# Arrays of blocks, by their names in forward order, as "stage2/block3".
+OfBlocks = dict[str, jax.Array]
+# ``{"params": ..., "batch_stats": ...}`` and, of a gated net, "gates".
+Variables = Mapping[str, Any]
+
+
+class Block(NamedTuple):
+    """A block of a net.
+
+    Attributes:
+      name: as "stage2/block3".
+      stage: as "stage2".
+      path: in the variables, where alike blocks are one.
+      place: among the blocks stacked there; None outside of loops.
+      shape: of its output, ``(height, width, channels)``.
+    """
+
+    name: str
+    stage: str
+    path: Path
+    place: int | None
+    shape: tuple[int, ...]
+
+
+class Parts(NamedTuple):
+    """The branch and the shortcut of a block, ``[batch, height, width, channels]``."""
+
+    branch: np.ndarray
+    shortcut: np.ndarray
+
+
+class Net:
+    """A net and its compiled functions.
+
+    Attributes:
+      config: as ``config.model``.
+      model: the module.
+      title: what the net is called, as "plain-56".
+      num_classes: width of the head.
+      image_shape: ``(height, width, channels)`` of its images.
+      blocks: in forward order.
+      layers_a_block: convolutions from the output of a block to that of the next.
+    """
+
+    def __init__(self, config: ConfigDict, num_classes: int, image_shape: tuple[int, ...], dtype: str) -> None:
+        """Build the net of ``config``; ``dtype`` is that of the computation."""
+        self.config, self.num_classes, self.image_shape = config, num_classes, image_shape
+        # Unrolled, because a loop over the layers of a DenseNet shows none of them.
+        is_dense = isinstance(models.build(config, num_classes), DenseNet)
+        self.model = models.build(config, num_classes, dtype, unroll=is_dense)
+        self.title = models.title(config)
+        walked = models.walk(self.model, image_shape)
+        layers = [layer for layer in walked if layer.is_block]
+        self.blocks = [
+            Block(layer.name, layer.name.partition("/")[0], layer.path, layer.block, layer.output_shape)
+            for layer in layers
+        ]
+        last = layers[-1] if layers else None
+        own = [each for each in walked if last and (each.path[:-1], each.block) == (last.path, last.block)]
+        # Of parallel branches, as in Inception blocks, a share of the depth, which counts the longest.
+        self.layers_a_block = sum(map(bool, (each.multiply_adds for each in own))) or (config.depth - 2) / len(layers)
+        self.outputs: Callable[..., tuple[jax.Array, OfBlocks]] = jax.jit(self._outputs, static_argnames="train")
+        self.output_gradients: Callable[..., tuple[jax.Array, OfBlocks, Any]] = jax.jit(
+            self._output_gradients, static_argnames="train"
+        )
+        self.cotangent_gradients: Callable[..., OfBlocks] = jax.jit(self._cotangent_gradients, static_argnames="train")
+        self.loss: Callable[..., jax.Array] = jax.jit(self.loss_of, static_argnames="train")
+        self.gradient: Callable[..., tuple[jax.Array, Any]] = jax.jit(
+            jax.value_and_grad(self.loss_of), static_argnames="train"
+        )
+
+    @property
+    def is_residual(self) -> bool:
+        """Whether the blocks have shortcuts."""
+        return self.config.residual
+
+    def apply(self, variables: Variables, images: jax.Array, train: bool, **options: Any) -> Any:
+        """Return what the module does with ``images``: logits, and with ``mutable`` also the updated collections.
+
+        In training mode batch norms take the statistics of ``images``; dropout and stochastic depth, of nets that have
+        them, draw from a constant key.
+        """
+        if not train:
+            return self.model.apply(variables, images, train=False, **options)
+        mutable = options.pop("mutable", [])
+        rngs = dict.fromkeys(RANDOM, jax.random.key(0))
+        applied = self.model.apply(
+            variables, images, train=True, mutable=["batch_stats", *mutable], rngs=rngs, **options
+        )
+        return applied if mutable else applied[0]
+
+    def logits_of(self, variables: Variables, images: jax.Array, train: bool) -> jax.Array:
+        """Return the logits ``[batch, classes]``."""
+        return self.apply(variables, images, train)
+
+    def loss_of(self, params: Any, others: Variables, images: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
+        """Return the mean cross entropy of a batch, without weight decay; a function of ``params`` to differentiate.
+
+        Args:
+          params: collection "params" of the net.
+          others: its other collections.
+          images: normalised, float32 ``[batch, height, width, channels]``.
+          labels: int ``[batch]``.
+          train: whether batch norms take the statistics of the batch.
+        """
+        logits = self.logits_of({**others, "params": params}, images, train)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    def _outputs(self, variables: Variables, images: jax.Array, train: bool) -> tuple[jax.Array, OfBlocks]:
+        """Return the logits, and the output ``[batch, height, width, channels]`` of each block."""
+        with nn.intercept_methods(functools.partial(watch, record=True)):
+            logits, updates = self.apply(variables, images, train, mutable=[RECORDED])
+        return logits, self.by_block(updates[RECORDED], unwrap=lambda leaf: leaf[0])
+
+    def _output_gradients(
+        self, variables: Variables, images: jax.Array, labels: jax.Array, train: bool
+    ) -> tuple[jax.Array, OfBlocks, Any]:
+        """Return the mean loss, and the gradients of the *sum* of losses by each block's output and by ``params``.
+
+        Gradients of the sum: those of one image do not shrink with the batch. One pass forward and one backward.
+        """
+
+        def total(zeros: Any, params: Any) -> jax.Array:
+            others = {**variables, PERTURBED: zeros}
+            return len(labels) * self.loss_of(params, others, images, labels, train)
+
+        with nn.intercept_methods(functools.partial(watch, record=False)):
+            zeros = self.perturbations(variables, images)
+            loss, (by_output, by_params) = jax.value_and_grad(total, argnums=(0, 1))(zeros, variables["params"])
+        return loss / len(labels), self.by_block(by_output), by_params
+
+    def _cotangent_gradients(
+        self, variables: Variables, images: jax.Array, cotangent: jax.Array, train: bool
+    ) -> OfBlocks:
+        """Return the gradients by each block's output of the sum over images of ``logits @ cotangent``."""
+
+        def total(zeros: Any) -> jax.Array:
+            return jnp.sum(self.logits_of({**variables, PERTURBED: zeros}, images, train) @ cotangent)
+
+        with nn.intercept_methods(functools.partial(watch, record=False)):
+            return self.by_block(jax.grad(total)(self.perturbations(variables, images)))
+
+    def perturbations(self, variables: Variables, images: jax.Array) -> Any:
+        """Return zeros to be added to the outputs of blocks, as Flax's collection; blocks are being intercepted."""
+        shapes = jax.eval_shape(lambda: self.model.apply(variables, images, train=False, mutable=[PERTURBED])[1])
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[PERTURBED])
+
+    def by_block(self, collection: Any, unwrap: Callable[[Any], jax.Array] = lambda leaf: leaf) -> OfBlocks:
+        """Return what each block has under ``LEAF`` in ``collection``; ``unwrap`` takes it out of what is there."""
+        leaves = flax.traverse_util.flatten_dict(collection, is_leaf=lambda path, _: path[-1:] == (LEAF,))
+        found = {}
+        for block in self.blocks:
+            leaf = unwrap(leaves[(*block.path, LEAF)])
+            found[block.name] = leaf if block.place is None else leaf[block.place]
+        return found
+
+    def gated(self, variables: Variables, changed: Mapping[str, Gate]) -> Variables:
+        """Return ``variables`` with other gates for the blocks ``changed``, by name, all others as they are.
+
+        ``DELETED`` makes the output of a block its shortcut, in a plain net its input.
+
+        Raises:
+          UserError: the blocks of the net have no gates.
+        """
+        if not models.FAMILIES[self.config.family].has_gates:
+            raise UserError(f"the blocks of {self.title} have no shortcut that could be opened or closed")
+        if "gates" in variables:
+            leaves = models.unstack(variables["gates"])
+            gates = {block.name: Gate(*leaves[(*block.name.split("/"), "gate")]) for block in self.blocks}
+        else:
+            gates = dict.fromkeys((block.name for block in self.blocks), RESIDUAL if self.is_residual else PLAIN)
+        return {**variables, "gates": models.gate_blocks(self.model, self.image_shape, {**gates, **changed})}
+
+    def parts(self, variables: Variables, images: np.ndarray, train: bool) -> Iterator[tuple[Block, Parts]]:
+        """Yield the branch and the shortcut of each block, as they are before they are added.
+
+        Batch norm, addition and ReLU are one operation, so the two are told apart by gates: relu(F) - relu(-F) is F,
+        and where no ReLU follows, F is what comes out without the shortcut. In a plain net the shortcut is the identity
+        that it lacks (option A). Four forward passes a block.
+
+        Raises:
+          UserError: the blocks of the net have no gates, or a norm behind the addition.
+        """
+        if self.config.order == "norm_after_addition":
+            raise UserError(f"in {self.title} a norm follows the addition, so branch and shortcut are not told apart")
+
+        def alone(block: Block, gate: Gate) -> np.ndarray:
+            one, other = (
+                np.asarray(self.outputs(self.gated(variables, {block.name: each}), images, train=train)[1][block.name])
+                for each in (gate, Gate(-gate.shortcut, 0, -gate.branch, 0))
+            )
+            is_linear = bool(np.any(one < 0) or np.any(other < 0))
+            return one if is_linear else one - other
+
+        for block in self.blocks:
+            yield block, Parts(alone(block, Gate(0, 0, 1, 0)), alone(block, Gate(1, 0, 0, 0)))
+
+    def require_blocks(self, least: int = 1) -> None:
+        """Raise a UserError unless the net has at least ``least`` blocks."""
+        if len(self.blocks) < least:
+            raise UserError(f"{self.title} has fewer than {least} blocks")
+
+
+def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext, record: bool) -> Any:
+    """Call a method and, if it is that of a block, record its output or let it be perturbed."""
+    output = call(*args, **kwargs)
+    module = context.module
+    if context.method_name != "__call__" or not module.path or not is_block(module.path):
+        return output
+    if record:
+        module.sow(RECORDED, LEAF, output)
+        return output
+    return module.perturb(LEAF, output)
+
+
+def is_block(path: Path) -> bool:
+    """Return whether the module at ``path`` is a block, or the body of a loop over blocks."""
+    return path[-1] in LOOPS or (path[-1].startswith("block") and path[-1][5:].isdecimal())
+
+
+_NETS: dict[str, Net] = {}
+
+
+def net_of(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...], dtype: str = "float32") -> Net:
+    """Return the net of ``config``, the same one for all that are equal, so that it is compiled once."""
+    key = json.dumps([config.to_dict(), num_classes, image_shape, dtype], sort_keys=True, default=str)
+    if key not in _NETS:
+        _NETS[key] = Net(config, num_classes, image_shape, dtype)
+    return _NETS[key]

@@ -1,0 +1,103 @@
+"""What instruments have measured: ``diagnosis/NAME.jsonl``, one object a line, added to and never overwritten."""
+
+import json
+import pathlib
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from resnet_jax.errors import UserError
+
+VERSION = 1
+FOLDER = "diagnosis"
+
+
+class Measurement(NamedTuple):
+    """One measurement, with all that is needed to repeat it.
+
+    Attributes:
+      instrument: its name.
+      net: the title, as "plain-56".
+      model: ``config.model``.
+      run: name of the run or of the weights file.
+      seed: of the run; None for weights.
+      data: name of the data set.
+      step: steps of training behind the net; None for weights.
+      settings: of ``Settings``, and what else the instrument lets vary.
+      statistics: "batch" or "running", of the batch norms where functions of the net are taken.
+      blocks: names of the blocks in forward order.
+      result: of the instrument; its module says what is in it.
+      seconds: that it took, compiling included.
+      command: the words of the command line.
+      environment: versions, device and date, as in ``environment.json``.
+    """
+
+    instrument: str
+    net: str
+    model: dict[str, Any]
+    run: str
+    seed: int | None
+    data: str
+    step: int | None
+    settings: dict[str, Any]
+    statistics: str
+    blocks: list[str]
+    result: dict[str, Any]
+    seconds: float
+    command: list[str]
+    environment: dict[str, Any]
+
+    def is_of(self, step: int | None, settings: dict[str, Any]) -> bool:
+        """Return whether it was measured after ``step`` with ``settings``."""
+        return (self.step, self.settings) == (step, settings)
+
+    @classmethod
+    def of_line(cls, line: str) -> Self:
+        """Return the measurement of a line of a file."""
+        content = json.loads(line)
+        return cls(**{name: content[name] for name in cls._fields})
+
+
+def add(folder: pathlib.Path, measurement: Measurement) -> None:
+    """Add ``measurement`` to those in ``folder``, a run directory or that of a weights file.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    line = json.dumps({"version": VERSION} | plain(measurement._asdict()))
+    path = folder / FOLDER / f"{measurement.instrument}.jsonl"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); correct that or give --out.") from error
+
+
+def read(folder: pathlib.Path, instrument: str | None = None) -> list[Measurement]:
+    """Return the measurements in ``folder``, in the order in which they were made; of all instruments by default.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    measurements = []
+    for path in sorted((folder / FOLDER).glob(f"{instrument or '*'}.jsonl")):
+        lines = path.read_text().split("\n")[:-1]  # An incomplete last line is of a measurement that was interrupted.
+        try:
+            measurements += [Measurement.of_line(line) for line in lines]
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{path} is damaged ({error}); remove it and measure again.") from error
+    return measurements
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` for JSON: arrays as lists, non-finite numbers as None."""
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value
