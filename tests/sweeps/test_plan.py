@@ -34,6 +34,9 @@ PROVIDED = {
     "digits_depth": {
         f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
     },
+    "why_digits": {
+        f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(5)
+    },
     "cifar_figure6": {f"plain-{depth}" for depth in (20, 32, 44, 56)}
     | {f"residual-{depth}" for depth in (20, 32, 44, 56, 110)},
     "cifar_shortcuts": {f"residual-{depth}-shortcut{option}" for depth in (20, 56) for option in "ABC"},
