@@ -240,11 +240,16 @@ def check_against_data(config: ConfigDict, examples: int, image_shape: tuple[int
         )
 
 
-def brief(name: str, value: Any) -> str:
-    """Return ``value`` of field ``name`` as names of runs and series have it: one number, the last folder."""
+def brief(name: str, value: Any, separator: str) -> str:
+    """Return field ``name`` with its ``value`` as names of runs and series have it, as "learning_rate 0.1".
+
+    Of ``from_run`` it is the last folder, without the seed that a sweep fills in, as "from residual-56-folded".
+    """
     if name == "from_run":
-        return pathlib.PurePath(value).name if value else "none"
-    return str(value[0]) if isinstance(value, list | tuple) and len(value) == 1 else str(value)
+        folder = pathlib.PurePath(value).name.replace("-seed{seed}", "") if value else "none"
+        return f"from{separator or '_'}{folder}"
+    text = str(value[0]) if isinstance(value, list | tuple) and len(value) == 1 else str(value)
+    return f"{name.split('.')[-1]}{separator}{text}"
 
 
 def shown(value: Any) -> str:

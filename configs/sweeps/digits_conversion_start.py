@@ -13,4 +13,4 @@ def get_config():
 
 
 def get_sweep():
-    return axis("seed", range(3))
+    return axis("seed", range(4))

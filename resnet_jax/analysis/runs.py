@@ -202,7 +202,7 @@ def group_seeds(runs: list[Run]) -> list[Replicates]:
 
     nets: dict[tuple[str, int], list[Run]] = {}
     for run, each in zip(runs, fields, strict=True):
-        rest = [f"{name.split('.')[-1]} {brief(name, each[name])}" for name in named if names_it(name, each)]
+        rest = [brief(name, each[name], separator=" ") for name in named if names_it(name, each)]
         nets.setdefault((", ".join([models.series_title(run.model), *rest]), run.config["model.depth"]), []).append(run)
     return [Replicates(series, depth, nets[series, depth]) for series, depth in sorted(nets)]
 

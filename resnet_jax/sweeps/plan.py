@@ -107,7 +107,7 @@ def check_tuned(fields: list[str], configs: list[ConfigDict]) -> None:
 def name_of(config: ConfigDict, overrides: Overrides) -> str:
     """Return the title of the net and what else ``overrides`` set, such as "plain-56-seed0"."""
     others = {field: value for field, value in overrides.items() if field not in TITLE_FIELDS}
-    rest = [f"{field.split('.')[-1]}{brief(field, value)}" for field, value in others.items()]
+    rest = [brief(field, value, separator="") for field, value in others.items()]
     return re.sub(r"[^\w.+-]+", "_", "-".join([models.title(config.model), *rest]))
 
 

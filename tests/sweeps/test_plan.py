@@ -107,24 +107,22 @@ PROVIDED = {
         for seed in range(3)
     },
     "digits_identity_start": {f"plain-20-seed{seed}" for seed in range(3)},
-    "digits_conversion_start": {f"residual-56-seed{seed}" for seed in range(3)},
+    "digits_conversion_start": {f"residual-56-seed{seed}" for seed in range(4)},
     "digits_identity": {
         f"{net}-learning_rate{rate}-seed{seed}"
-        for net in (
-            *("plain-56-from_runplain-20-seed_seed_-as-56", "plain-20-from_runplain-20-seed_seed_", "plain-56"),
-        )
+        for net in (*("plain-56-from_plain-20-as-56", "plain-20-from_plain-20", "plain-56"),)
         for rate in (0.01, 0.03, 0.1, 0.3)
         for seed in range(3)
     },
     "digits_conversion": {
         f"{net}-learning_rate{rate}-seed{seed}"
         for net in (
-            "residual-56-from_runresidual-56-seed_seed_",
-            "residual-56-normnone-from_runresidual-56-seed_seed_-folded",
-            "plain-56-normnone-reserveTrue-from_runresidual-56-seed_seed_-as-plain",
+            "residual-56-from_residual-56",
+            "residual-56-normnone-from_residual-56-folded",
+            "plain-56-normnone-reserveTrue-from_residual-56-as-plain",
         )
         for rate in (0.001, 0.003, 0.01, 0.03)
-        for seed in range(3)
+        for seed in (1, 2, 3)
     },
     "digits_single": {
         f"{net}-seed{seed}"
