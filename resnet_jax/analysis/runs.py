@@ -65,6 +65,11 @@ class Run(NamedTuple):
         lines = [line for line in self.metrics if line["split"] == split]
         return np.array([line[axis] for line in lines]), np.array([line["error"] for line in lines])
 
+    def losses(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return steps and losses of training mini-batches, each the mean since the record before, ``[records]``."""
+        lines = [line for line in self.metrics if line["split"] == "train"]
+        return np.array([line["step"] for line in lines]), np.array([line["loss"] for line in lines], float)
+
     def final(self, split: str) -> float:
         """Return the error on ``split`` after the last step, of a finished run."""
         assert self.summary is not None

@@ -1,0 +1,70 @@
+"""Say why nets degrade: the page of what instruments have measured.
+
+    python -m experiments.why runs/why_digits
+    python -m experiments.why runs/why_digits runs/digits_routes runs/digits_identity --out=why
+    python -m experiments.why results/why_cifar_weights
+
+Reads what experiments.diagnose has measured in and below the given folders, of runs and of weights, and the runs that
+are there: those with other gates or frozen layers give the panel of routes, those that began as another net the panel
+of identity layers. Writes why.md, why.html, a single page that needs no network, and each panel as PNG and SVG to
+--out, by default the first folder. What was not measured is listed.
+
+Exit status: 0 done, 2 nothing has been measured or the command needs fixing.
+"""
+
+import pathlib
+import shlex
+import sys
+
+from absl import flags
+
+from experiments import command
+from resnet_jax.analysis import diagnosed, why_report
+from resnet_jax.analysis.runs import Replicates, group_seeds, read_runs, run_directories
+from resnet_jax.errors import UserError
+
+_OUT = flags.DEFINE_string("out", None, "Output folder; by default the first folder.")
+
+
+def nets_in(folders: list[pathlib.Path]) -> tuple[list[Replicates], list[str]]:
+    """Return the nets of the runs in ``folders``, and a sentence on each run that cannot be read; weights have none."""
+    with_runs = []
+    for folder in folders:
+        try:
+            run_directories([folder])
+        except UserError:
+            if not folder.is_dir():
+                raise
+            continue
+        with_runs.append(folder)
+    if not with_runs:
+        return [], []
+    runs, problems = read_runs(with_runs)
+    return group_seeds(runs), problems
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page of the folders ``arguments``; return the exit status."""
+    if not arguments:
+        raise UserError("no folder given; give folders that experiments.diagnose has measured, e.g. runs/why_digits.")
+    folders = [pathlib.Path(argument) for argument in arguments]
+    nets, problems = nets_in(folders)
+    measured = diagnosed.read_diagnosed(folders, nets)
+    diagnosed.check_any(measured, folders)
+    out = pathlib.Path(_OUT.value or folders[0])
+    words = shlex.join(["python", "-m", "experiments.why", *sys.argv[1:]])
+    with command.saving(out):
+        out.mkdir(parents=True, exist_ok=True)
+        page = why_report.write(out, measured, nets, words)
+    for sentence in problems:
+        print(sentence)
+    for panel in page.panels:
+        print(f"{panel.title}: {panel.says}")
+    for sentence in page.foot:
+        print(sentence)
+    print(f"The page: {out / 'why.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)

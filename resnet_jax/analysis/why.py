@@ -1,0 +1,420 @@
+"""Why it degrades: what instruments have measured over depth, as panels with one sentence each."""
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from resnet_jax.analysis.contrast import contrast, sentence
+from resnet_jax.analysis.diagnosed import END, START, Diagnosed, by_label
+from resnet_jax.analysis.runs import Replicates
+from resnet_jax.config import default, flatten
+from resnet_jax.fields import INTERVENTION_FIELDS
+
+Seeds = Sequence[Diagnosed]
+# A plain net and its residual twin, each with its seeds.
+Twins = tuple[Seeds, Seeds]
+
+
+class Line(NamedTuple):
+    """A line of a plot, with one row of values for each seed.
+
+    Attributes:
+      label: in the legend.
+      depth: of the net, by which lines are coloured; for other lines their number.
+      is_dashed: whether it is drawn dashed.
+      x: ``[points]``.
+      values: ``[seeds, points]``, with NaN where there is none.
+      marks: places of ``x`` at which a stage begins.
+    """
+
+    label: str
+    depth: int
+    is_dashed: bool
+    x: np.ndarray
+    values: np.ndarray
+    marks: tuple[int, ...] = ()
+
+
+class Plot(NamedTuple):
+    """One plot of a panel.
+
+    Attributes:
+      title: above it.
+      x: label of its axis.
+      y: label of its axis.
+      lines: of it.
+      is_log: whether the y axis is logarithmic.
+      ticks: names of the places of x, whose values are then drawn as bars.
+    """
+
+    title: str
+    x: str
+    y: str
+    lines: list[Line]
+    is_log: bool = False
+    ticks: tuple[str, ...] = ()
+
+
+class Panel(NamedTuple):
+    """One panel of the page.
+
+    Attributes:
+      name: of its file.
+      title: its heading.
+      plots: beside each other.
+      note: images, mode of batch norm and steps.
+      says: its sentence.
+    """
+
+    name: str
+    title: str
+    plots: list[Plot]
+    note: str
+    says: str
+
+
+class Page(NamedTuple):
+    """All panels, and what was not measured."""
+
+    panels: list[Panel]
+    foot: list[str]
+
+
+def page(measured: Seeds, nets: Sequence[Replicates]) -> Page:
+    """Return the page of nets that were ``measured`` and of the runs of ``nets``.
+
+    A panel whose quantity was measured of no net is missing, and named at the foot.
+    """
+    groups = by_label(measured)
+    twins = deepest_twins(groups)
+    made = {
+        "training loss": training_loss(nets, twins),
+        "gradients (instrument gradients)": gradients(groups, twins),
+        "cosines of gradients (gradients)": cosines(groups, twins),
+        "batch-mate sensitivity and probes (batch_mates, probes)": signal(groups, twins),
+        "feature rank (feature_rank)": ranks(groups, twins),
+        "routes of the gradient (runs of configs/sweeps/digits_routes.py)": routes(nets),
+        "deletions (deletions)": deletions(groups),
+        "identity layers (runs of configs/sweeps/digits_identity.py)": identities(nets),
+    }
+    foot = shares(groups)
+    missing = [name for name, panel in made.items() if panel is None]
+    if missing:
+        foot.append(f"Not measured: {'; '.join(missing)}.")
+    return Page([panel for panel in made.values() if panel is not None], foot)
+
+
+def deepest_twins(
+    groups: dict[str, list[Diagnosed]], works: Callable[[Seeds], bool] = lambda seeds: True
+) -> Twins | None:
+    """Return the deepest plain net that ``works`` and the residual net of that depth, None if there are no twins."""
+    plain = {seeds[0].depth: seeds for seeds in groups.values() if not seeds[0].residual and works(seeds)}
+    residual: dict[int, Seeds] = {}
+    for seeds in groups.values():
+        if seeds[0].residual:
+            residual.setdefault(seeds[0].depth, seeds)  # The first is the net without interventions.
+    common = plain.keys() & residual.keys()
+    return (plain[max(common)], residual[max(common)]) if common else None
+
+
+def says(
+    twins: Twins | None, of: Callable[[Diagnosed], float | None], text: str, number: Callable[[float], str]
+) -> str:
+    """Return the sentence on ``twins``; the other arguments are those of ``contrast`` and ``sentence``."""
+    if twins is None:
+        return "No plain and residual net of one depth to compare."
+    names = {"plain": twins[0][0].label, "residual": twins[1][0].label}
+    return sentence(
+        contrast(twins, of), text.replace("{plain}", names["plain"]).replace("{residual}", names["residual"]), number
+    )
+
+
+def over_blocks(groups: dict[str, list[Diagnosed]], instrument: str, when: int | str, *keys: str) -> list[Line]:
+    """Return a line over blocks for each net of which the result has ``keys``, one within the other."""
+    lines = []
+    for label, seeds in groups.items():
+        found = [each.found(instrument, when) for each in seeds]
+        rows = [(each.blocks, functools.reduce(operator.getitem, keys, each.result)) for each in found if each]
+        if not rows:
+            continue
+        blocks, _ = rows[0]
+        stages = [name.partition("/")[0] for name in blocks]
+        marks = tuple(place for place in range(1, len(stages)) if stages[place] != stages[place - 1])
+        values = np.array([[np.nan if value is None else value for value in row] for _, row in rows], float)
+        lines.append(line_of(label, seeds[0], np.arange(1, len(blocks) + 1), values, marks))
+    return lines
+
+
+def line_of(label: str, net: Diagnosed, x: np.ndarray, values: np.ndarray, marks: tuple[int, ...] = ()) -> Line:
+    """Return the line of ``net``; those of plain nets are dashed."""
+    return Line(label, net.depth, not net.residual, x, values, marks)
+
+
+def note_of(groups: dict[str, list[Diagnosed]], instrument: str, *steps: int | str, is_training: bool = False) -> str:
+    """Return what a panel was measured on: images, statistics, seeds; ``is_training``: with those of batches always."""
+    nets = [net for seeds in groups.values() for net in seeds]
+    found = [each for when in steps for net in nets if (each := net.found(instrument, when))]
+    if not found:
+        return ""
+    settings = found[0].settings
+    statistics = {"batch"} if is_training else {each.statistics for each in found}
+    modes = " or ".join(f"{name} statistics" for name in sorted(statistics))
+    seeds = sorted({len(each) for each in groups.values()})
+    count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return (
+        f"Batches of {settings['batch']} of {settings['examples']} images, {modes}. Median and range of {count} "
+        f"seed{'s' * (seeds[-1] > 1)}; dots where a stage begins, plain nets dashed."
+    )
+
+
+def training_loss(nets: Sequence[Replicates], twins: Twins | None) -> Panel | None:
+    """Return the training loss over steps."""
+    lines = []
+    for net in nets:
+        curves = [run.losses() for run in net.runs if not is_intervened(run.config)]
+        if not curves or not len(curves[0][0]):
+            continue
+        length = min(len(steps) for steps, _ in curves)
+        values = np.array([losses[:length] for _, losses in curves])
+        lines.append(
+            Line(net.label, net.depth, not net.runs[0].config["model.residual"], curves[0][0][:length], values)
+        )
+    if not lines:
+        return None
+    text = "{plain} ends at a training loss of {0}, {residual} at {1}"
+    return Panel(
+        "why_loss",
+        "Which nets fit, and when",
+        [Plot("training loss", "step (mini-batches)", "loss (nats)", lines, is_log=True)],
+        "Of mini-batches, each the mean since the record before. Median and range of seeds; plain nets dashed.",
+        says(twins, lambda net: net.run.losses()[1][-1] if net.run and len(net.run.losses()[1]) else None, text, short),
+    )
+
+
+def gradients(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | None:
+    """Return the norms of gradients over blocks, at the start and after 100 steps."""
+    plots = [
+        Plot(title, "block", "norm of the gradient, by that of the last block", lines, is_log=True)
+        for title, when in (("step 0", START), ("step 100", 100), ("end", END))
+        if (lines := over_blocks(groups, "gradients", when, "relative"))
+    ]
+    if not plots:
+        return None
+    text = "At the start gradients grow by a factor of {0} a layer towards the input in {plain}, of {1} in {residual}"
+    at_start = any(net.found("gradients", START) for seeds in groups.values() for net in seeds)
+    text = text if at_start else text.replace("At the start", "In the trained nets")
+    when = START if at_start else END
+    return Panel(
+        "why_gradients",
+        "Whether gradients vanish or explode",
+        plots[:2],
+        note_of(groups, "gradients", START, 100, END, is_training=True),
+        says(twins, lambda net: net.result("gradients", when, "a_layer"), text, lambda value: f"{value:.3f}"),
+    )
+
+
+def cosines(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | None:
+    """Return how alike gradients of different images are, at the start."""
+    lines = over_blocks(groups, "gradients", START, "cosine_of_net")
+    if not lines:
+        return None
+
+    def middle(net: Diagnosed) -> float | None:
+        values = net.result("gradients", START, "cosine_of_net")
+        return None if not values else values[len(values) * 3 // 4]
+
+    text = (
+        "Three quarters up the net, gradients of different images have a mean cosine of {0} in {plain}, of {1} in "
+        "{residual}"
+    )
+    return Panel(
+        "why_cosines",
+        "Whether gradients of different images are related",
+        [Plot("step 0", "block", "mean cosine over pairs of images", lines)],
+        note_of(groups, "gradients", START, is_training=True) + " For one cotangent in place of the loss.",
+        says(twins, middle, text, lambda value: f"{value:.3f}"),
+    )
+
+
+def signal(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | None:
+    """Return how much an image's features depend on its batch-mates, and what a linear probe reads, at the start."""
+    plots = []
+    if lines := over_blocks(groups, "batch_mates", START, "sensitivity"):
+        plots.append(Plot("step 0", "block", "change with other batch-mates", lines))
+    for title, when in (("step 0", START), ("end", END)):
+        if lines := in_per_cent(over_blocks(groups, "probes", when, "test_error")):
+            plots.append(Plot(title, "block", "test error of a linear probe (%)", lines))
+    if not plots:
+        return None
+    text = (
+        "Before training, the features of an image at the last block change by {0} of their size with its batch-mates "
+        "in {plain}, by {1} in {residual}; 1.41 would be unrelated"
+    )
+    return Panel(
+        "why_signal",
+        "Whether the signal is lost on the way forward",
+        plots,
+        note_of(groups, "probes", START, END),
+        says(twins, lambda net: last_of(net.result("batch_mates", START, "sensitivity")), text, short)
+        + " "
+        + says(
+            twins,
+            lambda net: last_of(net.result("probes", START, "test_error")),
+            "A linear probe after the last block errs on {0} of test images in {plain}, on {1} in {residual}",
+            percent,
+        ),
+    )
+
+
+def ranks(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | None:
+    """Return the rank of features over blocks, at the start and at the end."""
+    plots = [
+        Plot(title, "block", "entropy rank of features", lines, is_log=True)
+        for title, when in (("step 0", START), ("end", END))
+        if (lines := over_blocks(groups, "feature_rank", when, "rank"))
+    ]
+    if not plots:
+        return None
+
+    def upper_half(net: Diagnosed) -> float | None:
+        values = net.result("feature_rank", END, "rank")
+        return None if not values else float(np.median(values[len(values) // 2 :]))
+
+    text = "At the end, features in the upper half of {plain} have a median rank of {0}, of {residual} one of {1}"
+    return Panel(
+        "why_rank",
+        "Whether examples become alike",
+        plots,
+        note_of(groups, "feature_rank", START, END),
+        says(twins, upper_half, text, short),
+    )
+
+
+def deletions(groups: dict[str, list[Diagnosed]]) -> Panel | None:
+    """Return the error after each block is deleted."""
+    lines = in_per_cent(over_blocks(groups, "deletions", END, "deleted", "test"))
+    if not lines:
+        return None
+
+    def works(seeds: Seeds) -> bool:
+        errors = [net.result("deletions", END, "error") for net in seeds]
+        return all(error is not None and error["test"] < 0.5 for error in errors)
+
+    twins = deepest_twins(groups, works)
+
+    def median(net: Diagnosed) -> float | None:
+        deleted = net.result("deletions", END, "deleted")
+        return None if not deleted else float(np.median(deleted["test"]))
+
+    text = "Deleting a single block leaves a median test error of {0} in {plain}, of {1} in {residual}"
+    if twins is None:
+        said = "No plain net that has learnt its task, with its residual twin, to compare."
+    else:
+        said = says(twins, median, text, percent)
+    return Panel(
+        "why_deletions",
+        "Whether blocks are links of a chain or corrections",
+        [Plot("end", "deleted block", "test error (%)", lines)],
+        note_of(groups, "deletions", END),
+        said,
+    )
+
+
+def routes(nets: Sequence[Replicates]) -> Panel | None:
+    """Return final errors of nets whose gates or trained layers were changed, and of those without."""
+    changed = [net for net in nets if net.finished and is_intervened(net.runs[0].config, "gates.", "optimizer.frozen")]
+    if not changed:
+        return None
+    depth = max(net.depth for net in changed)
+    shown = [net for net in nets if net.finished and net.depth == depth and net.runs[0].config["from_run"] is None]
+
+    def median(net: Replicates, split: str) -> float:
+        return 100 * float(np.median([run.final(split) for run in net.finished]))
+
+    places, splits = np.arange(len(shown)), {"training error": "train_clean", "test error": "test"}
+    bars = [
+        Line(name, number, False, places, np.array([[median(net, split) for net in shown]]))
+        for number, (name, split) in enumerate(splits.items())
+    ]
+    best = min(shown, key=lambda net: median(net, "train_clean"))
+    ticks = tuple(net.label for net in shown)
+    plot = Plot(f"{depth} layers", "", "final error (%), median over seeds", bars, ticks=ticks)
+    text = (
+        f"The lowest median training error is that of {best.label}. Whether arms differ beyond their seeds is said, "
+        "with intervals, on the page of their study."
+    )
+    return Panel("why_routes", "What the shortcut does, forward and backward", [plot], "Finished runs.", text)
+
+
+def identities(nets: Sequence[Replicates]) -> Panel | None:
+    """Return training losses of nets that began as a trained shallow net with identity layers."""
+    lines = []
+    plain = [net for net in nets if not net.runs[0].config["model.residual"]]
+    started = [net for net in plain if net.runs[0].config["from_run"] is not None]
+    deepest = max((net.depth for net in started), default=0)
+    for number, net in enumerate(net for net in started if net.depth == deepest):
+        curves = [run.losses() for run in net.runs]
+        length = min(len(steps) for steps, _ in curves)
+        if length:
+            values = np.array([losses[:length] for _, losses in curves])
+            lines.append(Line(net.label, number, False, curves[0][0][:length], values))
+    if not lines:
+        return None
+
+    def end(line: Line) -> float:
+        return float(np.median(line.values[:, -1]))
+
+    low, high = min(lines, key=end), max(lines, key=end)
+    text = (
+        f"From the same good solution, {low.label} ends at a training loss of {short(end(low))} and {high.label} at "
+        f"{short(end(high))} (medians over seeds)."
+    )
+    plot = Plot(f"{deepest} layers made of a trained net", "step (mini-batches)", "loss (nats)", lines, is_log=True)
+    return Panel("why_identities", "Whether training stays at a good solution", [plot], "Of mini-batches.", text)
+
+
+def shares(groups: dict[str, list[Diagnosed]]) -> list[str]:
+    """Return a sentence on the share of the branch in each residual net, at the start and at the end."""
+    parts = []
+    for label, seeds in groups.items():
+        if not seeds[0].residual:
+            continue
+        values = [
+            [share for net in seeds for share in net.result("branches", when, "share") or []] for when in (START, END)
+        ]
+        if all(values):
+            start, end = map(np.median, values)
+            parts.append(f"{label} {start:.2f} at the start and {end:.2f} at the end")
+    if not parts:
+        return []
+    return [f"Share of the branch in the variance of a block's sum, median over blocks and seeds: {'; '.join(parts)}."]
+
+
+def is_intervened(config: dict[str, Any], *groups: str) -> bool:
+    """Return whether ``config``, by dotted name, has an intervention, of fields that begin with one of ``groups``."""
+    defaults = flatten(default().to_dict())
+    fields = [name for name in INTERVENTION_FIELDS if not groups or name.startswith(groups)]
+    return any(config[name] != defaults[name] for name in fields)
+
+
+def in_per_cent(lines: list[Line]) -> list[Line]:
+    """Return ``lines`` of fractions in per cent."""
+    return [line._replace(values=100 * line.values) for line in lines]
+
+
+def last_of(values: Sequence[float] | None) -> float | None:
+    """Return the last of ``values``, None if there are none."""
+    return values[-1] if values else None
+
+
+def short(value: float) -> str:
+    """Return ``value`` with two significant digits at least."""
+    return f"{value:.2g}" if abs(value) < 10 else f"{value:.0f}"
+
+
+def percent(value: float) -> str:
+    """Return ``value``, a fraction, in per cent."""
+    return f"{100 * value:.1f} %"

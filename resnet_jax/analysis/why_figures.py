@@ -1,0 +1,116 @@
+"""The panels of ``resnet_jax.analysis.why`` as pictures and as interactive plots."""
+
+import html
+import textwrap
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.colors
+import numpy as np
+import plotly.io
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
+
+from resnet_jax.analysis.figures import PALETTE
+from resnet_jax.analysis.why import Line, Panel, Plot
+
+TICK_WIDTH = 16
+
+
+def colour_map(panels: Sequence[Panel]) -> dict[int, str]:
+    """Return a colour for each depth, the same in all ``panels``."""
+    depths = sorted({line.depth for panel in panels for plot in panel.plots for line in plot.lines})
+    return {depth: PALETTE[place % len(PALETTE)] for place, depth in enumerate(depths)}
+
+
+def middle_and_range(line: Line) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return median, minimum and maximum over seeds at each point of ``line``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # Of points that no seed has.
+        return np.nanmedian(line.values, 0), np.nanmin(line.values, 0), np.nanmax(line.values, 0)
+
+
+def draw(panel: Panel, colours: dict[int, str]) -> Figure:
+    """Draw the plots of ``panel`` beside each other: medians over seeds as lines, ranges as bands."""
+    figure = Figure(figsize=(1.4 + 4.3 * len(panel.plots), 3.9), layout="constrained")
+    axes = figure.subplots(1, len(panel.plots), squeeze=False)[0]
+    for axis, plot in zip(axes, panel.plots, strict=True):
+        draw_plot(axis, plot, colours)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small", frameon=False)
+    figure.suptitle(panel.title)
+    return figure
+
+
+def draw_plot(axis: Axes, plot: Plot, colours: dict[int, str]) -> None:
+    """Draw ``plot`` on ``axis``."""
+    for number, line in enumerate(plot.lines):
+        colour = colours[line.depth]
+        middle, low, high = middle_and_range(line)
+        if plot.ticks:
+            width = 0.8 / len(plot.lines)
+            axis.bar(
+                line.x + (number - (len(plot.lines) - 1) / 2) * width, middle, width, color=colour, label=line.label
+            )
+            continue
+        axis.plot(line.x, middle, "--" if line.is_dashed else "-", color=colour, linewidth=1.6, label=line.label)
+        if len(line.values) > 1:
+            axis.fill_between(line.x, low, high, color=colour, alpha=0.2, linewidth=0)
+        axis.plot(line.x[list(line.marks)], middle[list(line.marks)], "o", color=colour, markersize=4)
+    if plot.ticks:
+        axis.set_xticks(range(len(plot.ticks)), [textwrap.fill(name, TICK_WIDTH) for name in plot.ticks], fontsize=7)
+        axis.tick_params(axis="x", labelrotation=60)
+    if plot.is_log:
+        axis.set_yscale("log")
+    axis.set_title(plot.title)
+    axis.set_xlabel(plot.x)
+    axis.set_ylabel(plot.y)
+    axis.grid(color="0.9")
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def interactive(panel: Panel, colours: dict[int, str], with_library: bool) -> str:
+    """Return ``panel`` as HTML with a plot that answers the pointer.
+
+    Args:
+      panel: to be shown.
+      colours: the result of ``colour_map``.
+      with_library: whether the page does not have Plotly's library yet.
+    """
+    titles = [plot.title for plot in panel.plots]
+    layout = make_subplots(1, len(panel.plots), subplot_titles=titles).layout
+    layout.update(template="simple_white", height=380, margin={"l": 60, "r": 10, "t": 40, "b": 50}, barmode="group")
+    traces: list[dict[str, Any]] = []
+    for number, plot in enumerate(panel.plots, start=1):
+        suffix = "" if number == 1 else str(number)
+        layout[f"xaxis{suffix}"].title.text = plot.x
+        layout[f"yaxis{suffix}"].update(title={"text": plot.y}, type="log" if plot.is_log else "linear")
+        for line in plot.lines:
+            traces += traces_of(line, plot, colours[line.depth], suffix, is_first=number == 1)
+    figure = {"data": traces, "layout": layout.to_plotly_json()}
+    return plotly.io.to_html(
+        figure, {"responsive": True}, full_html=False, include_plotlyjs=with_library, validate=False
+    )
+
+
+def traces_of(line: Line, plot: Plot, colour: str, suffix: str, is_first: bool) -> list[dict[str, Any]]:
+    """Return ``line`` as traces: its median, and its range where there is one."""
+    middle, low, high = middle_and_range(line)
+    common = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "legendgroup": line.label, "name": line.label}
+    if plot.ticks:
+        x = list(plot.ticks)
+        return [{**common, "type": "bar", "x": x, "y": middle, "marker": {"color": colour}, "showlegend": is_first}]
+    style = {"color": colour, "dash": "dash" if line.is_dashed else "solid", "width": 2}
+    drawn = {"type": "scatter", "mode": "lines", "x": line.x, "y": middle, "line": style, "showlegend": is_first}
+    traces = [{**common, **drawn, "hovertemplate": f"{html.escape(line.label)}<br>%{{x}}: %{{y:.4g}}<extra></extra>"}]
+    if len(line.values) > 1:
+        red, green, blue = (round(255 * part) for part in matplotlib.colors.to_rgb(colour))
+        there = np.isfinite(middle)
+        outline = np.concatenate([line.x[there], line.x[there][::-1]]), np.concatenate([low[there], high[there][::-1]])
+        band = {"type": "scatter", "x": outline[0], "y": outline[1], "fill": "toself", "hoverinfo": "skip"}
+        band |= {"fillcolor": f"rgba({red},{green},{blue},0.2)", "line": {"width": 0}, "mode": "lines"}
+        traces.append({**common, **band, "showlegend": False})
+    return traces
