@@ -12,6 +12,8 @@ Of a sweep with a tuned axis, and with --tuned, each net is judged at its own be
 the common value; figures and rates are then of each net at its own best. --rates adds how fast the training loss falls
 while the learning rate is constant, and how the steps to a threshold grow with depth: rates.png, rates.svg, rates.json.
 
+What experiments.diagnose has measured of the runs is on the page too: why_NAME.png, why_NAME.svg.
+
 Exit status: 0 done, 2 there is nothing to compare or the command needs fixing.
 """
 
@@ -24,8 +26,10 @@ import rich
 from absl import flags
 
 from experiments import command, findings
-from resnet_jax.analysis import tables
-from resnet_jax.analysis.report import report
+from resnet_jax.analysis import tables, why, why_report
+from resnet_jax.analysis.contrast import RULE
+from resnet_jax.analysis.diagnosed import read_diagnosed
+from resnet_jax.analysis.report import Section, report
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, write_json, write_text
@@ -57,7 +61,10 @@ def main(arguments: list[str]) -> int:
     sweeps = {folder: sweep for folder in folders if (sweep := read_json(folder / "sweep.json"))}
     problems += not_started(sweeps)
     found = findings.findings(runs, list(sweeps.values()))
-    records = tables.records(group_seeds(runs))
+    nets = group_seeds(runs)
+    measured = read_diagnosed(folders, nets)
+    page = why.page(measured, nets) if measured else None
+    records = tables.records(nets)
     rows = tables.text_rows(records)
     question = _QUESTION.value or " ".join(sweep["question"].partition("\n\n")[0] for sweep in sweeps.values())
     reproduce = [shlex.join(sweep["command"]) for sweep in sweeps.values()]
@@ -72,8 +79,13 @@ def main(arguments: list[str]) -> int:
         write_text(out / "table.csv", tables.csv_table(records))
         if found.rates:
             write_json(out / "rates.json", found.rates)
+        sections = list(found.sections)
+        if page:
+            why_report.write_pictures(out, page, ("png", "svg"))
+            panels = why_report.sections(page, with_library=False)
+            sections.append(Section(why_report.TITLE, [RULE], html=panels))
         title = ", ".join(folder.name for folder in folders)
-        parts = (found.nets, rows, found.verdict, left_out, reproduce, found.sections)
+        parts = (found.nets, rows, found.verdict, left_out, reproduce, sections)
         write_text(out / "report.html", report(title, question, runs, *parts))
     except OSError as error:
         raise UserError(f"--out={out} cannot be written ({error.strerror}); choose another --out.") from error
@@ -88,6 +100,8 @@ def main(arguments: list[str]) -> int:
     for section in found.sections:
         for text in section.texts:
             print(text)
+    for panel in page.panels if page else []:
+        print(f"{panel.title}: {panel.says}")
     print(f"Training curves: {out / 'curves.png'}")
     print(f"Report: {out / 'report.html'}")
     return 0

@@ -3,9 +3,12 @@
     python -m experiments.publish runs/digits_single               # into results/digits_single
     python -m experiments.publish results/digits_single            # the page again, from the records beside it
     python -m experiments.publish runs/digits_rates --rates
+    python -m experiments.publish runs/why_digits results/digits_routes results/digits_identity
 
-Copies what regenerates the figures, config, environment, metrics and summary of every run, without weights, to --out,
-and writes figures and README.md there: question, protocol, what was run, what was found. The folder is that of a sweep.
+Copies what regenerates the figures, config, environment, metrics and summary of every run and what experiments.diagnose
+has measured of it, without weights, to --out, and writes figures and README.md there: question, protocol, what was run,
+what was found. The folder is that of a sweep. Runs of further folders are beside it in what the nets look like inside,
+as of experiments.why.
 
 Exit status: 0 done, 2 there is nothing to publish or the command needs fixing.
 """
@@ -17,9 +20,11 @@ import shutil
 from absl import flags
 
 from experiments import command, findings
-from resnet_jax.analysis import study, tables
-from resnet_jax.analysis.runs import group_seeds, read_runs
+from resnet_jax.analysis import study, tables, why, why_report
+from resnet_jax.analysis.diagnosed import read_diagnosed
+from resnet_jax.analysis.runs import Run, group_seeds, read_runs
 from resnet_jax.errors import UserError
+from resnet_jax.instruments.record import FOLDER
 from resnet_jax.rundir import read_json, write_text
 
 _OUT = flags.DEFINE_string("out", None, "Folder of the page; by default results/ plus the name of the study's folder.")
@@ -47,14 +52,33 @@ def copy_records(folder: pathlib.Path, out: pathlib.Path, names: list[str]) -> N
             if (folder / run / name).exists():
                 (out / run).mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / run / name, out / run / name)
+        if (folder / run / FOLDER).is_dir():
+            shutil.copytree(folder / run / FOLDER, out / run / FOLDER, dirs_exist_ok=True)
     shutil.copyfile(folder / "sweep.json", out / "sweep.json")
+
+
+def inside_the_nets(out: pathlib.Path, beside: list[pathlib.Path], runs: list[Run]) -> str:
+    """Return what was measured of ``runs``, those in ``out``, as Markdown, empty if nothing was; write its pictures.
+
+    Args:
+      out: the folder of the page.
+      beside: folders of further runs.
+      runs: that were read in ``out``.
+    """
+    nets = group_seeds(runs + (read_runs(beside)[0] if beside else []))
+    measured = read_diagnosed([out, *beside], nets)
+    if not measured:
+        return ""
+    page = why.page(measured, nets)
+    why_report.write_pictures(out, page, ("png",))
+    return f"## {why_report.TITLE}\n\n{why_report.markdown(page)}"
 
 
 def main(arguments: list[str]) -> int:
     """Publish the study in the folder ``arguments``; return the exit status."""
-    if len(arguments) != 1:
-        raise UserError("give the folder of one sweep, e.g. runs/digits_single or results/digits_single.")
-    folder = pathlib.Path(arguments[0])
+    if not arguments:
+        raise UserError("give the folder of a sweep, e.g. runs/digits_single or results/digits_single.")
+    folder, *beside = map(pathlib.Path, arguments)
     sweep = read_json(folder / "sweep.json") if folder.is_dir() else None
     if sweep is None:
         raise UserError(f"{folder} is not the folder of a sweep: it has no sweep.json; publish one like runs/NAME.")
@@ -64,11 +88,12 @@ def main(arguments: list[str]) -> int:
             copy_records(folder, out, list(sweep["runs"]))
         runs, problems = read_runs([out])
         found = findings.findings(runs, [sweep])
-        words = ["python", "-m", "experiments.publish", str(out), *findings.given()]
+        words = ["python", "-m", "experiments.publish", str(out), *map(str, beside), *findings.given()]
+        inside = inside_the_nets(out, beside, runs)
         rows = tables.text_rows(tables.records(group_seeds(runs)))
         for name in study.shown(found):
             found.figures[name].savefig(out / f"{name}.png", dpi=120)
-        write_text(out / "README.md", study.page(sweep, runs, found, problems, rows, shlex.join(words)))
+        write_text(out / "README.md", study.page(sweep, runs, found, problems, rows, shlex.join(words), inside))
     print(f"The page: {out / 'README.md'}")
     return 0
 

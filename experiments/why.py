@@ -19,7 +19,7 @@ import sys
 from absl import flags
 
 from experiments import command
-from resnet_jax.analysis import diagnosed, why_report
+from resnet_jax.analysis import diagnosed, why, why_report
 from resnet_jax.analysis.runs import Replicates, group_seeds, read_runs, run_directories
 from resnet_jax.errors import UserError
 
@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> int:
     words = shlex.join(["python", "-m", "experiments.why", *sys.argv[1:]])
     with command.saving(out):
         out.mkdir(parents=True, exist_ok=True)
-        page = why_report.write(out, measured, nets, words)
+        page = why.page(measured, nets)
+        why_report.write(out, page, words)
     for sentence in problems:
         print(sentence)
     for panel in page.panels:

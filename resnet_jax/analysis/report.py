@@ -32,12 +32,14 @@ class Section(NamedTuple):
       texts: paragraphs.
       rows: of its table, all with the same keys; none: no table.
       figure: if it has one.
+      html: further parts, as HTML.
     """
 
     title: str
     texts: Sequence[str]
     rows: Sequence[dict[str, Any]] = ()
     figure: Figure | None = None
+    html: str = ""
 
 
 def report(
@@ -88,7 +90,7 @@ def section(part: Section) -> str:
     """Return ``part`` as HTML."""
     figure = f'<div class="figure">{svg(part.figure)}</div>' if part.figure else ""
     table = f'<div class="scroll">{table_of(part.rows)}</div>' if part.rows else ""
-    return f"<h2>{html.escape(part.title)}</h2>\n{figure}\n{paragraphs(part.texts)}\n{table}"
+    return f"<h2>{html.escape(part.title)}</h2>\n{figure}\n{paragraphs(part.texts)}\n{table}\n{part.html}"
 
 
 def interactive_curves(nets: Sequence[Replicates]) -> str:

@@ -25,6 +25,7 @@ def page(
     problems: Sequence[str],
     rows: list[dict[str, str]],
     command: str,
+    inside: str = "",
 ) -> str:
     """Return the page.
 
@@ -35,6 +36,7 @@ def page(
       problems: sentences on what could not be read.
       rows: the table of nets, the result of ``tables.text_rows``.
       command: that makes the page from the records beside it.
+      inside: what the nets look like inside, as Markdown.
     """
     question, *protocol = sweep["question"].split("\n\n")
     sections = [section for section in found.sections if section.rows or section.figure]
@@ -48,6 +50,7 @@ def page(
         bullets([*found.verdict, *found.left_out, *problems]),
         *(f"![{CAPTIONS[name]}]({name}.png)\n\n{CAPTIONS[name]}." for name in shown(found)),
         *(part for section in sections for part in section_parts(section)),
+        inside.rstrip(),
         "### All nets",
         "Errors in per cent after the last step, mean ± standard deviation over seeds; training error on the whole "
         "training set without augmentation. Published errors are those of the sources' own, usually longer, training.",

@@ -197,7 +197,7 @@ def training_loss(nets: Sequence[Replicates], twins: Twins | None) -> Panel | No
 def gradients(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | None:
     """Return the norms of gradients over blocks, at the start and after 100 steps."""
     plots = [
-        Plot(title, "block", "norm of the gradient, by that of the last block", lines, is_log=True)
+        Plot(title, "block", "gradient norm / that of the last block", lines, is_log=True)
         for title, when in (("step 0", START), ("step 100", 100), ("end", END))
         if (lines := over_blocks(groups, "gradients", when, "relative"))
     ]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from resnet_jax.analysis import why, why_figures
 from resnet_jax.analysis.contrast import RULE
-from resnet_jax.analysis.diagnosed import Diagnosed
-from resnet_jax.analysis.runs import Replicates
 from resnet_jax.rundir import write_text
 
+TITLE = "What the nets look like inside"
 STYLE = (
     "body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 0 auto; padding: 1rem; } "
     "h2 { font-size: 1.15rem; margin-top: 2rem; } .says { border-left: 4px solid #0072B2; padding: .2rem 1rem; "
@@ -17,33 +16,29 @@ STYLE = (
 )
 
 
-def write(out: pathlib.Path, measured: Sequence[Diagnosed], nets: Sequence[Replicates], command: str) -> why.Page:
-    """Write the page and its pictures to ``out``, and return it.
+def write(out: pathlib.Path, page: why.Page, command: str) -> None:
+    """Write ``page``, which ``command`` makes, and its pictures to the existing folder ``out``."""
+    write_pictures(out, page, ("png", "svg"))
+    write_text(out / "why.md", f"# {TITLE}\n\n```sh\n{command}\n```\n\n{markdown(page)}")
+    write_text(out / "why.html", whole_page(page, command))
 
-    Args:
-      out: an existing folder.
-      measured: nets.
-      nets: of the runs that are beside them.
-      command: that makes the page.
-    """
-    page = why.page(measured, nets)
+
+def write_pictures(out: pathlib.Path, page: why.Page, suffixes: Sequence[str]) -> None:
+    """Write the panels of ``page`` to the existing folder ``out``, in the formats ``suffixes``."""
     colours = why_figures.colour_map(page.panels)
     for panel in page.panels:
         figure = why_figures.draw(panel, colours)
-        for suffix in ("png", "svg"):
+        for suffix in suffixes:
             figure.savefig(out / f"{panel.name}.{suffix}", dpi=120)
-    write_text(out / "why.md", markdown(page, command))
-    write_text(out / "why.html", whole_page(page, command))
-    return page
 
 
-def markdown(page: why.Page, command: str) -> str:
-    """Return ``page`` as Markdown, beside whose file the pictures lie."""
-    parts = ["# What the nets look like inside", RULE, f"```sh\n{command}\n```"]
+def markdown(page: why.Page) -> str:
+    """Return the panels of ``page`` as Markdown, beside whose file the pictures lie."""
+    parts = [RULE]
     for panel in page.panels:
         picture = f"![{panel.title}]({panel.name}.png)"
-        parts += [f"## {panel.title}", f"**{panel.says}**", picture, panel.note]
-    return "\n\n".join(filter(None, [*parts, "## Beside this", *page.foot])) + "\n"
+        parts += [f"### {panel.title}", f"**{panel.says}**", picture, panel.note]
+    return "\n\n".join(filter(None, [*parts, *page.foot])) + "\n"
 
 
 def sections(page: why.Page, with_library: bool) -> str:
@@ -65,7 +60,6 @@ def whole_page(page: why.Page, command: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>What the nets look like inside</title><style>{STYLE}</style></head><body>\n"
-        f"<h1>What the nets look like inside</h1>\n<p>{html.escape(RULE)}</p>\n"
+        f"<title>{TITLE}</title><style>{STYLE}</style></head><body>\n<h1>{TITLE}</h1>\n<p>{html.escape(RULE)}</p>\n"
         f"{sections(page, with_library=True)}\n<pre>{html.escape(command)}</pre>\n</body></html>\n"
     )

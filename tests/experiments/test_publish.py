@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.analysis.measured import measure
 from tests.analysis.synthetic import write_run
 
 QUESTION = "Does depth degrade a test?\n\nProtocol: two nets.\n\nIt does not show: anything."
@@ -45,6 +46,26 @@ def test_a_study_keeps_its_records_and_gets_a_page_with_question_command_verdict
     assert "depths.png" not in page  # Two depths or fewer are no curve.
 
 
+def test_what_was_measured_is_kept_and_shown_with_runs_of_other_folders_beside_it(commands, study, tmp_path):
+    for run in study.glob("*-seed*"):
+        measure(run, run.name.startswith("residual"), 20, int(run.name[-1]), 2 if "residual" in run.name else 10)
+    beside = tmp_path / "routes"
+    write_run(beside / "stop", 20, True, 0.3, gates__route="stop_gradient")
+    out = tmp_path / "results"
+    assert commands("publish", study, beside, f"--out={out}").returncode == 0
+    page = (out / "README.md").read_text()
+    assert "## What the nets look like inside" in page
+    assert "of 10.010 a layer" in page.replace("a factor ", "")
+    for name in ("why_gradients", "why_routes"):
+        assert f"]({name}.png)" in page
+        assert (out / f"{name}.png").exists()
+    assert (out / "plain-20-seed1" / "diagnosis" / "gradients.jsonl").exists()
+    assert f"python -m experiments.publish {out} {beside}" in page
+    (out / "README.md").unlink()
+    assert commands("publish", out, beside, f"--out={out}").returncode == 0
+    assert (out / "README.md").read_text() == page
+
+
 def test_the_page_is_made_again_from_the_records_beside_it(commands, study, tmp_path):
     out = tmp_path / "results"
     assert commands("publish", study, f"--out={out}").returncode == 0
@@ -62,8 +83,7 @@ def test_what_is_no_study_or_is_another_is_refused(commands, study, tmp_path):
         assert done.returncode == 2
         return done.stderr
 
-    assert error().startswith("error: give the folder of one sweep, e.g. runs/digits_single or")
-    assert error(study, study).startswith("error: give the folder of one sweep")
+    assert error().startswith("error: give the folder of a sweep, e.g. runs/digits_single or")
     run = study / "plain-20-seed0"
     assert error(run).startswith(f"error: {run} is not the folder of a sweep: it has no sweep.json; publish one like")
     out = tmp_path / "other"

@@ -1,0 +1,128 @@
+"""The page of what instruments have measured, on made-up runs and measurements."""
+
+import matplotlib.figure
+import numpy as np
+import pytest
+
+from resnet_jax.analysis import why, why_figures, why_report
+from resnet_jax.analysis.diagnosed import END, START, read_diagnosed
+from resnet_jax.analysis.runs import group_seeds, read_runs
+from tests.analysis.measured import measure
+from tests.analysis.synthetic import write_run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Plain and residual nets of two depths, three seeds each, all measured."""
+    folder = tmp_path_factory.mktemp("runs")
+    for residual in (False, True):
+        for depth in (20, 56):
+            for seed in range(3):
+                run = folder / f"{'residual' if residual else 'plain'}-{depth}-seed{seed}"
+                write_run(run, depth, residual, 0.1 if residual else 0.5, seed)
+                measure(run, residual, depth, seed, size=2 if residual else 10)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    nets = group_seeds(read_runs([folder])[0])
+    return why.page(read_diagnosed([folder], nets), nets)
+
+
+def test_each_panel_has_its_lines_its_note_and_a_sentence_on_the_deepest_twins(page):
+    panels = {panel.name: panel for panel in page.panels}
+    assert list(panels) == [
+        *("why_loss", "why_gradients", "why_cosines", "why_signal", "why_rank", "why_deletions"),
+    ]
+    gradients = panels["why_gradients"]
+    assert gradients.says.startswith(
+        "At the start gradients grow by a factor of 10.010 a layer towards the input in plain-56, of 2.010 in "
+        "residual-56. Median and range over seeds: plain-56 10.010 (10.000 to 10.020)"
+    )
+    [plot] = gradients.plots
+    assert [line.label for line in plot.lines] == ["plain-20", "plain-56", "residual-20", "residual-56"]
+    assert [line.is_dashed for line in plot.lines] == [True, True, False, False]
+    np.testing.assert_allclose(plot.lines[1].values, 10 + np.arange(4) + 0.01 * np.arange(3)[:, None])
+    assert plot.lines[1].marks == (2, 3)  # Where stages 2 and 3 begin.
+    assert "Batches of 128 of 512 images, batch statistics. Median and range of 3 seeds" in gradients.note
+    assert panels["why_loss"].says.startswith(
+        "plain-56 ends at a training loss of 1 , residual-56 at 0.2".replace(" ,", ",")
+    )
+    assert "features in the upper half of plain-56 have a median rank of 13, of residual-56 one of 4.5" in (
+        panels["why_rank"].says
+    )
+
+
+def test_the_foot_says_the_share_of_branches_and_what_was_not_measured(page):
+    assert page.foot[0].startswith("Share of the branch in the variance of a block's sum")
+    assert "residual-20 3.51 at the start and 3.51 at the end; residual-56 3.51" in page.foot[0]
+    assert page.foot[1].startswith(
+        "Not measured: routes of the gradient (runs of configs/sweeps/digits_routes.py); iden"
+    )
+
+
+def test_deletions_are_compared_where_the_plain_net_works(folder):
+    nets = group_seeds(read_runs([folder])[0])
+    measured = read_diagnosed([folder], nets)
+    broken = [
+        each._replace(
+            measurements=[
+                m._replace(result=m.result | {"error": {"test": 0.9}}) if m.instrument == "deletions" else m
+                for m in each.measurements
+            ]
+        )
+        if (each.residual, each.depth) == (False, 56)
+        else each
+        for each in measured
+    ]
+    [panel] = [panel for panel in why.page(broken, nets).panels if panel.name == "why_deletions"]
+    assert "in plain-20" in panel.says
+
+
+def test_panels_become_pictures_and_plots_with_the_same_numbers(page, tmp_path):
+    colours = why_figures.colour_map(page.panels)
+    for panel in page.panels:
+        figure = why_figures.draw(panel, colours)
+        assert isinstance(figure, matplotlib.figure.Figure)
+        assert [axis.get_title() for axis in figure.axes] == [plot.title for plot in panel.plots]
+        drawn = figure.axes[0].get_lines()[0].get_ydata()
+        np.testing.assert_allclose(drawn, np.median(panel.plots[0].lines[0].values, 0))
+    why_report.write(tmp_path, page, "python -m experiments.why runs/tiny")
+    text = (tmp_path / "why.md").read_text()
+    for panel in page.panels:
+        assert f"![{panel.title}]({panel.name}.png)" in text
+        assert panel.says in text
+        assert (tmp_path / f"{panel.name}.png").stat().st_size > 5_000
+        assert (tmp_path / f"{panel.name}.svg").exists()
+    html = (tmp_path / "why.html").read_text()
+    assert html.count("Plotly.newPlot(") == len(page.panels)
+    assert "<script src=" not in html
+
+
+def test_routes_and_identity_layers_are_panels_of_runs(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path / f"both-{seed}", 56, True, 0.1, seed)
+        write_run(tmp_path / f"stop-{seed}", 56, True, 0.3, seed, gates__route="stop_gradient")
+        for rate in (0.01, 0.1):
+            fields = {"from_run": "runs/x-as-56", "optimizer__learning_rate": rate}
+            write_run(tmp_path / f"identity-{rate}-{seed}", 56, False, 5 * rate, seed, **fields)
+    nets = group_seeds(read_runs([tmp_path])[0])
+    panels = {panel.name: panel for panel in why.page([], nets).panels}
+    [routes], [identities] = panels["why_routes"].plots, panels["why_identities"].plots
+    assert any("stop_gradient" in name for name in routes.ticks)
+    assert not any("from" in name for name in routes.ticks)
+    assert len(routes.lines) == 2
+    assert [line.values[0, -1] for line in identities.lines] == pytest.approx([0.1, 1.0])
+    assert "ends at a training loss of 0.1 and" in panels["why_identities"].says
+    assert why_figures.draw(panels["why_routes"], why_figures.colour_map(list(panels.values())))
+
+
+def test_a_measurement_is_found_by_its_step(folder):
+    [net] = [each for each in read_diagnosed([folder], []) if each.name == "plain-56-seed2"]
+    assert net.found("gradients", START).step == 0
+    assert net.found("feature_rank", END).step == 300
+    assert net.found("gradients", END) is None
+    assert net.result("gradients", START, "a_layer") == pytest.approx(10.02)
+    assert net.result("gradients", START, "nothing") is None
+    assert net.label == "plain-56"
