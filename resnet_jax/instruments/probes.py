@@ -1,10 +1,10 @@
 """Where does the class become readable, and where is it lost?
 
 A linear classifier reads the output of each block, averaged over places: ridge regression of the classes as targets of
-1 and -1 on centred features (Alain and Bengio's probes, with a closed form). It is fitted on the training images; its
-errors there and on the test images, fractions of misclassified ones, are **train_error** and **test_error**. The
-**ridge** is that of the least squared error when each training image is left out once, among ``RIDGES``, in units of
-the number of images times the mean variance of the features, so that it is as strong on small features as on large.
+1 and -1 on centred features, in closed form. It is fitted on the training images; its errors there and on the test
+images, fractions of misclassified ones, are **train_error** and **test_error**. The **ridge** is the one, among
+``RIDGES``, that has the least squared error on training images each left out once. Its unit is the number of images
+times the mean variance of the features, so that it is as strong on small features as on large.
 
 The same probe of all the pixels of the input is "input": what needs no net.
 
@@ -46,7 +46,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
 
 def probe(train: Images, test: Images) -> dict[str, float]:
-    """Return the errors and the ridge of a probe that is fitted to ``train``; images are rows of features."""
+    """Return the errors and the ridge of a probe that is fitted to ``train``; both have rows of features for images."""
     from sklearn.linear_model import RidgeClassifierCV  # Imported late: it takes a second.
 
     rows, test_rows = (each.images.astype(np.float64) for each in (train, test))

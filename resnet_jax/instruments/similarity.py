@@ -4,9 +4,9 @@
 (Kornblith et al. 2019, arXiv 1905.00414): with columns centred, ||Y^T X||_F^2 / (||X^T X||_F ||Y^T Y||_F), 1 for maps
 that are the same up to rotation and size.
 
-Of few images that is too large: the mean of batches of 32 was 0.72 where the whole set gave 0.56. So numerator and
-denominators are estimated without bias on each batch, averaged over batches, and divided then. The estimate for Gram
-matrices K = X X^T and L of n images is, with the diagonals of both set to zero,
+Of few images that is too large. So numerator and denominators are estimated without bias on each batch, averaged over
+batches, and divided then. The estimate for Gram matrices K = X X^T and L of n images is, with the diagonals of both set
+to zero,
 
     HSIC_1 = [tr(K L) + 1'K1 1'L1 / ((n-1)(n-2)) - 2 1'KL1 / (n-2)] / (n (n-3)),
 
