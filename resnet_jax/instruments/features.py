@@ -1,0 +1,53 @@
+"""Outputs of the blocks on a set of images, batch by batch."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from resnet_jax.instruments.subject import Subject
+
+# Arrays on the host by the names of blocks, in forward order.
+Features = dict[str, np.ndarray]
+# From outputs ``[batch, height, width, channels]`` to ``[batch, ...]``.
+Reduce = Callable[[np.ndarray], np.ndarray]
+
+
+def batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield which of ``count`` images are in each batch, int ``[batch]``, and how many of these are not there for size.
+
+    All batches have one size, since each is compiled for: the last is filled up with the first images, so that what
+    batch norms take of it, where they take statistics of batches, is of images too.
+    """
+    size = min(size, count)
+    for start in range(0, count, size):
+        yield np.arange(start, start + size) % count, min(size, count - start)
+
+
+def of_images(subject: Subject, images: np.ndarray, reduce: Reduce) -> Features:
+    """Return what ``reduce`` leaves of each block's output on ``images``, ``[images, ...]``.
+
+    One forward pass of the set, with the statistics that ``subject.by_batch`` says.
+    """
+    parts: list[Features] = []
+    for chosen, new in batches(len(images), subject.settings.batch):
+        _, outputs = subject.net.outputs(subject.variables, images[chosen], train=subject.by_batch)
+        parts.append({name: reduce(np.asarray(output))[:new] for name, output in outputs.items()})
+    return {block.name: np.concatenate([part[block.name] for part in parts]) for block in subject.net.blocks}
+
+
+def averaged(output: np.ndarray) -> np.ndarray:
+    """Return the means of channels over places, ``[batch, channels]``."""
+    return output.mean((1, 2))
+
+
+def flattened(output: np.ndarray) -> np.ndarray:
+    """Return whole maps as rows, ``[batch, height * width * channels]``."""
+    return output.reshape(len(output), -1)
+
+
+def centred(rows: np.ndarray) -> np.ndarray:
+    """Return ``rows`` in float64 less their mean; zeros where they differ by no more than float32 resolves."""
+    precise = rows.astype(np.float64)
+    deviations = precise - precise.mean(0)
+    resolved = np.finfo(np.float32).eps * np.linalg.norm(precise)
+    return deviations if np.linalg.norm(deviations) > resolved else np.zeros_like(deviations)
