@@ -209,8 +209,10 @@ class Net:
         that it lacks (option A). Four forward passes a block.
 
         Raises:
-          UserError: the blocks of the net have no gates, or a norm behind the addition.
+          UserError: the blocks of the net have no gates, or a norm behind the addition; or blocks are dropped at random.
         """
+        if train and self.config.survival < 1:
+            raise UserError(f"blocks of {self.title} are dropped at random in training, whatever their gates")
         if self.config.order == "norm_after_addition":
             raise UserError(f"in {self.title} a norm follows the addition, so branch and shortcut are not told apart")
 
