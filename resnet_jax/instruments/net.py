@@ -209,7 +209,7 @@ class Net:
         that it lacks (option A). Four forward passes a block.
 
         Raises:
-          UserError: the blocks of the net have no gates, or a norm behind the addition; or blocks are dropped at random.
+          UserError: the blocks of the net have no gates, a norm behind the addition, or are dropped at random.
         """
         if train and self.config.survival < 1:
             raise UserError(f"blocks of {self.title} are dropped at random in training, whatever their gates")
