@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from resnet_jax.instruments import gradients
+from resnet_jax.instruments import branches, deletions, gradients, responses
 from resnet_jax.instruments.net import Net as Net
 from resnet_jax.instruments.net import net_of as net_of
 from resnet_jax.instruments.subject import Images as Images
@@ -21,7 +21,7 @@ class Instrument(NamedTuple):
     Attributes:
       measure: returns what it measures of a subject, for JSON; raises a UserError where the quantity does not exist.
       question: that it answers.
-      cost: in passes: F is a forward pass and G a gradient of a batch, "set" is all examples.
+      cost: in passes: F is a forward pass and G a gradient of a batch, "set" is all examples, n blocks.
       at: the steps at which it is measured by default.
       is_cheap: whether it is measured unless others are asked for.
     """
@@ -41,4 +41,13 @@ INSTRUMENTS: dict[str, Instrument] = {
         (0, 1, 10, 100, END),
         is_cheap=True,
     ),
+    "deletions": Instrument(
+        deletions.measure,
+        "Does the net depend on each block and on their order?",
+        "n set + 10n F",
+        (END,),
+        is_cheap=True,
+    ),
+    "responses": Instrument(responses.measure, "Are the branches small?", "0", (0, END), is_cheap=True),
+    "branches": Instrument(branches.measure, "How much does a block add to its shortcut?", "4n F", (0, END)),
 }
