@@ -7,18 +7,19 @@ on training and test images with
   marks blocks whose output has another shape than their input: after a stride or a change of width the shortcut is not
   the input. ``deleted_by_batch`` is the same with the statistics of each batch, since the running ones behind a lesion
   are those of the whole net.
-- **several**: ``blocks`` random blocks deleted, 2, 4, 8, ..., in ``DRAWS`` draws.
+- **several**: 2, 4, 8, ... random blocks deleted, in ``DRAWS`` different draws or all there are.
 - **swapped**: 1, 2, 4, ... random swaps of two blocks of one stage with variables of equal shapes, in ``DRAWS`` draws.
-  ``tau`` is Kendall's of the resulting order of all blocks.
+  ``tau`` is Kendall's of the resulting order of all blocks, 1 where swaps undo each other.
 
-A deletion takes the bias of the branch too, which would be there in a net that had learned without this block. A net
-near chance before the lesion says nothing. ``deleted`` is of all images, the rest of the first ``FEW`` batches of each
-split. A last batch that is not full is filled up with the first images, which do not count again. All lesions are one
-compiled program, and another by batch. Cost for n blocks: n set + (n + 10 log2 n) * FEW F of each split.
+A deletion takes the bias of the branch too. A net near chance before the lesion says nothing. ``error`` and ``deleted``
+are of all images, where a last batch that is not full is filled up with the first images, which do not count again; the
+rest is of the first batch of each split. All lesions are one compiled program, and another by batch. Cost for n blocks:
+n passes of the set, and of a batch of each split 5 log2 n (deletions), 5 log2 n (swaps) and n (by batch).
 """
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -35,7 +36,6 @@ from resnet_jax.models.gates import COLLECTION, DELETED
 from resnet_jax.models.stage import Path
 
 DRAWS = 5
-FEW = 2
 # Purposes of random numbers.
 DELETE, SWAP = 11, 12
 
@@ -64,7 +64,7 @@ def measure(subject: Subject) -> dict[str, Any]:
     net, size, by_batch = subject.net, subject.settings.batch, subject.by_batch
     net.require_blocks(2)
     splits = {"train": batches(subject.train, size), "test": batches(subject.test, size)}
-    few = {split: of_split[:FEW] for split, of_split in splits.items()}
+    few = {split: of_split[:1] for split, of_split in splits.items()}
     whole = net.gated(subject.variables, {})  # With gates, so that it and all lesions are one program.
     deleted = [net.gated(whole, {block.name: DELETED}) for block in net.blocks]
     result = {
@@ -86,8 +86,10 @@ def several(subject: Subject, whole: Variables, splits: Splits) -> list[dict[str
     names = [block.name for block in net.blocks]
     results = []
     for count in doubling(2, len(names)):
-        draws = [random.choice(names, count, replace=False).tolist() for _ in range(DRAWS)]
-        lesions = [net.gated(whole, dict.fromkeys(draw, DELETED)) for draw in draws]
+        draws: set[tuple[str, ...]] = set()
+        while len(draws) < min(DRAWS, math.comb(len(names), count)):
+            draws.add(tuple(sorted(random.choice(names, count, replace=False).tolist())))
+        lesions = [net.gated(whole, dict.fromkeys(draw, DELETED)) for draw in sorted(draws)]
         results.append({"blocks": count, "errors": errors(net, lesions, splits, subject.by_batch)})
     return results
 
