@@ -146,6 +146,6 @@ def test_a_net_without_shortcuts_around_blocks_is_refused():
     net = net_of(model, 10, SHAPE)
     images = Images(noise(4), np.zeros(4, int))
     with pytest.raises(
-        UserError, match="^the blocks of DenseNet-10-4 have no shortcut that could be opened or closed$"
+        UserError, match=r"^the blocks of DenseNet-10-4 have no shortcut that could be opened or closed$"
     ):
         deletions.measure(Subject(net, {}, 200, True, images, images, Settings(4, 4)))

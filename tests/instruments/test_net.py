@@ -76,7 +76,10 @@ def close(found, expected):
     np.testing.assert_allclose(found, expected, atol=1e-4 * float(np.max(np.abs(expected))))
 
 
-@pytest.mark.parametrize(("residual", "train"), [(True, True), (False, True), (True, False)], ids=str)
+WAYS = [(True, True), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((False, True), (True, False)))]
+
+
+@pytest.mark.parametrize(("residual", "train"), WAYS, ids=str)
 def test_outputs_and_gradients_are_those_of_the_net_by_hand(residual, train):
     net, variables = of(depth=14, residual=residual)
     hand, images = ByHand(variables, residual, train), noise(8)
@@ -101,6 +104,7 @@ def test_outputs_and_gradients_are_those_of_the_net_by_hand(residual, train):
         close(of_net[name], jax.grad(functools.partial(projected, index))(expected[index]))
 
 
+@pytest.mark.slow
 def test_gradients_by_parameters_are_those_of_the_sum_of_losses():
     net, variables = of(depth=14)
     _, _, by_sum = net.output_gradients(variables, noise(8), LABELS, train=True)
@@ -218,5 +222,5 @@ def test_equal_configs_are_one_net():
 def test_too_few_blocks_are_refused():
     net = net_of(recipes.cifar(8, residual=True).model, 10, SHAPE)
     net.require_blocks(3)
-    with pytest.raises(UserError, match="^residual-8 has fewer than 4 blocks$"):
+    with pytest.raises(UserError, match=r"^residual-8 has fewer than 4 blocks$"):
         net.require_blocks(4)

@@ -52,5 +52,7 @@ def test_norms_of_shortcuts_and_between_stages_do_not_count(fields, norms):
 
 @pytest.mark.parametrize("norm", ["none", "group"])
 def test_a_net_without_batch_norms_is_refused(norm):
-    with pytest.raises(UserError, match="^the branches of residual-8 have no batch norms, from which their responses "):
+    with pytest.raises(
+        UserError, match=r"^the branches of residual-8 have no batch norms, from which their responses "
+    ):
         responses.measure(initial(norm=norm))
