@@ -44,7 +44,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     "deletions": Instrument(
         deletions.measure,
         "Does the net depend on each block and on their order?",
-        "n set + 10n F",
+        "n set + 5n F",
         (END,),
         is_cheap=True,
     ),

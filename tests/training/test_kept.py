@@ -9,7 +9,7 @@ import pytest
 
 from resnet_jax import evaluation
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import KEPT, saved_steps
+from resnet_jax.rundir import KEPT, read_config, saved_steps
 from resnet_jax.training import parallel, train
 from resnet_jax.training.loop import kept_steps
 from resnet_jax.training.start import available_steps
@@ -26,11 +26,9 @@ def config(config):
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    """Return the directory of an undisturbed run."""
-    from tests.conftest import small_config
-
-    config = small_config()
+def kept(tmp_path_factory, whole):
+    """Return the directory of an undisturbed run, which but for the nets that it keeps is ``whole``."""
+    config = read_config(whole).config
     config.keep_checkpoints = (0, 1, 3)
     workdir = tmp_path_factory.mktemp("kept") / "run"
     train(config, workdir)
