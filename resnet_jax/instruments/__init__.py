@@ -5,10 +5,13 @@ from typing import Any, NamedTuple
 
 from resnet_jax.instruments import (
     batch_mates,
+    branches,
     channels,
+    deletions,
     feature_rank,
     gradients,
     probes,
+    responses,
     similarity,
     singular_units,
 )
@@ -29,7 +32,7 @@ class Instrument(NamedTuple):
     Attributes:
       measure: returns what it measures of a subject, for JSON; raises a UserError where the quantity does not exist.
       question: that it answers.
-      cost: in passes: F is a forward pass and G a gradient of a batch, "set" is all examples.
+      cost: in passes: F is a forward pass and G a gradient of a batch, "set" is all examples, n blocks.
       at: the steps at which it is measured by default.
       is_cheap: whether it is measured unless others are asked for.
     """
@@ -83,4 +86,13 @@ INSTRUMENTS: dict[str, Instrument] = {
         "1 F of the set",
         (0, END),
     ),
+    "deletions": Instrument(
+        deletions.measure,
+        "Does the net depend on each block and on their order?",
+        "n set + 5n F",
+        (END,),
+        is_cheap=True,
+    ),
+    "responses": Instrument(responses.measure, "Are the branches small?", "0", (0, END), is_cheap=True),
+    "branches": Instrument(branches.measure, "How much does a block add to its shortcut?", "4n F", (0, END)),
 }
