@@ -72,15 +72,29 @@ def deepest_twins(groups: Groups, works: Callable[[Seeds], bool] = lambda seeds:
 
 
 def says(
-    twins: Twins | None, of: Callable[[Diagnosed], float | None], text: str, number: Callable[[float], str]
+    groups: Groups,
+    twins: Twins | None,
+    of: Callable[[Diagnosed], float | None],
+    text: str,
+    number: Callable[[float], str],
 ) -> str:
-    """Return the sentence on ``twins``; the other arguments are those of ``contrast`` and ``sentence``."""
+    """Return the sentence on ``twins``, without twins what was measured of each net.
+
+    Args:
+      groups: all nets.
+      twins: of them.
+      of: the number of one net.
+      text: as of ``contrast.sentence``, with {plain} and {residual} for what the twins are called.
+      number: writes one number.
+    """
     if twins is None:
-        return "No plain and residual net of one depth to compare."
-    names = {"plain": twins[0][0].label, "residual": twins[1][0].label}
-    return sentence(
-        contrast(twins, of), text.replace("{plain}", names["plain"]).replace("{residual}", names["residual"]), number
-    )
+        values = {label: [value for net in seeds if (value := of(net)) is not None] for label, seeds in groups.items()}
+        each = ", ".join(f"{label} {number(float(np.median(found)))}" for label, found in values.items() if found)
+        quantity = text.format("...", "...", plain="a plain net", residual="a residual one")
+        return f"No twins to compare. ({quantity}: {each}.)" if each else "No twins to compare."
+    plain, residual = (seeds[0].label for seeds in twins)
+    named = text.replace("{plain}", plain).replace("{residual}", residual)
+    return sentence(contrast(twins, of), named, number)
 
 
 def training_loss(nets: Sequence[Replicates], twins: Twins | None) -> Panel | None:
@@ -103,7 +117,13 @@ def training_loss(nets: Sequence[Replicates], twins: Twins | None) -> Panel | No
         "Which nets fit, and when",
         [Plot("training loss", "step (mini-batches)", "loss (nats)", lines, is_log=True)],
         "Of mini-batches, each the mean since the record before. Median and range of seeds; plain nets dashed.",
-        says(twins, lambda net: net.run.losses()[1][-1] if net.run and len(net.run.losses()[1]) else None, text, short),
+        says(
+            {},
+            twins,
+            lambda net: net.run.losses()[1][-1] if net.run and len(net.run.losses()[1]) else None,
+            text,
+            short,
+        ),
     )
 
 
@@ -125,7 +145,7 @@ def gradients(groups: Groups, twins: Twins | None) -> Panel | None:
         "Whether gradients vanish or explode",
         plots[:2],
         note_of(groups, "gradients", START, 100, END, is_training=True),
-        says(twins, lambda net: net.result("gradients", when, "a_layer"), text, lambda value: f"{value:.3f}"),
+        says(groups, twins, lambda net: net.result("gradients", when, "a_layer"), text, lambda value: f"{value:.3f}"),
     )
 
 
@@ -148,7 +168,7 @@ def cosines(groups: Groups, twins: Twins | None) -> Panel | None:
         "Whether gradients of different images are related",
         [Plot("step 0", "block", "mean cosine over pairs of images", lines)],
         note_of(groups, "gradients", START, is_training=True) + " For one cotangent in place of the loss.",
-        says(twins, middle, text, lambda value: f"{value:.3f}"),
+        says(groups, twins, middle, text, lambda value: f"{value:.3f}"),
     )
 
 
@@ -171,9 +191,10 @@ def signal(groups: Groups, twins: Twins | None) -> Panel | None:
         "Whether the signal is lost on the way forward",
         plots,
         note_of(groups, "probes", START, END),
-        says(twins, lambda net: last_of(net.result("batch_mates", START, "sensitivity")), text, short)
+        says(groups, twins, lambda net: last_of(net.result("batch_mates", START, "sensitivity")), text, short)
         + " "
         + says(
+            groups,
             twins,
             lambda net: last_of(net.result("probes", START, "test_error")),
             "A linear probe after the last block errs on {0} of test images in {plain}, on {1} in {residual}",
@@ -202,7 +223,7 @@ def ranks(groups: Groups, twins: Twins | None) -> Panel | None:
         "Whether examples become alike",
         plots,
         note_of(groups, "feature_rank", START, END),
-        says(twins, upper_half, text, short),
+        says(groups, twins, upper_half, text, short),
     )
 
 
@@ -228,10 +249,7 @@ def deletions(groups: Groups) -> Panel | None:
         return None if not deleted else float(np.median(deleted["test"]))
 
     text = "Deleting a single block leaves a median test error of {0} in {plain}, of {1} in {residual}"
-    if twins is None:
-        said = "No plain net that has learnt its task, with its residual twin, to compare."
-    else:
-        said = says(twins, median, text, percent)
+    said = says(groups, twins, median, text, percent)
     return Panel(
         "why_deletions",
         "Whether blocks are links of a chain or corrections",
@@ -272,7 +290,9 @@ def branch_shares(groups: Groups, twins: Twins | None) -> Panel | None:
         "and of {1} of {residual}"
     )
     note = note_of(groups, "branches", START, END) + " In a plain net the shortcut is the identity that it lacks."
-    return Panel("why_branches", "Whether branches are small", plots, note, says(twins, upper_half, text, short))
+    return Panel(
+        "why_branches", "Whether branches are small", plots, note, says(groups, twins, upper_half, text, short)
+    )
 
 
 def layer_responses(groups: Groups, twins: Twins | None) -> Panel | None:
@@ -296,7 +316,9 @@ def layer_responses(groups: Groups, twins: Twins | None) -> Panel | None:
 
     text = "At the end, layers respond with a median deviation of {0} in {plain}, of {1} in {residual}"
     note = "From scale and bias of the batch norms alone, so at step 0 all are 1. Median and range of seeds."
-    return Panel("why_responses", "Whether layers respond weakly", plots, note, says(twins, median, text, short))
+    return Panel(
+        "why_responses", "Whether layers respond weakly", plots, note, says(groups, twins, median, text, short)
+    )
 
 
 def routes(nets: Sequence[Replicates]) -> Panel | None:
