@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from resnet_jax.instruments import gradients
+from resnet_jax.instruments import confusion, gradients, refinement
 from resnet_jax.instruments.net import Net as Net
 from resnet_jax.instruments.net import net_of as net_of
 from resnet_jax.instruments.subject import Images as Images
@@ -40,5 +40,9 @@ INSTRUMENTS: dict[str, Instrument] = {
         "2 G",
         (0, 1, 10, 100, END),
         is_cheap=True,
+    ),
+    "confusion": Instrument(confusion.measure, "Do mini-batches disagree about where to go?", "24 G", (0, END)),
+    "refinement": Instrument(
+        refinement.measure, "Do blocks move features down the loss?", "4 F of the sets a block", (0, END)
     ),
 }
