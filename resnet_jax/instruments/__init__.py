@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from resnet_jax.instruments import confusion, gradients, refinement
+from resnet_jax.instruments import confusion, gradients, hessian, jacobian, landscape, paths, refinement
 from resnet_jax.instruments.net import Net as Net
 from resnet_jax.instruments.net import net_of as net_of
 from resnet_jax.instruments.subject import Images as Images
@@ -44,5 +44,13 @@ INSTRUMENTS: dict[str, Instrument] = {
     "confusion": Instrument(confusion.measure, "Do mini-batches disagree about where to go?", "24 G", (0, END)),
     "refinement": Instrument(
         refinement.measure, "Do blocks move features down the loss?", "4 F of the sets a block", (0, END)
+    ),
+    "paths": Instrument(paths.measure, "How long are the paths by which gradients come?", "4 G a block", (0, END)),
+    "jacobian": Instrument(
+        jacobian.measure, "How much do logits change with the image?", "20 G and 10 second-order", (0, END)
+    ),
+    "hessian": Instrument(hessian.measure, "How sharp and how non-convex is the loss?", "900 G", (0, END)),
+    "landscape": Instrument(
+        landscape.measure, "What does the loss look like around the net?", "121 F of the set", (END,)
     ),
 }

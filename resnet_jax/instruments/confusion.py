@@ -68,7 +68,7 @@ def gradients(subject: Subject, members: np.ndarray) -> Iterator[Any]:
 
 
 def inner_products(net: Net, trees: list[Any]) -> dict[str, np.ndarray]:
-    """Return the matrix of inner products of ``trees``, gradients by the parameters, for each stage in forward order."""
+    """Return the matrix of inner products of the gradients ``trees`` for each stage in forward order."""
     names = dict.fromkeys(layer.path[0] for layer in models.walk(net.model, net.image_shape))
 
     def matrix(*leaves: np.ndarray) -> np.ndarray:

@@ -110,15 +110,15 @@ def stem_gradient(net: Net) -> Callable[..., jax.Array]:
             return len(labels) * net.loss_of(variables["params"], others, images, labels, train)
 
     def gradient(variables: Variables, images: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
-        shapes: list[jax.Array] = []
+        shapes: list[jax.ShapeDtypeStruct] = []
 
         def note(x: jax.Array) -> jax.Array:
-            shapes.append(jnp.zeros(x.shape, x.dtype))
+            shapes.append(jax.ShapeDtypeStruct(x.shape, x.dtype))
             return x
 
         with nn.intercept_methods(functools.partial(at_first_stage, net, note)):
             jax.eval_shape(lambda: net.logits_of(variables, images, train))
-        return jax.grad(loss)(shapes[0], variables, images, labels, train)
+        return jax.grad(loss)(jnp.zeros_like(shapes[0]), variables, images, labels, train)
 
     return jax.jit(gradient, static_argnames="train")
 

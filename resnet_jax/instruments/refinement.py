@@ -13,7 +13,7 @@ these are not yet meaningful, with those of each batch, and then dL/dx contains 
 batch-mates, as "statistics" of the measurement says. Once training images are fitted, their gradients are those of the
 few that are not: read both splits.
 
-Cost: of a residual net four forward passes of both splits a block (the branch is told apart by gates), and one gradient.
+Cost: one gradient of both splits and, of a residual net, four forward passes a block, by which gates tell its branch.
 """
 
 from typing import Any
