@@ -8,15 +8,16 @@ decay (which adds its factor to every eigenvalue):
   bound how far the next eigenvalue is from each.
 - **ratio**: |lambda_min / lambda_max|, a measure of non-convexity (Li et al. 2018, arXiv 1712.09913).
 - **values**, **density**: the density of eigenvalues at a grid of values, by stochastic Lanczos quadrature as in
-  PyHessian: Ritz values with the weights that the starts give them, broadened by Gaussians. Its integral is 1. **below**
-  is the share of eigenvalues below -``NEAR_ZERO`` |lambda|_max, **trace** their sum. All of a few random starts, so rough.
+  PyHessian: Ritz values with the weights that the starts give them, broadened by Gaussians; its integral is 1.
+- **below**: the share of eigenvalues below -``NEAR_ZERO`` |lambda|_max; **trace**: the sum of all. They and the density
+  are of a few random starts, so rough.
 
 H v is the gradient of <dL/dw, v>, exact but for rounding: a ReLU net is piecewise smooth, and H does not see the kinks
 between the pieces that a step of finite length meets. Traps: with batch norm the loss does not change with the scale of
 a kernel W, so that eigenvalues scale as 1 / ||W||^2: compare nets by lambda times the learning rate, or by landscapes
 with filters scaled alike, not by lambda. At step 0 the most negative eigenvalue can be the largest, and deep plain nets
-do not converge. Cost: ``STARTS`` times ``STEPS`` products of ten gradients each on CPUs; vectors like the parameters are
-kept in float64, ``STEPS`` of them.
+do not converge. Cost: ``STARTS`` times ``STEPS`` products of ten gradients each on CPUs; ``STEPS`` vectors like the
+parameters are kept in float64.
 """
 
 import functools
@@ -25,6 +26,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.flatten_util
+import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 import scipy.stats
@@ -66,7 +68,7 @@ def measure(subject: Subject) -> dict[str, Any]:
     compiled = functools.partial(hessian_product(subject.net), subject.variables["params"], others, *subject.batch)
 
     def product(vector: np.ndarray) -> np.ndarray:
-        multiplied = compiled(unravel(vector.astype(params.dtype)))
+        multiplied = compiled(unravel(jnp.asarray(vector, params.dtype)))
         return np.asarray(jax.flatten_util.ravel_pytree(multiplied)[0], np.float64)
 
     random = subject.random(START)

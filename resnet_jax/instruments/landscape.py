@@ -15,8 +15,8 @@ with batch norm compute the same.
 - **examples**: of how many images.
 
 Batch norms have running statistics, which do not move with the weights (with those of batches instead where the former
-are not yet meaningful). Li et al. evaluate 51 by 51 places on all training images; ``SIDE`` by ``SIDE`` of a few hundred
-images shows whether there is one bowl. Traps: a random plane holds almost nothing of the way that training took, and a
+are not yet meaningful). Li et al. evaluate 51 by 51 places on all training images; ``SIDE`` by ``SIDE`` places on a few
+hundred show whether there is one bowl. Traps: a random plane holds almost nothing of the way that training took, and a
 plane that looks convex says nothing of the directions it leaves out: see the instrument hessian. Show log losses: they
 span decades. Cost: ``SIDE`` squared forward passes of the set.
 """

@@ -46,8 +46,8 @@ def measure(subject: Subject) -> dict[str, Any]:
     net = subject.net
     require_paths(subject)
     lengths = np.arange(len(net.blocks) + 1)
-    norms = np.array([mean_norm(subject, length) for length in lengths])
-    counts = np.array([math.comb(len(net.blocks), length) for length in lengths], float)
+    norms = np.array([mean_norm(subject, length) for length in lengths.tolist()])
+    counts = np.array([math.comb(len(net.blocks), length) for length in lengths.tolist()], float)
     shares = counts * norms / np.sum(counts * norms)
     positive = norms > 0
     return {
