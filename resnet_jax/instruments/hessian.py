@@ -9,8 +9,8 @@ decay (which adds its factor to every eigenvalue):
 - **ratio**: |lambda_min / lambda_max|, a measure of non-convexity (Li et al. 2018, arXiv 1712.09913).
 - **values**, **density**: the density of eigenvalues at a grid of values, by stochastic Lanczos quadrature as in
   PyHessian: Ritz values with the weights that the starts give them, broadened by Gaussians; its integral is 1.
-- **below**: the share of eigenvalues below -``NEAR_ZERO`` |lambda|_max; **trace**: the sum of all. They and the density
-  are of a few random starts, so rough.
+- **below**: the share of eigenvalues below -``NEAR_ZERO`` |lambda|_max; **trace**: the sum of all, with its standard
+  error **trace_error**. They and the density are of a few random starts, so rough.
 
 H v is the gradient of <dL/dw, v>, exact but for rounding: a ReLU net is piecewise smooth, and H does not see the kinks
 between the pieces that a step of finite length meets. Traps: with batch norm the loss does not change with the scale of
@@ -62,7 +62,7 @@ class Ritz(NamedTuple):
 
 
 def measure(subject: Subject) -> dict[str, Any]:
-    """Return "lambda_max", "lambda_min", "error_max", "error_min", "ratio", "trace", "below", "values", "density"."""
+    """Return the ends, their errors and "ratio", "trace", "trace_error", "below", and "density" over "values"."""
     params, unravel = jax.flatten_util.ravel_pytree(subject.variables["params"])
     others = {name: each for name, each in subject.variables.items() if name != "params"}
     compiled = functools.partial(hessian_product(subject.net), subject.variables["params"], others, *subject.batch)
@@ -104,6 +104,7 @@ def spectrum(found: list[Ritz], size: int) -> dict[str, Any]:
     weights = np.concatenate([each.weights for each in found]) / len(found)
     low, high = np.argmin(values), np.argmax(values)
     width = WIDTH * (values[high] - values[low]) or 1.0
+    traces = [size * each.weights @ each.values for each in found]
     grid = np.linspace(values[low] - 4 * width, values[high] + 4 * width, VALUES)
     return {
         "lambda_max": values[high],
@@ -111,7 +112,8 @@ def spectrum(found: list[Ritz], size: int) -> dict[str, Any]:
         "error_max": errors[high],
         "error_min": errors[low],
         "ratio": abs(values[low] / values[high]),
-        "trace": size * np.sum(weights * values),
+        "trace": np.mean(traces),
+        "trace_error": np.std(traces, ddof=1) / np.sqrt(len(traces)),
         "below": np.sum(weights[values < -NEAR_ZERO * np.abs(values).max()]),
         "values": grid,
         "density": scipy.stats.norm.pdf(grid[:, None], values[None], width) @ weights,

@@ -75,7 +75,7 @@ def test_it_is_the_cosine_of_branch_or_change_and_gradient(request, twin, block,
     assert result["of"] == {"residual": "branch", "plain": "change"}[twin]
     images, labels = subject.train.first(16)  # Two batches of eight; the last four images are left out.
     with jax.default_matmul_precision("highest"):
-        branch, change, gradient = by_hand(subject, block, images, labels)
+        branch, change, gradient = jax.jit(functools.partial(by_hand, subject, block))(images, labels)
     moved = np.asarray(branch if twin == "residual" else change).reshape(16, -1)
     gradient = np.asarray(gradient).reshape(16, -1)
     cosines = np.sum(moved * gradient, axis=1) / np.linalg.norm(moved, axis=1) / np.linalg.norm(gradient, axis=1)
@@ -95,8 +95,8 @@ def test_a_net_without_two_alike_blocks_is_refused():
 
 def test_batches_are_of_one_shape():
     images = small_subject(examples=20).train
-    lengths = functools.partial(lambda size: [len(each.labels) for each in whole_batches(images, size)])
-    assert (lengths(8), lengths(10), lengths(64)) == ([8, 8], [10, 10], [20])
+    lengths = {size: [len(each.labels) for each in whole_batches(images, size)] for size in (8, 10, 64)}
+    assert lengths == {8: [8, 8], 10: [10, 10], 64: [20]}
 
 
 def test_an_image_without_gradient_counts_as_0():
