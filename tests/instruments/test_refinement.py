@@ -19,13 +19,13 @@ DEEPER = {"depth": 14}
 
 @pytest.fixture(scope="module")
 def residual():
-    subject = small_subject(examples=20, **DEEPER)
+    subject = small_subject(examples=10, **DEEPER)
     return subject, refinement.measure(subject)
 
 
 @pytest.fixture(scope="module")
 def plain():
-    subject = small_subject(examples=20, residual=False, **DEEPER)
+    subject = small_subject(examples=10, residual=False, **DEEPER)
     return subject, refinement.measure(subject)
 
 
@@ -73,11 +73,11 @@ def by_hand(subject, block, images, labels):
 def test_it_is_the_cosine_of_branch_or_change_and_gradient(request, twin, block, place):
     subject, result = request.getfixturevalue(twin)
     assert result["of"] == {"residual": "branch", "plain": "change"}[twin]
-    images, labels = subject.train.first(16)  # Two batches of eight; the last four images are left out.
+    images, labels = subject.train.first(8)  # One batch; the last two images are left out.
     with jax.default_matmul_precision("highest"):
         branch, change, gradient = jax.jit(functools.partial(by_hand, subject, block))(images, labels)
-    moved = np.asarray(branch if twin == "residual" else change).reshape(16, -1)
-    gradient = np.asarray(gradient).reshape(16, -1)
+    moved = np.asarray(branch if twin == "residual" else change).reshape(8, -1)
+    gradient = np.asarray(gradient).reshape(8, -1)
     cosines = np.sum(moved * gradient, axis=1) / np.linalg.norm(moved, axis=1) / np.linalg.norm(gradient, axis=1)
     np.testing.assert_allclose(result["train"][place], cosines.mean(), rtol=1e-3, atol=1e-4)
 
