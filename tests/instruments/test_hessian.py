@@ -21,7 +21,11 @@ def flat_product(subject):
     return point, lambda vector: ravel_pytree(product(params, others, *subject.batch, unravel(vector)))[0]
 
 
-@pytest.mark.parametrize("fields", [{}, pytest.param({"order": "preactivation"}, marks=pytest.mark.slow)], ids=str)
+LOOPED = {"block": "single", "depth": 14}
+OTHERS = {"order": "preactivation"}, {"block": "bottleneck", "depth": 20, "shortcut": "B"}
+
+
+@pytest.mark.parametrize("fields", [LOOPED, *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERS)], ids=str)
 def test_the_product_is_the_change_of_the_gradient(fields):
     with jax.enable_x64(True):
         subject = exact_subject(**fields)
