@@ -7,10 +7,16 @@ from resnet_jax.instruments import (
     batch_mates,
     branches,
     channels,
+    confusion,
     deletions,
     feature_rank,
     gradients,
+    hessian,
+    jacobian,
+    landscape,
+    paths,
     probes,
+    refinement,
     responses,
     similarity,
     singular_units,
@@ -95,4 +101,16 @@ INSTRUMENTS: dict[str, Instrument] = {
     ),
     "responses": Instrument(responses.measure, "Are the branches small?", "0", (0, END), is_cheap=True),
     "branches": Instrument(branches.measure, "How much does a block add to its shortcut?", "4n F", (0, END)),
+    "confusion": Instrument(confusion.measure, "Do mini-batches disagree about where to go?", "24 G", (0, END)),
+    "refinement": Instrument(
+        refinement.measure, "Do blocks move features down the loss?", "4 F of the sets a block", (0, END)
+    ),
+    "paths": Instrument(paths.measure, "How long are the paths by which gradients come?", "4 G a block", (0, END)),
+    "jacobian": Instrument(
+        jacobian.measure, "How much do logits change with the image?", "20 G and 10 second-order", (0, END)
+    ),
+    "hessian": Instrument(hessian.measure, "How sharp and how non-convex is the loss?", "900 G", (0, END)),
+    "landscape": Instrument(
+        landscape.measure, "What does the loss look like around the net?", "121 F of the set", (END,)
+    ),
 }
