@@ -137,7 +137,7 @@ def _is_pointwise(kernel: jax.Array, padding: Padding) -> bool:
 def _convolve_forward(
     x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    # Not _convolve, by which JAX 0.10 mixes up what it saves where a loop over 1x1 convolutions is differentiated twice.
+    # Not _convolve: JAX 0.10 then mixes up what it saves where a loop over 1x1 convolutions is differentiated twice.
     return _convolution(x, kernel, strides, padding), (x, kernel)
 
 
