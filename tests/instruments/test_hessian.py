@@ -81,7 +81,7 @@ def test_a_net_that_has_diverged_is_refused(tiny):
     subject, _ = tiny
     params, others = split(subject)
     diverged = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), params)
-    with pytest.raises(UserError, match="plain-8-0.0625 are not finite"):
+    with pytest.raises(UserError, match="are not finite"):
         hessian.measure(subject._replace(variables={**others, "params": diverged}))
 
 
