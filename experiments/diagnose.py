@@ -15,7 +15,6 @@ Exit status: 0 done, 2 the command, a run or the data needs fixing, or nothing c
 
 import pathlib
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -30,14 +29,13 @@ from rich.table import Table
 from experiments import command
 from resnet_jax import data, evaluation, instruments
 from resnet_jax.analysis.runs import run_directories
-from resnet_jax.backend import keep_compiled_programs, keep_freed_memory
+from resnet_jax.backend import set_up
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import END, INSTRUMENTS, record
-from resnet_jax.rundir import read_config
+from resnet_jax.rundir import KEPT, read_config, saved_steps
 from resnet_jax.terminal import console
-from resnet_jax.training import parallel, scaling
-from resnet_jax.training.environment import environment
-from resnet_jax.training.start import available_steps, is_made
+from resnet_jax.training import scaling
+from resnet_jax.training.start import available_steps
 
 DEFAULTS = instruments.Settings()
 
@@ -62,7 +60,6 @@ class Source(NamedTuple):
       folder: for what is measured.
       config: of the run.
       steps: of which it has nets, rising; [None] for weights.
-      is_made: whether surgery made its net.
       weights: the file.
     """
 
@@ -70,7 +67,6 @@ class Source(NamedTuple):
     folder: pathlib.Path
     config: ConfigDict
     steps: Sequence[int | None]
-    is_made: bool = False
     weights: pathlib.Path | None = None
 
 
@@ -134,17 +130,20 @@ def sources_from_flags(arguments: list[str]) -> list[Source]:
         assert recorded is not None  # As ``run_directories`` has it.
         config = recorded.config
         config.data.data_dir = _DATA_DIR.value or config.data.data_dir
-        sources.append(Source(folder.name, folder, config, available_steps(folder, config), is_made(folder)))
+        sources.append(Source(folder.name, folder, config, available_steps(folder, config)))
     return sources
 
 
-def trained_net(source: Source, step: int | None, dataset: data.Dataset | data.Stream) -> evaluation.TrainedNet:
-    """Return the net of ``source`` after ``step``."""
+def subject_after(source: Source, step: int | None, settings: instruments.Settings) -> instruments.Subject:
+    """Return the net of ``source`` after ``step`` as a subject."""
     if source.weights is None:
-        return evaluation.of_run(source.folder, parallel.device_mesh(), source.config.data.data_dir, step)
+        return instruments.of_run(source.folder, step, settings, source.config.data.data_dir)
+    dataset = data.load(source.config.data)
     model = source.config.model
     defaults = evaluation.ForeignDefaults(model.residual, model.bottleneck_stride)
-    return evaluation.of_weights(source.weights, data.image_shape(dataset), dataset.num_classes, model, defaults)
+    shape = data.image_shape(dataset)
+    trained = evaluation.of_weights(source.weights, shape, dataset.num_classes, model, defaults)
+    return instruments.subject_of(trained, dataset, source.config, settings)
 
 
 def planned(source: Source, names: list[str], settings: dict[str, Any]) -> Iterator[tuple[int | None, list[str]]]:
@@ -162,40 +161,18 @@ def measure(
     source: Source, step: int | None, names: list[str], settings: instruments.Settings, progress: Progress
 ) -> tuple[int, list[str]]:
     """Measure ``source`` after ``step`` with the instruments ``names``; return how many did, and what others say."""
-    dataset = data.load(source.config.data)
-    trained = trained_net(source, step, dataset)
-    subject = instruments.subject_of(trained, dataset, source.config.data, settings, source.is_made)
+    subject = subject_after(source, step, settings)
     refusals, measured = [], 0
     task = progress.add_task(source.name, total=len(names))
     for name in names:
         progress.update(task, description=f"{source.name}, {f'step {step}' if step is not None else 'weights'}: {name}")
-        start = time.perf_counter()
         try:
-            result = INSTRUMENTS[name].measure(subject)
+            measurement = record.measure(name, subject, ["python", "-m", "experiments.diagnose", *sys.argv[1:]])
         except UserError as error:
             refusals.append(f"{name}: {error}.")
-            progress.advance(task)
-            continue
-        record.add(
-            source.folder,
-            record.Measurement(
-                instrument=name,
-                net=subject.net.title,
-                model=subject.net.config.to_dict(),
-                run=source.name,
-                seed=source.config.seed if source.weights is None else None,
-                data=source.config.data.name,
-                step=step,
-                settings=settings._asdict(),
-                statistics="running" if subject.has_statistics else "batch",
-                blocks=[block.name for block in subject.net.blocks],
-                result=result,
-                seconds=round(time.perf_counter() - start, 2),
-                command=["python", "-m", "experiments.diagnose", *sys.argv[1:]],
-                environment=environment(),
-            ),
-        )
-        measured += 1
+        else:
+            record.add(source.folder, measurement)
+            measured += 1
         progress.advance(task)
     progress.remove_task(task)
     return measured, refusals
@@ -209,8 +186,7 @@ def main(arguments: list[str]) -> int:
     names = chosen_instruments()
     settings = instruments.Settings(_EXAMPLES.value, _BATCH.value, _SEED.value)
     sources = sources_from_flags(arguments)
-    keep_compiled_programs()
-    keep_freed_memory()
+    set_up()
     measured, refusals = 0, dict[str, None]()
     plans = [(source, list(planned(source, names, settings._asdict()))) for source in sources]
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -223,7 +199,8 @@ def main(arguments: list[str]) -> int:
                     console.print(f"{source.name}, step {step}: {', '.join(new)}")
     for sentence in refusals:
         print(sentence)
-    missing = [source.name for source in sources if len(source.steps) < 3 and source.weights is None]
+    runs = [source.folder for source in sources if source.weights is None]
+    missing = [folder for folder in runs if not saved_steps(folder, KEPT)]
     if missing:
         print(
             f"{len(missing)} of {len(sources)} runs kept no nets during training and are measured at what they have; "

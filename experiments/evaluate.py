@@ -24,7 +24,7 @@ from rich.progress import track
 
 from experiments import command, processes
 from resnet_jax import data, evaluation, models
-from resnet_jax.backend import keep_compiled_programs, keep_freed_memory
+from resnet_jax.backend import set_up
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import check_protocol
@@ -125,8 +125,7 @@ def main(arguments: list[str]) -> int:
     config = config_of_data()
     check(config, devices=1)
     models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
-    keep_compiled_programs()
-    keep_freed_memory()
+    set_up()
     is_first = processes.join()
     mesh = parallel.device_mesh()
     dataset = data.load(config.data)

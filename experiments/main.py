@@ -26,7 +26,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import command, processes
 from resnet_jax import data, models
-from resnet_jax.backend import keep_compiled_programs, keep_freed_memory, set_xla_flags
+from resnet_jax.backend import set_up
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.training import first_layer, summary_table, train
@@ -80,9 +80,7 @@ def main(arguments: list[str]) -> int:
     flag = flags.FLAGS["config"]
     overrides = start_from(config, config_flags.get_override_values(flag))
     workdir = _WORKDIR.value or default_workdir(config_flags.get_config_filename(flag), overrides)
-    set_xla_flags(config.deterministic)
-    keep_compiled_programs()
-    keep_freed_memory()
+    set_up(config.deterministic)
     is_first = processes.join()
     workdir = pathlib.Path(workdir)
     summary = train(config, workdir, ["python", "-m", "experiments.main", *sys.argv[1:]])

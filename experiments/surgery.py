@@ -30,20 +30,20 @@ from typing import Any
 
 import numpy as np
 from absl import flags
-from ml_collections import ConfigDict
 
 from experiments import command
-from resnet_jax import data, evaluation, models, surgery
-from resnet_jax.backend import keep_compiled_programs, keep_freed_memory
+from resnet_jax import data, evaluation, surgery
+from resnet_jax.backend import set_up
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_config
-from resnet_jax.training import parallel, scaling
+from resnet_jax.training import scaling
 
 _CONFIG = command.define_config("Config file of the net of --weights, one of configs/*.py.")
 _RUN = flags.DEFINE_string("run", None, "Run directory of the trained net.")
 _WEIGHTS = flags.DEFINE_string("weights", None, "Weights file of the trained net, which must fit the net of --config.")
 _OUT = flags.DEFINE_string("out", None, "Run directory for the new net; a new folder.")
-_IMAGES = flags.DEFINE_integer("images", 500, "Training images on which nets are compared and statistics taken.", 1)
+_IMAGES = flags.DEFINE_integer(
+    "images", surgery.IMAGES, "Training images on which nets are compared and statistics taken.", 1
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data set of --run is now, if it has moved.")
 SETTINGS = {
     "depth": flags.DEFINE_integer("depth", None, "insert_identity: layers of the new net."),
@@ -59,14 +59,11 @@ def operation_from_flags(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     Raises:
       UserError: there is no such operation, or a flag is missing or of another operation.
     """
-    names = ", ".join(surgery.OPERATIONS)
     if not arguments:
-        raise UserError(f"no operation given; give one of {names}.")
+        raise UserError(f"no operation given; give one of {', '.join(surgery.OPERATIONS)}.")
     name, *others = arguments
     command.refuse_arguments(others)
-    if name not in surgery.OPERATIONS:
-        raise UserError(f"unknown operation {name!r}; give one of {names}.")
-    operation = surgery.OPERATIONS[name]
+    operation = surgery.operation_of(name)
     settings = {setting: flag.value for setting, flag in SETTINGS.items() if flag.value is not None}
     for needed in operation.needs:
         if not settings.get(needed):
@@ -77,18 +74,12 @@ def operation_from_flags(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     return name, settings
 
 
-def net_from_flags() -> tuple[ConfigDict, data.Dataset | data.Stream, evaluation.TrainedNet, dict[str, Any]]:
-    """Return the config of the trained net, its data set, the net itself, and where it comes from, for the record."""
+def original_from_flags() -> surgery.Original:
+    """Return the trained net."""
     if (_RUN.value is None) == (_WEIGHTS.value is None) or None not in (_RUN.value, _CONFIG.value):
         raise UserError("give either --run=runs/NAME or --config=... and --weights=FILE.")
     if _RUN.value is not None:
-        run = pathlib.Path(_RUN.value)
-        net = evaluation.of_run(run, parallel.device_mesh(), _DATA_DIR.value)
-        recorded = read_config(run)
-        assert recorded is not None  # As ``of_run`` has it.
-        config = recorded.config
-        config.data.data_dir = _DATA_DIR.value or config.data.data_dir
-        return config, data.load(config.data), net, {"run": str(run.resolve()), "step": net.step}
+        return surgery.of_run(pathlib.Path(_RUN.value), _DATA_DIR.value)
     config = scaling.resolved(command.config_from_flags(), devices=1)
     dataset = data.load(config.data)
     file = pathlib.Path(_WEIGHTS.value)
@@ -102,7 +93,7 @@ def net_from_flags() -> tuple[ConfigDict, data.Dataset | data.Stream, evaluation
             f"{config.data.mean!r} and config.data.std={config.data.std!r}; give the config of its run, or for weights "
             "from elsewhere --config.data.mean=imagenet --config.data.std=imagenet."
         )
-    return config, dataset, net, {"weights": str(file.resolve())}
+    return surgery.Original(net, config, dataset, {"weights": str(file.resolve())})
 
 
 def main(arguments: list[str]) -> int:
@@ -112,35 +103,12 @@ def main(arguments: list[str]) -> int:
         raise UserError("--out is missing; give a new folder, e.g. --out=runs/NAME.")
     out = pathlib.Path(_OUT.value)
     surgery.check_new(out)
-    keep_compiled_programs()
-    keep_freed_memory()
-    config, dataset, trained, source = net_from_flags()
-    old = surgery.open_net(trained.name, trained.config, trained.variables)
-    images, labels = evaluation.sample(dataset, config.data, trained, "train", _IMAGES.value)
-    new, done, compared, differences = surgery.OPERATIONS[name].apply(old, images, **settings)
-    before, after = (surgery.error_of(surgery.logits_of(net, images), labels) for net in (old, new))
-
-    checks = {
-        "split": "train",
-        "images": len(images),
-        "compared_with": compared,
-        "largest_logit_difference": differences and differences.logits,
-        "largest_block_difference": differences and differences.blocks,
-        "tolerance": surgery.TOLERANCE,
-        "error_before": before,
-        "error_after": after,
-    }
-    content = {"operation": name, "settings": settings, "source": source, "checks": checks}
+    set_up()
     words = ["python", "-m", "experiments.surgery", *sys.argv[1:]]
-    surgery.write_run(out, surgery.config_of(config, new), new, data.image_shape(dataset), content, words)
-    print(done)
-    if differences is not None:
-        of_blocks = (
-            "" if differences.blocks is None else f", outputs of blocks by {differences.blocks:.1e} of their size"
-        )
-        print(f"Checked against {compared}: logits differ by {differences.logits:.1e} at most{of_blocks}.")
-    print(f"Error on {len(images)} training images: {before:.2%} before, {after:.2%} after.")
-    print(f"The run directory of the new net, {models.title(new.config)}, is {out}")
+    made = surgery.operate(name, original_from_flags(), out, _IMAGES.value, words, **settings)
+    for sentence in made.says:
+        print(sentence)
+    print(f"The run directory of the new net, {made.net.title}, is {out}")
     return 0
 
 

@@ -37,7 +37,7 @@ class Findings(NamedTuple):
 
 def find(
     runs: list[Run],
-    sweeps: Sequence[dict[str, Any]],
+    sweeps: Sequence[dict[str, Any]] = (),
     tuned: tuple[str, float | None] | None = None,
     thresholds: Sequence[float] | None = None,
     log_scale: bool = False,

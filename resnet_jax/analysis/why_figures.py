@@ -40,7 +40,8 @@ def draw(panel: Panel, colours: dict[int, str]) -> Figure:
         draw_plot(axis, plot, colours)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small", frameon=False)
-    figure.suptitle(panel.title)
+    # At the left, where the legend is not.
+    figure.suptitle(panel.title, x=0.01, horizontalalignment="left", fontsize="medium")
     return figure
 
 

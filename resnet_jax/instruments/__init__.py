@@ -26,6 +26,7 @@ from resnet_jax.instruments.net import net_of as net_of
 from resnet_jax.instruments.subject import Images as Images
 from resnet_jax.instruments.subject import Settings as Settings
 from resnet_jax.instruments.subject import Subject as Subject
+from resnet_jax.instruments.subject import of_run as of_run
 from resnet_jax.instruments.subject import subject_of as subject_of
 
 # Steps at which something is measured by default; the last of a run is END.

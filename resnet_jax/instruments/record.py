@@ -2,11 +2,15 @@
 
 import json
 import pathlib
+import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from resnet_jax.errors import UserError
+from resnet_jax.instruments import INSTRUMENTS, Subject
+from resnet_jax.training.environment import environment
 
 VERSION = 1
 FOLDER = "diagnosis"
@@ -56,6 +60,37 @@ class Measurement(NamedTuple):
         """Return the measurement of a line of a file."""
         content = json.loads(line)
         return cls(**{name: content[name] for name in cls._fields})
+
+
+def measure(name: str, subject: Subject, command: Sequence[str] = ()) -> Measurement:
+    """Return the measurement of ``subject`` by the instrument ``name``, which ``add`` keeps.
+
+    Args:
+      name: one of ``INSTRUMENTS``.
+      subject: to measure.
+      command: the words of the command line, if there is one.
+
+    Raises:
+      UserError: what the instrument measures does not exist for this net.
+    """
+    start = time.perf_counter()
+    result = plain(INSTRUMENTS[name].measure(subject))
+    return Measurement(
+        instrument=name,
+        net=subject.net.title,
+        model=subject.net.config.to_dict(),
+        run=subject.name,
+        seed=subject.seed,
+        data=subject.data,
+        step=subject.step,
+        settings=subject.settings._asdict(),
+        statistics="running" if subject.has_statistics else "batch",
+        blocks=[block.name for block in subject.net.blocks],
+        result=result,
+        seconds=round(time.perf_counter() - start, 2),
+        command=list(command),
+        environment=environment(),
+    )
 
 
 def add(folder: pathlib.Path, measurement: Measurement) -> None:

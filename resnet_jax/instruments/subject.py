@@ -1,5 +1,6 @@
 """The subject of a measurement: a net after so many steps, and the images it is measured on."""
 
+import pathlib
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -7,6 +8,9 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data, evaluation
 from resnet_jax.instruments.net import Net, Variables, net_of
+from resnet_jax.rundir import read_config
+from resnet_jax.training import parallel
+from resnet_jax.training.start import is_made
 
 # After so many steps the running statistics, averages of momentum 0.9, have forgotten their initial values.
 SETTLED = 100
@@ -49,6 +53,9 @@ class Subject(NamedTuple):
       train: training images in random order, not augmented.
       test: test images in random order.
       settings: of the measurement.
+      name: of the run or the file of weights.
+      seed: of the run; None for weights.
+      data: name of the data set.
     """
 
     net: Net
@@ -58,6 +65,9 @@ class Subject(NamedTuple):
     train: Images
     test: Images
     settings: Settings
+    name: str = ""
+    seed: int | None = None
+    data: str = ""
 
     @property
     def batch(self) -> Images:
@@ -74,29 +84,56 @@ class Subject(NamedTuple):
         return np.random.default_rng([self.settings.seed, purpose])
 
 
+def of_run(
+    workdir: pathlib.Path,
+    step: int | None = None,
+    settings: Settings = Settings(),  # noqa: B008 - a tuple.
+    data_dir: str | None = None,
+) -> Subject:
+    """Return a net of the run in ``workdir`` as a subject.
+
+    Args:
+      workdir: the run directory.
+      step: after which; None: that of the newest checkpoint. ``config.keep_checkpoints`` keeps those it names.
+      settings: of the measurement.
+      data_dir: where the run's data set is now, if it has moved.
+
+    Raises:
+      UserError: there is no run, or no net of this step, or its data set is missing.
+    """
+    trained = evaluation.of_run(workdir, parallel.device_mesh(), data_dir, step)
+    recorded = read_config(workdir)
+    assert recorded is not None  # As ``evaluation.of_run`` has it.
+    config = recorded.config
+    config.data.data_dir = data_dir or config.data.data_dir
+    return subject_of(trained, data.load(config.data), config, settings, is_made(workdir))
+
+
 def subject_of(
     trained: evaluation.TrainedNet,
     dataset: data.Dataset | data.Stream,
     config: ConfigDict,
     settings: Settings,
-    is_made: bool = False,
+    was_made: bool = False,
 ) -> Subject:
     """Return the subject of ``trained`` on images of ``dataset``.
 
     Args:
       trained: the net.
       dataset: with splits "train" and "test".
-      config: the ``data`` part of a config that the images have.
+      config: of the run, or that the weights fit.
       settings: of the measurement.
-      is_made: whether surgery made the net, which then has running statistics at step 0.
+      was_made: whether surgery made the net, which then has running statistics at step 0.
     """
 
     def images(split: str) -> Images:
-        found, labels = evaluation.sample(dataset, config, trained, split, settings.examples, settings.seed)
+        found, labels = evaluation.sample(dataset, config.data, trained, split, settings.examples, settings.seed)
         order = np.random.default_rng([settings.seed, 0]).permutation(len(labels))
         return Images(found[order], labels[order])
 
     train, test = images("train"), images("test")
     net = net_of(trained.config, trained.num_classes, train.images.shape[1:])
-    has_statistics = is_made or trained.step is None or trained.step >= SETTLED
-    return Subject(net, trained.variables, trained.step, has_statistics, train, test, settings)
+    has_statistics = was_made or trained.step is None or trained.step >= SETTLED
+    of_net = (net, trained.variables, trained.step, has_statistics)
+    seed = None if trained.step is None else config.seed
+    return Subject(*of_net, train, test, settings, trained.name, seed, config.data.name)

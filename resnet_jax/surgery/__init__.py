@@ -1,12 +1,13 @@
 """Surgery: new nets from trained ones, without training, that compute the same or lack a part."""
 
-from resnet_jax.surgery.check import TOLERANCE as TOLERANCE
-from resnet_jax.surgery.check import error_of as error_of
 from resnet_jax.surgery.check import logits_of as logits_of
 from resnet_jax.surgery.net import Net as Net
 from resnet_jax.surgery.net import open_net as open_net
 from resnet_jax.surgery.operations import OPERATIONS as OPERATIONS
-from resnet_jax.surgery.operations import Outcome as Outcome
 from resnet_jax.surgery.record import check_new as check_new
-from resnet_jax.surgery.record import config_of as config_of
-from resnet_jax.surgery.record import write_run as write_run
+from resnet_jax.surgery.run import IMAGES as IMAGES
+from resnet_jax.surgery.run import Made as Made
+from resnet_jax.surgery.run import Original as Original
+from resnet_jax.surgery.run import of_run as of_run
+from resnet_jax.surgery.run import operate as operate
+from resnet_jax.surgery.run import operation_of as operation_of

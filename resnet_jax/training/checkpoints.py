@@ -17,6 +17,9 @@ from resnet_jax.errors import UserError
 from resnet_jax.rundir import writing
 from resnet_jax.training.step import TrainState
 
+# Orbax warns of every folder that is only read, and logs tracebacks of errors that it then raises.
+logging.get_absl_logger().addFilter(lambda record: "/orbax/" not in record.pathname)
+
 
 class Checkpoints:
     """The checkpoints of one run, by default its newest two; they are written while training goes on."""

@@ -20,12 +20,12 @@ def trained(whole):
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load(config())
+    return data.load(config().data)
 
 
 def config():
-    chosen = default().data
-    chosen.name = "digits"
+    chosen = default()
+    chosen.data.name = "digits"
     return chosen
 
 
@@ -49,7 +49,7 @@ def test_images_are_those_of_the_seed(trained, digits):
 def test_all_images_of_a_small_split_are_there_with_their_labels(trained, digits):
     subject = made(trained, digits, Settings(examples=10_000))
     assert (len(subject.train.labels), len(subject.test.labels)) == (1500, 297)
-    images, labels = evaluation.sample(digits, config(), trained, "test", 10_000)
+    images, labels = evaluation.sample(digits, config().data, trained, "test", 10_000)
     found = {image.tobytes(): label for image, label in zip(*subject.test, strict=True)}
     assert found == {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
 
