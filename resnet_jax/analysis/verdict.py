@@ -103,22 +103,23 @@ def gap(deep: np.ndarray, shallow: np.ndarray) -> Gap:
 def judge(runs: list[Run]) -> Verdict:
     """Return the verdict on ``runs``.
 
-    Unfinished runs, and runs whose recipe differs from that of most, are left out.
+    Unfinished runs, and runs whose recipe differs from that of most, are left out; the latter are not named where there
+    is no verdict at all, as in sweeps over learning rates.
     """
-    left_out = [(run, unfinished_reason(run)) for run in runs if not run.finished]
+    unfinished = [(run, unfinished_reason(run)) for run in runs if not run.finished]
     finished = [run for run in runs if run.finished]
     recipes = collections.Counter(json.dumps(recipe(run), sort_keys=True) for run in finished)
     usual = json.loads(recipes.most_common(1)[0][0]) if recipes else {}
-    judged = []
+    judged, differing = [], []
     for run in finished:
-        differing = differing_fields([recipe(run), usual])
-        if differing:
-            fields = ", ".join(f"{name} {recipe(run).get(name)} instead of {usual.get(name)}" for name in differing)
-            left_out.append((run, f"its recipe differs from most: {fields}"))
+        names = differing_fields([recipe(run), usual])
+        if names:
+            fields = ", ".join(f"{name} {recipe(run).get(name)} instead of {usual.get(name)}" for name in names)
+            differing.append((run, f"its recipe differs from most: {fields}"))
         else:
             judged.append(run)
-    series = group_depths(group_seeds(judged)).values()
-    return Verdict([judge_series(nets) for nets in series if len(nets) > 1], left_out)
+    series = [judge_series(nets) for nets in group_depths(group_seeds(judged)).values() if len(nets) > 1]
+    return Verdict(series, unfinished + (differing if series else []))
 
 
 def unfinished_reason(run: Run) -> str:

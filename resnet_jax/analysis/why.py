@@ -1,7 +1,5 @@
 """Why it degrades: what instruments have measured over depth, as panels with one sentence each."""
 
-import functools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +7,19 @@ import numpy as np
 
 from resnet_jax.analysis.contrast import contrast, sentence
 from resnet_jax.analysis.diagnosed import END, START, Diagnosed, by_label
+from resnet_jax.analysis.panels import (
+    Groups,
+    Line,
+    Panel,
+    Plot,
+    in_per_cent,
+    last_of,
+    line_of,
+    note_of,
+    over_blocks,
+    percent,
+    short,
+)
 from resnet_jax.analysis.runs import Replicates
 from resnet_jax.config import default, flatten
 from resnet_jax.fields import INTERVENTION_FIELDS
@@ -16,64 +27,6 @@ from resnet_jax.fields import INTERVENTION_FIELDS
 Seeds = Sequence[Diagnosed]
 # A plain net and its residual twin, each with its seeds.
 Twins = tuple[Seeds, Seeds]
-
-
-class Line(NamedTuple):
-    """A line of a plot, with one row of values for each seed.
-
-    Attributes:
-      label: in the legend.
-      depth: of the net, by which lines are coloured; for other lines their number.
-      is_dashed: whether it is drawn dashed.
-      x: ``[points]``.
-      values: ``[seeds, points]``, with NaN where there is none.
-      marks: places of ``x`` at which a stage begins.
-    """
-
-    label: str
-    depth: int
-    is_dashed: bool
-    x: np.ndarray
-    values: np.ndarray
-    marks: tuple[int, ...] = ()
-
-
-class Plot(NamedTuple):
-    """One plot of a panel.
-
-    Attributes:
-      title: above it.
-      x: label of its axis.
-      y: label of its axis.
-      lines: of it.
-      is_log: whether the y axis is logarithmic.
-      ticks: names of the places of x, whose values are then drawn as bars.
-    """
-
-    title: str
-    x: str
-    y: str
-    lines: list[Line]
-    is_log: bool = False
-    ticks: tuple[str, ...] = ()
-
-
-class Panel(NamedTuple):
-    """One panel of the page.
-
-    Attributes:
-      name: of its file.
-      title: its heading.
-      plots: beside each other.
-      note: images, mode of batch norm and steps.
-      says: its sentence.
-    """
-
-    name: str
-    title: str
-    plots: list[Plot]
-    note: str
-    says: str
 
 
 class Page(NamedTuple):
@@ -99,17 +52,15 @@ def page(measured: Seeds, nets: Sequence[Replicates]) -> Page:
         "routes of the gradient (runs of configs/sweeps/digits_routes.py)": routes(nets),
         "deletions (deletions)": deletions(groups),
         "identity layers (runs of configs/sweeps/digits_identity.py)": identities(nets),
+        "branches and shortcuts (branches)": branch_shares(groups, twins),
+        "layer responses (responses)": layer_responses(groups, twins),
     }
-    foot = shares(groups)
     missing = [name for name, panel in made.items() if panel is None]
-    if missing:
-        foot.append(f"Not measured: {'; '.join(missing)}.")
+    foot = [f"Not measured: {'; '.join(missing)}."] if missing else []
     return Page([panel for panel in made.values() if panel is not None], foot)
 
 
-def deepest_twins(
-    groups: dict[str, list[Diagnosed]], works: Callable[[Seeds], bool] = lambda seeds: True
-) -> Twins | None:
+def deepest_twins(groups: Groups, works: Callable[[Seeds], bool] = lambda seeds: True) -> Twins | None:
     """Return the deepest plain net that ``works`` and the residual net of that depth, None if there are no twins."""
     plain = {seeds[0].depth: seeds for seeds in groups.values() if not seeds[0].residual and works(seeds)}
     residual: dict[int, Seeds] = {}
@@ -121,53 +72,29 @@ def deepest_twins(
 
 
 def says(
-    twins: Twins | None, of: Callable[[Diagnosed], float | None], text: str, number: Callable[[float], str]
+    groups: Groups,
+    twins: Twins | None,
+    of: Callable[[Diagnosed], float | None],
+    text: str,
+    number: Callable[[float], str],
 ) -> str:
-    """Return the sentence on ``twins``; the other arguments are those of ``contrast`` and ``sentence``."""
+    """Return the sentence on ``twins``, without twins what was measured of each net.
+
+    Args:
+      groups: all nets.
+      twins: of them.
+      of: the number of one net.
+      text: as of ``contrast.sentence``, with {plain} and {residual} for what the twins are called.
+      number: writes one number.
+    """
     if twins is None:
-        return "No plain and residual net of one depth to compare."
-    names = {"plain": twins[0][0].label, "residual": twins[1][0].label}
-    return sentence(
-        contrast(twins, of), text.replace("{plain}", names["plain"]).replace("{residual}", names["residual"]), number
-    )
-
-
-def over_blocks(groups: dict[str, list[Diagnosed]], instrument: str, when: int | str, *keys: str) -> list[Line]:
-    """Return a line over blocks for each net of which the result has ``keys``, one within the other."""
-    lines = []
-    for label, seeds in groups.items():
-        found = [each.found(instrument, when) for each in seeds]
-        rows = [(each.blocks, functools.reduce(operator.getitem, keys, each.result)) for each in found if each]
-        if not rows:
-            continue
-        blocks, _ = rows[0]
-        stages = [name.partition("/")[0] for name in blocks]
-        marks = tuple(place for place in range(1, len(stages)) if stages[place] != stages[place - 1])
-        values = np.array([[np.nan if value is None else value for value in row] for _, row in rows], float)
-        lines.append(line_of(label, seeds[0], np.arange(1, len(blocks) + 1), values, marks))
-    return lines
-
-
-def line_of(label: str, net: Diagnosed, x: np.ndarray, values: np.ndarray, marks: tuple[int, ...] = ()) -> Line:
-    """Return the line of ``net``; those of plain nets are dashed."""
-    return Line(label, net.depth, not net.residual, x, values, marks)
-
-
-def note_of(groups: dict[str, list[Diagnosed]], instrument: str, *steps: int | str, is_training: bool = False) -> str:
-    """Return what a panel was measured on: images, statistics, seeds; ``is_training``: with those of batches always."""
-    nets = [net for seeds in groups.values() for net in seeds]
-    found = [each for when in steps for net in nets if (each := net.found(instrument, when))]
-    if not found:
-        return ""
-    settings = found[0].settings
-    statistics = {"batch"} if is_training else {each.statistics for each in found}
-    modes = " or ".join(f"{name} statistics" for name in sorted(statistics))
-    seeds = sorted({len(each) for each in groups.values()})
-    count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return (
-        f"Batches of {settings['batch']} of {settings['examples']} images, {modes}. Median and range of {count} "
-        f"seed{'s' * (seeds[-1] > 1)}; dots where a stage begins, plain nets dashed."
-    )
+        values = {label: [value for net in seeds if (value := of(net)) is not None] for label, seeds in groups.items()}
+        each = ", ".join(f"{label} {number(float(np.median(found)))}" for label, found in values.items() if found)
+        quantity = text.format("...", "...", plain="a plain net", residual="a residual one")
+        return f"No twins to compare. ({quantity}: {each}.)" if each else "No twins to compare."
+    plain, residual = (seeds[0].label for seeds in twins)
+    named = text.replace("{plain}", plain).replace("{residual}", residual)
+    return sentence(contrast(twins, of), named, number)
 
 
 def training_loss(nets: Sequence[Replicates], twins: Twins | None) -> Panel | None:
@@ -190,11 +117,17 @@ def training_loss(nets: Sequence[Replicates], twins: Twins | None) -> Panel | No
         "Which nets fit, and when",
         [Plot("training loss", "step (mini-batches)", "loss (nats)", lines, is_log=True)],
         "Of mini-batches, each the mean since the record before. Median and range of seeds; plain nets dashed.",
-        says(twins, lambda net: net.run.losses()[1][-1] if net.run and len(net.run.losses()[1]) else None, text, short),
+        says(
+            {},
+            twins,
+            lambda net: net.run.losses()[1][-1] if net.run and len(net.run.losses()[1]) else None,
+            text,
+            short,
+        ),
     )
 
 
-def gradients(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | None:
+def gradients(groups: Groups, twins: Twins | None) -> Panel | None:
     """Return the norms of gradients over blocks, at the start and after 100 steps."""
     plots = [
         Plot(title, "block", "gradient norm / that of the last block", lines, is_log=True)
@@ -212,11 +145,11 @@ def gradients(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel 
         "Whether gradients vanish or explode",
         plots[:2],
         note_of(groups, "gradients", START, 100, END, is_training=True),
-        says(twins, lambda net: net.result("gradients", when, "a_layer"), text, lambda value: f"{value:.3f}"),
+        says(groups, twins, lambda net: net.result("gradients", when, "a_layer"), text, lambda value: f"{value:.3f}"),
     )
 
 
-def cosines(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | None:
+def cosines(groups: Groups, twins: Twins | None) -> Panel | None:
     """Return how alike gradients of different images are, at the start."""
     lines = over_blocks(groups, "gradients", START, "cosine_of_net")
     if not lines:
@@ -235,11 +168,11 @@ def cosines(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | 
         "Whether gradients of different images are related",
         [Plot("step 0", "block", "mean cosine over pairs of images", lines)],
         note_of(groups, "gradients", START, is_training=True) + " For one cotangent in place of the loss.",
-        says(twins, middle, text, lambda value: f"{value:.3f}"),
+        says(groups, twins, middle, text, lambda value: f"{value:.3f}"),
     )
 
 
-def signal(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | None:
+def signal(groups: Groups, twins: Twins | None) -> Panel | None:
     """Return how much an image's features depend on its batch-mates, and what a linear probe reads, at the start."""
     plots = []
     if lines := over_blocks(groups, "batch_mates", START, "sensitivity"):
@@ -258,9 +191,10 @@ def signal(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | N
         "Whether the signal is lost on the way forward",
         plots,
         note_of(groups, "probes", START, END),
-        says(twins, lambda net: last_of(net.result("batch_mates", START, "sensitivity")), text, short)
+        says(groups, twins, lambda net: last_of(net.result("batch_mates", START, "sensitivity")), text, short)
         + " "
         + says(
+            groups,
             twins,
             lambda net: last_of(net.result("probes", START, "test_error")),
             "A linear probe after the last block errs on {0} of test images in {plain}, on {1} in {residual}",
@@ -269,7 +203,7 @@ def signal(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | N
     )
 
 
-def ranks(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | None:
+def ranks(groups: Groups, twins: Twins | None) -> Panel | None:
     """Return the rank of features over blocks, at the start and at the end."""
     plots = [
         Plot(title, "block", "entropy rank of features", lines, is_log=True)
@@ -289,15 +223,20 @@ def ranks(groups: dict[str, list[Diagnosed]], twins: Twins | None) -> Panel | No
         "Whether examples become alike",
         plots,
         note_of(groups, "feature_rank", START, END),
-        says(twins, upper_half, text, short),
+        says(groups, twins, upper_half, text, short),
     )
 
 
-def deletions(groups: dict[str, list[Diagnosed]]) -> Panel | None:
-    """Return the error after each block is deleted."""
-    lines = in_per_cent(over_blocks(groups, "deletions", END, "deleted", "test"))
-    if not lines:
+def deletions(groups: Groups) -> Panel | None:
+    """Return the error after each block is deleted, and after several are."""
+    plots = [
+        Plot(title, "deleted block", "test error (%)", in_per_cent(lines))
+        for title, key in (("running statistics", "deleted"), ("statistics of the batch", "deleted_by_batch"))
+        if (lines := over_blocks(groups, "deletions", END, key, "test"))
+    ]
+    if not plots:
         return None
+    plots.append(Plot("several at once", "deleted blocks", "test error (%)", in_per_cent(several_deleted(groups))))
 
     def works(seeds: Seeds) -> bool:
         errors = [net.result("deletions", END, "error") for net in seeds]
@@ -310,16 +249,75 @@ def deletions(groups: dict[str, list[Diagnosed]]) -> Panel | None:
         return None if not deleted else float(np.median(deleted["test"]))
 
     text = "Deleting a single block leaves a median test error of {0} in {plain}, of {1} in {residual}"
-    if twins is None:
-        said = "No plain net that has learnt its task, with its residual twin, to compare."
-    else:
-        said = says(twins, median, text, percent)
+    said = says(groups, twins, median, text, percent)
     return Panel(
         "why_deletions",
         "Whether blocks are links of a chain or corrections",
-        [Plot("end", "deleted block", "test error (%)", lines)],
-        note_of(groups, "deletions", END),
+        plots,
+        note_of(groups, "deletions", END) + " Several blocks are drawn at random; medians over draws.",
         said,
+    )
+
+
+def several_deleted(groups: Groups) -> list[Line]:
+    """Return the test error, a fraction, over the number of deleted blocks: the median over draws of each seed."""
+    lines = []
+    for label, seeds in groups.items():
+        rows = [row for net in seeds if (row := net.result("deletions", END, "several"))]
+        if rows:
+            counts = np.array([each["blocks"] for each in rows[0]])
+            values = np.array([[np.median(each["errors"]["test"]) for each in row] for row in rows])
+            lines.append(line_of(label, seeds[0], counts, values))
+    return lines
+
+
+def branch_shares(groups: Groups, twins: Twins | None) -> Panel | None:
+    """Return the share of the branch in each block's sum, at the start and at the end."""
+    plots = [
+        Plot(title, "block", "branch / (branch + shortcut), of variances", lines)
+        for title, when in (("step 0", START), ("end", END))
+        if (lines := over_blocks(groups, "branches", when, "share"))
+    ]
+    if not plots:
+        return None
+
+    def upper_half(net: Diagnosed) -> float | None:
+        values = net.result("branches", END, "share")
+        return None if not values else float(np.median(values[len(values) // 2 :]))
+
+    text = (
+        "At the end, branches have a median share of {0} in the upper half of {plain}, where nothing is added to them, "
+        "and of {1} of {residual}"
+    )
+    note = note_of(groups, "branches", START, END) + " In a plain net the shortcut is the identity that it lacks."
+    return Panel(
+        "why_branches", "Whether branches are small", plots, note, says(groups, twins, upper_half, text, short)
+    )
+
+
+def layer_responses(groups: Groups, twins: Twins | None) -> Panel | None:
+    """Return the deviations of layers' responses, in order and sorted (He et al. 2015, figure 7)."""
+    plots = []
+    for title, when in (("step 0", START), ("end", END)):
+        lines = []
+        for label, seeds in groups.items():
+            rows = [row for net in seeds if (row := net.result("responses", when, "deviation"))]
+            if rows:
+                values = -np.sort(-np.array(rows, float), axis=1)
+                lines.append(line_of(label, seeds[0], np.arange(1, values.shape[1] + 1), values))
+        if lines:
+            plots.append(Plot(title, "layer, by size", "standard deviation after batch norm", lines))
+    if not plots:
+        return None
+
+    def median(net: Diagnosed) -> float | None:
+        values = net.result("responses", END, "deviation")
+        return None if not values else float(np.median(values))
+
+    text = "At the end, layers respond with a median deviation of {0} in {plain}, of {1} in {residual}"
+    note = "From scale and bias of the batch norms alone, so at step 0 all are 1. Median and range of seeds."
+    return Panel(
+        "why_responses", "Whether layers respond weakly", plots, note, says(groups, twins, median, text, short)
     )
 
 
@@ -376,45 +374,8 @@ def identities(nets: Sequence[Replicates]) -> Panel | None:
     return Panel("why_identities", "Whether training stays at a good solution", [plot], "Of mini-batches.", text)
 
 
-def shares(groups: dict[str, list[Diagnosed]]) -> list[str]:
-    """Return a sentence on the share of the branch in each residual net, at the start and at the end."""
-    parts = []
-    for label, seeds in groups.items():
-        if not seeds[0].residual:
-            continue
-        values = [
-            [share for net in seeds for share in net.result("branches", when, "share") or []] for when in (START, END)
-        ]
-        if all(values):
-            start, end = map(np.median, values)
-            parts.append(f"{label} {start:.2f} at the start and {end:.2f} at the end")
-    if not parts:
-        return []
-    return [f"Share of the branch in the variance of a block's sum, median over blocks and seeds: {'; '.join(parts)}."]
-
-
 def is_intervened(config: dict[str, Any], *groups: str) -> bool:
     """Return whether ``config``, by dotted name, has an intervention, of fields that begin with one of ``groups``."""
     defaults = flatten(default().to_dict())
     fields = [name for name in INTERVENTION_FIELDS if not groups or name.startswith(groups)]
     return any(config[name] != defaults[name] for name in fields)
-
-
-def in_per_cent(lines: list[Line]) -> list[Line]:
-    """Return ``lines`` of fractions in per cent."""
-    return [line._replace(values=100 * line.values) for line in lines]
-
-
-def last_of(values: Sequence[float] | None) -> float | None:
-    """Return the last of ``values``, None if there are none."""
-    return values[-1] if values else None
-
-
-def short(value: float) -> str:
-    """Return ``value`` with two significant digits at least."""
-    return f"{value:.2g}" if abs(value) < 10 else f"{value:.0f}"
-
-
-def percent(value: float) -> str:
-    """Return ``value``, a fraction, in per cent."""
-    return f"{100 * value:.1f} %"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
 from resnet_jax.analysis.figures import PALETTE
-from resnet_jax.analysis.why import Line, Panel, Plot
+from resnet_jax.analysis.panels import Line, Panel, Plot
 
 TICK_WIDTH = 16
 

@@ -5,10 +5,19 @@ from typing import Any, NamedTuple
 
 from resnet_jax.instruments import (
     batch_mates,
+    branches,
     channels,
+    confusion,
+    deletions,
     feature_rank,
     gradients,
+    hessian,
+    jacobian,
+    landscape,
+    paths,
     probes,
+    refinement,
+    responses,
     similarity,
     singular_units,
 )
@@ -30,7 +39,7 @@ class Instrument(NamedTuple):
     Attributes:
       measure: returns what it measures of a subject, for JSON; raises a UserError where the quantity does not exist.
       question: that it answers.
-      cost: in passes: F is a forward pass and G a gradient of a batch, "set" is all examples.
+      cost: in passes: F is a forward pass and G a gradient of a batch, "set" is all examples, n blocks.
       at: the steps at which it is measured by default.
       is_cheap: whether it is measured unless others are asked for.
     """
@@ -83,5 +92,26 @@ INSTRUMENTS: dict[str, Instrument] = {
         "Are there units that do nothing, or the same as others?",
         "1 F of the set",
         (0, END),
+    ),
+    "deletions": Instrument(
+        deletions.measure,
+        "Does the net depend on each block and on their order?",
+        "n set + 5n F",
+        (END,),
+        is_cheap=True,
+    ),
+    "responses": Instrument(responses.measure, "Are the branches small?", "0", (0, END), is_cheap=True),
+    "branches": Instrument(branches.measure, "How much does a block add to its shortcut?", "4n F", (0, END)),
+    "confusion": Instrument(confusion.measure, "Do mini-batches disagree about where to go?", "24 G", (0, END)),
+    "refinement": Instrument(
+        refinement.measure, "Do blocks move features down the loss?", "4 F of the sets a block", (0, END)
+    ),
+    "paths": Instrument(paths.measure, "How long are the paths by which gradients come?", "4 G a block", (0, END)),
+    "jacobian": Instrument(
+        jacobian.measure, "How much do logits change with the image?", "20 G and 10 second-order", (0, END)
+    ),
+    "hessian": Instrument(hessian.measure, "How sharp and how non-convex is the loss?", "900 G", (0, END)),
+    "landscape": Instrument(
+        landscape.measure, "What does the loss look like around the net?", "121 F of the set", (END,)
     ),
 }

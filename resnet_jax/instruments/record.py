@@ -103,8 +103,10 @@ def add(folder: pathlib.Path, measurement: Measurement) -> None:
     path = folder / FOLDER / f"{measurement.instrument}.jsonl"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(line + "\n")
+        with path.open("ab+") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)  # A line that was being written when a measurement ended.
+            file.write(f"{line}\n".encode())
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); correct that or give --out.") from error
 

@@ -114,9 +114,8 @@ def _convolve_by_product(x: jax.Array, kernel: jax.Array, strides: Pair, padding
     return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
-    """Convolve; the gradients are those of ``_gradients_on_cpu`` on CPUs and JAX's elsewhere."""
+def _convolution(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
+    """Convolve in the form that the platform is quick at."""
     convolution = functools.partial(
         jax.lax.conv_general_dilated, window_strides=strides, padding=padding, dimension_numbers=_AXES
     )
@@ -124,6 +123,10 @@ def _convolve(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) 
         return convolution(x, kernel)
     product = functools.partial(_convolve_by_product, strides=strides, padding=padding)
     return jax.lax.platform_dependent(x, kernel, cpu=product, default=convolution)
+
+
+# The gradients are those of ``_gradients_on_cpu`` on CPUs and JAX's elsewhere.
+_convolve = jax.custom_vjp(_convolution, nondiff_argnums=(2, 3))
 
 
 def _is_pointwise(kernel: jax.Array, padding: Padding) -> bool:
@@ -134,7 +137,8 @@ def _is_pointwise(kernel: jax.Array, padding: Padding) -> bool:
 def _convolve_forward(
     x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolve(x, kernel, strides, padding), (x, kernel)
+    # Not _convolve, by which JAX 0.10 mixes up what it saves if a loop over 1x1 convolutions is differentiated twice.
+    return _convolution(x, kernel, strides, padding), (x, kernel)
 
 
 def _convolve_backward(

@@ -26,7 +26,12 @@ def measure(folder, residual, depth, seed, size):
         ("batch_mates", 0): {"sensitivity": rows},
         ("probes", 0): {"test_error": [row / 100 for row in rows]},
         ("feature_rank", 300): {"rank": rows},
-        ("deletions", 300): {"error": {"test": 0.1}, "deleted": {"test": [row / 100 for row in rows]}},
+        ("deletions", 300): {
+            "error": {"test": 0.1},
+            "deleted": {"test": [row / 100 for row in rows]},
+            "several": [{"blocks": k, "errors": {"test": [0.0, k / 10, 1.0]}} for k in (2, 4)],
+        },
+        ("responses", 300): {"deviation": rows},
         ("branches", 0): {"share": rows},
         ("branches", 300): {"share": rows},
     }

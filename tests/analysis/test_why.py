@@ -34,6 +34,7 @@ def test_each_panel_has_its_lines_its_note_and_a_sentence_on_the_deepest_twins(p
     panels = {panel.name: panel for panel in page.panels}
     assert list(panels) == [
         *("why_loss", "why_gradients", "why_cosines", "why_signal", "why_rank", "why_deletions"),
+        *("why_branches", "why_responses"),
     ]
     gradients = panels["why_gradients"]
     assert gradients.says.startswith(
@@ -54,12 +55,21 @@ def test_each_panel_has_its_lines_its_note_and_a_sentence_on_the_deepest_twins(p
     )
 
 
-def test_the_foot_says_the_share_of_branches_and_what_was_not_measured(page):
-    assert page.foot[0].startswith("Share of the branch in the variance of a block's sum")
-    assert "residual-20 3.51 at the start and 3.51 at the end; residual-56 3.51" in page.foot[0]
-    assert page.foot[1].startswith(
-        "Not measured: routes of the gradient (runs of configs/sweeps/digits_routes.py); iden"
-    )
+def test_the_foot_says_what_was_not_measured(page):
+    assert page.foot == [
+        "Not measured: routes of the gradient (runs of configs/sweeps/digits_routes.py); identity layers (runs of "
+        "configs/sweeps/digits_identity.py)."
+    ]
+
+
+def test_lines_over_layers_are_sorted_and_several_deletions_are_medians_over_draws(page):
+    panels = {panel.name: panel for panel in page.panels}
+    responses = panels["why_responses"].plots[0].lines[0]
+    assert list(responses.x) == [1, 2, 3, 4]
+    np.testing.assert_allclose(responses.values[0], [13, 12, 11, 10])
+    several = panels["why_deletions"].plots[-1].lines[0]
+    assert list(several.x) == [2, 4]
+    np.testing.assert_allclose(several.values[0], [20, 40])
 
 
 def test_deletions_are_compared_where_the_plain_net_works(folder):

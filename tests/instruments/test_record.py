@@ -1,6 +1,8 @@
-"""What instruments have measured, kept and read again."""
+"""Measurements of subjects, and as lines of files."""
 
 import json
+import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -8,8 +10,103 @@ import pytest
 from resnet_jax import instruments
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import Instrument, Settings, record
+from resnet_jax.instruments.record import Measurement
 
-COMMAND = ["python", "notebook"]
+SETTINGS = {"examples": 512, "batch": 128, "seed": 0}
+
+
+def measurement(**changes):
+    whole = {
+        "instrument": "gradients",
+        "net": "plain-8",
+        "model": {"depth": 8, "residual": False},
+        "run": "plain8",
+        "seed": 0,
+        "data": "digits",
+        "step": 100,
+        "settings": SETTINGS,
+        "statistics": "running",
+        "blocks": ["stage1/block0"],
+        "result": {"norm": [1.5]},
+        "seconds": 0.5,
+        "command": ["python", "-m", "experiments.diagnose"],
+        "environment": {"python": "3.11"},
+    }
+    return Measurement(**whole | changes)
+
+
+def test_what_was_added_is_read_in_its_order(tmp_path):
+    assert record.read(tmp_path) == []
+    first, second, other = measurement(), measurement(step=None, seed=None), measurement(instrument="probes")
+    for each in (first, other, second):
+        record.add(tmp_path, each)
+    assert record.read(tmp_path, "gradients") == [first, second]
+    assert record.read(tmp_path, "probes") == [other]
+    assert record.read(tmp_path) == [first, second, other]
+    lines = (tmp_path / "diagnosis" / "gradients.jsonl").read_text().splitlines()
+    assert {json.loads(line)["version"] for line in lines} == {1}
+
+
+def test_arrays_are_lists_and_what_is_not_finite_is_null(tmp_path):
+    values = {
+        "array": np.array([[1, math.nan], [math.inf, 2]], np.float32),
+        "number": np.float32(0.5),
+        "count": np.int64(3),
+        "flag": np.bool_(True),
+        "nested": [{"tuple": (-math.inf, 1.0)}, "word", None],
+        3: np.zeros(0),
+    }
+    record.add(tmp_path, measurement(result=values))
+    [found] = record.read(tmp_path)
+    assert found.result == {
+        "array": [[1, None], [None, 2]],
+        "number": 0.5,
+        "count": 3,
+        "flag": True,
+        "nested": [{"tuple": [None, 1.0]}, "word", None],
+        "3": [],
+    }
+
+
+def test_it_is_known_what_was_measured_at_a_step_with_settings():
+    each = measurement()
+    assert each.is_of(100, dict(SETTINGS))
+    assert not each.is_of(10, SETTINGS)
+    assert not each.is_of(None, SETTINGS)
+    assert not each.is_of(100, SETTINGS | {"seed": 1})
+
+
+def test_a_line_that_was_being_written_is_left_out(tmp_path):
+    record.add(tmp_path, measurement())
+    with (tmp_path / "diagnosis" / "gradients.jsonl").open("a") as file:
+        file.write('{"version": 1, "instru')
+    assert record.read(tmp_path) == [measurement()]
+
+
+def test_what_is_added_behind_such_a_line_can_be_read(tmp_path):
+    record.add(tmp_path, measurement())
+    with (tmp_path / "diagnosis" / "gradients.jsonl").open("a") as file:
+        file.write('{"version": 1, "instru')
+    record.add(tmp_path, measurement(step=10))
+    assert record.read(tmp_path) == [measurement(), measurement(step=10)]
+
+
+@pytest.mark.parametrize("damage", ["no json\n", '{"instrument": "gradients"}\n'], ids=["no JSON", "lacks fields"])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    record.add(tmp_path, measurement())
+    with (tmp_path / "diagnosis" / "gradients.jsonl").open("a") as file:
+        file.write(damage)
+    with pytest.raises(
+        UserError, match=r"diagnosis/gradients\.jsonl is damaged \(.*\); remove it and measure again\.$"
+    ):
+        record.read(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named():
+    with pytest.raises(
+        UserError, match=r"^/proc/x/diagnosis/gradients\.jsonl cannot be written \(.*\); correct that or "
+    ):
+        record.add(pathlib.Path("/proc/x"), measurement())
 
 
 @pytest.fixture
@@ -25,7 +122,7 @@ def subject(whole, monkeypatch):
 
 
 def test_a_measurement_says_of_what_it_is_and_is_read_as_it_was_kept(subject, tmp_path):
-    measurement = record.measure("made_up", subject, COMMAND)
+    measurement = record.measure("made_up", subject, ["python", "notebook"])
     assert (measurement.net, measurement.run, measurement.step) == ("residual-8", "run", 0)
     assert (measurement.statistics, measurement.data) == ("batch", "digits")
     assert measurement.settings == {"examples": 20, "batch": 8, "seed": 0}

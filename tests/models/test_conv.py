@@ -1,5 +1,7 @@
 """Convolution, against ``lax`` in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +55,28 @@ def test_so_do_those_in_the_form_for_other_platforms(size, kernel, strides, monk
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, default, **forms: default(*args))
     padding = [(length // 2, length // 2) for length in kernel]
     equal_to_lax(*arrays(size, kernel), strides, padding)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_loop_can_be_differentiated_twice(kernel):
+    """The product of the second derivative with the kernels themselves, against plain convolutions without a loop."""
+
+    def product(convolution, is_looped):
+        def loss(kernels):
+            def step(x, kernel):
+                return jnp.tanh(convolution(x, kernel, (1, 1), padding, dimension_numbers=AXES)), None
+
+            if is_looped:
+                return jnp.sum(jax.lax.scan(step, images, kernels)[0] ** 2)
+            return jnp.sum(functools.reduce(lambda x, kernel: step(x, kernel)[0], kernels, images) ** 2)
+
+        return jax.jit(jax.grad(lambda kernels: jnp.vdot(jax.grad(loss)(kernels), kernels)))(kernels)
+
+    random, padding = np.random.default_rng(0), [(kernel // 2, kernel // 2)] * 2
+    with jax.enable_x64(True):
+        images, kernels = random.normal(size=(2, 4, 4, 3)), jnp.asarray(random.normal(size=(4, kernel, kernel, 3, 3)))
+        ours, plain = product(convolve, is_looped=True), product(jax.lax.conv_general_dilated, is_looped=False)
+        np.testing.assert_allclose(ours, plain, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", [(0, 1), (2, 0)]])

@@ -1,0 +1,137 @@
+"""How long are the paths by which gradients come back through a residual net?
+
+A net of n blocks has C(n, k) paths through k branches and n - k shortcuts (Veit, Wilber and Belongie 2016, arXiv
+1605.06431, section 4). Forward the net is whole; backward k random blocks are on the path, where the gradient passes by
+the branch alone, and it passes the others by the shortcut alone. For each length k in 0..n:
+
+- **norm**: the root mean square over images of the norm of the gradient of the image's own loss by the output of the
+  stem, along one path; the mean over random paths.
+- **count**: C(n, k); **share**: count times norm, as a share of its sum over lengths: what is expected to carry
+  gradient. **mean_length** and **range**, from the 5 % to the 95 % quantile, are of this distribution.
+- **slope**: of the log of the norm by length, least squares over the lengths with a norm above 0.
+
+The gradient is taken at the stem's output and not at the images, so that data sets with other channels compare, and
+what the stem's kernel makes of it is left out.
+
+Traps: gradients of paths add up to that of the net, their norms do not, for they have signs; so shares say which
+lengths can contribute. In nets whose blocks end in a ReLU even the path of length 0 is masked by it. Once training
+images are fitted, few of them have any gradient. With the statistics of batches, what batch norm carries over from
+batch-mates goes along a branch, never along a shortcut. Cost: four gradients a block.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resnet_jax import models
+from resnet_jax.errors import UserError
+from resnet_jax.instruments.gradients import root_mean_square
+from resnet_jax.instruments.net import Net, Variables
+from resnet_jax.instruments.subject import Subject
+from resnet_jax.models import Gate
+
+CHOICE = 1
+DRAWS = 4
+ON_PATH, OFF_PATH = Gate(1, 0, 1, 1), Gate(1, 1, 1, 0)
+
+
+def measure(subject: Subject) -> dict[str, Any]:
+    """Return "norm", "count" and "share" for each length from 0, "slope", "mean_length" and "range"."""
+    net = subject.net
+    require_paths(subject)
+    lengths = np.arange(len(net.blocks) + 1)
+    norms = np.array([mean_norm(subject, length) for length in lengths.tolist()])
+    counts = np.array([math.comb(len(net.blocks), length) for length in lengths.tolist()], float)
+    shares = counts * norms / np.sum(counts * norms)
+    positive = norms > 0
+    return {
+        "norm": norms,
+        "count": counts,
+        "share": shares,
+        "slope": np.polyfit(lengths[positive], np.log(norms[positive]), 1)[0] if positive.sum() > 1 else None,
+        "mean_length": np.sum(lengths * shares),
+        "range": [np.searchsorted(np.cumsum(shares), level) for level in (0.05, 0.95)],
+    }
+
+
+def require_paths(subject: Subject) -> None:
+    """Raise a UserError unless gates choose the paths of the net of ``subject``."""
+    net = subject.net
+    if not net.is_residual:
+        raise UserError(f"{net.title} has no paths of different lengths")
+    if subject.by_batch and net.config.survival < 1:
+        raise UserError(f"{net.title} drops blocks at random in training mode, and so paths")
+    net.gated(subject.variables, {})
+
+
+def mean_norm(subject: Subject, length: int) -> float:
+    """Return the mean norm of the gradient along random paths through ``length`` branches."""
+    names = [block.name for block in subject.net.blocks]
+    random = np.random.default_rng([*subject.random(CHOICE).integers(2**32, size=2), length])
+    # Of no branches and of all there is one path.
+    draws = 1 if length in (0, len(names)) else DRAWS
+    chosen = [random.choice(names, length, replace=False).tolist() for _ in range(draws)]
+    return float(np.mean([root_mean_square(each) for each in path_gradients(subject, chosen)]))
+
+
+def path_gradients(subject: Subject, paths: Iterable[list[str]]) -> Iterable[jax.Array]:
+    """Yield the gradients of the sum of losses by the stem's output, ``[batch, height, width, channels]``.
+
+    Args:
+      subject: of a residual net.
+      paths: for each path the names of the blocks whose branches it goes through.
+    """
+    whole = subject.net.gated(subject.variables, {})
+    for path in paths:
+        gates = {
+            (*block.name.split("/"), "gate"): np.array(ON_PATH if block.name in path else OFF_PATH, np.float32)
+            for block in subject.net.blocks
+        }
+        variables = {**whole, "gates": models.stack(gates, whole["gates"])}
+        yield stem_gradient(subject.net)(variables, *subject.batch, train=subject.by_batch)
+
+
+@functools.cache
+def stem_gradient(net: Net) -> Callable[..., jax.Array]:
+    """Return the compiled function of variables, images, labels and ``train`` that gives the gradient at the stem.
+
+    It is that of the sum of losses by the input of the first stage.
+    """
+
+    def loss(offset: jax.Array, variables: Variables, images: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
+        others = {name: each for name, each in variables.items() if name != "params"}
+        with nn.intercept_methods(functools.partial(at_first_stage, net, lambda x: x + offset)):
+            return len(labels) * net.loss_of(variables["params"], others, images, labels, train)
+
+    def gradient(variables: Variables, images: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
+        shapes: list[jax.ShapeDtypeStruct] = []
+
+        def note(x: jax.Array) -> jax.Array:
+            shapes.append(jax.ShapeDtypeStruct(x.shape, x.dtype))
+            return x
+
+        with nn.intercept_methods(functools.partial(at_first_stage, net, note)):
+            jax.eval_shape(lambda: net.logits_of(variables, images, train))
+        return jax.grad(loss)(jnp.zeros_like(shapes[0]), variables, images, labels, train)
+
+    return jax.jit(gradient, static_argnames="train")
+
+
+def at_first_stage(
+    net: Net,
+    change: Callable[[jax.Array], jax.Array],
+    call: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    context: nn.module.InterceptorContext,
+) -> Any:
+    """Call a method, that of the first stage of ``net`` with what ``change`` makes of its input."""
+    if context.method_name == "__call__" and context.module.path == (net.blocks[0].stage,):
+        args = (change(args[0]), *args[1:])
+    return call(*args, **kwargs)

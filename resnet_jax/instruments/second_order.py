@@ -1,0 +1,67 @@
+"""Products with the Hessian of the loss and with the Jacobian of the logits, by reverse mode alone.
+
+Convolutions and batch norms of the nets have gradients of their own, through which JAX does not differentiate forward.
+So H v is the gradient of <dL/dw, v>, and J v, since J^T u is linear in u, comes of the transpose of that: the gradient
+of <J^T u, v> by u.
+
+On a CPU the second derivative of a convolution inside a loop is slow: of a 20-layer net H v takes 35 gradients, where
+the loops over blocks are unrolled 10, and compiles longer. So they are unrolled there.
+"""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from resnet_jax.instruments.net import Net, Variables
+
+
+def differentiable(net: Net) -> Net:
+    """Return ``net`` with its loops over blocks as the platform is quicker at second derivatives."""
+    twin = copy.copy(net)
+    twin.model = net.model.clone(unroll=jax.default_backend() == "cpu" or net.model.unroll)
+    return twin
+
+
+@functools.cache
+def hessian_product(net: Net) -> Callable[..., Any]:
+    """Return the compiled function of params, other variables, images, labels and a tree v like params that gives H v.
+
+    H is the second derivative of the mean loss of the batch by all parameters, in training mode.
+    """
+    twin = differentiable(net)
+
+    def product(params: Any, others: Variables, images: jax.Array, labels: jax.Array, vector: Any) -> Any:
+        def slope(params: Any) -> jax.Array:
+            return optax.tree.vdot(jax.grad(twin.loss_of)(params, others, images, labels, True), vector)
+
+        return jax.grad(slope)(params)
+
+    return jax.jit(product)
+
+
+def pull(net: Net, variables: Variables, images: jax.Array, cotangent: jax.Array, train: bool) -> jax.Array:
+    """Return J^T ``cotangent``, like ``images``, of the logits as a function of them; ``cotangent`` is like logits."""
+    return jax.grad(lambda images: jnp.sum(net.logits_of(variables, images, train) * cotangent))(images)
+
+
+@functools.cache
+def transposed_jacobian_product(net: Net) -> Callable[..., jax.Array]:
+    """Return the compiled function of variables, images, u like logits and ``train`` that gives J^T u."""
+    return jax.jit(functools.partial(pull, net), static_argnames="train")
+
+
+@functools.cache
+def jacobian_product(net: Net) -> Callable[..., jax.Array]:
+    """Return the compiled function of variables, images, v like images and ``train`` that gives J v, like logits."""
+    twin = differentiable(net)
+
+    def product(variables: Variables, images: jax.Array, vector: jax.Array, train: bool) -> jax.Array:
+        nothing = jnp.zeros((len(images), net.num_classes), images.dtype)
+        return jax.grad(lambda u: jnp.vdot(pull(twin, variables, images, u, train), vector))(nothing)
+
+    return jax.jit(product, static_argnames="train")

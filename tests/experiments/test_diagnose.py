@@ -1,0 +1,133 @@
+"""Diagnosis as a user types it: of runs with and without kept nets, and of a file of weights."""
+
+import shutil
+
+import pytest
+
+from resnet_jax.instruments import INSTRUMENTS, record
+
+pytestmark = pytest.mark.xdist_group("diagnose")  # Two runs serve all tests.
+SMALL = ("--config.model.depth=8", "--config.batch_size=16", "--config.steps=4", "--config.log_every=2")
+FEW = ("--examples=24", "--batch=16")
+CONFIG = "--config=configs/digits_resnet20.py"
+
+
+@pytest.fixture(scope="module")
+def trained(commands, tmp_path_factory):
+    """Return the directories of a run that kept nets and of one that did not."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, words in (("kept", ("--config.keep_checkpoints=(0,1)",)), ("bare", ("--config.checkpoint_every=3",))):
+        done = commands("main", CONFIG, *SMALL, *words, f"--workdir={folder / name}")
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def runs(trained, tmp_path):
+    """Return a folder with copies of both runs, of which nothing has been measured."""
+    return shutil.copytree(trained, tmp_path / "runs")
+
+
+def measured(folder):
+    return [(each.instrument, each.step) for each in record.read(folder)]
+
+
+def test_instruments_measure_at_their_steps_and_what_is_there_is_not_measured_again(commands, runs):
+    words = ("diagnose", str(runs / "kept"), *FEW, "--only=responses,deletions")
+    done = commands(*words)
+    assert done.returncode == 0, done.stderr
+    # Deletions are of trained nets; the run has no nets of the other steps at which responses are measured.
+    assert measured(runs / "kept") == [("deletions", 4), ("responses", 0), ("responses", 4)]
+    assert done.stdout.splitlines()[-1].startswith("3 measurements were added to diagnosis/ of 1 nets on cpu.")
+
+    again = commands(*words)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[-1].startswith("0 measurements were added")
+    more = commands("diagnose", str(runs / "kept"), *FEW, "--only=responses", "--at=1,end")
+    assert more.stdout.splitlines()[-1].startswith("1 measurements were added")
+    other = commands("diagnose", str(runs / "kept"), *FEW, "--only=responses", "--seed=1", "--at=0")
+    assert other.stdout.splitlines()[-1].startswith("1 measurements were added")
+    steps = [each.step for each in record.read(runs / "kept", "responses")]
+    assert steps == [0, 4, 1, 0]
+
+
+def test_a_measurement_says_of_what_it_is_and_how_to_repeat_it(commands, runs):
+    done = commands("diagnose", str(runs), *FEW, "--only=responses", "--at=0")
+    assert done.returncode == 0, done.stderr
+    [each] = record.read(runs / "kept")
+    assert (each.instrument, each.net, each.run, each.seed, each.data, each.step) == (
+        "responses",
+        "residual-8",
+        "kept",
+        0,
+        "digits",
+        0,
+    )
+    assert each.settings == {"examples": 24, "batch": 16, "seed": 0}
+    assert (each.statistics, each.model["depth"]) == ("batch", 8)
+    assert each.blocks == ["stage1/block0", "stage2/block0", "stage3/block0"]
+    assert each.result["deviation"] == [1] * 6
+    assert each.command == ["python", "-m", "experiments.diagnose", str(runs), *FEW, "--only=responses", "--at=0"]
+    assert each.seconds > 0
+    assert each.environment["packages"]
+
+
+def test_a_run_without_kept_nets_is_measured_at_what_it_has_and_says_so(commands, runs):
+    done = commands("diagnose", str(runs), *FEW, "--only=responses")
+    assert done.returncode == 0, done.stderr
+    assert measured(runs / "bare") == [("responses", 0), ("responses", 4)]
+    assert "runs kept no nets during training" not in done.stdout  # Of steps 3 and 4 there are checkpoints.
+    shutil.rmtree(runs / "bare" / "checkpoints" / "3")
+    done = commands("diagnose", str(runs), *FEW, "--only=responses", "--at=0,end")
+    assert "1 of 2 runs kept no nets during training and are measured at what they have; " in done.stdout
+    assert "--config.keep_checkpoints='(0,1,10,100)' keeps them." in done.stdout
+
+
+def test_weights_are_measured_with_their_running_statistics(commands, runs, tmp_path):
+    file = tmp_path / "net.safetensors"
+    assert commands("export", f"--run={runs / 'kept'}", f"--output={file}").returncode == 0
+    words = (CONFIG, *SMALL, f"--weights={file}", *FEW, "--only=responses")
+    done = commands("diagnose", *words, f"--out={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    [each] = record.read(tmp_path / "out")
+    assert (each.run, each.step, each.seed, each.statistics) == ("net", None, None, "running")
+
+
+def test_what_a_net_has_not_is_said_in_a_sentence(commands, runs, tmp_path):
+    done = commands("main", CONFIG, *SMALL, "--config.model.norm=group", f"--workdir={tmp_path / 'group'}")
+    assert done.returncode == 0, done.stderr
+    done = commands("diagnose", str(tmp_path / "group"), *FEW, "--only=responses")
+    assert done.returncode == 2
+    assert "responses: the branches of residual-8 have no batch norms, from which their responses could" in done.stdout
+    assert record.read(tmp_path / "group") == []
+
+
+def test_the_list_names_every_instrument(commands):
+    done = commands("diagnose", "--list")
+    assert done.returncode == 0, done.stderr
+    for name in INSTRUMENTS:
+        assert name in done.stdout
+
+
+MISTAKES = [
+    ((), "give folders of runs, e.g. runs/digits_depth, or --config=... and --weights=FILE --out=DIR."),
+    (("{runs}", "--weights=w.safetensors"), "give folders of runs"),
+    (("{runs}", "--only=probe"), "unknown instrument 'probe'; give one of gradients,"),
+    (("{runs}", "--only=responses", "--all"), "give either --only or --all."),
+    (("{runs}/kept", "--at=7"), "there is no net of step 7, only of 0, 1, 2, 3, 4; change --at."),
+    (("{runs}/kept", "--at=first"), "--at=first: 'first' is no step; give numbers or end, as 0,100,end."),
+    ((CONFIG, "--weights=w.safetensors"), "--out is missing; give a folder for what is measured of --weights."),
+    (("{runs}", "--out=x"), "--out and --config are for --weights; what is measured of a run is in its own directory."),
+    (("{runs}/nowhere",), "nowhere"),
+    (("{runs}", "--batch=1"), "--batch"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_mistakes_are_refused_in_one_sentence_and_nothing_is_written(commands, trained, words, message):
+    done = commands("diagnose", *[word.format(runs=trained) for word in words])
+    assert done.returncode == 2, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert message in line
+    assert "Traceback" not in done.stderr
+    assert not list(trained.glob("*/diagnosis"))

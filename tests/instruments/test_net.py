@@ -1,0 +1,226 @@
+"""What instruments ask of a net, against a net written by hand in jax.numpy, whose blocks are a plain loop."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import recipes
+from resnet_jax import models
+from resnet_jax.errors import UserError
+from resnet_jax.instruments import net_of
+from resnet_jax.models.gates import DELETED, PLAIN, RESIDUAL
+from tests.instruments.subjects_c import SHAPE, noise
+from tests.surgery.nets import random_net
+
+LABELS = np.arange(8) % 10
+
+
+def of(**fields):
+    """Return a net and variables of it that are not as drawn, float32."""
+    own = random_net(**fields)
+    return net_of(own.config, 10, SHAPE), jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), own.variables)
+
+
+class ByHand:
+    """The net of depth 14, order original and option A, as functions from the output of a block on."""
+
+    def __init__(self, variables, residual, train):
+        """Unstack ``variables``."""
+        self.leaves, self.residual, self.train = models.unstack(variables), residual, train
+
+    def convolved(self, x, *path, stride=1):
+        kernel = self.leaves["params", *path, "kernel"]
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def normed(self, x, *path):
+        scale, bias = (self.leaves["params", *path, name][None, None, None] for name in ("scale", "bias"))
+        if self.train:
+            mean, var = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2), keepdims=True)
+        else:
+            mean, var = (self.leaves["batch_stats", *path, name][None, None, None] for name in ("mean", "var"))
+        return scale * (x - mean) / jnp.sqrt(var + 1e-5) + bias
+
+    def block(self, index, x):
+        name = (f"stage{index // 2 + 1}", f"block{index % 2}")
+        stride = 2 if index in (2, 4) else 1
+        y = jax.nn.relu(self.normed(self.convolved(x, *name, "conv1", stride=stride), *name, "bn1"))
+        y = self.normed(self.convolved(y, *name, "conv2"), *name, "bn2")
+        if self.residual:
+            missing = y.shape[-1] - x.shape[-1]
+            y += jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (missing // 2, missing // 2)))
+        return jax.nn.relu(y)
+
+    def outputs(self, images):
+        """Return the outputs of all blocks."""
+        x = jax.nn.relu(self.normed(self.convolved(images, "stem", "conv"), "stem", "bn"))
+        found = []
+        for index in range(6):
+            found.append(x := self.block(index, x))
+        return found
+
+    def logits_from(self, index, x):
+        """Return the logits, given the output of block ``index``."""
+        for later in range(index + 1, 6):
+            x = self.block(later, x)
+        return x.mean((1, 2)) @ self.leaves["params", "head", "kernel"] + self.leaves["params", "head", "bias"][None]
+
+
+def close(found, expected):
+    """Assert that arrays agree to 1e-4 of the largest number."""
+    np.testing.assert_allclose(found, expected, atol=1e-4 * float(np.max(np.abs(expected))))
+
+
+WAYS = [(True, True), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((False, True), (True, False)))]
+
+
+@pytest.mark.parametrize(("residual", "train"), WAYS, ids=str)
+def test_outputs_and_gradients_are_those_of_the_net_by_hand(residual, train):
+    net, variables = of(depth=14, residual=residual)
+    hand, images = ByHand(variables, residual, train), noise(8)
+    cotangent = np.linspace(-1, 1, 10, dtype=np.float32)
+    logits, outputs = net.outputs(variables, images, train=train)
+    loss, gradients, _ = net.output_gradients(variables, images, LABELS, train=train)
+    of_net = net.cotangent_gradients(variables, images, cotangent, train=train)
+    expected = hand.outputs(images)
+    assert list(outputs) == list(gradients) == list(of_net) == [block.name for block in net.blocks]
+
+    def total(index, x):
+        return optax.softmax_cross_entropy_with_integer_labels(hand.logits_from(index, x), LABELS).sum()
+
+    def projected(index, x):
+        return jnp.sum(hand.logits_from(index, x) @ cotangent)
+
+    close(logits, hand.logits_from(5, expected[5]))
+    close(loss, total(5, expected[5]) / 8)
+    for index, name in enumerate(outputs):
+        close(outputs[name], expected[index])
+        close(gradients[name], jax.grad(functools.partial(total, index))(expected[index]))
+        close(of_net[name], jax.grad(functools.partial(projected, index))(expected[index]))
+
+
+@pytest.mark.slow
+def test_gradients_by_parameters_are_those_of_the_sum_of_losses():
+    net, variables = of(depth=14)
+    _, _, by_sum = net.output_gradients(variables, noise(8), LABELS, train=True)
+    others = {"batch_stats": variables["batch_stats"]}
+    loss, by_mean = net.gradient(variables["params"], others, noise(8), LABELS, train=True)
+    assert loss == pytest.approx(net.loss(variables["params"], others, noise(8), LABELS, train=True))
+    jax.tree.map(lambda one, other: close(one, 8 * np.asarray(other)), by_sum, by_mean)
+
+
+# What the parts of a block make of its output.
+def relu_of_sum(branch, shortcut):
+    return np.maximum(branch + shortcut, 0)
+
+
+def plain_sum(branch, shortcut):
+    return branch + shortcut
+
+
+@pytest.mark.parametrize(
+    ("fields", "train", "joined"),
+    [
+        ({}, True, relu_of_sum),
+        ({"residual": False}, False, lambda branch, shortcut: np.maximum(branch, 0)),
+        ({"order": "preactivation"}, True, plain_sum),
+        ({"shortcut": "C", "order": "relu_before_addition"}, False, plain_sum),
+        pytest.param({"shortcut": "B"}, True, relu_of_sum, marks=pytest.mark.slow),
+        pytest.param({"order": "relu_preactivation"}, True, plain_sum, marks=pytest.mark.slow),
+        pytest.param({"block": "bottleneck", "depth": 11, "shortcut": "B"}, True, relu_of_sum, marks=pytest.mark.slow),
+        pytest.param({"shortcut": "exclusive_gating"}, True, relu_of_sum, marks=pytest.mark.slow),
+        pytest.param({"family": "inception", "depth": 20}, True, relu_of_sum, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_the_parts_of_a_block_make_its_output(fields, train, joined):
+    net, variables = of(**fields)
+    _, outputs = net.outputs(variables, noise(8), train=train)
+    found = dict(net.parts(variables, noise(8), train=train))
+    assert [block.name for block in found] == list(outputs)
+    for block, (branch, shortcut) in found.items():
+        assert branch.min() < 0 or joined is plain_sum
+        close(joined(branch, shortcut), outputs[block.name])
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_a_net_without_blocks_is_its_shortcuts(residual):
+    net, variables = of(depth=14, residual=residual)
+    deleted = net.gated(variables, {block.name: DELETED for block in net.blocks})
+    _, outputs = net.outputs(deleted, noise(8), train=False)
+    first, last = outputs["stage1/block0"], outputs["stage3/block1"]
+    np.testing.assert_array_equal(outputs["stage1/block1"], first)
+    np.testing.assert_array_equal(last, np.pad(first[:, ::4, ::4], ((0, 0), (0, 0), (0, 0), (24, 24))))
+
+
+def test_gates_are_those_that_are_changed_on_those_that_are_there():
+    net, variables = of(depth=14)
+    once = net.gated(variables, {"stage2/block1": DELETED})
+    twice = net.gated(once, {"stage1/block0": PLAIN})
+    # As the module of gates makes them, which walks the net.
+    changed = {"stage1/block0": PLAIN, "stage2/block1": DELETED}
+    gates = dict.fromkeys((block.name for block in net.blocks), RESIDUAL) | changed
+    jax.tree.map(np.testing.assert_array_equal, twice["gates"], models.gate_blocks(net.model, SHAPE, gates))
+    assert "gates" not in variables
+    with pytest.raises(ValueError, match=r"residual-14 has no blocks stage4/block0"):
+        net.gated(variables, {"stage4/block0": DELETED})
+
+
+KINDS = [
+    {"residual": False},
+    {"order": "preactivation", "block": "bottleneck", "depth": 11, "shortcut": "B"},
+    {"block": "single", "depth": 14},
+    {"block": "repvgg"},
+    {"family": "wide", "depth": 10, "widening": 2},
+    {"family": "imagenet", "depth": 18},
+    {"family": "densenet", "depth": 10, "growth": 4},
+    {"family": "inception", "depth": 20},
+]
+
+
+@pytest.mark.parametrize("fields", KINDS, ids=str)
+def test_outputs_and_their_gradients_have_the_shapes_of_the_blocks(fields):
+    shape = (64, 64, 3) if fields.get("family") == "imagenet" else SHAPE
+    net = net_of(recipes.cifar(**{"depth": 8, "residual": True} | fields).model, 10, shape)
+    variables = models.template(net.model, shape)
+    images, labels = jax.ShapeDtypeStruct((4, *shape), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.int32)
+    logits, outputs = jax.eval_shape(functools.partial(net.outputs, train=True), variables, images)
+    _, gradients, _ = jax.eval_shape(functools.partial(net.output_gradients, train=True), variables, images, labels)
+    assert logits.shape == (4, 10)
+    shapes = {block.name: (4, *block.shape) for block in net.blocks}
+    assert {name: output.shape for name, output in outputs.items()} == shapes
+    assert {name: gradient.shape for name, gradient in gradients.items()} == shapes
+
+
+@pytest.mark.parametrize(
+    ("fields", "layers"),
+    [
+        ({}, 2),
+        ({"block": "single", "depth": 14}, 1),
+        ({"block": "bottleneck", "depth": 11, "shortcut": "B"}, 3),
+        ({"family": "densenet", "depth": 10, "growth": 4}, 1),
+    ],
+    ids=str,
+)
+def test_a_block_counts_its_convolutions(fields, layers):
+    net = net_of(recipes.cifar(**{"depth": 8, "residual": True} | fields).model, 10, SHAPE)
+    assert net.layers_a_block == layers
+
+
+def test_equal_configs_are_one_net():
+    config = recipes.cifar(8, residual=True).model
+    assert net_of(config, 10, SHAPE) is net_of(recipes.cifar(8, residual=True).model, 10, SHAPE)
+    assert net_of(config, 10, SHAPE) is not net_of(config, 2, SHAPE)
+    assert net_of(config, 10, SHAPE) is not net_of(recipes.cifar(8, residual=False).model, 10, SHAPE)
+
+
+def test_too_few_blocks_are_refused():
+    net = net_of(recipes.cifar(8, residual=True).model, 10, SHAPE)
+    net.require_blocks(3)
+    with pytest.raises(UserError, match=r"^residual-8 has fewer than 4 blocks$"):
+        net.require_blocks(4)
