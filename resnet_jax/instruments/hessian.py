@@ -31,6 +31,7 @@ import numpy as np
 import scipy.linalg
 import scipy.stats
 
+from resnet_jax.errors import UserError
 from resnet_jax.instruments.second_order import hessian_product
 from resnet_jax.instruments.subject import Subject
 
@@ -69,7 +70,10 @@ def measure(subject: Subject) -> dict[str, Any]:
 
     def product(vector: np.ndarray) -> np.ndarray:
         multiplied = compiled(unravel(jnp.asarray(vector, params.dtype)))
-        return np.asarray(jax.flatten_util.ravel_pytree(multiplied)[0], np.float64)
+        flat = np.asarray(jax.flatten_util.ravel_pytree(multiplied)[0], np.float64)
+        if not np.all(np.isfinite(flat)):
+            raise UserError(f"the second derivatives of the loss of {subject.net.title} are not finite")
+        return flat
 
     random = subject.random(START)
     return spectrum([lanczos(product, random.standard_normal(params.size), STEPS) for _ in range(STARTS)], params.size)

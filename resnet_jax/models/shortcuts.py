@@ -99,7 +99,7 @@ def identity(x: jax.Array, features: int, stride: int, pool: bool = False) -> ja
 def parallel_branches(block: nn.Module, x: jax.Array, features: int) -> jax.Array:
     """Return norm(1x1 convolution of x) + norm(x), the second only where shapes agree (Ding et al. 2021, section 3.3).
 
-    All but the ReLU is linear in evaluation, so ``resnet_jax.models.repvgg`` merges these and the 3x3 into one.
+    All but the ReLU is linear in evaluation, so ``resnet_jax.surgery.merge`` merges these and the 3x3 into one.
     """
     pointwise = Projection(features, block.stride, True, block.conv, block.norm, name="shortcut")(x)
     if changes_shape(block, x, features):

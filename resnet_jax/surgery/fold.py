@@ -1,10 +1,14 @@
 """Batch norms folded into the convolutions before them."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from resnet_jax.models import Path
 from resnet_jax.surgery.net import EPSILON, Net, require
 
+# Of a net, by their paths, each block's on its own.
+Leaves = Mapping[Path, np.ndarray]
 # Orders in which every norm directly follows a convolution.
 ORDERS = ("original", "relu_before_addition", "relu_preactivation")
 
@@ -20,15 +24,20 @@ def fold_norms(net: Net) -> Net:
     """
     require(net, "fold_norms", norm=("batch",), order=ORDERS)
     leaves = net.leaves
-    folded = {path: leaf for path, leaf in leaves.items() if path[0] == "params" and path[-1] != "scale"}
+    new = {path: leaf for path, leaf in leaves.items() if path[0] == "params" and path[-1] != "scale"}
     for path, scale in leaves.items():
         if path[-1] != "scale":
             continue
-        _, *layer, _ = path
-        mean, var = (leaves["batch_stats", *layer, name] for name in ("mean", "var"))
-        factor = np.asarray(scale, np.float64) / np.sqrt(np.asarray(var, np.float64) + EPSILON)
-        bias: Path = ("params", *layer, "bias")
-        kernel: Path = ("params", *layer[:-1], layer[-1].replace("bn", "conv"), "kernel")
-        folded[bias] = (leaves[bias] - mean * factor).astype(scale.dtype)
-        folded[kernel] = (leaves[kernel] * factor).astype(scale.dtype)
-    return net.rebuilt(folded, norm="none")
+        norm = path[1:-1]
+        kernel: Path = ("params", *norm[:-1], norm[-1].replace("bn", "conv"), "kernel")
+        new_kernel, new_bias = folded(leaves[kernel], leaves, norm)
+        new[kernel], new["params", *norm, "bias"] = new_kernel.astype(scale.dtype), new_bias.astype(scale.dtype)
+    return net.rebuilt(new, norm="none")
+
+
+def folded(kernel: np.ndarray, leaves: Leaves, norm: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return kernel and bias, float64, of what ``kernel`` and batch norm ``norm`` are together, in evaluation."""
+    scale, bias = (np.asarray(leaves["params", *norm, name], np.float64) for name in ("scale", "bias"))
+    mean, var = (np.asarray(leaves["batch_stats", *norm, name], np.float64) for name in ("mean", "var"))
+    factor = scale / np.sqrt(var + EPSILON)
+    return kernel * factor, bias - mean * factor

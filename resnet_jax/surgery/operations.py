@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from resnet_jax.errors import UserError
-from resnet_jax.models import repvgg
-from resnet_jax.surgery import check, convert, edit, fold
+from resnet_jax.surgery import check, convert, edit, fold, merge
 from resnet_jax.surgery.check import Differences
 from resnet_jax.surgery.net import Net
 
@@ -75,7 +74,7 @@ def same_blocks(operation: Callable[[Net], Net], done: str) -> Callable[[Net, np
 
 def merge_branches(net: Net) -> Net:
     """Return the plain net without norms that a RepVGG net is in evaluation."""
-    return Net(*repvgg.merged(net.config, net.variables))
+    return Net(*merge.merged(net.config, net.variables))
 
 
 def delete(net: Net, images: np.ndarray, blocks: Sequence[str]) -> Outcome:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from resnet_jax.errors import UserError
 from resnet_jax.instruments import hessian
 from resnet_jax.instruments.second_order import hessian_product
 from tests.instruments.subjects_b import exact_subject, small_subject, split
@@ -74,6 +75,14 @@ def test_the_ends_and_the_trace_are_those_of_the_whole_hessian(tiny):
     assert result["ratio"] == pytest.approx(abs(eigenvalues[0] / eigenvalues[-1]), rel=0.01)
     # The sum of n values from three draws, each with a standard error of about sqrt(2 sum of squares).
     assert abs(result["trace"] - eigenvalues.sum()) < 4 * np.sqrt(2 * np.sum(eigenvalues**2) / hessian.STARTS)
+
+
+def test_a_net_that_has_diverged_is_refused(tiny):
+    subject, _ = tiny
+    params, others = split(subject)
+    diverged = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), params)
+    with pytest.raises(UserError, match="are not finite"):
+        hessian.measure(subject._replace(variables={**others, "params": diverged}))
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from flax import traverse_util
 
 from resnet_jax import models
 from resnet_jax.errors import UserError
-from resnet_jax.models import repvgg
 from resnet_jax.models.gates import PLAIN
+from resnet_jax.surgery import merge
 from tests.models.reference import batch_norm, conv, relu, stages
 
 IMAGE = (8, 8, 3)
@@ -57,7 +57,7 @@ def test_a_merged_net_is_a_plain_one_that_computes_the_same():
     model = models.build(FIELDS, 10)
     with jax.enable_x64(True):
         variables = drawn(model)
-        config, plain = repvgg.merged(FIELDS, variables)
+        config, plain = merge.merged(FIELDS, variables)
         merged = models.build(config, 10)
         logits = [
             jax.jit(functools.partial(net.clone(dtype=jnp.float64).apply, train=False))(leaves, images())
@@ -108,4 +108,4 @@ def test_a_net_of_other_blocks_is_not_merged():
     with pytest.raises(
         UserError, match=r"residual-8 has no branches to merge; give a net of config\.model\.block='rep"
     ):
-        repvgg.merged({"depth": 8}, models.initial_variables(model, 0, IMAGE))
+        merge.merged({"depth": 8}, models.initial_variables(model, 0, IMAGE))

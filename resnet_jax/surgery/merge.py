@@ -8,10 +8,8 @@ from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.errors import UserError
-from resnet_jax.models.norm import BatchNorm
-from resnet_jax.models.stage import Path
-
-Leaves = dict[Path, np.ndarray]
+from resnet_jax.models import Path
+from resnet_jax.surgery.fold import Leaves, folded
 
 
 def merged(model: models.Fields, variables: Mapping[str, Any]) -> tuple[ConfigDict, dict[str, Any]]:
@@ -30,13 +28,14 @@ def merged(model: models.Fields, variables: Mapping[str, Any]) -> tuple[ConfigDi
     if config.block != "repvgg" or config.family != "cifar":
         raise UserError(f"{models.title(config)} has no branches to merge; give a net of config.model.block='repvgg'.")
     leaves = models.unstack({name: variables[name] for name in ("params", "batch_stats")})
-    plain: Leaves = {path: leaf for path, leaf in leaves.items() if path[:2] == ("params", "head")}
+    plain: dict[Path, np.ndarray] = {path: leaf for path, leaf in leaves.items() if path[:2] == ("params", "head")}
     for path in leaves:
         if path[0] == "params" and path[-1] == "kernel" and path[-2] in ("conv", "conv1") and "shortcut" not in path:
             block, conv = path[1:-2], path[-2]
             norm = conv.replace("conv", "bn")
             kernel, bias = merged_block(leaves, block, conv, norm)
-            plain[path], plain["params", *block, norm, "bias"] = kernel, bias
+            dtype = leaves[path].dtype
+            plain[path], plain["params", *block, norm, "bias"] = kernel.astype(dtype), bias.astype(dtype)
     config.update(block="single", residual=False, norm="none")
     stem, head = leaves["params", "stem", "conv", "kernel"], leaves["params", "head", "bias"]
     like = models.template(models.build(config, len(head)), (8, 8, stem.shape[2]))
@@ -45,13 +44,13 @@ def merged(model: models.Fields, variables: Mapping[str, Any]) -> tuple[ConfigDi
 
 def merged_block(leaves: Leaves, block: Path, conv: str, norm: str) -> tuple[np.ndarray, np.ndarray]:
     """Return kernel and bias of the convolution that ``block`` is, given the names of its 3x3 convolution and norm."""
-    kernel, bias = folded(leaves, (*block, norm), leaves["params", *block, conv, "kernel"])
+    kernel, bias = folded(leaves["params", *block, conv, "kernel"], leaves, (*block, norm))
     pointwise = ("params", *block, "shortcut", "conv", "kernel")
     if pointwise in leaves:
-        more, offset = folded(leaves, (*block, "shortcut", "bn"), centred(leaves[pointwise]))
+        more, offset = folded(centred(leaves[pointwise]), leaves, (*block, "shortcut", "bn"))
         kernel, bias = kernel + more, bias + offset
     if ("params", *block, "identity", "scale") in leaves:
-        more, offset = folded(leaves, (*block, "identity"), centred(np.eye(len(bias), dtype=kernel.dtype)[None, None]))
+        more, offset = folded(centred(np.eye(len(bias))[None, None]), leaves, (*block, "identity"))
         kernel, bias = kernel + more, bias + offset
     return kernel, bias
 
@@ -59,11 +58,3 @@ def merged_block(leaves: Leaves, block: Path, conv: str, norm: str) -> tuple[np.
 def centred(kernel: np.ndarray) -> np.ndarray:
     """Return the 3x3 kernel that does what the 1x1 ``kernel`` does."""
     return np.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0)))
-
-
-def folded(leaves: Leaves, norm: Path, kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return kernel and bias of what ``kernel`` and the batch norm at ``norm`` are together, in evaluation."""
-    scale, bias = (leaves["params", *norm, name] for name in ("scale", "bias"))
-    mean, var = (leaves["batch_stats", *norm, name] for name in ("mean", "var"))
-    factor = scale / np.sqrt(var + BatchNorm.epsilon)
-    return kernel * factor, bias - mean * factor
