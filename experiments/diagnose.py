@@ -32,7 +32,7 @@ from resnet_jax.analysis.runs import run_directories
 from resnet_jax.backend import set_up
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import END, INSTRUMENTS, record
-from resnet_jax.rundir import read_config
+from resnet_jax.rundir import KEPT, read_config, saved_steps
 from resnet_jax.terminal import console
 from resnet_jax.training import scaling
 from resnet_jax.training.start import available_steps
@@ -199,7 +199,8 @@ def main(arguments: list[str]) -> int:
                     console.print(f"{source.name}, step {step}: {', '.join(new)}")
     for sentence in refusals:
         print(sentence)
-    missing = [source.name for source in sources if len(source.steps) < 3 and source.weights is None]
+    runs = [source.folder for source in sources if source.weights is None]
+    missing = [folder for folder in runs if not saved_steps(folder, KEPT)]
     if missing:
         print(
             f"{len(missing)} of {len(sources)} runs kept no nets during training and are measured at what they have; "

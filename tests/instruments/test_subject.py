@@ -1,12 +1,10 @@
 """Subjects: a net and the images on which it is measured."""
 
-import jax
 import numpy as np
 import pytest
 
-from resnet_jax import data, evaluation, instruments
+from resnet_jax import data, evaluation
 from resnet_jax.config import default
-from resnet_jax.errors import UserError
 from resnet_jax.instruments import Settings, subject_of
 from resnet_jax.instruments.subject import SETTLED
 from resnet_jax.training import parallel
@@ -32,8 +30,8 @@ def config():
 
 
 def made(trained, digits, settings=SETTINGS, **changes):
-    was_made = changes.pop("was_made", False)
-    return subject_of(trained._replace(**changes), digits, config(), settings, was_made)
+    is_made = changes.pop("is_made", False)
+    return subject_of(trained._replace(**changes), digits, config(), settings, is_made)
 
 
 def test_images_are_those_of_the_seed(trained, digits):
@@ -63,11 +61,11 @@ def test_the_batch_is_the_first_training_images(trained, digits):
 
 
 @pytest.mark.parametrize(
-    ("step", "was_made", "has_statistics"),
+    ("step", "is_made", "has_statistics"),
     [(0, False, False), (SETTLED - 1, False, False), (SETTLED, False, True), (None, False, True), (0, True, True)],
 )
-def test_running_statistics_are_used_once_they_are_of_the_net(trained, digits, step, was_made, has_statistics):
-    subject = made(trained, digits, step=step, was_made=was_made)
+def test_running_statistics_are_used_once_they_are_of_the_net(trained, digits, step, is_made, has_statistics):
+    subject = made(trained, digits, step=step, is_made=is_made)
     assert (subject.step, subject.has_statistics, subject.by_batch) == (step, has_statistics, not has_statistics)
 
 
@@ -77,31 +75,3 @@ def test_random_numbers_are_those_of_seed_and_purpose(trained, digits):
     drawn = [each.random(purpose).random() for each in (subject, other_seed) for purpose in (1, 2)]
     assert len({*drawn}) == 4
     assert subject.random(1).random() == drawn[0]
-
-
-def test_a_run_is_measured_as_it_was_after_its_last_step_or_before_its_first(whole):
-    last, first = instruments.of_run(whole, settings=SETTINGS), instruments.of_run(whole, 0, SETTINGS)
-    assert (last.step, first.step) == (12, 0)
-    assert (last.name, last.seed, last.data, last.net.title) == ("run", 0, "digits", "residual-8")
-    assert not last.has_statistics  # After so few steps.
-    trained = evaluation.of_run(whole, parallel.device_mesh())
-    jax.tree.map(np.testing.assert_array_equal, last.variables, trained.variables)
-    kernels = [subject.variables["params"]["stem"]["conv"]["kernel"] for subject in (first, last)]
-    assert np.abs(kernels[0] - kernels[1]).max() > 0
-
-
-def test_images_of_a_run_are_normalised_as_in_its_training(whole, digits):
-    subject = instruments.of_run(whole, settings=SETTINGS)
-    mean, _ = data.normalisation(digits, config().data)
-    for split, found in (("train", subject.train), ("test", subject.test)):
-        pixels, labels = digits.splits[split]
-        distances = np.abs(found.images[:, None] - (pixels / 255 - mean)).max((2, 3, 4))
-        assert distances.min(1).max() < 1e-6
-        np.testing.assert_array_equal(labels[distances.argmin(1)], found.labels)
-
-
-def test_without_a_net_there_is_no_subject(whole, tmp_path):
-    with pytest.raises(UserError, match=r"has no net of step 7, only of 0, 10, 12"):
-        instruments.of_run(whole, 7, SETTINGS)
-    with pytest.raises(UserError, match="is not a run directory"):
-        instruments.of_run(tmp_path)
