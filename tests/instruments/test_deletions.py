@@ -10,7 +10,8 @@ from resnet_jax.errors import UserError
 from resnet_jax.instruments import Images, Settings, Subject, deletions, net_of
 from resnet_jax.instruments.deletions import batches, changes_shape, doubling, reordered
 from resnet_jax.models.gates import DELETED
-from resnet_jax.surgery import edit, error_of
+from resnet_jax.surgery import edit
+from resnet_jax.surgery.check import error_of
 from tests.instruments.subjects_c import SHAPE, logits_by, noise, subject
 from tests.surgery.nets import random_net
 
