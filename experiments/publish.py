@@ -65,11 +65,11 @@ def inside_the_nets(out: pathlib.Path, beside: list[pathlib.Path], runs: list[Ru
       beside: folders of further runs.
       runs: that were read in ``out``.
     """
-    nets = group_seeds(runs + (read_runs(beside)[0] if beside else []))
-    measured = read_diagnosed([out, *beside], nets)
+    nets = group_seeds(runs)
+    measured = read_diagnosed([out], nets)
     if not measured:
         return ""
-    page = why.page(measured, nets)
+    page = why.page(measured, nets, *(group_seeds(read_runs([folder])[0]) for folder in beside))
     why_report.write_pictures(out, page, ("png",))
     return f"## {why_report.TITLE}\n\n{why_report.markdown(page)}"
 

@@ -12,6 +12,7 @@ of identity layers. Writes why.md, why.html, a single page that needs no network
 Exit status: 0 done, 2 nothing has been measured or the command needs fixing.
 """
 
+import itertools
 import pathlib
 import shlex
 import sys
@@ -26,20 +27,15 @@ from resnet_jax.errors import UserError
 _OUT = flags.DEFINE_string("out", None, "Output folder; by default the first folder.")
 
 
-def nets_in(folders: list[pathlib.Path]) -> tuple[list[Replicates], list[str]]:
-    """Return the nets of the runs in ``folders``, and a sentence on each run that cannot be read; weights have none."""
-    with_runs = []
-    for folder in folders:
-        try:
-            run_directories([folder])
-        except UserError:
-            if not folder.is_dir():
-                raise
-            continue
-        with_runs.append(folder)
-    if not with_runs:
+def nets_in(folder: pathlib.Path) -> tuple[list[Replicates], list[str]]:
+    """Return the nets of the runs in ``folder``, and a sentence on each run that cannot be read; weights have none."""
+    try:
+        run_directories([folder])
+    except UserError:
+        if not folder.is_dir():
+            raise
         return [], []
-    runs, problems = read_runs(with_runs)
+    runs, problems = read_runs([folder])
     return group_seeds(runs), problems
 
 
@@ -48,16 +44,16 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         raise UserError("no folder given; give folders that experiments.diagnose has measured, e.g. runs/why_digits.")
     folders = [pathlib.Path(argument) for argument in arguments]
-    nets, problems = nets_in(folders)
-    measured = diagnosed.read_diagnosed(folders, nets)
+    studies, problems = zip(*map(nets_in, folders), strict=True)
+    measured = diagnosed.read_diagnosed(folders, [net for nets in studies for net in nets])
     diagnosed.check_any(measured, folders)
     out = pathlib.Path(_OUT.value or folders[0])
     words = shlex.join(["python", "-m", "experiments.why", *sys.argv[1:]])
     with command.saving(out):
         out.mkdir(parents=True, exist_ok=True)
-        page = why.page(measured, nets)
+        page = why.page(measured, *studies)
         why_report.write(out, page, words)
-    for sentence in problems:
+    for sentence in itertools.chain(*problems):
         print(sentence)
     for panel in page.panels:
         print(f"{panel.title}: {panel.says}")

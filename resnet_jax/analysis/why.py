@@ -36,10 +36,15 @@ class Page(NamedTuple):
     foot: list[str]
 
 
-def page(measured: Seeds, nets: Sequence[Replicates]) -> Page:
-    """Return the page of nets that were ``measured`` and of the runs of ``nets``.
+def page(measured: Seeds, nets: Sequence[Replicates], *others: Sequence[Replicates]) -> Page:
+    """Return the page of nets that were ``measured`` and of runs.
 
     A panel whose quantity was measured of no net is missing, and named at the foot.
+
+    Args:
+      measured: nets of one seed each.
+      nets: of the runs of one study.
+      *others: of further studies, each of which is the source of a panel if it has what that shows.
     """
     groups = by_label(measured)
     twins = deepest_twins(groups)
@@ -49,15 +54,20 @@ def page(measured: Seeds, nets: Sequence[Replicates]) -> Page:
         "cosines of gradients (gradients)": cosines(groups, twins),
         "batch-mate sensitivity and probes (batch_mates, probes)": signal(groups, twins),
         "feature rank (feature_rank)": ranks(groups, twins),
-        "routes of the gradient (runs of configs/sweeps/digits_routes.py)": routes(nets),
+        "routes of the gradient (runs of configs/sweeps/digits_routes.py)": first_of(routes, nets, *others),
         "deletions (deletions)": deletions(groups),
-        "identity layers (runs of configs/sweeps/digits_identity.py)": identities(nets),
+        "identity layers (runs of configs/sweeps/digits_identity.py)": first_of(identities, nets, *others),
         "branches and shortcuts (branches)": branch_shares(groups, twins),
         "layer responses (responses)": layer_responses(groups, twins),
     }
     missing = [name for name, panel in made.items() if panel is None]
     foot = [f"Not measured: {'; '.join(missing)}."] if missing else []
     return Page([panel for panel in made.values() if panel is not None], foot)
+
+
+def first_of(panel: Callable[[Sequence[Replicates]], Panel | None], *studies: Sequence[Replicates]) -> Panel | None:
+    """Return ``panel`` of the first of ``studies`` that has what it shows, None if none has."""
+    return next(filter(None, map(panel, studies)), None)
 
 
 def deepest_twins(groups: Groups, works: Callable[[Seeds], bool] = lambda seeds: True) -> Twins | None:
