@@ -22,6 +22,7 @@ from absl import flags
 from experiments import command, findings
 from resnet_jax.analysis import study, tables, why, why_report
 from resnet_jax.analysis.diagnosed import read_diagnosed
+from resnet_jax.analysis.findings import nets_of_study
 from resnet_jax.analysis.runs import Run, group_seeds, read_runs
 from resnet_jax.errors import UserError
 from resnet_jax.instruments.record import FOLDER
@@ -69,7 +70,8 @@ def inside_the_nets(out: pathlib.Path, beside: list[pathlib.Path], runs: list[Ru
     measured = read_diagnosed([out], nets)
     if not measured:
         return ""
-    page = why.page(measured, nets, *(group_seeds(read_runs([folder])[0]) for folder in beside))
+    others = (nets_of_study(read_runs([folder])[0], read_json(folder / "sweep.json")) for folder in beside)
+    page = why.page(measured, nets, *others)
     why_report.write_pictures(out, page, ("png",))
     return f"## {why_report.TITLE}\n\n{why_report.markdown(page)}"
 

@@ -21,8 +21,10 @@ from absl import flags
 
 from experiments import command
 from resnet_jax.analysis import diagnosed, why, why_report
-from resnet_jax.analysis.runs import Replicates, group_seeds, read_runs, run_directories
+from resnet_jax.analysis.findings import nets_of_study
+from resnet_jax.analysis.runs import Replicates, read_runs, run_directories
 from resnet_jax.errors import UserError
+from resnet_jax.rundir import read_json
 
 _OUT = flags.DEFINE_string("out", None, "Output folder; by default the first folder.")
 
@@ -36,7 +38,7 @@ def nets_in(folder: pathlib.Path) -> tuple[list[Replicates], list[str]]:
             raise
         return [], []
     runs, problems = read_runs([folder])
-    return group_seeds(runs), problems
+    return nets_of_study(runs, read_json(folder / "sweep.json")), problems
 
 
 def main(arguments: list[str]) -> int:

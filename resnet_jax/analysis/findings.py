@@ -108,3 +108,9 @@ def tuned_field(text: str | None, sweeps: Sequence[dict[str, Any]]) -> tuple[str
         return field, float(value)
     except ValueError as error:
         raise UserError(f"--tuned={text}: {value!r} is no number; give e.g. optimizer.learning_rate=0.1.") from error
+
+
+def nets_of_study(runs: list[Run], sweep: dict[str, Any] | None) -> list[Replicates]:
+    """Return the nets of ``runs``, those of ``sweep`` if there is one, each at its own best value of a tuned field."""
+    tuned = tuned_field(None, [sweep]) if sweep else None
+    return tuning.tune(runs, *tuned).nets if tuned else group_seeds(runs)

@@ -18,7 +18,7 @@ class Line(NamedTuple):
 
     Attributes:
       label: in the legend.
-      depth: of the net, by which lines are coloured; for other lines their number.
+      depth: of the net, by which lines are coloured; None: by their order.
       is_dashed: whether it is drawn dashed.
       x: ``[points]``.
       values: ``[seeds, points]``, with NaN where there is none.
@@ -26,7 +26,7 @@ class Line(NamedTuple):
     """
 
     label: str
-    depth: int
+    depth: int | None
     is_dashed: bool
     x: np.ndarray
     values: np.ndarray
@@ -42,7 +42,7 @@ class Plot(NamedTuple):
       y: label of its axis.
       lines: of it.
       is_log: whether the y axis is logarithmic.
-      ticks: names of the places of x, whose values are then drawn as bars.
+      ticks: names of the places of x, whose values are then drawn as horizontal bars.
     """
 
     title: str

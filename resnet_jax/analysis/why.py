@@ -344,17 +344,15 @@ def routes(nets: Sequence[Replicates]) -> Panel | None:
 
     places, splits = np.arange(len(shown)), {"training error": "train_clean", "test error": "test"}
     bars = [
-        Line(name, number, False, places, np.array([[median(net, split) for net in shown]]))
-        for number, (name, split) in enumerate(splits.items())
+        Line(name, None, False, places, np.array([[median(net, split) for net in shown]]))
+        for name, split in splits.items()
     ]
-    best = min(shown, key=lambda net: median(net, "train_clean"))
     ticks = tuple(net.label for net in shown)
     plot = Plot(f"{depth} layers", "", "final error (%), median over seeds", bars, ticks=ticks)
-    text = (
-        f"The lowest median training error is that of {best.label}. Whether arms differ beyond their seeds is said, "
-        "with intervals, on the page of their study."
-    )
-    return Panel("why_routes", "What the shortcut does, forward and backward", [plot], "Finished runs.", text)
+    each = (f"{net.label} {short(median(net, 'train_clean'))} and {short(median(net, 'test'))}" for net in shown)
+    text = f"Training and test error in per cent, medians over seeds: {', '.join(each)}."
+    note = "Finished runs, each net at its own best value of a tuned field. Intervals are on the page of the study."
+    return Panel("why_routes", "What the shortcut does, forward and backward", [plot], note, text)
 
 
 def identities(nets: Sequence[Replicates]) -> Panel | None:
@@ -363,22 +361,26 @@ def identities(nets: Sequence[Replicates]) -> Panel | None:
     plain = [net for net in nets if not net.runs[0].config["model.residual"]]
     started = [net for net in plain if net.runs[0].config["from_run"] is not None]
     deepest = max((net.depth for net in started), default=0)
-    for number, net in enumerate(net for net in started if net.depth == deepest):
+    for net in (net for net in started if net.depth == deepest):
         curves = [run.losses() for run in net.runs]
         length = min(len(steps) for steps, _ in curves)
         if length:
             values = np.array([losses[:length] for _, losses in curves])
-            lines.append(Line(net.label, number, False, curves[0][0][:length], values))
+            lines.append(Line(net.label, None, False, curves[0][0][:length], values))
     if not lines:
         return None
+    parts = [line.label.split(", ") for line in lines]
+    shared = set.intersection(*map(set, parts)) if len(lines) > 1 else set()
+    own = [", ".join(part for part in each if part not in shared) for each in parts]
+    lines = [line._replace(label=label) for line, label in zip(lines, own, strict=True)]
 
     def end(line: Line) -> float:
         return float(np.median(line.values[:, -1]))
 
     low, high = min(lines, key=end), max(lines, key=end)
     text = (
-        f"From the same good solution, {low.label} ends at a training loss of {short(end(low))} and {high.label} at "
-        f"{short(end(high))} (medians over seeds)."
+        f"From the same good solution, {deepest} layers end at a training loss of {short(end(low))} with {low.label} "
+        f"and of {short(end(high))} with {high.label} (medians over seeds)."
     )
     plot = Plot(f"{deepest} layers made of a trained net", "step (mini-batches)", "loss (nats)", lines, is_log=True)
     return Panel("why_identities", "Whether training stays at a good solution", [plot], "Of mini-batches.", text)

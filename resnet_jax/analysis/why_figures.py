@@ -1,7 +1,6 @@
 """The panels of ``resnet_jax.analysis.why`` as pictures and as interactive plots."""
 
 import html
-import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +15,20 @@ from plotly.subplots import make_subplots
 from resnet_jax.analysis.figures import PALETTE
 from resnet_jax.analysis.panels import Line, Panel, Plot
 
-TICK_WIDTH = 16
+# Of a letter, for the width that names take.
+INCHES = 0.08
 
 
 def colour_map(panels: Sequence[Panel]) -> dict[int, str]:
     """Return a colour for each depth, the same in all ``panels``."""
-    depths = sorted({line.depth for panel in panels for plot in panel.plots for line in plot.lines})
+    lines = [line for panel in panels for plot in panel.plots for line in plot.lines]
+    depths = sorted({line.depth for line in lines if line.depth is not None})
     return {depth: PALETTE[place % len(PALETTE)] for place, depth in enumerate(depths)}
+
+
+def colour_of(line: Line, number: int, colours: dict[int, str]) -> str:
+    """Return the colour of ``line``, which is the one of ``number`` in its plot."""
+    return PALETTE[number % len(PALETTE)] if line.depth is None else colours[line.depth]
 
 
 def middle_and_range(line: Line) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -34,43 +40,51 @@ def middle_and_range(line: Line) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def draw(panel: Panel, colours: dict[int, str]) -> Figure:
     """Draw the plots of ``panel`` beside each other: medians over seeds as lines, ranges as bands."""
-    figure = Figure(figsize=(1.4 + 4.3 * len(panel.plots), 3.9), layout="constrained")
+    labels = [line.label for line in panel.plots[0].lines]
+    names = [name for plot in panel.plots for name in plot.ticks]
+    width = 4.3 * len(panel.plots) + sum(max(map(len, texts), default=0) * INCHES for texts in (labels, names))
+    figure = Figure(figsize=(0.9 + width, max(3.9, 1.2 + 0.34 * len(names))), layout="constrained")
     axes = figure.subplots(1, len(panel.plots), squeeze=False)[0]
     for axis, plot in zip(axes, panel.plots, strict=True):
-        draw_plot(axis, plot, colours)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize="small", frameon=False)
+        if plot.ticks:
+            draw_bars(axis, plot, colours)
+        else:
+            draw_lines(axis, plot, colours)
+        axis.set_title(plot.title)
+        axis.grid(color="0.9")
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small", frameon=False)
     # At the left, where the legend is not.
     figure.suptitle(panel.title, x=0.01, horizontalalignment="left", fontsize="medium")
     return figure
 
 
-def draw_plot(axis: Axes, plot: Plot, colours: dict[int, str]) -> None:
-    """Draw ``plot`` on ``axis``."""
+def draw_lines(axis: Axes, plot: Plot, colours: dict[int, str]) -> None:
+    """Draw the lines of ``plot`` on ``axis``."""
     for number, line in enumerate(plot.lines):
-        colour = colours[line.depth]
+        colour = colour_of(line, number, colours)
         middle, low, high = middle_and_range(line)
-        if plot.ticks:
-            width = 0.8 / len(plot.lines)
-            axis.bar(
-                line.x + (number - (len(plot.lines) - 1) / 2) * width, middle, width, color=colour, label=line.label
-            )
-            continue
         axis.plot(line.x, middle, "--" if line.is_dashed else "-", color=colour, linewidth=1.6, label=line.label)
         if len(line.values) > 1:
             axis.fill_between(line.x, low, high, color=colour, alpha=0.2, linewidth=0)
         axis.plot(line.x[list(line.marks)], middle[list(line.marks)], "o", color=colour, markersize=4)
-    if plot.ticks:
-        axis.set_xticks(range(len(plot.ticks)), [textwrap.fill(name, TICK_WIDTH) for name in plot.ticks], fontsize=7)
-        axis.tick_params(axis="x", labelrotation=60)
     if plot.is_log:
         axis.set_yscale("log")
-    axis.set_title(plot.title)
     axis.set_xlabel(plot.x)
     axis.set_ylabel(plot.y)
-    axis.grid(color="0.9")
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
+
+
+def draw_bars(axis: Axes, plot: Plot, colours: dict[int, str]) -> None:
+    """Draw the lines of ``plot`` as horizontal bars on ``axis``, the first place at the top."""
+    height = 0.8 / len(plot.lines)
+    for number, line in enumerate(plot.lines):
+        places = line.x + (number - (len(plot.lines) - 1) / 2) * height
+        middle, _, _ = middle_and_range(line)
+        axis.barh(places, middle, height, color=colour_of(line, number, colours), label=line.label)
+    axis.set_yticks(range(len(plot.ticks)), plot.ticks)
+    axis.invert_yaxis()
+    axis.set_xlabel(plot.y)
 
 
 def interactive(panel: Panel, colours: dict[int, str], with_library: bool) -> str:
@@ -87,10 +101,13 @@ def interactive(panel: Panel, colours: dict[int, str], with_library: bool) -> st
     traces: list[dict[str, Any]] = []
     for number, plot in enumerate(panel.plots, start=1):
         suffix = "" if number == 1 else str(number)
-        layout[f"xaxis{suffix}"].title.text = plot.x
-        layout[f"yaxis{suffix}"].update(title={"text": plot.y}, type="log" if plot.is_log else "linear")
-        for line in plot.lines:
-            traces += traces_of(line, plot, colours[line.depth], suffix, is_first=number == 1)
+        along, across = ("yaxis", "xaxis") if plot.ticks else ("xaxis", "yaxis")
+        layout[f"{along}{suffix}"].update(title={"text": plot.x}, autorange="reversed" if plot.ticks else True)
+        kind = "log" if plot.is_log else "linear"
+        layout[f"{across}{suffix}"].update(title={"text": plot.y}, type=kind, automargin=True)
+        for place, line in enumerate(plot.lines):
+            colour = colour_of(line, place, colours)
+            traces += traces_of(line, plot, colour, suffix, is_first=number == 1)
     figure = {"data": traces, "layout": layout.to_plotly_json()}
     return plotly.io.to_html(
         figure, {"responsive": True}, full_html=False, include_plotlyjs=with_library, validate=False
@@ -102,8 +119,8 @@ def traces_of(line: Line, plot: Plot, colour: str, suffix: str, is_first: bool) 
     middle, low, high = middle_and_range(line)
     common = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "legendgroup": line.label, "name": line.label}
     if plot.ticks:
-        x = list(plot.ticks)
-        return [{**common, "type": "bar", "x": x, "y": middle, "marker": {"color": colour}, "showlegend": is_first}]
+        bars = {"type": "bar", "orientation": "h", "x": middle, "y": list(plot.ticks), "marker": {"color": colour}}
+        return [{**common, **bars, "showlegend": is_first}]
     style = {"color": colour, "dash": "dash" if line.is_dashed else "solid", "width": 2}
     drawn = {"type": "scatter", "mode": "lines", "x": line.x, "y": middle, "line": style, "showlegend": is_first}
     traces = [{**common, **drawn, "hovertemplate": f"{html.escape(line.label)}<br>%{{x}}: %{{y:.4g}}<extra></extra>"}]

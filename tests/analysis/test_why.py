@@ -124,7 +124,8 @@ def test_routes_and_identity_layers_are_panels_of_runs(tmp_path):
     assert not any("from" in name for name in routes.ticks)
     assert len(routes.lines) == 2
     assert [line.values[0, -1] for line in identities.lines] == pytest.approx([0.1, 1.0])
-    assert "ends at a training loss of 0.1 and" in panels["why_identities"].says
+    assert [line.label for line in identities.lines] == ["learning_rate 0.01", "learning_rate 0.1"]
+    assert "end at a training loss of 0.1 with learning_rate 0.01 and of 1 with" in panels["why_identities"].says
     assert why_figures.draw(panels["why_routes"], why_figures.colour_map(list(panels.values())))
 
 
