@@ -81,30 +81,32 @@ def deepest_twins(groups: Groups, works: Callable[[Seeds], bool] = lambda seeds:
     return (plain[max(common)], residual[max(common)]) if common else None
 
 
-def says(
-    groups: Groups,
-    twins: Twins | None,
-    of: Callable[[Diagnosed], float | None],
-    text: str,
-    number: Callable[[float], str],
-) -> str:
-    """Return the sentence on ``twins``, without twins what was measured of each net.
+class Statistic(NamedTuple):
+    """A number by which nets are compared.
 
-    Args:
-      groups: all nets.
-      twins: of them.
-      of: the number of one net.
-      text: as of ``contrast.sentence``, with {plain} and {residual} for what the twins are called.
+    Attributes:
+      quantity: what it is, for nets without twins.
+      of: the number of one net, None where it was not measured.
+      text: the sentence on twins: {plain} and {residual} are what they are called, {0} and {1} their medians.
       number: writes one number.
     """
+
+    quantity: str
+    of: Callable[[Diagnosed], float | None]
+    text: str
+    number: Callable[[float], str]
+
+
+def says(groups: Groups, twins: Twins | None, statistic: Statistic) -> str:
+    """Return the sentence on ``twins``, without twins what was measured of each of all nets ``groups``."""
     if twins is None:
+        of, number = statistic.of, statistic.number
         values = {label: [value for net in seeds if (value := of(net)) is not None] for label, seeds in groups.items()}
         each = ", ".join(f"{label} {number(float(np.median(found)))}" for label, found in values.items() if found)
-        quantity = text.format("...", "...", plain="a plain net", residual="a residual one")
-        return f"No twins to compare. ({quantity}: {each}.)" if each else "No twins to compare."
+        return f"{statistic.quantity}: {each}. There are no twins to compare."
     plain, residual = (seeds[0].label for seeds in twins)
-    named = text.replace("{plain}", plain).replace("{residual}", residual)
-    return sentence(contrast(twins, of), named, number)
+    named = statistic.text.replace("{plain}", plain).replace("{residual}", residual)
+    return sentence(contrast(twins, statistic.of), named, statistic.number)
 
 
 def training_loss(nets: Sequence[Replicates], twins: Twins | None) -> Panel | None:
@@ -127,14 +129,21 @@ def training_loss(nets: Sequence[Replicates], twins: Twins | None) -> Panel | No
         "Which nets fit, and when",
         [Plot("training loss", "step (mini-batches)", "loss (nats)", lines, is_log=True)],
         "Of mini-batches, each the mean since the record before. Median and range of seeds; plain nets dashed.",
-        says(
-            {},
-            twins,
-            lambda net: net.run.losses()[1][-1] if net.run and len(net.run.losses()[1]) else None,
-            text,
-            short,
-        ),
+        says({}, twins, Statistic("Training loss at the end", last_loss, text, short)),
     )
+
+
+def three_digits(value: float) -> str:
+    """Return ``value`` with three decimals."""
+    return f"{value:.3f}"
+
+
+def last_loss(net: Diagnosed) -> float | None:
+    """Return the last recorded training loss of ``net``, None for weights."""
+    if net.run is None:
+        return None
+    _, losses = net.run.losses()
+    return losses[-1] if len(losses) else None
 
 
 def gradients(groups: Groups, twins: Twins | None) -> Panel | None:
@@ -150,12 +159,16 @@ def gradients(groups: Groups, twins: Twins | None) -> Panel | None:
     at_start = any(net.found("gradients", START) for seeds in groups.values() for net in seeds)
     text = text if at_start else text.replace("At the start", "In the trained nets")
     when = START if at_start else END
+
+    def growth(net: Diagnosed) -> float | None:
+        return net.result("gradients", when, "a_layer")
+
     return Panel(
         "why_gradients",
         "Whether gradients vanish or explode",
         plots[:2],
         note_of(groups, "gradients", START, 100, END, is_training=True),
-        says(groups, twins, lambda net: net.result("gradients", when, "a_layer"), text, lambda value: f"{value:.3f}"),
+        says(groups, twins, Statistic("Growth of gradients a layer towards the input", growth, text, three_digits)),
     )
 
 
@@ -178,7 +191,7 @@ def cosines(groups: Groups, twins: Twins | None) -> Panel | None:
         "Whether gradients of different images are related",
         [Plot("step 0", "block", "mean cosine over pairs of images", lines)],
         note_of(groups, "gradients", START, is_training=True) + " For one cotangent in place of the loss.",
-        says(groups, twins, middle, text, lambda value: f"{value:.3f}"),
+        says(groups, twins, Statistic("Mean cosine three quarters up the net", middle, text, three_digits)),
     )
 
 
@@ -192,24 +205,27 @@ def signal(groups: Groups, twins: Twins | None) -> Panel | None:
             plots.append(Plot(title, "block", "test error of a linear probe (%)", lines))
     if not plots:
         return None
-    text = (
+    mates = Statistic(
+        "Change of features at the last block with other batch-mates, before training",
+        lambda net: last_of(net.result("batch_mates", START, "sensitivity")),
         "Before training, the features of an image at the last block change by {0} of their size with its batch-mates "
-        "in {plain}, by {1} in {residual}; 1.41 would be unrelated"
+        "in {plain}, by {1} in {residual}; 1.41 would be unrelated",
+        short,
     )
+    at = START if any(net.found("probes", START) for seeds in groups.values() for net in seeds) else END
+    probe = Statistic(
+        "Test error of a linear probe after the last block",
+        lambda net: last_of(net.result("probes", at, "test_error")),
+        "A linear probe after the last block errs on {0} of test images in {plain}, on {1} in {residual}",
+        percent,
+    )
+    sentences = [says(groups, twins, each) for each in ([mates, probe] if twins or at == START else [probe])]
     return Panel(
         "why_signal",
         "Whether the signal is lost on the way forward",
         plots,
         note_of(groups, "probes", START, END),
-        says(groups, twins, lambda net: last_of(net.result("batch_mates", START, "sensitivity")), text, short)
-        + " "
-        + says(
-            groups,
-            twins,
-            lambda net: last_of(net.result("probes", START, "test_error")),
-            "A linear probe after the last block errs on {0} of test images in {plain}, on {1} in {residual}",
-            percent,
-        ),
+        " ".join(sentences),
     )
 
 
@@ -233,7 +249,7 @@ def ranks(groups: Groups, twins: Twins | None) -> Panel | None:
         "Whether examples become alike",
         plots,
         note_of(groups, "feature_rank", START, END),
-        says(groups, twins, upper_half, text, short),
+        says(groups, twins, Statistic("Median rank in the upper half at the end", upper_half, text, short)),
     )
 
 
@@ -259,7 +275,7 @@ def deletions(groups: Groups) -> Panel | None:
         return None if not deleted else float(np.median(deleted["test"]))
 
     text = "Deleting a single block leaves a median test error of {0} in {plain}, of {1} in {residual}"
-    said = says(groups, twins, median, text, percent)
+    said = says(groups, twins, Statistic("Median test error after deleting one block", median, text, percent))
     return Panel(
         "why_deletions",
         "Whether blocks are links of a chain or corrections",
@@ -301,23 +317,25 @@ def branch_shares(groups: Groups, twins: Twins | None) -> Panel | None:
     )
     note = note_of(groups, "branches", START, END) + " In a plain net the shortcut is the identity that it lacks."
     return Panel(
-        "why_branches", "Whether branches are small", plots, note, says(groups, twins, upper_half, text, short)
+        "why_branches",
+        "Whether branches are small",
+        plots,
+        note,
+        says(
+            groups, twins, Statistic("Median share of branches in the upper half at the end", upper_half, text, short)
+        ),
     )
 
 
 def layer_responses(groups: Groups, twins: Twins | None) -> Panel | None:
-    """Return the deviations of layers' responses, in order and sorted (He et al. 2015, figure 7)."""
-    plots = []
-    for title, when in (("step 0", START), ("end", END)):
-        lines = []
-        for label, seeds in groups.items():
-            rows = [row for net in seeds if (row := net.result("responses", when, "deviation"))]
-            if rows:
-                values = -np.sort(-np.array(rows, float), axis=1)
-                lines.append(line_of(label, seeds[0], np.arange(1, values.shape[1] + 1), values))
-        if lines:
-            plots.append(Plot(title, "layer, by size", "standard deviation after batch norm", lines))
-    if not plots:
+    """Return the deviations of layers' responses at the end, sorted (He et al. 2015, figure 7)."""
+    lines = []
+    for label, seeds in groups.items():
+        rows = [row for net in seeds if (row := net.result("responses", END, "deviation"))]
+        if rows:
+            values = -np.sort(-np.array(rows, float), axis=1)
+            lines.append(line_of(label, seeds[0], np.arange(1, values.shape[1] + 1), values))
+    if not lines:
         return None
 
     def median(net: Diagnosed) -> float | None:
@@ -325,9 +343,14 @@ def layer_responses(groups: Groups, twins: Twins | None) -> Panel | None:
         return None if not values else float(np.median(values))
 
     text = "At the end, layers respond with a median deviation of {0} in {plain}, of {1} in {residual}"
+    plots = [Plot("end", "layer, by size", "standard deviation after batch norm", lines)]
     note = "From scale and bias of the batch norms alone, so at step 0 all are 1. Median and range of seeds."
     return Panel(
-        "why_responses", "Whether layers respond weakly", plots, note, says(groups, twins, median, text, short)
+        "why_responses",
+        "Whether layers respond weakly",
+        plots,
+        note,
+        says(groups, twins, Statistic("Median deviation of responses at the end", median, text, short)),
     )
 
 
