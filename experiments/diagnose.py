@@ -208,7 +208,8 @@ def main(arguments: list[str]) -> int:
         )
     if not measured and refusals:
         return command.EXIT_USER
-    print(f"{measured} measurements were added to {record.FOLDER}/ of {len(sources)} nets on {jax.default_backend()}.")
+    counts = f"{measured} measurement{'s' * (measured != 1)}, of {len(sources)} net{'s' * (len(sources) != 1)}"
+    print(f"Added to {record.FOLDER}/: {counts}, on {jax.default_backend()}.")
     return 0
 
 

@@ -38,15 +38,15 @@ def test_instruments_measure_at_their_steps_and_what_is_there_is_not_measured_ag
     assert done.returncode == 0, done.stderr
     # Deletions are of trained nets; the run has no nets of the other steps at which responses are measured.
     assert measured(runs / "kept") == [("deletions", 4), ("responses", 0), ("responses", 4)]
-    assert done.stdout.splitlines()[-1].startswith("3 measurements were added to diagnosis/ of 1 nets on cpu.")
+    assert done.stdout.splitlines()[-1].startswith("Added to diagnosis/: 3 measurements, of 1 net, on cpu.")
 
     again = commands(*words)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.splitlines()[-1].startswith("0 measurements were added")
+    assert again.stdout.splitlines()[-1].startswith("Added to diagnosis/: 0 measurements, of 1 net")
     more = commands("diagnose", str(runs / "kept"), *FEW, "--only=responses", "--at=1,end")
-    assert more.stdout.splitlines()[-1].startswith("1 measurements were added")
+    assert more.stdout.splitlines()[-1].startswith("Added to diagnosis/: 1 measurement, of 1 net")
     other = commands("diagnose", str(runs / "kept"), *FEW, "--only=responses", "--seed=1", "--at=0")
-    assert other.stdout.splitlines()[-1].startswith("1 measurements were added")
+    assert other.stdout.splitlines()[-1].startswith("Added to diagnosis/: 1 measurement, of 1 net")
     steps = [each.step for each in record.read(runs / "kept", "responses")]
     assert steps == [0, 4, 1, 0]
 

@@ -50,6 +50,18 @@ def test_a_measurement_has_every_quantity_for_every_block():
     assert again["cosine_of_net"] == result["cosine_of_net"]
 
 
+def test_in_wide_plain_nets_of_fully_connected_layers_gradients_grow_as_in_theory():
+    """By 1.211 a layer (Yang et al. 2019, theorem 8): images of one pixel make layers fully connected, here 512 wide."""
+    net = net_of(recipes.digits(depth=20, residual=False, widening=8, block="single").model, 10, (1, 1, 8))
+    variables = models.initial_variables(net.model, 0, (1, 1, 8))
+    images = Images(noise(512, shape=(1, 1, 8)), np.arange(512) % 10)
+    result = gradients.measure(Subject(net, variables, 0, False, images, images, Settings(512, 512)))
+    wide = [place for place, block in enumerate(net.blocks) if block.shape == (1, 1, 512)]
+    growth = growth_within(result["norm"][wide], ["stage3"] * len(wide))
+    assert len(wide) == 6
+    assert growth == pytest.approx(math.sqrt(math.pi / (math.pi - 1)), rel=0.02)
+
+
 @pytest.mark.slow
 def test_in_wide_plain_nets_on_large_maps_gradients_grow_as_in_theory():
     """By 1.211 a layer (Yang et al. 2019), a result for fully connected layers.

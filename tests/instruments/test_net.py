@@ -136,7 +136,7 @@ def plain_sum(branch, shortcut):
         pytest.param({"shortcut": "exclusive_gating"}, True, relu_of_sum, marks=pytest.mark.slow),
         pytest.param({"family": "inception", "depth": 20}, True, relu_of_sum, marks=pytest.mark.slow),
     ],
-    ids=str,
+    ids=lambda each: each.__name__ if callable(each) else str(each),
 )
 def test_the_parts_of_a_block_make_its_output(fields, train, joined):
     net, variables = of(**fields)
