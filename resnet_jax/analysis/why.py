@@ -23,6 +23,7 @@ from resnet_jax.analysis.panels import (
 from resnet_jax.analysis.runs import Replicates
 from resnet_jax.config import default, flatten
 from resnet_jax.fields import INTERVENTION_FIELDS
+from resnet_jax.instruments.record import Measurement
 
 Seeds = Sequence[Diagnosed]
 # A plain net and its residual twin, each with its seeds.
@@ -30,9 +31,16 @@ Twins = tuple[Seeds, Seeds]
 
 
 class Page(NamedTuple):
-    """All panels, and what was not measured."""
+    """What was found.
+
+    Attributes:
+      panels: in order.
+      filters: of the first seed of each net whose filters were measured, by what the net is called.
+      foot: sentences on what was not measured.
+    """
 
     panels: list[Panel]
+    filters: dict[str, Measurement]
     foot: list[str]
 
 
@@ -62,7 +70,9 @@ def page(measured: Seeds, nets: Sequence[Replicates], *others: Sequence[Replicat
     }
     missing = [name for name, panel in made.items() if panel is None]
     foot = [f"Not measured: {'; '.join(missing)}."] if missing else []
-    return Page([panel for panel in made.values() if panel is not None], foot)
+    seen = {label: [each for net in seeds if (each := net.found("channels", END))] for label, seeds in groups.items()}
+    filters = {label: found[0] for label, found in seen.items() if found}
+    return Page([panel for panel in made.values() if panel is not None], filters, foot)
 
 
 def first_of(panel: Callable[[Sequence[Replicates]], Panel | None], *studies: Sequence[Replicates]) -> Panel | None:

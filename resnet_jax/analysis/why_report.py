@@ -2,12 +2,19 @@
 
 import html
 import pathlib
+import re
 from collections.abc import Sequence
 
 from resnet_jax.analysis import why, why_figures
 from resnet_jax.analysis.contrast import RULE
+from resnet_jax.analysis.filters import draw_filters
+from resnet_jax.analysis.report import svg
 from resnet_jax.rundir import write_text
 
+FILTERS_NOTE = (
+    "Red is positive, blue negative, each picture by its own largest value. Of a stage: what the branch of each block "
+    "makes of a channel in the same channel, without norms and ReLUs; shortcuts join what is in one row."
+)
 TITLE = "What the nets look like inside"
 STYLE = (
     "body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 0 auto; padding: 1rem; } "
@@ -30,6 +37,13 @@ def write_pictures(out: pathlib.Path, page: why.Page, suffixes: Sequence[str]) -
         figure = why_figures.draw(panel, colours)
         for suffix in suffixes:
             figure.savefig(out / f"{panel.name}.{suffix}", dpi=120)
+    for label, measurement in page.filters.items():
+        draw_filters(measurement).savefig(out / f"{filters_name(label)}.png", dpi=120)
+
+
+def filters_name(label: str) -> str:
+    """Return the name of the file with the filters of the net that is called ``label``."""
+    return "why_filters_" + re.sub(r"[^\w.+-]+", "_", label)
 
 
 def markdown(page: why.Page) -> str:
@@ -38,6 +52,8 @@ def markdown(page: why.Page) -> str:
     for panel in page.panels:
         picture = f"![{panel.title}]({panel.name}.png)"
         parts += [f"### {panel.title}", f"**{panel.says}**", picture, panel.note]
+    for label in page.filters:
+        parts += [f"### Filters of {label}", f"![Filters of {label}]({filters_name(label)}.png)", FILTERS_NOTE]
     return "\n\n".join(filter(None, [*parts, *page.foot])) + "\n"
 
 
@@ -50,6 +66,12 @@ def sections(page: why.Page, with_library: bool) -> str:
         parts.append(
             f'<h2>{html.escape(panel.title)}</h2>\n<p class="says">{html.escape(panel.says)}</p>\n{plot}\n'
             f'<p class="note">{html.escape(panel.note)}</p>'
+        )
+    for label, measurement in page.filters.items():
+        picture = svg(draw_filters(measurement))
+        parts.append(
+            f'<h2>Filters of {html.escape(label)}</h2>\n<div class="figure">{picture}</div>\n'
+            f'<p class="note">{FILTERS_NOTE}</p>'
         )
     parts += [f"<p>{html.escape(sentence)}</p>" for sentence in page.foot]
     return "\n".join(parts)

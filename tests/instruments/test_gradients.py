@@ -51,7 +51,7 @@ def test_a_measurement_has_every_quantity_for_every_block():
 
 
 def test_in_wide_plain_nets_of_fully_connected_layers_gradients_grow_as_in_theory():
-    """By 1.211 a layer (Yang et al. 2019, theorem 8): images of one pixel make layers fully connected, here 512 wide."""
+    """By 1.211 a layer (Yang et al. 2019, theorem 8): of one pixel, images make layers fully connected, 512 wide."""
     net = net_of(recipes.digits(depth=20, residual=False, widening=8, block="single").model, 10, (1, 1, 8))
     variables = models.initial_variables(net.model, 0, (1, 1, 8))
     images = Images(noise(512, shape=(1, 1, 8)), np.arange(512) % 10)
