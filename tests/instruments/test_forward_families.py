@@ -14,7 +14,7 @@ NETS = [
     ({"order": "preactivation", "shortcut": "B"}, ()),
     ({"block": "bottleneck", "depth": 11, "shortcut": "B"}, ()),
     ({"block": "single", "residual": False}, ()),
-    ({"family": "wide", "depth": 10, "survival": 0.5, "dropout": 0.1}, ()),
+    ({"family": "wide", "depth": 10, "survival": 0.5, "dropout": 0.1}, ("channels",)),
     ({"branch_scaling": "fixup"}, ()),
     ({"parametrization": "dirac", "residual": False}, ()),
     ({"family": "inception", "depth": 20, "widening": 0.5}, ()),
