@@ -360,7 +360,7 @@ def layer_responses(groups: Groups, twins: Twins | None) -> Panel | None:
         "Whether layers respond weakly",
         plots,
         note,
-        says(groups, twins, Statistic("Median deviation of responses at the end", median, text, short)),
+        says(groups, twins, Statistic("Median deviation of responses at the end", median, text, three_digits)),
     )
 
 
