@@ -124,6 +124,10 @@ def traces_of(line: Line, plot: Plot, colour: str, suffix: str, is_first: bool) 
     style = {"color": colour, "dash": "dash" if line.is_dashed else "solid", "width": 2}
     drawn = {"type": "scatter", "mode": "lines", "x": line.x, "y": middle, "line": style, "showlegend": is_first}
     traces = [{**common, **drawn, "hovertemplate": f"{html.escape(line.label)}<br>%{{x}}: %{{y:.4g}}<extra></extra>"}]
+    if line.marks:
+        at = list(line.marks)
+        dots = {"type": "scatter", "mode": "markers", "x": line.x[at], "y": middle[at], "marker": {"color": colour}}
+        traces.append({**common, **dots, "hoverinfo": "skip", "showlegend": False})
     if len(line.values) > 1:
         red, green, blue = (round(255 * part) for part in matplotlib.colors.to_rgb(colour))
         there = np.isfinite(middle)

@@ -108,6 +108,7 @@ def test_panels_become_pictures_and_plots_with_the_same_numbers(page, tmp_path):
     html = (tmp_path / "why.html").read_text()
     assert html.count("Plotly.newPlot(") == len(page.panels)
     assert "<script src=" not in html
+    assert '"mode":"markers"' in html.replace(" ", "")  # Where stages begin.
 
 
 def test_routes_and_identity_layers_are_panels_of_runs(tmp_path):
