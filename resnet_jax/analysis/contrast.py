@@ -11,8 +11,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from resnet_jax.analysis.diagnosed import Diagnosed
+import numpy as np
 
+from resnet_jax.analysis.diagnosed import Diagnosed
+from resnet_jax.analysis.panels import Groups
+
+Seeds = Sequence[Diagnosed]
+# A plain net and its residual twin, each with its seeds.
+Twins = tuple[Seeds, Seeds]
 LEAST_SEEDS = 3
 # From which on ranges that do not touch are rare enough by themselves: 2 of the 252 orders of five and five values.
 ENOUGH_SEEDS = 5
@@ -51,9 +57,7 @@ class Contrast(NamedTuple):
         return apart > 0 and (seeds >= ENOUGH_SEEDS or apart >= wider)
 
 
-def contrast(
-    nets: tuple[Sequence[Diagnosed], Sequence[Diagnosed]], of: Callable[[Diagnosed], float | None]
-) -> Contrast:
+def contrast(nets: Twins, of: Callable[[Diagnosed], float | None]) -> Contrast:
     """Return number ``of`` the seeds of two nets, without those of which it was not measured or is non-finite."""
     one, other = ([of(each) for each in seeds] for seeds in nets)
     values = tuple([value for value in each if value is not None and math.isfinite(value)] for each in (one, other))
@@ -84,3 +88,42 @@ def sentence(found: Contrast, says: str, number: Callable[[float], str]) -> str:
         few = min(seeds)
         return f"{few} seed{'s' * (few > 1)}, three are needed to tell a difference from chance: {', '.join(ranges)}."
     return f"No difference beyond seeds: {', '.join(ranges)}."
+
+
+def deepest_twins(groups: Groups, works: Callable[[Seeds], bool] = lambda seeds: True) -> Twins | None:
+    """Return the deepest plain net that ``works`` and the residual net of that depth, None if there are no twins."""
+    plain = {seeds[0].depth: seeds for seeds in groups.values() if not seeds[0].residual and works(seeds)}
+    residual: dict[int, Seeds] = {}
+    for seeds in groups.values():
+        if seeds[0].residual:
+            residual.setdefault(seeds[0].depth, seeds)  # The first is the net without interventions.
+    common = plain.keys() & residual.keys()
+    return (plain[max(common)], residual[max(common)]) if common else None
+
+
+class Statistic(NamedTuple):
+    """A number by which nets are compared.
+
+    Attributes:
+      quantity: what it is, for nets without twins.
+      of: the number of one net, None where it was not measured.
+      text: the sentence on twins: {plain} and {residual} are what they are called, {0} and {1} their medians.
+      number: writes one number.
+    """
+
+    quantity: str
+    of: Callable[[Diagnosed], float | None]
+    text: str
+    number: Callable[[float], str]
+
+
+def says(groups: Groups, twins: Twins | None, statistic: Statistic) -> str:
+    """Return the sentence on ``twins``, without twins what was measured of each of all nets ``groups``."""
+    if twins is None:
+        of, number = statistic.of, statistic.number
+        values = {label: [value for net in seeds if (value := of(net)) is not None] for label, seeds in groups.items()}
+        each = ", ".join(f"{label} {number(float(np.median(found)))}" for label, found in values.items() if found)
+        return f"{statistic.quantity}: {each}. There are no twins to compare."
+    plain, residual = (seeds[0].label for seeds in twins)
+    named = statistic.text.replace("{plain}", plain).replace("{residual}", residual)
+    return sentence(contrast(twins, statistic.of), named, statistic.number)

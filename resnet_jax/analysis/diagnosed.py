@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from resnet_jax.analysis.runs import Replicates, Run
 from resnet_jax.errors import UserError
-from resnet_jax.instruments import record
+from resnet_jax.instruments import END, record
 from resnet_jax.instruments.record import Measurement
 
-# Steps of measurements: before training, and the last one or weights from elsewhere.
-START, END = "start", "end"
+# The step of measurements before training; that of the last ones, and of weights from elsewhere, is END.
+START = "start"
 
 
 class Diagnosed(NamedTuple):

@@ -131,3 +131,8 @@ def short(value: float) -> str:
 def percent(value: float) -> str:
     """Return ``value``, a fraction, in per cent."""
     return f"{100 * value:.1f} %"
+
+
+def three_digits(value: float) -> str:
+    """Return ``value`` with three decimals."""
+    return f"{value:.3f}"

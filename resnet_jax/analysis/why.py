@@ -1,12 +1,12 @@
-"""Why it degrades: what instruments have measured over depth, as panels with one sentence each."""
+"""Why it degrades: what instruments have measured over depth, as panels with one sentence each, and those of runs."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from resnet_jax.analysis.contrast import contrast, sentence
-from resnet_jax.analysis.diagnosed import END, START, Diagnosed, by_label
+from resnet_jax.analysis.contrast import Seeds, Statistic, Twins, deepest_twins, says
+from resnet_jax.analysis.diagnosed import START, Diagnosed, by_label
 from resnet_jax.analysis.panels import (
     Groups,
     Line,
@@ -19,15 +19,12 @@ from resnet_jax.analysis.panels import (
     over_blocks,
     percent,
     short,
+    three_digits,
 )
+from resnet_jax.analysis.run_panels import identities, routes, training_loss
 from resnet_jax.analysis.runs import Replicates
-from resnet_jax.config import default, flatten
-from resnet_jax.fields import INTERVENTION_FIELDS
+from resnet_jax.instruments import END
 from resnet_jax.instruments.record import Measurement
-
-Seeds = Sequence[Diagnosed]
-# A plain net and its residual twin, each with its seeds.
-Twins = tuple[Seeds, Seeds]
 
 
 class Page(NamedTuple):
@@ -78,82 +75,6 @@ def page(measured: Seeds, nets: Sequence[Replicates], *others: Sequence[Replicat
 def first_of(panel: Callable[[Sequence[Replicates]], Panel | None], *studies: Sequence[Replicates]) -> Panel | None:
     """Return ``panel`` of the first of ``studies`` that has what it shows, None if none has."""
     return next(filter(None, map(panel, studies)), None)
-
-
-def deepest_twins(groups: Groups, works: Callable[[Seeds], bool] = lambda seeds: True) -> Twins | None:
-    """Return the deepest plain net that ``works`` and the residual net of that depth, None if there are no twins."""
-    plain = {seeds[0].depth: seeds for seeds in groups.values() if not seeds[0].residual and works(seeds)}
-    residual: dict[int, Seeds] = {}
-    for seeds in groups.values():
-        if seeds[0].residual:
-            residual.setdefault(seeds[0].depth, seeds)  # The first is the net without interventions.
-    common = plain.keys() & residual.keys()
-    return (plain[max(common)], residual[max(common)]) if common else None
-
-
-class Statistic(NamedTuple):
-    """A number by which nets are compared.
-
-    Attributes:
-      quantity: what it is, for nets without twins.
-      of: the number of one net, None where it was not measured.
-      text: the sentence on twins: {plain} and {residual} are what they are called, {0} and {1} their medians.
-      number: writes one number.
-    """
-
-    quantity: str
-    of: Callable[[Diagnosed], float | None]
-    text: str
-    number: Callable[[float], str]
-
-
-def says(groups: Groups, twins: Twins | None, statistic: Statistic) -> str:
-    """Return the sentence on ``twins``, without twins what was measured of each of all nets ``groups``."""
-    if twins is None:
-        of, number = statistic.of, statistic.number
-        values = {label: [value for net in seeds if (value := of(net)) is not None] for label, seeds in groups.items()}
-        each = ", ".join(f"{label} {number(float(np.median(found)))}" for label, found in values.items() if found)
-        return f"{statistic.quantity}: {each}. There are no twins to compare."
-    plain, residual = (seeds[0].label for seeds in twins)
-    named = statistic.text.replace("{plain}", plain).replace("{residual}", residual)
-    return sentence(contrast(twins, statistic.of), named, statistic.number)
-
-
-def training_loss(nets: Sequence[Replicates], twins: Twins | None) -> Panel | None:
-    """Return the training loss over steps."""
-    lines = []
-    for net in nets:
-        curves = [run.losses() for run in net.runs if not is_intervened(run.config)]
-        if not curves or not len(curves[0][0]):
-            continue
-        length = min(len(steps) for steps, _ in curves)
-        values = np.array([losses[:length] for _, losses in curves])
-        lines.append(
-            Line(net.label, net.depth, not net.runs[0].config["model.residual"], curves[0][0][:length], values)
-        )
-    if not lines:
-        return None
-    text = "{plain} ends at a training loss of {0}, {residual} at {1}"
-    return Panel(
-        "why_loss",
-        "Which nets fit, and when",
-        [Plot("training loss", "step (mini-batches)", "loss (nats)", lines, is_log=True)],
-        "Of mini-batches, each the mean since the record before. Median and range of seeds; plain nets dashed.",
-        says({}, twins, Statistic("Training loss at the end", last_loss, text, short)),
-    )
-
-
-def three_digits(value: float) -> str:
-    """Return ``value`` with three decimals."""
-    return f"{value:.3f}"
-
-
-def last_loss(net: Diagnosed) -> float | None:
-    """Return the last recorded training loss of ``net``, None for weights."""
-    if net.run is None:
-        return None
-    _, losses = net.run.losses()
-    return losses[-1] if len(losses) else None
 
 
 def gradients(groups: Groups, twins: Twins | None) -> Panel | None:
@@ -249,17 +170,17 @@ def ranks(groups: Groups, twins: Twins | None) -> Panel | None:
     if not plots:
         return None
 
-    def upper_half(net: Diagnosed) -> float | None:
-        values = net.result("feature_rank", END, "rank")
-        return None if not values else float(np.median(values[len(values) // 2 :]))
-
     text = "At the end, features in the upper half of {plain} have a median rank of {0}, of {residual} one of {1}"
     return Panel(
         "why_rank",
         "Whether examples become alike",
         plots,
         note_of(groups, "feature_rank", START, END),
-        says(groups, twins, Statistic("Median rank in the upper half at the end", upper_half, text, short)),
+        says(
+            groups,
+            twins,
+            Statistic("Median rank in the upper half at the end", upper_half("feature_rank", "rank"), text, short),
+        ),
     )
 
 
@@ -317,10 +238,6 @@ def branch_shares(groups: Groups, twins: Twins | None) -> Panel | None:
     if not plots:
         return None
 
-    def upper_half(net: Diagnosed) -> float | None:
-        values = net.result("branches", END, "share")
-        return None if not values else float(np.median(values[len(values) // 2 :]))
-
     text = (
         "At the end, branches have a median share of {0} in the upper half of {plain}, where nothing is added to them, "
         "and of {1} of {residual}"
@@ -332,7 +249,11 @@ def branch_shares(groups: Groups, twins: Twins | None) -> Panel | None:
         plots,
         note,
         says(
-            groups, twins, Statistic("Median share of branches in the upper half at the end", upper_half, text, short)
+            groups,
+            twins,
+            Statistic(
+                "Median share of branches in the upper half at the end", upper_half("branches", "share"), text, short
+            ),
         ),
     )
 
@@ -364,63 +285,11 @@ def layer_responses(groups: Groups, twins: Twins | None) -> Panel | None:
     )
 
 
-def routes(nets: Sequence[Replicates]) -> Panel | None:
-    """Return final errors of nets whose gates or trained layers were changed, and of those without."""
-    changed = [net for net in nets if net.finished and is_intervened(net.runs[0].config, "gates.", "optimizer.frozen")]
-    if not changed:
-        return None
-    depth = max(net.depth for net in changed)
-    shown = [net for net in nets if net.finished and net.depth == depth and net.runs[0].config["from_run"] is None]
+def upper_half(instrument: str, key: str) -> Callable[[Diagnosed], float | None]:
+    """Return the function of a net that gives the median of ``key`` over the upper half of its blocks, at the end."""
 
-    def median(net: Replicates, split: str) -> float:
-        return 100 * float(np.median([run.final(split) for run in net.finished]))
+    def median(net: Diagnosed) -> float | None:
+        values = net.result(instrument, END, key)
+        return None if not values else float(np.median(values[len(values) // 2 :]))
 
-    places, splits = np.arange(len(shown)), {"training error": "train_clean", "test error": "test"}
-    bars = [
-        Line(name, None, False, places, np.array([[median(net, split) for net in shown]]))
-        for name, split in splits.items()
-    ]
-    ticks = tuple(net.label for net in shown)
-    plot = Plot(f"{depth} layers", "", "final error (%), median over seeds", bars, ticks=ticks)
-    each = (f"{net.label} {short(median(net, 'train_clean'))} and {short(median(net, 'test'))}" for net in shown)
-    text = f"Training and test error in per cent, medians over seeds: {', '.join(each)}."
-    note = "Finished runs, each net at its own best value of a tuned field. Intervals are on the page of the study."
-    return Panel("why_routes", "What the shortcut does, forward and backward", [plot], note, text)
-
-
-def identities(nets: Sequence[Replicates]) -> Panel | None:
-    """Return training losses of nets that began as a trained shallow net with identity layers."""
-    lines = []
-    plain = [net for net in nets if not net.runs[0].config["model.residual"]]
-    started = [net for net in plain if net.runs[0].config["from_run"] is not None]
-    deepest = max((net.depth for net in started), default=0)
-    for net in (net for net in started if net.depth == deepest):
-        curves = [run.losses() for run in net.runs]
-        length = min(len(steps) for steps, _ in curves)
-        if length:
-            values = np.array([losses[:length] for _, losses in curves])
-            lines.append(Line(net.label, None, False, curves[0][0][:length], values))
-    if not lines:
-        return None
-    parts = [line.label.split(", ") for line in lines]
-    shared = set.intersection(*map(set, parts)) if len(lines) > 1 else set()
-    own = [", ".join(part for part in each if part not in shared) for each in parts]
-    lines = [line._replace(label=label) for line, label in zip(lines, own, strict=True)]
-
-    def end(line: Line) -> float:
-        return float(np.median(line.values[:, -1]))
-
-    low, high = min(lines, key=end), max(lines, key=end)
-    text = (
-        f"From the same good solution, {deepest} layers end at a training loss of {short(end(low))} with {low.label} "
-        f"and of {short(end(high))} with {high.label} (medians over seeds)."
-    )
-    plot = Plot(f"{deepest} layers made of a trained net", "step (mini-batches)", "loss (nats)", lines, is_log=True)
-    return Panel("why_identities", "Whether training stays at a good solution", [plot], "Of mini-batches.", text)
-
-
-def is_intervened(config: dict[str, Any], *groups: str) -> bool:
-    """Return whether ``config``, by dotted name, has an intervention, of fields that begin with one of ``groups``."""
-    defaults = flatten(default().to_dict())
-    fields = [name for name in INTERVENTION_FIELDS if not groups or name.startswith(groups)]
-    return any(config[name] != defaults[name] for name in fields)
+    return median

@@ -25,7 +25,7 @@ def measure(subject: Subject) -> dict[str, Any]:
     """Return "is_added", and "ratio" and "share" of each block in forward order.
 
     Raises:
-      UserError: branch and shortcut of the net are not told apart.
+      UserError: branch and shortcut of the net cannot be separated.
     """
     parts = subject.net.parts(subject.variables, subject.batch.images, train=subject.by_batch)
     pairs = [(ratio(branch, shortcut), share(branch, shortcut)) for _, (branch, shortcut) in parts]

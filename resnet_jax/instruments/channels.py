@@ -44,7 +44,7 @@ def measure(subject: Subject) -> dict[str, Any]:
     """Return "same" and "other" of each block in forward order, "stem_filters", "channel_filters" and "channels".
 
     Raises:
-      UserError: branch and shortcut of the net are not told apart, or it has none.
+      UserError: branch and shortcut of the net cannot be separated, or it has none.
     """
     net, images = subject.net, subject.batch.images
     net.require_blocks()

@@ -26,7 +26,7 @@ import numpy as np
 
 from resnet_jax import models
 from resnet_jax.errors import UserError
-from resnet_jax.instruments.net import Net
+from resnet_jax.instruments.net import Net, besides_params
 from resnet_jax.instruments.subject import Subject
 
 ORDERS = 2
@@ -61,7 +61,7 @@ def batches(examples: int, size: int, random: np.random.Generator) -> tuple[np.n
 def gradients(subject: Subject, members: np.ndarray) -> Iterator[Any]:
     """Yield the gradient by the parameters of each batch of ``members``, on the host."""
     params = subject.variables["params"]
-    others = {name: each for name, each in subject.variables.items() if name != "params"}
+    others = besides_params(subject.variables)
     for places in members:
         images, labels = subject.train.images[places], subject.train.labels[places]
         yield jax.device_get(subject.net.gradient(params, others, images, labels, train=True)[1])

@@ -32,6 +32,7 @@ import scipy.linalg
 import scipy.stats
 
 from resnet_jax.errors import UserError
+from resnet_jax.instruments.net import besides_params
 from resnet_jax.instruments.second_order import hessian_product
 from resnet_jax.instruments.subject import Subject
 
@@ -65,7 +66,7 @@ class Ritz(NamedTuple):
 def measure(subject: Subject) -> dict[str, Any]:
     """Return the ends, their errors and "ratio", "trace", "trace_error", "below", and "density" over "values"."""
     params, unravel = jax.flatten_util.ravel_pytree(subject.variables["params"])
-    others = {name: each for name, each in subject.variables.items() if name != "params"}
+    others = besides_params(subject.variables)
     compiled = functools.partial(hessian_product(subject.net), subject.variables["params"], others, *subject.batch)
 
     def product(vector: np.ndarray) -> np.ndarray:

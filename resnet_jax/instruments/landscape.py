@@ -29,6 +29,7 @@ import numpy as np
 
 from resnet_jax import models
 from resnet_jax.instruments.batches import whole_batches
+from resnet_jax.instruments.net import besides_params
 from resnet_jax.instruments.subject import Subject
 
 DIRECTIONS = 1
@@ -71,6 +72,6 @@ def moved(params: Any, directions: Sequence[Any], by: Sequence[float]) -> Any:
 
 def mean_loss(subject: Subject, params: Any) -> float:
     """Return the mean loss of the training images of the net of ``subject`` with other ``params``."""
-    others = {name: each for name, each in subject.variables.items() if name != "params"}
+    others = besides_params(subject.variables)
     batches = whole_batches(subject.train, subject.settings.batch)
     return float(np.mean([subject.net.loss(params, others, *batch, train=subject.by_batch) for batch in batches]))

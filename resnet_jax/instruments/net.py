@@ -212,7 +212,7 @@ class Net:
     def parts(self, variables: Variables, images: np.ndarray, train: bool) -> Iterator[tuple[Block, Parts]]:
         """Yield the branch and the shortcut of each block, as they are before they are added.
 
-        Batch norm, addition and ReLU are one operation, so the two are told apart by gates: relu(F) - relu(-F) is F,
+        Batch norm, addition and ReLU are one operation, so the two are separated by gates: relu(F) - relu(-F) is F,
         and where no ReLU follows, F is what comes out without the shortcut. In a plain net the shortcut is the identity
         that it lacks (option A). Four forward passes a block.
 
@@ -222,7 +222,7 @@ class Net:
         if train and self.config.survival < 1:
             raise UserError(f"blocks of {self.title} are dropped at random in training, whatever their gates")
         if self.config.order == "norm_after_addition":
-            raise UserError(f"in {self.title} a norm follows the addition, so branch and shortcut are not told apart")
+            raise UserError(f"in {self.title} a norm follows the addition, so branch and shortcut cannot be separated")
 
         def alone(block: Block, gate: Gate) -> np.ndarray:
             one, other = (
@@ -239,6 +239,11 @@ class Net:
         """Raise a UserError unless the net has at least ``least`` blocks."""
         if len(self.blocks) < least:
             raise UserError(f"{self.title} has fewer than {least} blocks")
+
+
+def besides_params(variables: Variables) -> dict[str, Any]:
+    """Return the collections of ``variables`` by which nothing is differentiated."""
+    return {name: each for name, each in variables.items() if name != "params"}
 
 
 def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext, record: bool) -> Any:

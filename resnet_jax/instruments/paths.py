@@ -32,7 +32,7 @@ import numpy as np
 from resnet_jax import models
 from resnet_jax.errors import UserError
 from resnet_jax.instruments.gradients import root_mean_square
-from resnet_jax.instruments.net import Net, Variables
+from resnet_jax.instruments.net import Net, Variables, besides_params
 from resnet_jax.instruments.subject import Subject
 from resnet_jax.models import Gate
 
@@ -105,7 +105,7 @@ def stem_gradient(net: Net) -> Callable[..., jax.Array]:
     """
 
     def loss(offset: jax.Array, variables: Variables, images: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
-        others = {name: each for name, each in variables.items() if name != "params"}
+        others = besides_params(variables)
         with nn.intercept_methods(functools.partial(at_first_stage, net, lambda x: x + offset)):
             return len(labels) * net.loss_of(variables["params"], others, images, labels, train)
 

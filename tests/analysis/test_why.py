@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from resnet_jax.analysis import why, why_figures, why_report
-from resnet_jax.analysis.diagnosed import END, START, read_diagnosed
+from resnet_jax.analysis.diagnosed import START, read_diagnosed
 from resnet_jax.analysis.runs import group_seeds, read_runs
+from resnet_jax.instruments import END
 from tests.analysis.measured import measure
 from tests.analysis.synthetic import write_run
 
