@@ -83,8 +83,27 @@ class ForeignDefaults(NamedTuple):
     std: tuple[float, ...] = IMAGENET_STD
 
 
+class OpenRun(NamedTuple):
+    """A net of a run, and what it was trained on.
+
+    Attributes:
+      net: the net.
+      config: of the run; the data set is where it is now.
+      dataset: of this config.
+    """
+
+    net: TrainedNet
+    config: ConfigDict
+    dataset: data.Dataset | data.Stream
+
+
 def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, step: int | None = None) -> TrainedNet:
-    """Return a net of the run in ``workdir``, which may still be training.
+    """Return the net of ``open_run``, whose arguments and errors are the same."""
+    return open_run(workdir, mesh, data_dir, step).net
+
+
+def open_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, step: int | None = None) -> OpenRun:
+    """Return a net of the run in ``workdir``, which may still be training, with config and data set.
 
     Its parameters are those that the run evaluates: their running average where it keeps one, which nets kept by
     ``config.keep_checkpoints`` lack.
@@ -117,7 +136,9 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, step:
     if std is None:
         std = np.ones((1, 1, image_shape[-1]), np.float32)
     name, crop = workdir.resolve().name, config.data.image_size
-    return TrainedNet(name, config.model, dataset.num_classes, model, variables, mean, std, crop, int(state.step))
+    step = int(state.step)
+    net = TrainedNet(name, config.model, dataset.num_classes, model, variables, mean, std, crop, step)
+    return OpenRun(net, config, dataset)
 
 
 def of_weights(

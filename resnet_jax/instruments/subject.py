@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data, evaluation
 from resnet_jax.instruments.net import Net, Variables, net_of
-from resnet_jax.rundir import read_config
 from resnet_jax.training import parallel
 from resnet_jax.training.start import is_made
 
@@ -101,12 +100,8 @@ def of_run(
     Raises:
       UserError: there is no run, or no net of this step, or its data set is missing.
     """
-    trained = evaluation.of_run(workdir, parallel.device_mesh(), data_dir, step)
-    recorded = read_config(workdir)
-    assert recorded is not None  # As ``evaluation.of_run`` has it.
-    config = recorded.config
-    config.data.data_dir = data_dir or config.data.data_dir
-    return subject_of(trained, data.load(config.data), config, settings, is_made(workdir))
+    trained, config, dataset = evaluation.open_run(workdir, parallel.device_mesh(), data_dir, step)
+    return subject_of(trained, dataset, config, settings, is_made(workdir))
 
 
 def subject_of(

@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data, evaluation
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_config
 from resnet_jax.surgery.check import TOLERANCE, error_of, logits_of
 from resnet_jax.surgery.net import Net, open_net
 from resnet_jax.surgery.operations import OPERATIONS, Operation
@@ -53,13 +52,9 @@ def of_run(workdir: pathlib.Path, data_dir: str | None = None) -> Original:
     Raises:
       UserError: there is no run, it has no checkpoint, or its data set is missing.
     """
-    trained = evaluation.of_run(workdir, parallel.device_mesh(), data_dir)
-    recorded = read_config(workdir)
-    assert recorded is not None  # As ``evaluation.of_run`` has it.
-    config = recorded.config
-    config.data.data_dir = data_dir or config.data.data_dir
+    trained, config, dataset = evaluation.open_run(workdir, parallel.device_mesh(), data_dir)
     source = {"run": str(workdir.resolve()), "step": trained.step}
-    return Original(trained, config, data.load(config.data), source)
+    return Original(trained, config, dataset, source)
 
 
 def operation_of(name: str) -> Operation:
