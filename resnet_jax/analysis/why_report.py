@@ -12,8 +12,9 @@ from resnet_jax.analysis.report import svg
 from resnet_jax.rundir import write_text
 
 FILTERS_NOTE = (
-    "Red is positive, blue negative, each picture by its own largest value. Of a stage: what the branch of each block "
-    "makes of a channel in the same channel, without norms and ReLUs; shortcuts join what is in one row."
+    "Red is positive, blue negative, each picture by its own largest value; filters of colour images are in colour, "
+    "with grey for 0. Of a stage: what the branch of each block makes of a channel in the same channel, without norms "
+    "and ReLUs; shortcuts join what is in one row."
 )
 TITLE = "What the nets look like inside"
 STYLE = (
