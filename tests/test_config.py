@@ -219,6 +219,11 @@ def test_crops_of_streams_need_no_padding():
     refused(changed(data__image_size=224), r"config\.data\.padding=4 is for sets whose .* so give padding 0\.")
 
 
+def test_crops_of_streams_are_not_downsampled():
+    streamed = changed(data__image_size=224, data__padding=0, data__downsample=2)
+    refused(streamed, r"config\.data\.downsample=2 is for sets whose images have one size; .* so give downsample 1\.")
+
+
 @pytest.mark.parametrize(
     "milestones",
     [(0.5, 0.2), (0,), (-0.1, 0.3), (0.4, 0.4), (1.0,), (6, 9), (0.5, 1.5), (float("nan"),), (float("inf"),)],

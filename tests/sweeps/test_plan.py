@@ -43,6 +43,9 @@ PROVIDED = {
     "cifar_seeds": {
         f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
     },
+    "cifar16_depth": {
+        f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
+    },
     "imagenet_18_34": {f"{kind}-{depth}" for kind in ("plain", "residual") for depth in (18, 34)},
     "cifar_inception_twins": {
         f"Inception_{kind}-{depth}" for kind in ("plain", "residual") for depth in (20, 44, 68, 116)
