@@ -632,9 +632,11 @@ FIELDS: dict[str, Field] = {
     ),
     "compile.unroll": Field(
         bool,
-        False,
-        "Whether the loops over blocks are unrolled: same numbers, longer compilation.",
+        None,
+        "Whether the loops over blocks are unrolled: same numbers up to rounding, longer compilation. None: on GPUs in "
+        "nets of up to 152 layers, on TPUs of up to 56.",
         role=Role.EXECUTION,
+        may_change=True,
     ),
     "compile.remat": Field(
         bool,

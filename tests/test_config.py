@@ -75,7 +75,7 @@ def test_the_choices_are_those_that_are_implemented(name, implemented):
 
 
 def test_roles_say_which_configs_are_one_run_one_recipe_and_one_title():
-    may_change = {"data.data_dir", "data.workers", "stop_at_divergence", "keep_checkpoints"}
+    may_change = {"data.data_dir", "data.workers", "stop_at_divergence", "keep_checkpoints", "compile.unroll"}
     assert FIELDS.keys() - set(RUN_FIELDS) == may_change
     assert FIELDS.keys() - set(RECIPE_FIELDS) == {
         "data.data_dir",
