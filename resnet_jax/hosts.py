@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import re
 import signal
 from collections.abc import Iterator
 
@@ -22,6 +23,8 @@ from resnet_jax.errors import UserError
 JOIN_SECONDS = 300
 # A process that gives no sign of life for this long counts as dead, and the others exit.
 HEARTBEAT_SECONDS = 60
+# Ports on which process 0 of a Slurm step may listen: the highest, above those that systems give away.
+SLURM_PORTS = range(61440, 65536)
 
 
 def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -39,10 +42,13 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
     """
     given = (coordinator, num_processes, process_id)
     if all(value is None for value in given):
-        slurm = "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+        # Of the step, not of the job: the shell of an interactive job is a step of one task, whatever the job has.
+        slurm = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
         tpu = importlib.util.find_spec("libtpu") is not None and os.environ.get("JAX_PLATFORMS", "tpu") == "tpu"
         if not (slurm or tpu):
             return
+        if slurm:
+            os.environ.setdefault("JAX_COORDINATOR_PORT", str(slurm_port()))
     elif coordinator is None or num_processes is None or process_id is None:
         raise UserError("--coordinator, --num_processes and --process_id go together; give all three or none.")
     elif not (0 <= process_id < num_processes and coordinator.rpartition(":")[2].isdecimal()):
@@ -68,11 +74,35 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"the {num_processes} processes of this run could not connect ({reason}); "
-            "check --coordinator and start the same command on every host."
+            f"the processes of this run could not connect ({reason}); "
+            "check --coordinator, if it is given, and start the same command on every host."
         ) from error
+    if has_all_gpus():
+        jax.config.update("jax_cuda_visible_devices", "all")
+        jax.config.update("jax_rocm_visible_devices", "all")
     # A C handler, because JAX aborts from a thread of its own while Python waits for the devices.
     ctypes.CDLL(None).signal(signal.SIGABRT, _exit_after_lost_process)
+
+
+def slurm_port() -> int:
+    """Return the port of this Slurm step; JAX's own choice is one for all steps of a job, which then join one another.
+
+    A factor keeps the later steps of a job away from the first ones of the jobs after it.
+    """
+    number = int(os.environ["SLURM_JOB_ID"]) + 997 * int(os.environ["SLURM_STEP_ID"])
+    return SLURM_PORTS[number % len(SLURM_PORTS)]
+
+
+def has_all_gpus() -> bool:
+    """Return whether no other task uses the GPUs that this Slurm task sees, which may be all of its host or one.
+
+    JAX lets the first task of a host use its first GPU, the second task the second one, and so on. Of a host with one
+    task it would leave all other GPUs idle, and a task that Slurm shows one GPU alone would look for another.
+    """
+    if "JAX_LOCAL_DEVICE_IDS" in os.environ:
+        return False
+    alone = re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return alone is not None or "," not in os.environ.get("CUDA_VISIBLE_DEVICES", ",")
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)

@@ -43,7 +43,8 @@ def start_all(workdir, processes=2, devices=2, **settings):
 def start_two_slurm_tasks(workdir, **settings):
     """Start two processes that know each other only by what Slurm tells the tasks of a step."""
     job = str(random.randrange(10**6))
-    tasks = {"SLURM_JOB_ID": job, "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    step = {"ID": "0", "NODELIST": "localhost", "NUM_TASKS": "2"}
+    tasks = {"SLURM_JOB_ID": job, "SLURM_NTASKS": "2"} | {f"SLURM_STEP_{name}": value for name, value in step.items()}
     return [
         start(command(workdir, **settings), devices=2, SLURM_PROCID=str(number), SLURM_LOCALID=str(number), **tasks)
         for number in range(2)
