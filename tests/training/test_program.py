@@ -155,7 +155,7 @@ def test_evaluation_counts_every_example_once_whatever_the_batch_and_the_devices
     size = sampling.evaluation_size(batch_size, len(examples.labels), 8)
     figures = evaluate(program, state, examples, sampling.evaluation_batches(splits["test"], size))
     part = slice(splits["test"].start, splits["test"].stop)
-    images = examples.images[part].astype(np.float32) / 255 - np.asarray(examples.mean)[None]
+    images = np.asarray(examples.images)[part].reshape(-1, 8, 8, 1).astype(np.float32) / 255 - np.asarray(examples.mean)
 
     model = models.build(config.model, 10)
     logits = model.apply({"params": state.params, "batch_stats": state.batch_stats}, images, train=False)
