@@ -1,20 +1,27 @@
 """The processes of one run, one on each host: how they start together, fail together and vote.
 
-All functions but ``is_first`` are collective: every process must call them, in the same order.
+All functions but ``is_first`` and ``exit_at_once`` are collective: every process must call them, in the same order.
 """
 
 import contextlib
 import ctypes
+import functools
 import importlib.util
 import os
 import signal
+import socket
+import sys
+import threading
 from collections.abc import Iterator
+from types import TracebackType
+from typing import NoReturn
 
 import jax
 import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxlib import _jax
 
 from resnet_jax.errors import UserError
 
@@ -71,16 +78,59 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
             f"the {num_processes} processes of this run could not connect ({reason}); "
             "check --coordinator and start the same command on every host."
         ) from error
-    # A C handler, because JAX aborts from a thread of its own while Python waits for the devices.
-    ctypes.CDLL(None).signal(signal.SIGABRT, _exit_after_lost_process)
+    if coordinator is not None:
+        # By itself JAX sends the other processes to the address of this host's name, on Debian 127.0.1.1.
+        address = _address_towards(coordinator)
+        _jax.make_gloo_tcp_collectives = functools.partial(_jax.make_gloo_tcp_collectives, hostname=address)
+    # A collective over a broken connection fails at once. Where nothing breaks, as when a cable is pulled, JAX aborts
+    # after the heartbeats, from a thread of its own while Python waits for the devices; only a C handler sees that.
+    sys.excepthook = _exit_after_exception
+    ctypes.CDLL(None).signal(signal.SIGABRT, _exit_after_abort)
+
+
+def _address_towards(coordinator: str) -> str:
+    """Return the address of this host on the network where it reaches ``coordinator``, an ``address:port``."""
+    host, _, port = coordinator.rpartition(":")
+    [(family, kind, _, _, address), *_] = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+    with socket.socket(family, kind) as probe:
+        probe.connect(address)  # Of a datagram socket this sends nothing, but chooses the route.
+        return str(probe.getsockname()[0])
+
+
+def _exit_after_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Exit with a sentence if ``error`` is of a collective that has lost a process, else with the traceback."""
+    if isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" in str(error):
+        _exit_after_lost_process()
+    sys.__excepthook__(kind, error, trace)
+    exit_at_once(1)
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
-def _exit_after_lost_process(_: int) -> None:
-    """Say why and exit with status 1 when JAX aborts this process because another one is gone."""
-    message = "error: another process of this run has died or failed; start the same command again on every host."
+def _exit_after_abort(_: int) -> None:
+    _exit_after_lost_process()
+
+
+def _exit_after_lost_process() -> NoReturn:
+    _leaving.acquire()  # Never released: of two threads that notice, one speaks.
+    message = "error: another process of this run has died or cannot be reached; start the same command on every host."
     os.write(2, f"{message}\n".encode())
     os._exit(1)
+
+
+_leaving = threading.Lock()
+
+
+def exit_at_once(status: int) -> NoReturn:
+    """Exit with ``status`` after a failure of this process alone; the others, which JAX would wait for, then end too.
+
+    Where there are no others this is ``sys.exit``.
+    """
+    if jax.distributed.is_initialized():
+        _leaving.acquire()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def is_first() -> bool:
@@ -102,6 +152,8 @@ def together() -> Iterator[None]:
         error = raised
     if jax.process_count() > 1:
         failed = np.flatnonzero(multihost_utils.process_allgather(np.array(error is not None)))
+        if len(failed):
+            jax.distributed.shutdown()  # While all are here; one that ends later would seem to have died.
         if error is None and len(failed):
             raise UserError(
                 f"process {failed[0]} of this run has failed; correct what it reports and start all of them again."

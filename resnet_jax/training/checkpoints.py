@@ -92,6 +92,8 @@ class Checkpoints:
         for step in sorted((step for step in self.steps if step < before), reverse=True):
             try:
                 restored = self._read(step, template)
+            except jax.errors.JaxRuntimeError:  # Another process is gone or memory is full; the files may be whole.
+                raise
             except Exception as error:  # Orbax raises many kinds of exceptions for damaged files.
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 logging.warning("checkpoint %d in %s is damaged: %s", step, self._folder, reason)
@@ -117,6 +119,8 @@ class Checkpoints:
         """
         try:
             return self._read(step, template)[0]
+        except jax.errors.JaxRuntimeError:
+            raise
         except Exception as error:  # Orbax raises many kinds of exceptions for damaged files.
             raise UserError(f"checkpoint {step} in {self._folder} is damaged; use another step.") from error
 

@@ -115,6 +115,21 @@ def test_what_orbax_says_of_a_full_disk_only_in_the_end_is_reported_too(tmp_path
         pass
 
 
+def test_a_failure_of_devices_or_other_processes_is_not_taken_for_damage(tmp_path, monkeypatch):
+    saved(tmp_path / "c")
+    with Checkpoints(tmp_path / "c") as checkpoints:
+
+        def lost(*_):
+            raise jax.errors.JaxRuntimeError("UNAVAILABLE: the process with task id 1 has died")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "_read", lost)
+            for restore in (checkpoints.restore, lambda template: checkpoints.restore_step(20, template)):
+                with pytest.raises(jax.errors.JaxRuntimeError, match="has died"):
+                    restore(state_at(0))
+        assert_is_step(checkpoints.restore(state_at(0)), 20)
+
+
 def test_if_every_checkpoint_is_damaged_none_is_used_and_none_removed(tmp_path):
     saved(tmp_path / "c")
     for path in files(tmp_path / "c"):
