@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import functools
 import importlib.util
+import multiprocessing.util
 import os
 import signal
 import socket
@@ -99,25 +100,19 @@ def _address_towards(coordinator: str) -> str:
 
 def _exit_after_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Exit with a sentence if ``error`` is of a collective that has lost a process, else with the traceback."""
-    if isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" in str(error):
-        _exit_after_lost_process()
-    sys.__excepthook__(kind, error, trace)
-    exit_at_once(1)
+    with _leaving:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" in str(error):
+            sys.stderr.write(_LOST)
+        else:
+            sys.__excepthook__(kind, error, trace)
+        exit_at_once(1)
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _exit_after_abort(_: int) -> None:
-    _exit_after_lost_process()
-
-
-def _exit_after_lost_process() -> NoReturn:
-    _leaving.acquire()  # Never released: of two threads that notice, one speaks.
-    message = "error: another process of this run has died or cannot be reached; start the same command on every host."
-    os.write(2, f"{message}\n".encode())
+    _leaving.acquire(timeout=10)
+    os.write(2, _LOST.encode())
     os._exit(1)
-
-
-_leaving = threading.Lock()
 
 
 def exit_at_once(status: int) -> NoReturn:
@@ -125,12 +120,18 @@ def exit_at_once(status: int) -> NoReturn:
 
     Where there are no others this is ``sys.exit``.
     """
-    if jax.distributed.is_initialized():
-        _leaving.acquire()
+    if not jax.distributed.is_initialized():
+        sys.exit(status)
+    with _leaving:
+        multiprocessing.util._exit_function()  # type: ignore[attr-defined]  # Else its semaphores stay behind.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
-    sys.exit(status)
+
+
+_LOST = "error: another process of this run has died or cannot be reached; start the same command on every host.\n"
+# Of two threads that notice a failure, one speaks.
+_leaving = threading.RLock()
 
 
 def is_first() -> bool:

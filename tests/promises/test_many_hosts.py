@@ -2,7 +2,6 @@
 
 import random
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -119,15 +118,16 @@ def test_when_a_process_dies_the_other_says_so_and_ends(tmp_path):
 
 
 @pytest.mark.slow
-def test_when_a_process_fails_the_other_does_not_wait_for_it(tmp_path):
+def test_when_a_process_fails_alone_the_other_ends_at_once(tmp_path):
     folder = write_folder(tmp_path / "images")
-    bad = max((folder / "train").rglob("*.jpg"))
+    bad = folder / "ant" / "3.jpg"  # One of the two is to decode it.
     bad.write_bytes(bad.read_bytes()[:100])
     settings = {"data.name": "folder", "data.data_dir": str(folder), "data.image_size": 32, "data.workers": 1}
-    two = start_all(tmp_path / "run", **settings)
-    results = [finish(process) for process in two]
-    print(results)
-    assert sorted(status for status, _, _ in results) == [1, 2]
+    results = [finish(process, timeout=200) for process in start_all(tmp_path / "run", **settings)]
+    assert sorted(status for status, _, _ in results) == [1, 2], results
+    for status, _, stderr in results:
+        last = stderr.splitlines()[-1]
+        assert last == LOST if status == 1 else last.startswith(f"error: {bad} cannot be decoded"), stderr
 
 
 @pytest.mark.slow

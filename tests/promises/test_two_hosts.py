@@ -1,4 +1,4 @@
-"""Several hosts, as network namespaces of this machine that a cable joins, which is slow or cut in the midst of a run."""
+"""Two hosts, as network namespaces that a cable joins; in the midst of a run it is cut, or one host slows down."""
 
 import os
 import signal
@@ -14,10 +14,10 @@ from tests.promises.runs import LOST, command, figures, finish, last_state, star
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("many_hosts")]
 
-STEPS = 60
+STEPS = 40
 
 
-def sudo(*words):
+def run_tool(*words):
     subprocess.run(words, check=True, capture_output=True, text=True)
 
 
@@ -28,12 +28,12 @@ def hosts():
     ends = [("cable", "netns", name) for name in names]
     try:
         for name in names:
-            sudo("ip", "netns", "add", name)
-        sudo("ip", "link", "add", *ends[0], "type", "veth", "peer", "name", *ends[1])
+            run_tool("ip", "netns", "add", name)
+        run_tool("ip", "link", "add", *ends[0], "type", "veth", "peer", "name", *ends[1])
         for number, name in enumerate(names):
-            sudo("ip", "-n", name, "address", "add", f"10.77.0.{number + 1}/30", "dev", "cable")
+            run_tool("ip", "-n", name, "address", "add", f"10.77.0.{number + 1}/30", "dev", "cable")
             for link in ("lo", "cable"):
-                sudo("ip", "-n", name, "link", "set", link, "up")
+                run_tool("ip", "-n", name, "link", "set", link, "up")
     except (OSError, subprocess.CalledProcessError) as error:
         remove(names)
         pytest.skip(f"network namespaces cannot be made here: {getattr(error, 'stderr', None) or error}")
@@ -51,7 +51,7 @@ def remove(names):
 
 
 def set_cable(hosts, state):
-    sudo("ip", "-n", hosts[1], "link", "set", "cable", state)
+    run_tool("ip", "-n", hosts[1], "link", "set", "cable", state)
 
 
 def start_on(hosts, workdir):
@@ -79,7 +79,8 @@ def assert_same_bits(config, workdir, other):
 
 
 def test_a_slow_host_at_a_slow_cable_that_is_out_for_seconds_changes_no_bit(hosts, undisturbed, config, tmp_path):
-    sudo("tc", "-n", hosts[1], *"qdisc add dev cable root tbf rate 20mbit burst 64kb latency 200ms".split())
+    limit = ("tbf", "rate", "20mbit", "burst", "64kb", "latency", "200ms")
+    run_tool("tc", "-n", hosts[1], "qdisc", "add", "dev", "cable", "root", *limit)
     two = start_on(hosts, tmp_path / "run")
     wait_for_line(two[0], f"step 8/{STEPS}")
     for _ in range(3):
