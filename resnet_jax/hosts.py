@@ -92,9 +92,7 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
 def _address_towards(coordinator: str) -> str:
     """Return the address of this host on the network where it reaches ``coordinator``, an ``address:port``."""
     host, _, port = coordinator.rpartition(":")
-    [(family, kind, _, _, address), *_] = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
-    with socket.socket(family, kind) as probe:
-        probe.connect(address)  # Of a datagram socket this sends nothing, but chooses the route.
+    with socket.create_connection((host.strip("[]"), int(port))) as probe:
         return str(probe.getsockname()[0])
 
 
