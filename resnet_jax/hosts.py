@@ -1,6 +1,6 @@
 """The processes of one run, one on each host: how they start together, fail together and vote.
 
-All functions but ``is_first`` and ``exit_at_once`` are collective: every process must call them, in the same order.
+``join_processes``, ``together`` and ``any_process`` are collective: every process must call them, in the same order.
 """
 
 import contextlib
@@ -96,10 +96,16 @@ def _address_towards(coordinator: str) -> str:
         return str(probe.getsockname()[0])
 
 
+def is_lost_process(error: BaseException) -> bool:
+    """Return whether ``error`` says that another process is gone, as a collective over a broken connection does."""
+    kinds = (jax.errors.JaxRuntimeError, ValueError)  # Which of them depends on where JAX waits for the collective.
+    return isinstance(error, kinds) and "Gloo" in str(error)
+
+
 def _exit_after_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Exit with a sentence if ``error`` is of a collective that has lost a process, else with the traceback."""
     with _leaving:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" in str(error):
+        if is_lost_process(error):
             sys.stderr.write(_LOST)
         else:
             sys.__excepthook__(kind, error, trace)

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from resnet_jax.errors import UserError
+from resnet_jax.hosts import is_lost_process
 from resnet_jax.rundir import writing
 from resnet_jax.training.step import TrainState
 
@@ -92,9 +93,9 @@ class Checkpoints:
         for step in sorted((step for step in self.steps if step < before), reverse=True):
             try:
                 restored = self._read(step, template)
-            except jax.errors.JaxRuntimeError:  # Another process is gone or memory is full; the files may be whole.
-                raise
             except Exception as error:  # Orbax raises many kinds of exceptions for damaged files.
+                if says_nothing_of_files(error):
+                    raise
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 logging.warning("checkpoint %d in %s is damaged: %s", step, self._folder, reason)
                 damaged.append(step)
@@ -119,9 +120,9 @@ class Checkpoints:
         """
         try:
             return self._read(step, template)[0]
-        except jax.errors.JaxRuntimeError:
-            raise
         except Exception as error:  # Orbax raises many kinds of exceptions for damaged files.
+            if says_nothing_of_files(error):
+                raise
             raise UserError(f"checkpoint {step} in {self._folder} is damaged; use another step.") from error
 
     def _read(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -132,6 +133,11 @@ class Checkpoints:
         if content["sha256"] != digest(state, content["progress"]):
             raise ValueError("its content differs from what was saved")
         return state, content["progress"]
+
+
+def says_nothing_of_files(error: Exception) -> bool:
+    """Return whether ``error`` is of devices, such as full memory, or of a lost process, though raised by reading."""
+    return isinstance(error, jax.errors.JaxRuntimeError) or is_lost_process(error)
 
 
 def digest(state: TrainState, progress: dict[str, Any]) -> str:
