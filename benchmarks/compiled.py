@@ -13,12 +13,15 @@ from typing import NamedTuple
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
 # Instructions that name, order or hand on what is there.
-_NO_WORK = frozenset(
-    "parameter constant tuple get-tuple-element bitcast after-all add-dependency opt-barrier partition-id "
-    "replica-id domain".split()
+_NO_WORK = (
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "partition-id", "replica-id"),
+    *("after-all", "add-dependency", "opt-barrier", "domain"),
 )
+# Custom calls by which the compiler for TPUs notes something.
+_NO_WORK_TARGETS = ("AllocateBuffer", "AssumeGatherIndicesInBound", "ConcatBitcast", "GatherScatterIndicesBitpacked")
 _SLICES = ("slice", "dynamic-slice", "gather")
 _HOST_TRANSFERS = ("infeed", "outfeed", "send", "recv")
+_HOST_SPACE = 5
 _HOST_TARGETS = re.compile(r'custom_call_target="[^"]*(callback|MoveToHost|MoveToDevice)', re.IGNORECASE)
 # Parts of an operation's name that say where it is, not what it is.
 _PLACES = re.compile(r"while|body|cond|closed_call|shard_map|branch_\d+_fun|.*[()\[\]].*")
@@ -127,8 +130,7 @@ class CompiledProgram:
     def runs(self, name: str | None = None, times: float = 1.0) -> Iterator[tuple[str, Instruction, float]]:
         """Yield all instructions that do work, each with its computation and how often it runs.
 
-        Instructions inside of a fusion are one kernel and not yielded. A pair of an asynchronous instruction and the one
-        that waits for it is yielded once.
+        A fusion is one instruction, as is an asynchronous one with the one that waits for it.
 
         Args:
           name: of the computation, by default that of the whole program.
@@ -147,7 +149,7 @@ class CompiledProgram:
                 yield from self.runs((instruction.called("to_apply") or instruction.called("calls"))[0], times)
             elif opcode == "async-start":
                 yield from self.runs(instruction.called("calls")[0], times)
-            elif opcode not in _NO_WORK and not opcode.endswith(("-done", "-update")):
+            elif _works(instruction) or instruction.asynchronous:
                 yield name, instruction, times
 
     def turns(self, name: str, loop: Instruction) -> int | None:
@@ -184,10 +186,13 @@ class CompiledProgram:
         op_name = re.search(r'op_name="((?:[^"\\]|\\.)*)"', instruction.attributes)
         operation = op_name[1].rsplit("/", 1)[-1] if op_name else ""
         if operation and not _PLACES.fullmatch(operation):
-            return operation
+            return operation.replace("-", "_")
         while instruction.opcode == "fusion":
-            instruction = self._root(self.computations[instruction.called("calls")[0]])
-        return instruction.opcode.removesuffix("-start")
+            fused = self.computations[instruction.called("calls")[0]]
+            instruction = self._root(fused)
+            while instruction.opcode in ("tuple", "bitcast"):
+                instruction = fused[instruction.operands[0]]
+        return instruction.opcode.removesuffix("-start").replace("-", "_")
 
     def moved_bytes(self, name: str, instruction: Instruction) -> int:
         """Return the bytes of the device's memory that ``instruction`` of the computation ``name`` reads and writes.
@@ -196,7 +201,7 @@ class CompiledProgram:
         """
         computation = self.computations[name]
         operands = [computation[operand] for operand in instruction.operands]
-        results = self._done(name).get(instruction.name, instruction).arrays
+        results = self.results(name, instruction)
         if instruction.opcode == "fusion":
             fused = self.computations[instruction.called("calls")[0]]
             parameters = sorted(
@@ -215,9 +220,36 @@ class CompiledProgram:
         read = {}
         for position, operand in enumerate(operands):
             whole = sum(array.padded_bytes for array in operand.arrays if array.space == 0)
-            sliced = position == 0 and instruction.opcode in _SLICES
+            sliced = position == 0 and instruction.opcode.removesuffix("-start") in _SLICES
             read[operand.name] = min(whole, sum(array.padded_bytes for array in results)) if sliced else whole
         return written + sum(read.values())
+
+    def results(self, name: str, instruction: Instruction) -> tuple[Array, ...]:
+        """Return the results of ``instruction`` of the computation ``name``, for which others may have to wait."""
+        return self._done(name).get(instruction.name, instruction).arrays
+
+    def overlapped(self, name: str, instruction: Instruction) -> bool:
+        """Return whether other work is done during ``instruction``, an asynchronous one of the computation ``name``.
+
+        Other asynchronous instructions are not work.
+        """
+        done = self._done(name).get(instruction.name)
+        if done is None:
+            return False
+        names = list(self.computations[name])
+        between = names[names.index(instruction.name) + 1 : names.index(done.name)]
+        return any(_works(self.computations[name][each]) for each in between)
+
+    def is_host_transfer(self, name: str, instruction: Instruction) -> bool:
+        """Return whether ``instruction`` of the computation ``name`` exchanges data with the host, or calls it."""
+        arrays = self.results(name, instruction) + tuple(
+            array for operand in instruction.operands for array in self.computations[name][operand].arrays
+        )
+        return (
+            instruction.opcode in _HOST_TRANSFERS
+            or _HOST_TARGETS.search(instruction.attributes) is not None
+            or any(array.space == _HOST_SPACE for array in arrays)
+        )
 
     def _read(self, fused: Computation, name: str) -> int:
         """Return the bytes that the fused computation ``fused`` reads of the array ``name``."""
@@ -267,6 +299,15 @@ class CompiledProgram:
         """Return the instructions of the computation ``name`` that wait, by the name of what they wait for."""
         waiting = (each for each in self.computations[name].values() if each.opcode.endswith("-done"))
         return {each.operands[0]: each for each in waiting}
+
+
+def _works(instruction: Instruction) -> bool:
+    """Return whether ``instruction`` by itself keeps the device busy."""
+    return (
+        instruction.opcode not in _NO_WORK
+        and not instruction.opcode.endswith(("-start", "-update", "-done"))
+        and not any(f'"{target}"' in instruction.attributes for target in _NO_WORK_TARGETS)
+    )
 
 
 def _instruction(line: str) -> Instruction | None:
@@ -333,3 +374,36 @@ def work(program: CompiledProgram) -> dict[str, Work]:
         total[1] += times * program.moved_bytes(name, instruction)
         total[2] += times * int(cycles[1]) if cycles else 0
     return {kind: Work(*total) for kind, total in totals.items()}
+
+
+class Exchange(NamedTuple):
+    """What the collectives of one kind exchange.
+
+    Attributes:
+      number: how many run.
+      bytes: of their results.
+      overlapped_bytes: of those during which the device does something else.
+    """
+
+    number: float
+    bytes: float
+    overlapped_bytes: float
+
+
+def collectives(program: CompiledProgram) -> dict[str, Exchange]:
+    """Return what the devices exchange in ``program`` by kind of collective."""
+    totals: dict[str, list[float]] = collections.defaultdict(lambda: [0.0, 0.0, 0.0])
+    for name, instruction, times in program.runs():
+        kind = instruction.opcode.removesuffix("-start")
+        if kind in COLLECTIVES:
+            size = times * sum(array.bytes for array in program.results(name, instruction))
+            total = totals[kind]
+            total[0] += times
+            total[1] += size
+            total[2] += size if program.overlapped(name, instruction) else 0
+    return {kind: Exchange(*total) for kind, total in totals.items()}
+
+
+def host_transfers(program: CompiledProgram) -> float:
+    """Return how often ``program`` exchanges data with the host, or calls it."""
+    return sum(times for name, instruction, times in program.runs() if program.is_host_transfer(name, instruction))

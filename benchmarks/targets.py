@@ -1,7 +1,7 @@
-"""The accelerators for which ``benchmarks.programs`` compiles, on a machine that has none of them.
+"""Accelerators to compile for on a machine that has none of them.
 
-The compilers are wheels (benchmarks/requirements-programs.txt) in a folder of their own: where JAX found them at its
-start, it would look for their devices.
+Their compilers are wheels (benchmarks/requirements-programs.txt) in a folder of their own: where JAX found them when it
+starts, it would look for the devices.
 """
 
 import os
@@ -22,48 +22,45 @@ class Chip(NamedTuple):
     """A chip, as its vendor describes it.
 
     Attributes:
-      name: what the vendor calls it.
-      flops: floating-point operations a second, dense bfloat16 with float32 sums.
+      name: as the vendor has it.
+      peak: floating-point operations a second in bfloat16, without sparsity.
       memory: bytes.
       bandwidth: of the memory, bytes a second.
       clock: cycles a second.
-      description: of a GPU, what its compiler asks for besides.
+      source: of these figures.
+      multiprocessors: what the compiler for a GPU must know of them besides.
     """
 
     name: str
-    flops: float
+    peak: float
     memory: int
     bandwidth: float
     clock: float
-    description: str = ""
+    source: str
+    multiprocessors: str = ""
 
 
-def _gpu(capability: int, multiprocessors: int, shared_memory: int, l2_cache: int) -> str:
-    """Return the part of a GPU's description that is not in ``Chip``.
-
-    Args:
-      capability: major compute capability; the minor one is 0.
-      multiprocessors: how many it has.
-      shared_memory: bytes of a multiprocessor; a block may use all but 1 KiB.
-      l2_cache: bytes.
-    """
-    return (
-        f"core_count: {multiprocessors} cuda_compute_capability {{ major: {capability} }} l2_cache_size: {l2_cache} "
-        f"shared_memory_per_core: {shared_memory} shared_memory_per_block_optin: {shared_memory - 1024} "
-        f"fpus_per_core: {128 if capability == 9 else 64} shared_memory_per_block: 49152 threads_per_warp: 32 "
-        "threads_per_block_limit: 1024 threads_per_core_limit: 2048 registers_per_core_limit: 65536 "
-        "registers_per_block_limit: 65536 block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 "
-        "block_dim_limit_z: 65535"
-    )
-
-
-_HOPPER = _gpu(9, 132, 233_472, 52_428_800)
+_HOPPER = (
+    "core_count: 132 fpus_per_core: 128 cuda_compute_capability { major: 9 } l2_cache_size: 52428800 "
+    "shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448"
+)
+_AMPERE = (
+    "core_count: 108 fpus_per_core: 64 cuda_compute_capability { major: 8 } l2_cache_size: 41943040 "
+    "shared_memory_per_core: 167936 shared_memory_per_block_optin: 166912"
+)
+_LIMITS = (
+    "threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 shared_memory_per_block: 49152 "
+    "registers_per_core_limit: 65536 registers_per_block_limit: 65536 "
+    "block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535"
+)
+# What the compiler must know of GPUs, their memory and clock among it, is what XLA states in its target_config/specs.
+# The clock of TPUs follows from their peak and their 128x128 matrix units, of which v4 has eight and v5e four.
 CHIPS = {
-    "a100": Chip("NVIDIA A100-SXM4-80GB", 312e12, 85_095_874_560, 2.039e12, 1.41e9, _gpu(8, 108, 167_936, 41_943_040)),
-    "h100": Chip("NVIDIA H100 80GB HBM3", 989e12, 84_978_434_048, 3.352e12, 1.98e9, _HOPPER),
-    "h200": Chip("NVIDIA H200", 989e12, 150_754_820_096, 4.8e12, 1.98e9, _HOPPER),
-    "v4": Chip("TPU v4", 275e12, 32 * 2**30, 1.2e12, 1.05e9),
-    "v5e": Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, 1.5e9),
+    "h100": Chip("NVIDIA H100 80GB HBM3", 989e12, 84_978_434_048, 3.352e12, 1.98e9, "data sheet H100 SXM", _HOPPER),
+    "h200": Chip("NVIDIA H200 141GB HBM3e", 989e12, 151_397_597_184, 4.8e12, 1.98e9, "data sheet H200 SXM", _HOPPER),
+    "a100": Chip("NVIDIA A100-SXM4-80GB", 312e12, 85_100_068_864, 2.039e12, 1.41e9, "data sheet A100 SXM", _AMPERE),
+    "v4": Chip("TPU v4", 275e12, 32 * 2**30, 1.2e12, 1.05e9, "docs.cloud.google.com/tpu/docs/v4"),
+    "v5e": Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, 1.5e9, "docs.cloud.google.com/tpu/docs/v5e"),
 }
 
 
@@ -71,57 +68,71 @@ class Target(NamedTuple):
     """Devices to compile for.
 
     Attributes:
-      name: such as "tpu:v5e:2x2" or "gpu:h100".
+      name: such as "tpu:v5e:2x2", "gpu:h100" or "gpu:h100:8".
       kind: "gpu" or "tpu".
-      chip: of which kind all are.
-      topology: how they are arranged; of GPUs slices, hosts and GPUs of a host.
+      chip: that each of the devices is.
+      shape: how TPUs are connected, as "2x2"; the number of GPUs of one host.
     """
 
     name: str
     kind: str
     chip: Chip
-    topology: str
+    shape: str
 
     def devices(self) -> list[Any]:
-        """Return devices that can be compiled for and nothing else.
+        """Return the devices, for which programs can be compiled and not run.
 
         Raises:
-          UserError: the compiler is not installed.
+          UserError: their compiler is not installed, or there are no devices of this shape.
         """
-        if not (COMPILERS / _PACKAGES[self.kind]).exists():
+        if not installed(self.kind):
             raise UserError(f"the compiler for {self.name} is not in {COMPILERS}; `make programs` installs it.")
-        jax.devices("cpu")  # JAX has looked for devices before it can find those of the compilers.
+        jax.devices("cpu")  # JAX looks for devices once, and is not to find those compilers when it does.
         if str(COMPILERS) not in sys.path:
             sys.path.append(str(COMPILERS))
-        if self.kind == "tpu":
-            # libtpu must not ask the cloud in which machine it is.
-            os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost")
-            name = self.name.removeprefix("tpu:")
-            return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
-        import jax_plugins.xla_cuda13
+        try:
+            return (self._tpus() if self.kind == "tpu" else self._gpus()).devices
+        except jax.errors.JaxRuntimeError as error:
+            raise UserError(f"the compiler knows no target {self.name}: {error}") from error
 
-        jax_plugins.xla_cuda13.initialize()
+    def _tpus(self) -> topologies.TopologyDescription:
+        # Or libtpu asks the cloud which host of a pod this is.
+        os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost")
+        return topologies.get_topology_desc(self.name.removeprefix("tpu:"), "tpu")
+
+    def _gpus(self) -> topologies.TopologyDescription:
+        from jax_plugins import xla_cuda13
+
+        xla_cuda13.initialize()
+        chip = self.chip
         config = (
-            f"gpu_device_info {{ {self.chip.description} memory_bandwidth: {self.chip.bandwidth:.0f} "
-            f"clock_rate_ghz: {self.chip.clock / 1e9} device_memory_size: {self.chip.memory} }} "
-            f'platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 12 }} device_description_str: "{self.chip.name}"'
+            f"gpu_device_info {{ {_LIMITS} {chip.multiprocessors} device_memory_size: {chip.memory} "
+            f"memory_bandwidth: {chip.bandwidth:.0f} clock_rate_ghz: {chip.clock / 1e9} }} "
+            f'platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 12 }} device_description_str: "{chip.name}"'
         )
-        return topologies.get_topology_desc(platform="cuda", target_config=config, topology=self.topology).devices
+        shape = f"1x1x{self.shape}"  # Slices, hosts of a slice and GPUs of a host.
+        return topologies.get_topology_desc(platform="cuda", target_config=config, topology=shape)
 
     def compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-        """Return ``lowered``, a program for the devices of this target, compiled."""
-        # Without a GPU no kernels can be timed, so the compiler must not choose by that.
-        return lowered.compile({"xla_gpu_autotune_level": "0"} if self.kind == "gpu" else {})
+        """Return ``lowered``, a program for these devices, compiled."""
+        # Autotuning would run kernels.
+        return lowered.compile({"xla_gpu_autotune_level": "0"} if self.kind == "gpu" else None)
+
+
+def installed(kind: str) -> bool:
+    """Return whether the compiler for devices of ``kind``, "gpu" or "tpu", is there."""
+    return (COMPILERS / _PACKAGES[kind]).exists()
 
 
 def target(name: str) -> Target:
-    """Return the target called ``name``: ``tpu:CHIP:TOPOLOGY``, as "tpu:v5e:16x16", or ``gpu:CHIP``.
+    """Return the target called ``name``.
 
     Raises:
-      UserError: there is none.
+      UserError: it is not of the form ``gpu:CHIP``, ``gpu:CHIP:NUMBER`` or ``tpu:CHIP:SHAPE`` with a chip of ``CHIPS``.
     """
-    kind, chip, *topology = name.split(":")
+    kind, chip, shape = [*name.split(":"), "", ""][:3]
     known = CHIPS.get(chip)
-    if known is None or kind != ("gpu" if known.description else "tpu") or len(topology) != (kind == "tpu"):
-        raise UserError(f"{name} is no target; those there are look like gpu:h100, gpu:a100 and tpu:v5e:2x2.")
-    return Target(name, kind, known, topology[0] if topology else "1x1x1")
+    if known is None or kind != ("gpu" if known.multiprocessors else "tpu") or (kind == "tpu" and not shape):
+        chips = ", ".join(CHIPS)
+        raise UserError(f"target {name} must be like gpu:h100, gpu:h100:8 or tpu:v5e:2x2, with a chip of {chips}.")
+    return Target(name, kind, known, shape or "1")
