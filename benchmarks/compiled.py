@@ -17,8 +17,8 @@ _NO_WORK = (
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "partition-id", "replica-id"),
     *("after-all", "add-dependency", "opt-barrier", "domain"),
 )
-# Custom calls by which the compiler for TPUs notes something.
-_NO_WORK_TARGETS = ("AllocateBuffer", "AssumeGatherIndicesInBound", "ConcatBitcast", "GatherScatterIndicesBitpacked")
+# Targets of custom calls in which the compiler for TPUs notes something.
+_NOTES = ("AllocateBuffer", "AssumeGatherIndicesInBound", "ConcatBitcast", "GatherScatterIndicesBitpacked")
 _SLICES = ("slice", "dynamic-slice", "gather")
 _HOST_TRANSFERS = ("infeed", "outfeed", "send", "recv")
 _HOST_SPACE = 5
@@ -95,11 +95,6 @@ class Instruction(NamedTuple):
         names = re.search(rf"\b{role}=(\{{[^}}]*\}}|%?[\w.\-]+)", self.attributes)
         return tuple(re.findall(r"[\w.\-]+", names[1])) if names else ()
 
-    @property
-    def asynchronous(self) -> bool:
-        """Whether it starts what its partner waits for."""
-        return self.opcode.endswith("-start")
-
 
 Computation = dict[str, Instruction]
 
@@ -138,19 +133,24 @@ class CompiledProgram:
         """
         name = name or self.entry
         for instruction in self.computations[name].values():
-            opcode = instruction.opcode
-            if opcode == "while":
-                yield from self.runs(instruction.called("body")[0], times * (self.turns(name, instruction) or 1))
-            elif opcode == "conditional":
-                branches = instruction.called("branch_computations")
-                branches = branches or instruction.called("true_computation") + instruction.called("false_computation")
-                yield from max((list(self.runs(branch, times)) for branch in branches), key=_length)
-            elif opcode == "call":
-                yield from self.runs((instruction.called("to_apply") or instruction.called("calls"))[0], times)
-            elif opcode == "async-start":
-                yield from self.runs(instruction.called("calls")[0], times)
-            elif _works(instruction) or instruction.asynchronous:
-                yield name, instruction, times
+            yield from self._runs_of(name, instruction, times)
+
+    def _runs_of(self, name: str, instruction: Instruction, times: float) -> Iterator[tuple[str, Instruction, float]]:
+        """Yield what ``runs`` yields of ``instruction``."""
+        opcode = instruction.opcode
+        if opcode == "while":
+            turns = self.turns(name, instruction)
+            yield from self.runs(instruction.called("body")[0], times * (1 if turns is None else turns))
+        elif opcode == "conditional":
+            branches = instruction.called("branch_computations")
+            branches = branches or instruction.called("true_computation") + instruction.called("false_computation")
+            yield from max((list(self.runs(branch, times)) for branch in branches), key=_number)
+        elif opcode == "call":
+            yield from self.runs((instruction.called("to_apply") or instruction.called("calls"))[0], times)
+        elif opcode == "async-start":
+            yield from self.runs(instruction.called("calls")[0], times)
+        elif opcode not in _NO_WORK and not opcode.endswith(("-update", "-done")) and not _is_note(instruction):
+            yield name, instruction, times
 
     def turns(self, name: str, loop: Instruction) -> int | None:
         """Return how often ``loop`` of the computation ``name`` turns, None where the text does not say."""
@@ -161,16 +161,15 @@ class CompiledProgram:
         root = self._root(condition)
         if root.opcode != "compare" or "direction=LT" not in root.attributes:
             return None
-        counter, bound = (condition[operand] for operand in root.operands)
-        index = re.search(r"index=(\d+)", counter.attributes)
-        if counter.opcode != "get-tuple-element" or not index or bound.opcode != "constant":
+        counter, end = (condition[operand] for operand in root.operands)
+        place = re.search(r"index=(\d+)", counter.attributes)
+        begin = self.computations[name][loop.operands[0]]
+        if not place or end.opcode != "constant" or begin.opcode != "tuple":
             return None
-        computation = self.computations[name]
-        start = computation[computation[loop.operands[0]].operands[int(index[1])]]
+        start = self.computations[name][begin.operands[int(place[1])]]
         while start.opcode in ("copy", "bitcast", "copy-done", "copy-start"):
-            start = computation[start.operands[0]]
-        first = int(start.literal) if start.opcode == "constant" else 0  # JAX's loops begin at 0.
-        return int(bound.literal) - first
+            start = self.computations[name][start.operands[0]]
+        return int(end.literal) - int(start.literal) if start.opcode == "constant" else None
 
     def unknown_loops(self) -> int:
         """Return the number of loops whose turns the text does not say; they are counted as one turn."""
@@ -186,7 +185,7 @@ class CompiledProgram:
         op_name = re.search(r'op_name="((?:[^"\\]|\\.)*)"', instruction.attributes)
         operation = op_name[1].rsplit("/", 1)[-1] if op_name else ""
         if operation and not _PLACES.fullmatch(operation):
-            return operation.replace("-", "_")
+            return re.sub(r"\.\d+$", "", operation).replace("-", "_")
         while instruction.opcode == "fusion":
             fused = self.computations[instruction.called("calls")[0]]
             instruction = self._root(fused)
@@ -228,17 +227,16 @@ class CompiledProgram:
         """Return the results of ``instruction`` of the computation ``name``, for which others may have to wait."""
         return self._done(name).get(instruction.name, instruction).arrays
 
-    def overlapped(self, name: str, instruction: Instruction) -> bool:
-        """Return whether other work is done during ``instruction``, an asynchronous one of the computation ``name``.
-
-        Other asynchronous instructions are not work.
-        """
+    def meanwhile(self, name: str, instruction: Instruction) -> float:
+        """Return how many others run during ``instruction`` of the computation ``name``: none, if it is synchronous."""
         done = self._done(name).get(instruction.name)
         if done is None:
-            return False
-        names = list(self.computations[name])
+            return 0.0
+        computation = self.computations[name]
+        names = list(computation)
         between = names[names.index(instruction.name) + 1 : names.index(done.name)]
-        return any(_works(self.computations[name][each]) for each in between)
+        runs = (run for other in between for run in self._runs_of(name, computation[other], 1.0))
+        return _number([run for run in runs if not run[1].opcode.endswith("-start")])
 
     def is_host_transfer(self, name: str, instruction: Instruction) -> bool:
         """Return whether ``instruction`` of the computation ``name`` exchanges data with the host, or calls it."""
@@ -301,13 +299,9 @@ class CompiledProgram:
         return {each.operands[0]: each for each in waiting}
 
 
-def _works(instruction: Instruction) -> bool:
-    """Return whether ``instruction`` by itself keeps the device busy."""
-    return (
-        instruction.opcode not in _NO_WORK
-        and not instruction.opcode.endswith(("-start", "-update", "-done"))
-        and not any(f'"{target}"' in instruction.attributes for target in _NO_WORK_TARGETS)
-    )
+def _is_note(instruction: Instruction) -> bool:
+    """Return whether ``instruction`` is a custom call by which the compiler notes something for itself."""
+    return any(f'"{target}"' in instruction.attributes for target in _NOTES)
 
 
 def _instruction(line: str) -> Instruction | None:
@@ -346,7 +340,7 @@ def _closing(text: str) -> int:
     raise ValueError(f"a line of the program has an open parenthesis: {text[:80]}")
 
 
-def _length(runs: list[tuple[str, Instruction, float]]) -> float:
+def _number(runs: list[tuple[str, Instruction, float]]) -> float:
     return sum(times for _, _, times in runs)
 
 
@@ -382,12 +376,12 @@ class Exchange(NamedTuple):
     Attributes:
       number: how many run.
       bytes: of their results.
-      overlapped_bytes: of those during which the device does something else.
+      meanwhile: how many other instructions run while they are under way; none if the devices wait for them.
     """
 
     number: float
     bytes: float
-    overlapped_bytes: float
+    meanwhile: float
 
 
 def collectives(program: CompiledProgram) -> dict[str, Exchange]:
@@ -396,11 +390,10 @@ def collectives(program: CompiledProgram) -> dict[str, Exchange]:
     for name, instruction, times in program.runs():
         kind = instruction.opcode.removesuffix("-start")
         if kind in COLLECTIVES:
-            size = times * sum(array.bytes for array in program.results(name, instruction))
             total = totals[kind]
             total[0] += times
-            total[1] += size
-            total[2] += size if program.overlapped(name, instruction) else 0
+            total[1] += times * sum(array.bytes for array in program.results(name, instruction))
+            total[2] += times * program.meanwhile(name, instruction)
     return {kind: Exchange(*total) for kind, total in totals.items()}
 
 

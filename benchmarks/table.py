@@ -1,13 +1,17 @@
-"""The section "How fast" of README.md, from the records.
+"""The sections of README.md and docs/scaling.md that are made from the records.
 
-python -m benchmarks.table    # rewrites it
+python -m benchmarks.table    # rewrites them
 """
 
 import pathlib
+from typing import Any
 
 from benchmarks import measure
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+ROOT = pathlib.Path(__file__).parents[1]
+README, SCALING = ROOT / "README.md", ROOT / "docs" / "scaling.md"
+# What is not said of a program because most are so.
+USUAL = {"step": "training", "mapper": "shard_map"}
 BEGIN, END = "<!-- written by benchmarks/table.py from benchmarks/records -->", "<!-- end -->"
 
 
@@ -46,8 +50,55 @@ def compile_rows() -> list[str]:
     return rows
 
 
-def section() -> str:
-    """Return the section as Markdown, without the marks around it."""
+def program_rows(programs: list[dict[str, Any]]) -> list[str]:
+    """Return the table of what a compiler says of ``programs``, those of one target, as lines of Markdown."""
+    unit = "cycles" if any("cycles" in program for program in programs) else "kernels"
+    rows = [
+        f"| net | images a device | program | compiled in | memory | {unit} a step | most of them | MB a step | "
+        "ms a step, estimated | to the bound | all-reduced |",
+        "|---|--:|---|--:|--:|--:|---|--:|--:|--:|--:|",
+    ]
+    for program in programs:
+        form = [program["blocks"], *(program[part] for part, usual in USUAL.items() if program[part] != usual)]
+        row = f"| {program['net']} | {program['batch']} | {', '.join(form)} "
+        if unit not in program:
+            limit = program.get("not compiled within (s)")
+            rows.append(row + (f"| not within {limit:g} s " if limit else "| fails ") + "| " * 8 + "|")
+            continue
+        kinds = sorted(program["kinds"], key=lambda kind: -program["kinds"][kind][unit])[:3]
+        most = ", ".join(f"`{kind}` {100 * program['kinds'][kind][unit] / program[unit]:.0f} %" for kind in kinds)
+        total = f"{program[unit]:,.0f}" if unit == "kernels" else f"{program[unit] / 1e6:.2f} M"
+        memory = f"{program['memory']['all'] / 1e9:.2f} GB" + ("" if program["memory"]["fits"] else ", **too much**")
+        exchange = program["collectives"].get("all-reduce")
+        rows.append(
+            f"{row}| {program['compiling (s)']:.0f} s | {memory} | {total} | {most} | {program['bytes'] / 1e6:,.0f} | "
+            f"{program['estimated ms']:.2f} | {program['estimated ms'] / program['bound ms']:.1f} | "
+            + (f"{exchange['number']:g}, {exchange['bytes'] / 1e6:.2f} MB |" if exchange else "|")
+        )
+    return rows
+
+
+def programs_section() -> str:
+    """Return the section of docs/scaling.md on compiled programs as Markdown, without the marks around it."""
+    parts, compiled = [], []
+    for record in measure.read("programs"):
+        target, chip, programs = record["results"].values()
+        devices = max(program["devices"] for program in programs)
+        parts.append(f"`{target}`, {devices} x {chip}, **by the compiler, not measured**:")
+        parts.append("\n".join(program_rows(programs)))
+        compiled += [program for program in programs if "collectives" in program]
+    transferring = sum(program["host transfers"] > 0 for program in compiled)
+    unknown = sum(program["loops of unknown length"] > 0 for program in compiled)
+    others = sum(bool(program["collectives"].keys() - {"all-reduce"}) for program in compiled)
+    parts.append(
+        f"Of these {len(compiled)} programs {transferring} exchange anything with the host within a step, {others} use "
+        f"collectives other than all-reduces, and {unknown} have loops of a length that the compiler does not know."
+    )
+    return "\n\n".join(parts)
+
+
+def speed_section() -> str:
+    """Return the section of README.md on speed as Markdown, without the marks around it."""
     parts = [
         "A training step of batch 128, images in memory, augmentation and update included, beside the same net in "
         "PyTorch (eager; on accelerators with autocast and channels-last, and compiled with CUDA graphs). The bound is "
@@ -59,13 +110,14 @@ def section() -> str:
     return "\n\n".join(parts)
 
 
-def with_section(text: str) -> str:
-    """Return ``text``, that of README.md, with the section rewritten."""
+def with_section(text: str, section: str) -> str:
+    """Return ``text``, that of a page, with its marked section replaced by ``section``."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{section()}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{section}\n\n{END}{after}"
 
 
 if __name__ == "__main__":
-    README.write_text(with_section(README.read_text()))
-    print(f"Wrote the section of {README}")
+    for page, section in ((README, speed_section()), (SCALING, programs_section())):
+        page.write_text(with_section(page.read_text(), section))
+        print(f"Wrote the section of {page}")

@@ -4,6 +4,7 @@ Their compilers are wheels (benchmarks/requirements-programs.txt) in a folder of
 starts, it would look for the devices.
 """
 
+import functools
 import os
 import pathlib
 import sys
@@ -85,8 +86,7 @@ class Target(NamedTuple):
         Raises:
           UserError: their compiler is not installed, or there are no devices of this shape.
         """
-        if not installed(self.kind):
-            raise UserError(f"the compiler for {self.name} is not in {COMPILERS}; `make programs` installs it.")
+        self.check_installed()
         jax.devices("cpu")  # JAX looks for devices once, and is not to find those compilers when it does.
         if str(COMPILERS) not in sys.path:
             sys.path.append(str(COMPILERS))
@@ -95,15 +95,18 @@ class Target(NamedTuple):
         except jax.errors.JaxRuntimeError as error:
             raise UserError(f"the compiler knows no target {self.name}: {error}") from error
 
+    def check_installed(self) -> None:
+        """Raise a UserError if the compiler for the devices is not installed."""
+        if not installed(self.kind):
+            raise UserError(f"the compiler for {self.name} is not in {COMPILERS}; `make programs` installs it.")
+
     def _tpus(self) -> topologies.TopologyDescription:
         # Or libtpu asks the cloud which host of a pod this is.
         os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost")
         return topologies.get_topology_desc(self.name.removeprefix("tpu:"), "tpu")
 
     def _gpus(self) -> topologies.TopologyDescription:
-        from jax_plugins import xla_cuda13
-
-        xla_cuda13.initialize()
+        _load_gpu_compiler()
         chip = self.chip
         config = (
             f"gpu_device_info {{ {_LIMITS} {chip.multiprocessors} device_memory_size: {chip.memory} "
@@ -117,6 +120,14 @@ class Target(NamedTuple):
         """Return ``lowered``, a program for these devices, compiled."""
         # Autotuning would run kernels.
         return lowered.compile({"xla_gpu_autotune_level": "0"} if self.kind == "gpu" else None)
+
+
+@functools.cache
+def _load_gpu_compiler() -> None:
+    """Make the compiler for GPUs known to JAX, which takes it once."""
+    from jax_plugins import xla_cuda13
+
+    xla_cuda13.initialize()
 
 
 def installed(kind: str) -> bool:

@@ -36,7 +36,7 @@ HAND_WRITTEN = """HloModule written_by_hand, is_scheduled=true
   %rows.1 = bf16[5,4,8]{2,1,0} get-tuple-element(%state), index=1
   %total.1 = f32[4,8]{1,0} get-tuple-element(%state), index=2
   %store = f32[5,4,8]{2,1,0} get-tuple-element(%state), index=3
-  %more = f32[4,8]{1,0} fusion(%rows.1, %total.1, %turn), kind=kLoop, calls=%fused, metadata={op_name="jit(f)/while/body/mul"}
+  %more = f32[4,8]{1,0} fusion(%rows.1, %total.1, %turn), calls=%fused, metadata={op_name="jit(f)/while/body/mul"}
   %start = f32[4,8]{1,0} all-reduce-start(%more), to_apply=%sum, metadata={op_name="jit(f)/while/body/psum"}
   %update = f32[1,4,8]{2,1,0} bitcast(%more)
   %stored = f32[5,4,8]{2,1,0} dynamic-update-slice(%store, %update, %turn, %zero.1, %zero.1)
@@ -105,11 +105,11 @@ def test_tpus_pad_arrays_to_whole_tiles():
     assert array.padded_bytes == 2 * 5 * 8 * 128
 
 
-def test_an_exchange_during_which_other_work_is_done_is_overlapped():
-    program = CompiledProgram(HAND_WRITTEN)
-    assert collectives(program) == {"all-reduce": Exchange(number=5, bytes=5 * 128, overlapped_bytes=5 * 128)}
-    idle = HAND_WRITTEN.replace("all-reduce-start(", "all-reduce(").replace("all-reduce-done(", "copy(")
-    assert collectives(CompiledProgram(idle)) == {"all-reduce": Exchange(number=5, bytes=5 * 128, overlapped_bytes=0)}
+def test_of_an_exchange_is_known_what_else_runs_meanwhile():
+    exchange = Exchange(number=5, bytes=5 * 4 * 4 * 8, meanwhile=5)
+    assert collectives(CompiledProgram(HAND_WRITTEN)) == {"all-reduce": exchange}
+    waiting = HAND_WRITTEN.replace("all-reduce-start(", "all-reduce(").replace("all-reduce-done(", "copy(")
+    assert collectives(CompiledProgram(waiting)) == {"all-reduce": exchange._replace(meanwhile=0)}
 
 
 def test_a_copy_to_the_memory_of_the_host_is_a_host_transfer():
