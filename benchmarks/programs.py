@@ -98,10 +98,7 @@ def memory_of(compiled: jax.stages.Compiled, chip: targets.Chip) -> dict[str, An
 
 def gpu_seconds(program: CompiledProgram, chip: targets.Chip) -> float:
     """Return the seconds ``program`` takes if each kernel takes as long as its launch or, if longer, its bytes."""
-    return sum(
-        times * max(LAUNCH_SECONDS, program.moved_bytes(name, kernel) / chip.bandwidth)
-        for name, kernel, times in program.runs()
-    )
+    return sum(run.times * max(LAUNCH_SECONDS, program.moved_bytes(run) / chip.bandwidth) for run in program.runs())
 
 
 def record_path(target: str) -> pathlib.Path:

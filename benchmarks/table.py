@@ -63,7 +63,7 @@ def program_rows(programs: list[dict[str, Any]]) -> list[str]:
         row = f"| {program['net']} | {program['batch']} | {', '.join(form)} "
         if unit not in program:
             limit = program.get("not compiled within (s)")
-            rows.append(row + (f"| not within {limit:g} s " if limit else "| fails ") + "| " * 8 + "|")
+            rows.append(row + (f"| not within {limit:g} s " if limit else "| fails ") + "| " * 7 + "|")
             continue
         kinds = sorted(program["kinds"], key=lambda kind: -program["kinds"][kind][unit])[:3]
         most = ", ".join(f"`{kind}` {100 * program['kinds'][kind][unit] / program[unit]:.0f} %" for kind in kinds)
@@ -73,7 +73,9 @@ def program_rows(programs: list[dict[str, Any]]) -> list[str]:
         rows.append(
             f"{row}| {program['compiling (s)']:.0f} s | {memory} | {total} | {most} | {program['bytes'] / 1e6:,.0f} | "
             f"{program['estimated ms']:.2f} | {program['estimated ms'] / program['bound ms']:.1f} | "
-            + (f"{exchange['number']:g}, {exchange['bytes'] / 1e6:.2f} MB |" if exchange else "|")
+            + (f"{exchange['number']:g}, {exchange['bytes'] / 1e6:.2f} MB" if exchange else "")
+            + (f", beside {exchange['meanwhile']:g} others" if exchange and exchange["meanwhile"] else "")
+            + " |"
         )
     return rows
 
@@ -91,8 +93,8 @@ def programs_section() -> str:
     unknown = sum(program["loops of unknown length"] > 0 for program in compiled)
     others = sum(bool(program["collectives"].keys() - {"all-reduce"}) for program in compiled)
     parts.append(
-        f"Of these {len(compiled)} programs {transferring} exchange anything with the host within a step, {others} use "
-        f"collectives other than all-reduces, and {unknown} have loops of a length that the compiler does not know."
+        f"Of these {len(compiled)} programs {transferring or 'none'} exchange anything with the host within a step, {others or 'none'} use "
+        f"collectives other than all-reduces, and {unknown or 'none'} have loops of a length that the compiler does not know."
     )
     return "\n\n".join(parts)
 

@@ -70,7 +70,7 @@ def on_cpu(function, *arguments):
 
 
 def runs_of(program, opcode):
-    return sum(times for _, instruction, times in program.runs() if instruction.opcode == opcode)
+    return sum(run.times for run in program.runs() if run.instruction.opcode == opcode)
 
 
 def test_a_loop_counts_as_often_as_it_turns_and_a_fusion_and_an_asynchronous_pair_once():
@@ -110,6 +110,20 @@ def test_of_an_exchange_is_known_what_else_runs_meanwhile():
     assert collectives(CompiledProgram(HAND_WRITTEN)) == {"all-reduce": exchange}
     waiting = HAND_WRITTEN.replace("all-reduce-start(", "all-reduce(").replace("all-reduce-done(", "copy(")
     assert collectives(CompiledProgram(waiting)) == {"all-reduce": exchange._replace(meanwhile=0)}
+
+
+def test_an_exchange_in_a_fusion_is_found():
+    text = """HloModule fused
+%together (x: f32[10]) -> f32[10] {
+  %x = f32[10]{0} parameter(0)
+  ROOT %all = f32[10]{0} all-reduce(%x), replica_groups={{0,1}}, to_apply=%sum
+}
+ENTRY %main (y: f32[10]) -> f32[10] {
+  %y = f32[10]{0} parameter(0)
+  ROOT %both = f32[10]{0} fusion(%y), kind=kCustom, calls=%together
+}
+"""
+    assert collectives(CompiledProgram(text)) == {"all-reduce": Exchange(number=1, bytes=40, meanwhile=0)}
 
 
 def test_a_copy_to_the_memory_of_the_host_is_a_host_transfer():

@@ -31,3 +31,16 @@ def test_a_new_record_changes_the_section(monkeypatch, tmp_path):
     measure.save("step_time", {"nets": [], "rates": {}})
     assert "residual-20" in before
     assert "residual-20" not in table.speed_section()
+
+
+def test_a_program_that_did_not_compile_or_does_not_fit_is_in_the_table_with_the_reason():
+    (program, *_) = measure.read("programs")[0]["results"]["programs"]
+    form = {part: program[part] for part in ("net", "batch", "blocks", "step", "mapper")}
+    late, failing = form | {"not compiled within (s)": 900.0}, form | {"error": "RESOURCE_EXHAUSTED"}
+    large = program | {"memory": program["memory"] | {"fits": False}}
+    header, _, *rows = table.program_rows([program, late, failing, large])
+    assert {row.count("|") for row in rows} == {header.count("|")}
+    assert "too much" not in rows[0]
+    assert "not within 900 s" in rows[1]
+    assert "fails" in rows[2]
+    assert "too much" in rows[3]
