@@ -25,8 +25,9 @@ _SLICES = ("slice", "dynamic-slice", "gather")
 _HOST_TRANSFERS = ("infeed", "outfeed", "send", "recv")
 _HOST_SPACE = 5
 _HOST_TARGETS = re.compile(r'custom_call_target="[^"]*(callback|MoveToHost|MoveToDevice)', re.IGNORECASE)
-# Parts of an operation's name that say where it is, not what it is.
-_PLACES = re.compile(r"while|body|cond|closed_call|shard_map|branch_\d+_fun|.*[()\[\]].*")
+# The last part of an instruction's name, where that is an operation; others say where it is, or name an argument.
+_OPERATION = re.compile(r"([a-z][a-z\d_-]*)(\.\d+)?")
+_PLACES = re.compile(r"while|body|cond|closed_call|shard_map|branch_\d+_fun")
 
 
 class Run(NamedTuple):
@@ -117,9 +118,9 @@ class CompiledProgram:
     def kind(self, instruction: Instruction) -> str:
         """Return the operation of JAX that ``instruction`` ends with, or else its opcode."""
         op_name = re.search(r'op_name="((?:[^"\\]|\\.)*)"', instruction.attributes)
-        operation = op_name[1].rsplit("/", 1)[-1] if op_name else ""
-        if operation and not _PLACES.fullmatch(operation):
-            return re.sub(r"\.\d+$", "", operation).replace("-", "_")
+        operation = _OPERATION.fullmatch(op_name[1].rsplit("/", 1)[-1]) if op_name else None
+        if operation and not _PLACES.fullmatch(operation[1]):
+            return operation[1].replace("-", "_")
         while instruction.opcode == "fusion":
             fused = self.computations[instruction.called("calls")[0]]
             instruction = _root(fused)

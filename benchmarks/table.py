@@ -4,6 +4,7 @@ python -m benchmarks.table    # rewrites them
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks import measure
@@ -50,34 +51,49 @@ def compile_rows() -> list[str]:
     return rows
 
 
+PROGRAM_COLUMNS = (
+    *("net", "images a device", "program", "compiling, core s", "memory", "{unit} a step", "most of them", "MB a step"),
+    *("ms a step, estimated", "to the bound", "all-reduced"),
+)
+
+
 def program_rows(programs: list[dict[str, Any]]) -> list[str]:
     """Return the table of what a compiler says of ``programs``, those of one target, as lines of Markdown."""
     unit = "cycles" if any("cycles" in program for program in programs) else "kernels"
+    left = ("net", "program", "most of them")
     rows = [
-        f"| net | images a device | program | compiled in | memory | {unit} a step | most of them | MB a step | "
-        "ms a step, estimated | to the bound | all-reduced |",
-        "|---|--:|---|--:|--:|--:|---|--:|--:|--:|--:|",
+        [column.format(unit=unit) for column in PROGRAM_COLUMNS],
+        ["---" if column in left else "--:" for column in PROGRAM_COLUMNS],
     ]
     for program in programs:
         form = [program["blocks"], *(program[part] for part, usual in USUAL.items() if program[part] != usual)]
-        row = f"| {program['net']} | {program['batch']} | {', '.join(form)} "
-        if unit not in program:
+        cells = [program["net"], f"{program['batch']}", ", ".join(form)]
+        if unit in program:
+            cells += compiled_cells(program, unit)
+        else:
             limit = program.get("not compiled within (s)")
-            rows.append(row + (f"| not within {limit:g} s " if limit else "| fails ") + "| " * 7 + "|")
-            continue
-        kinds = sorted(program["kinds"], key=lambda kind: -program["kinds"][kind][unit])[:3]
-        most = ", ".join(f"`{kind}` {100 * program['kinds'][kind][unit] / program[unit]:.0f} %" for kind in kinds)
-        total = f"{program[unit]:,.0f}" if unit == "kernels" else f"{program[unit] / 1e6:.2f} M"
-        memory = f"{program['memory']['all'] / 1e9:.2f} GB" + ("" if program["memory"]["fits"] else ", **too much**")
-        exchange = program["collectives"].get("all-reduce")
-        rows.append(
-            f"{row}| {program['compiling (s)']:.0f} s | {memory} | {total} | {most} | {program['bytes'] / 1e6:,.0f} | "
-            f"{program['estimated ms']:.2f} | {program['estimated ms'] / program['bound ms']:.1f} | "
-            + (f"{exchange['number']:g}, {exchange['bytes'] / 1e6:.2f} MB" if exchange else "")
-            + (f", beside {exchange['meanwhile']:g} others" if exchange and exchange["meanwhile"] else "")
-            + " |"
-        )
-    return rows
+            cells.append(f"not within {limit:g} s" if limit else "fails")
+        rows.append(cells + [""] * (len(PROGRAM_COLUMNS) - len(cells)))
+    return [f"| {' | '.join(cells)} |" for cells in rows]
+
+
+def compiled_cells(program: dict[str, Any], unit: str) -> list[str]:
+    """Return the last cells of the row of ``program``, which has been compiled and whose work is in ``unit``."""
+    kinds = sorted(program["kinds"], key=lambda kind: -program["kinds"][kind][unit])[:3]
+    exchange = program["collectives"].get("all-reduce")
+    reduced = f"{exchange['number']:g}, {exchange['bytes'] / 1e6:.2f} MB" if exchange else ""
+    if exchange and exchange["meanwhile"]:
+        reduced += f", beside {exchange['meanwhile']:g} others"
+    return [
+        f"{program['compiling (core s)']:.0f}",
+        f"{program['memory']['all'] / 1e9:.2f} GB" + ("" if program["memory"]["fits"] else ", **too much**"),
+        f"{program[unit]:,.0f}" if unit == "kernels" else f"{program[unit] / 1e6:.2f} M",
+        ", ".join(f"`{kind}` {100 * program['kinds'][kind][unit] / program[unit]:.0f} %" for kind in kinds),
+        f"{program['bytes'] / 1e6:,.0f}",
+        f"{program['estimated ms']:.2f}",
+        f"{program['estimated ms'] / program['bound ms']:.1f}",
+        reduced,
+    ]
 
 
 def programs_section() -> str:
@@ -89,12 +105,16 @@ def programs_section() -> str:
         parts.append(f"`{target}`, {devices} x {chip}, **by the compiler, not measured**:")
         parts.append("\n".join(program_rows(programs)))
         compiled += [program for program in programs if "collectives" in program]
-    transferring = sum(program["host transfers"] > 0 for program in compiled)
-    unknown = sum(program["loops of unknown length"] > 0 for program in compiled)
-    others = sum(bool(program["collectives"].keys() - {"all-reduce"}) for program in compiled)
+
+    def number(holds: Callable[[dict[str, Any]], bool]) -> int | str:
+        return sum(map(holds, compiled)) or "none"
+
+    transferring = number(lambda program: program["host transfers"] > 0)
+    others = number(lambda program: bool(program["collectives"].keys() - {"all-reduce"}))
+    unknown = number(lambda program: program["loops of unknown length"] > 0)
     parts.append(
-        f"Of these {len(compiled)} programs {transferring or 'none'} exchange anything with the host within a step, {others or 'none'} use "
-        f"collectives other than all-reduces, and {unknown or 'none'} have loops of a length that the compiler does not know."
+        f"Of these {len(compiled)} programs {transferring} exchange anything with the host within a step, {others} use "
+        f"collectives other than all-reduces, and {unknown} have loops of a length that the compiler does not know."
     )
     return "\n\n".join(parts)
 

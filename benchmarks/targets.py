@@ -101,8 +101,8 @@ class Target(NamedTuple):
             raise UserError(f"the compiler for {self.name} is not in {COMPILERS}; `make programs` installs it.")
 
     def _tpus(self) -> topologies.TopologyDescription:
-        # Or libtpu asks the cloud which host of a pod this is.
-        os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost")
+        # Or libtpu asks the cloud which host of a pod this is, and lets one process at a time use the chips it has not.
+        os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
         return topologies.get_topology_desc(self.name.removeprefix("tpu:"), "tpu")
 
     def _gpus(self) -> topologies.TopologyDescription:
