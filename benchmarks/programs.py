@@ -9,8 +9,8 @@ own. What is recorded is compiled again only if the program has changed, so the 
 benchmarks/records has one file for each target, to be removed if it shall be made anew; ``python -m benchmarks.table``
 makes the tables of docs/scaling.md.
 
-Exit status: 0 each program has a record of what it compiles to, or of why it does not compile. 1 one of them failed
-before it came to the compiler. 2 the command needs fixing, or a compiler is not installed.
+Exit status: 0 each program has a record of what it compiles to, or of why it does not compile. 1 one of them has none,
+because its process failed. 2 the command needs fixing, or a compiler is not installed.
 """
 
 import hashlib
@@ -25,11 +25,12 @@ import time
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import flags
 
 from benchmarks import measure, targets
 from benchmarks.cases import NETS, Case, cases, lower
 from benchmarks.compiled import CompiledProgram, collectives, host_transfers, work
+from experiments import command
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import write_json
 from resnet_jax.training import parallel
@@ -115,22 +116,22 @@ def recorded(target: str) -> list[dict[str, Any]]:
 
 def record(target: targets.Target, case: Case, result: dict[str, Any]) -> None:
     """Record ``result`` of ``case`` in place of an earlier one."""
-    others = [entry for entry in recorded(target.name) if not is_of(entry, case)]
-    order = {(each.net, each.batch, each.blocks, each.step, each.mapper): place for place, each in enumerate(cases())}
-    entries = [*others, {**case._asdict(), **result}]
-    entries.sort(key=lambda entry: order.get(tuple(entry[name] for name in Case._fields), len(order)))
+    entries = [entry for entry in recorded(target.name) if case_of(entry) != case]
+    entries.append({**case._asdict(), **result})
+    order = {each: place for place, each in enumerate(cases())}
+    entries.sort(key=lambda entry: order.get(case_of(entry), len(order)))
     results = {"target": target.name, "chip": target.chip.name, "programs": entries}
     write_json(record_path(target.name), measure.record("programs", results))
 
 
-def is_of(entry: dict[str, Any], case: Case) -> bool:
-    """Return whether ``entry`` is recorded of ``case``."""
-    return all(entry[name] == value for name, value in case._asdict().items())
+def case_of(entry: dict[str, Any]) -> Case:
+    """Return the case that ``entry`` is recorded of."""
+    return Case(*(entry[name] for name in Case._fields))
 
 
 def is_answered(entry: dict[str, Any], case: Case, key: str, limit: float) -> bool:
     """Return whether ``entry`` is of the program ``key`` of ``case``, and ``limit`` gives no more time than it had."""
-    return is_of(entry, case) and entry["key"] == key and entry.get("not compiled within (s)", limit) >= limit
+    return case_of(entry) == case and entry["key"] == key and entry.get("not compiled within (s)", limit) >= limit
 
 
 def compile_case(target: targets.Target, case: Case, limit: float, texts: pathlib.Path | None = None) -> None:
@@ -203,30 +204,45 @@ _TEXTS = flags.DEFINE_string("texts", None, "Folder for the texts of the compile
 _CASE = flags.DEFINE_string("case", None, "Compile in this process this case alone, of which it is the fields in JSON.")
 
 
-def main(_: list[str]) -> int:
+def chosen() -> list[Case]:
+    """Return the cases that the flags choose.
+
+    Raises:
+      UserError: there is none.
+    """
+    asked = {name: flag.value for name, flag in _CHOICE.items() if flag.value}
+    found = [case for case in cases() if all(getattr(case, name) in values for name, values in asked.items())]
+    if not found:
+        raise UserError(f"no program has all of {asked}; leave out one of these flags.")
+    return found
+
+
+def main(arguments: list[str]) -> int:
     """Compile what the flags choose; return the exit status."""
-    try:
-        chosen_targets = [targets.target(name) for name in _TARGET.value]
-        if _CASE.value:
-            texts = pathlib.Path(_TEXTS.value) if _TEXTS.value else None
-            compile_case(chosen_targets[0], Case(*json.loads(_CASE.value)), _LIMIT.value, texts)
-            return 0
-        for target in chosen_targets:
-            target.check_installed()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    command.refuse_arguments(arguments)
+    chosen_targets = [targets.target(name) for name in _TARGET.value]
+    if _CASE.value:
+        texts = pathlib.Path(_TEXTS.value) if _TEXTS.value else None
+        compile_case(chosen_targets[0], Case(*json.loads(_CASE.value)), _LIMIT.value, texts)
+        return 0
+    for target in chosen_targets:
+        target.check_installed()
     status = 0
-    for case in cases():
-        if any(flag.value and getattr(case, name) not in flag.value for name, flag in _CHOICE.items()):
-            continue
+    for case in chosen():
         for target in chosen_targets:
-            command = [sys.executable, "-m", "benchmarks.programs", f"--target={target.name}"]
-            command += [f"--case={json.dumps(case)}", f"--limit={_LIMIT.value}"]
-            command += [f"--texts={_TEXTS.value}"] if _TEXTS.value else []
-            status = max(status, min(1, abs(subprocess.run(command, check=False).returncode)))
+            flag_values = {
+                "target": target.name,
+                "case": json.dumps(case),
+                "limit": _LIMIT.value,
+                "texts": _TEXTS.value,
+            }
+            given = [f"--{name}={value}" for name, value in flag_values.items() if value is not None]
+            process = subprocess.run([sys.executable, "-m", "benchmarks.programs", *given], check=False)
+            if process.returncode in (command.EXIT_USER, command.EXIT_INTERRUPTED):
+                return process.returncode
+            status = status or int(process.returncode != 0)
     return status
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main, interrupted="Interrupted; the same command goes on with the programs that have no record yet.")
