@@ -80,15 +80,16 @@ def program_rows(programs: list[dict[str, Any]]) -> list[str]:
 def compiled_cells(program: dict[str, Any], unit: str) -> list[str]:
     """Return the last cells of the row of ``program``, which has been compiled and whose work is in ``unit``."""
     kinds = sorted(program["kinds"], key=lambda kind: -program["kinds"][kind][unit])[:3]
+    shares = {kind: 100 * program["kinds"][kind][unit] / program[unit] for kind in kinds}
     exchange = program["collectives"].get("all-reduce")
-    reduced = f"{exchange['number']:g}, {exchange['bytes'] / 1e6:.2f} MB" if exchange else ""
+    reduced = f"{exchange['number']:g}, {exchange['bytes'] / 1e6:.3g} MB" if exchange else ""
     if exchange and exchange["meanwhile"]:
-        reduced += f", beside {exchange['meanwhile']:g} others"
+        reduced += f", {exchange['meanwhile']:g} run meanwhile"
     return [
         f"{program['compiling (core s)']:.0f}",
         f"{program['memory']['all'] / 1e9:.2f} GB" + ("" if program["memory"]["fits"] else ", **too much**"),
         f"{program[unit]:,.0f}" if unit == "kernels" else f"{program[unit] / 1e6:.2f} M",
-        ", ".join(f"`{kind}` {100 * program['kinds'][kind][unit] / program[unit]:.0f} %" for kind in kinds),
+        ", ".join(f"`{kind}` {share:.0f} %" for kind, share in shares.items() if share >= 1),
         f"{program['bytes'] / 1e6:,.0f}",
         f"{program['estimated ms']:.2f}",
         f"{program['estimated ms'] / program['bound ms']:.1f}",

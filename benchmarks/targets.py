@@ -103,7 +103,9 @@ class Target(NamedTuple):
     def _tpus(self) -> topologies.TopologyDescription:
         # Or libtpu asks the cloud which host of a pod this is, and lets one process at a time use the chips it has not.
         os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
-        return topologies.get_topology_desc(self.name.removeprefix("tpu:"), "tpu")
+        # The two cores of a v4 as one device, as JAX has them.
+        options = {"chip_config_name": "megacore"} if self.chip is CHIPS["v4"] else {}
+        return topologies.get_topology_desc(self.name.removeprefix("tpu:"), "tpu", **options)
 
     def _gpus(self) -> topologies.TopologyDescription:
         _load_gpu_compiler()
