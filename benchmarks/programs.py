@@ -144,10 +144,15 @@ def compile_case(target: targets.Target, case: Case, limit: float, texts: pathli
       texts: folder for the text of the compiled program.
     """
     devices = target.devices()
+    name = ", ".join([target.name, *map(str, case)])
+    if case.mapper == "pmap" and len({device.process_index for device in devices}) > 1:
+        # Each process lowers for its own devices and must know, as a process among others, of those of all.
+        record(target, case, {"key": "", "devices": len(devices), "error": "pmap needs the processes of all hosts"})
+        print(f"{name}: pmap needs the processes of all hosts")
+        return
     start = time.process_time()
     lowered, facts = lower(case, parallel.device_mesh(devices))
     tracing = time.process_time() - start
-    name = ", ".join([target.name, *map(str, case)])
     key = hashlib.sha256(f"{target}{jax.__version__}{lowered.as_text()}".encode()).hexdigest()[:16]
     if any(is_answered(entry, case, key, limit) for entry in recorded(target.name)):
         print(f"{name}: is recorded")

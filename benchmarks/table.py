@@ -72,7 +72,7 @@ def program_rows(programs: list[dict[str, Any]]) -> list[str]:
             cells += compiled_cells(program, unit)
         else:
             limit = program.get("not compiled within (s)")
-            cells.append(f"not within {limit:g} s" if limit else "fails")
+            cells.append(f"not within {limit:g} s" if limit else f"fails: {program['error'].replace('|', ' ')[:80]}")
         rows.append(cells + [""] * (len(PROGRAM_COLUMNS) - len(cells)))
     return [f"| {' | '.join(cells)} |" for cells in rows]
 

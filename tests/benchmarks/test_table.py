@@ -42,5 +42,5 @@ def test_a_program_that_did_not_compile_or_does_not_fit_is_in_the_table_with_the
     assert {row.count("|") for row in rows} == {header.count("|")}
     assert "too much" not in rows[0]
     assert "not within 900 s" in rows[1]
-    assert "fails" in rows[2]
+    assert "fails: RESOURCE_EXHAUSTED" in rows[2]
     assert "too much" in rows[3]
