@@ -146,9 +146,9 @@ def compile_case(target: targets.Target, case: Case, limit: float, texts: pathli
     devices = target.devices()
     name = ", ".join([target.name, *map(str, case)])
     if case.mapper == "pmap" and len({device.process_index for device in devices}) > 1:
-        # Each process lowers for its own devices and must know, as a process among others, of those of all.
-        record(target, case, {"key": "", "devices": len(devices), "error": "pmap needs the processes of all hosts"})
-        print(f"{name}: pmap needs the processes of all hosts")
+        # It divides a batch among the devices of its own process, and here there is one process for all hosts.
+        record(target, case, {"key": "", "devices": len(devices), "error": "pmap needs a process on each host"})
+        print(f"{name}: pmap needs a process on each host")
         return
     start = time.process_time()
     lowered, facts = lower(case, parallel.device_mesh(devices))
