@@ -29,7 +29,7 @@ def main() -> None:
     """Measure and record."""
     config = recipes.digits(DEPTH, residual=True)
     subject = measure.subject(config)
-    image_shape = subject.examples.images.shape[1:]
+    image_shape = subject.train.images.shape[1:]
     gates = models.gate_blocks(subject.program.model, image_shape, RESIDUAL)
     schedule = GateSchedule(gates, gates, np.float32(0), np.float32(config.steps))
     gates = parallel.replicate(schedule, subject.program.mesh)

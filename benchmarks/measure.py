@@ -74,7 +74,7 @@ def subject(config: ConfigDict, mesh: Mesh | None = None) -> Subject:
         dataset = data.Dataset(10, splits)
     program = make_program(config, 10, mesh)
     examples, _ = feed.place(dataset, config, program.mesh)
-    return Subject(program, program.init(examples.images.shape[1:]), examples, dataset.splits["train"])
+    return Subject(program, program.init(dataset.splits["train"].images.shape[1:]), examples, dataset.splits["train"])
 
 
 def in_turn(contestants: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, float]:

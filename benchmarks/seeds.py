@@ -79,7 +79,7 @@ def ensemble(first: measure.Subject, way: str) -> Any:
         return jax.lax.map(lambda arguments: one(*arguments), (state, examples.seed, indices))
 
     mapped = parallel.map_over_devices(all_seeds, mesh, "shard_map", batch_arguments=1, batch_axis=2)
-    image_shape = first.examples.images.shape[1:]
+    image_shape = first.train.images.shape[1:]
     states = [make_program(config_of_benchmark(seed), 10).init(image_shape) for seed in range(SEEDS)]
     state = parallel.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), mesh)
     examples = first.examples._replace(seed=parallel.replicate(np.arange(SEEDS, dtype=np.uint32), mesh))

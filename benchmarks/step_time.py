@@ -39,7 +39,7 @@ def compare(recipe: Callable[[int, bool], ConfigDict], depth: int, steps: int, r
     config.dtype = "float32" if ON_CPU else "bfloat16"
     dispatch = 1 if ON_CPU else 100
     subject = measure.subject(config)
-    shape = subject.examples.images.shape[1:]
+    shape = subject.train.images.shape[1:]
     state = subject.state
     variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
     batches = sampling.batch_indices(0, range(steps), config.batch_size, len(subject.train.labels))
@@ -96,7 +96,7 @@ def compare(recipe: Callable[[int, bool], ConfigDict], depth: int, steps: int, r
 
 def work_of_a_step(config: ConfigDict, subject: measure.Subject) -> tuple[int, int]:
     """Return floating-point operations (two per multiply-add, times three for the gradients) and bytes moved."""
-    shape = subject.examples.images.shape[1:]
+    shape = subject.train.images.shape[1:]
     multiply_adds = models.totals(models.describe(subject.program.model, shape))[1]
     unrolled = ConfigDict(config.to_dict())
     unrolled.compile.unroll = True  # XLA counts the body of a loop once.

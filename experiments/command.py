@@ -25,6 +25,7 @@ from resnet_jax.backend import set_xla_flags
 from resnet_jax.config import default, flatten, unknown_field
 from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS
+from resnet_jax.hosts import exit_at_once
 from resnet_jax.terminal import console
 
 EXIT_USER = 2
@@ -79,7 +80,7 @@ def run(
             fail(str(error))
         except KeyboardInterrupt:
             print(interrupted, file=sys.stderr)
-            return EXIT_INTERRUPTED
+            exit_at_once(EXIT_INTERRUPTED)
 
     app.run(guarded, flags_parser=parse_flags)
 
@@ -93,7 +94,7 @@ def refuse_arguments(arguments: list[str]) -> None:
 def fail(sentence: str) -> NoReturn:
     """Print ``sentence`` on one line, even if it quotes line breaks, and exit with status 2."""
     sys.stderr.write(f"error: {' '.join(sentence.split())}\n")  # In one call, because threads may be printing too.
-    sys.exit(EXIT_USER)
+    exit_at_once(EXIT_USER)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -29,6 +29,7 @@ from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import check_protocol
 from resnet_jax.fields import FIELDS
+from resnet_jax.hosts import together
 from resnet_jax.rundir import read_config, write_json
 from resnet_jax.terminal import console
 from resnet_jax.training import parallel
@@ -128,10 +129,11 @@ def main(arguments: list[str]) -> int:
     set_up()
     is_first = processes.join()
     mesh = parallel.device_mesh()
-    dataset = data.load(config.data)
-    if _SPLIT.value not in dataset.splits:
-        raise UserError(f"--split={_SPLIT.value} does not exist; the splits are {', '.join(dataset.splits)}.")
-    nets = nets_from_flags(config, dataset, mesh)
+    with together():
+        dataset = data.load(config.data)
+        if _SPLIT.value not in dataset.splits:
+            raise UserError(f"--split={_SPLIT.value} does not exist; the splits are {', '.join(dataset.splits)}.")
+        nets = nets_from_flags(config, dataset, mesh)
 
     rows, logits, labels = [], [], np.array([])
     for net in nets:

@@ -12,7 +12,7 @@ interrupted run.
 On several hosts, start the same command on each. Tasks of a Slurm step and hosts of a TPU pod find each other; on other
 hosts set --coordinator, --num_processes and --process_id.
 
-Exit status: 0 the run has finished. 1 it diverged, or another of its processes died. 2 the command, the config, the
+Exit status: 0 the run has finished. 1 it diverged, or another of its processes is gone. 2 the command, the config, the
 data or the storage needs fixing. 75 it was stopped by a signal after saving a checkpoint; the same command resumes it.
 """
 

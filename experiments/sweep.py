@@ -9,7 +9,8 @@
 A sweep file has get_config(), like any config, and get_sweep(), which returns a list of overrides, one per run. Along
 an axis that it marks as tuned, experiments.compare judges each net at its own best value by validation error.
 Overrides on the command line apply to all runs. Finished runs are skipped and interrupted ones resumed, so the same
-command continues a sweep.
+command continues a sweep. --launcher=slurm submits the runs and does not wait for them; --dry_run shows their state,
+and of those that failed the reason.
 
 Exit status: 0 all runs have finished, 1 a run failed, 2 the command or the sweep needs fixing, 130 Ctrl-C.
 """
@@ -31,7 +32,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, write_json
 from resnet_jax.sweeps import local, slurm
 from resnet_jax.sweeps.grid import Overrides, tuned_fields
-from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, only, plan, shard, state
+from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, failure, log_of, only, plan, shard, state, value_of
 from resnet_jax.terminal import console
 from resnet_jax.training.record import check_workdir
 
@@ -99,7 +100,7 @@ def slurm_settings(words: list[str]) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         if not equals:
             raise UserError(f"--slurm={word} is not of the form NAME=VALUE.")
-        settings[name] = int(text) if text.isdigit() else text
+        settings[name] = value_of(text)
     return settings
 
 
@@ -127,6 +128,9 @@ def main(arguments: list[str]) -> int:
     costs = {run.name: cost(run.config) for run in runs}
     if _DRY_RUN.value:
         rich.print(plan_table(runs, list(costs.values())))
+        for run in runs:
+            if state(run) == "failed":
+                print(f"{run.name} failed: {failure(run)} Its log is {log_of(run.workdir)}.")
         return 0
 
     check_folder(folder, path, runs)
@@ -148,7 +152,7 @@ def main(arguments: list[str]) -> int:
     if _LAUNCHER.value == "slurm":
         jobs = slurm.submit(runs, folder / "slurm", slurm_settings(_SLURM.value))
         print(f"Submitted {len(jobs)} jobs: {', '.join(job.job_id for job in jobs)}.")
-        print(f"Their logs are in {folder / 'slurm'}.")
+        print(f"The log of each run is {folder / 'NAME.log'}; submitit's own are in {folder / 'slurm'}.")
         print("The same command with --dry_run shows their state.")
         return 0
     failed = local.train_all(runs, min(_WORKERS.value or local.fitting_workers(), max(len(runs), 1)), console)

@@ -103,6 +103,11 @@ def check(config: ConfigDict, devices: int) -> None:
             f"config.data.padding={config.data.padding} is for sets whose images have one size; with "
             "config.data.image_size crops are drawn from the whole image, so give padding 0."
         )
+    if config.data.image_size is not None and config.data.downsample != 1:
+        raise UserError(
+            f"config.data.downsample={config.data.downsample} is for sets whose images have one size; with "
+            "config.data.image_size crops have the size that it says, so give downsample 1."
+        )
     if config.model.init == "lsuv" and config.data.image_size is not None:
         raise UserError(
             "config.model.init='lsuv' scales by a batch that lies on the devices, but config.data.image_size makes a "

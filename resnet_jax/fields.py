@@ -404,6 +404,15 @@ FIELDS: dict[str, Field] = {
         "Paper: 5000 to choose the schedule, then 0",
         Limits(at_most=LARGEST_INT),
     ),
+    "data.downsample": Field(
+        int,
+        1,
+        "Side k of the squares of pixels that images of one size are averaged over, in all splits and before anything "
+        "else is computed from them: rounded to whole grey levels, halves up. It divides height and width. 1: off.",
+        "pixels",
+        "Chrabaszcz et al. 2017, arXiv 1707.08819: proxies by box filter",
+        Limits(at_least=1, at_most=1024),
+    ),
     "data.padding": Field(
         int,
         4,
@@ -623,9 +632,11 @@ FIELDS: dict[str, Field] = {
     ),
     "compile.unroll": Field(
         bool,
-        False,
-        "Whether the loops over blocks are unrolled: same numbers, longer compilation.",
+        None,
+        "Whether the loops over blocks are unrolled: same numbers up to rounding, longer compilation. None: on GPUs in "
+        "nets of up to 152 layers, on TPUs of up to 56.",
         role=Role.EXECUTION,
+        may_change=True,
     ),
     "compile.remat": Field(
         bool,

@@ -1,20 +1,29 @@
 """The processes of one run, one on each host: how they start together, fail together and vote.
 
-All functions but ``is_first`` are collective: every process must call them, in the same order.
+``join_processes``, ``together`` and ``any_process`` are collective: every process must call them, in the same order.
 """
 
 import contextlib
 import ctypes
+import functools
 import importlib.util
+import multiprocessing.util
 import os
+import re
 import signal
+import socket
+import sys
+import threading
 from collections.abc import Iterator
+from types import TracebackType
+from typing import NoReturn
 
 import jax
 import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxlib import _jax
 
 from resnet_jax.errors import UserError
 
@@ -22,6 +31,8 @@ from resnet_jax.errors import UserError
 JOIN_SECONDS = 300
 # A process that gives no sign of life for this long counts as dead, and the others exit.
 HEARTBEAT_SECONDS = 60
+# Ports on which process 0 of a Slurm step may listen: the highest, above those that systems give away.
+SLURM_PORTS = range(61440, 65536)
 
 
 def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -39,10 +50,13 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
     """
     given = (coordinator, num_processes, process_id)
     if all(value is None for value in given):
-        slurm = "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+        # Of the step, not of the job: the shell of an interactive job is a step of one task, whatever the job has.
+        slurm = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
         tpu = importlib.util.find_spec("libtpu") is not None and os.environ.get("JAX_PLATFORMS", "tpu") == "tpu"
         if not (slurm or tpu):
             return
+        if slurm:
+            os.environ.setdefault("JAX_COORDINATOR_PORT", str(slurm_port()))
     elif coordinator is None or num_processes is None or process_id is None:
         raise UserError("--coordinator, --num_processes and --process_id go together; give all three or none.")
     elif not (0 <= process_id < num_processes and coordinator.rpartition(":")[2].isdecimal()):
@@ -68,19 +82,90 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"the {num_processes} processes of this run could not connect ({reason}); "
-            "check --coordinator and start the same command on every host."
+            f"the processes of this run could not connect ({reason}); "
+            "check --coordinator, if it is given, and start the same command on every host."
         ) from error
-    # A C handler, because JAX aborts from a thread of its own while Python waits for the devices.
-    ctypes.CDLL(None).signal(signal.SIGABRT, _exit_after_lost_process)
+    if has_all_gpus():
+        jax.config.update("jax_cuda_visible_devices", "all")
+        jax.config.update("jax_rocm_visible_devices", "all")
+    if coordinator is not None:
+        # By itself JAX sends the other processes to the address of this host's name, on Debian 127.0.1.1.
+        address = _address_towards(coordinator)
+        _jax.make_gloo_tcp_collectives = functools.partial(_jax.make_gloo_tcp_collectives, hostname=address)
+    # A collective over a broken connection fails at once. Where nothing breaks, as when a cable is pulled, JAX aborts
+    # after the heartbeats, from a thread of its own while Python waits for the devices; only a C handler sees that.
+    sys.excepthook = _exit_after_exception
+    ctypes.CDLL(None).signal(signal.SIGABRT, _exit_after_abort)
+
+
+def _address_towards(coordinator: str) -> str:
+    """Return the address of this host on the network where it reaches ``coordinator``, an ``address:port``."""
+    host, _, port = coordinator.rpartition(":")
+    with socket.create_connection((host.strip("[]"), int(port))) as probe:
+        return str(probe.getsockname()[0])
+
+
+def is_lost_process(error: BaseException) -> bool:
+    """Return whether ``error`` says that another process is gone, as a collective over a broken connection does."""
+    kinds = (jax.errors.JaxRuntimeError, ValueError)  # Which of them depends on where JAX waits for the collective.
+    return isinstance(error, kinds) and "Gloo" in str(error)
+
+
+def _exit_after_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Exit with a sentence if ``error`` is of a collective that has lost a process, else with the traceback."""
+    with _leaving:
+        if is_lost_process(error):
+            sys.stderr.write(_LOST)
+        else:
+            sys.__excepthook__(kind, error, trace)
+        exit_at_once(1)
+
+
+def slurm_port() -> int:
+    """Return the port of this Slurm step; JAX's own choice is one for all steps of a job, which then join one another.
+
+    A factor keeps the later steps of a job away from the first ones of the jobs after it.
+    """
+    number = int(os.environ["SLURM_JOB_ID"]) + 997 * int(os.environ["SLURM_STEP_ID"])
+    return SLURM_PORTS[number % len(SLURM_PORTS)]
+
+
+def has_all_gpus() -> bool:
+    """Return whether no other task uses the GPUs that this Slurm task sees, which may be all of its host or one.
+
+    JAX lets the first task of a host use its first GPU, the second task the second one, and so on. Of a host with one
+    task it would leave all other GPUs idle, and a task that Slurm shows one GPU alone would look for another.
+    """
+    if "JAX_LOCAL_DEVICE_IDS" in os.environ:
+        return False
+    alone = re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return alone is not None or "," not in os.environ.get("CUDA_VISIBLE_DEVICES", ",")
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
-def _exit_after_lost_process(_: int) -> None:
-    """Say why and exit with status 1 when JAX aborts this process because another one is gone."""
-    message = "error: another process of this run has died or failed; start the same command again on every host."
-    os.write(2, f"{message}\n".encode())
+def _exit_after_abort(_: int) -> None:
+    _leaving.acquire(timeout=10)
+    os.write(2, _LOST.encode())
     os._exit(1)
+
+
+def exit_at_once(status: int) -> NoReturn:
+    """Exit with ``status`` after a failure of this process alone; the others, which JAX would wait for, then end too.
+
+    Where there are no others this is ``sys.exit``.
+    """
+    if not jax.distributed.is_initialized():
+        sys.exit(status)
+    with _leaving:
+        multiprocessing.util._exit_function()  # type: ignore[attr-defined]  # Else its semaphores stay behind.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+_LOST = "error: another process of this run has died or cannot be reached; start the same command on every host.\n"
+# Of two threads that notice a failure, one speaks.
+_leaving = threading.RLock()
 
 
 def is_first() -> bool:
@@ -102,6 +187,8 @@ def together() -> Iterator[None]:
         error = raised
     if jax.process_count() > 1:
         failed = np.flatnonzero(multihost_utils.process_allgather(np.array(error is not None)))
+        if len(failed):
+            jax.distributed.shutdown()  # While all are here; one that ends later would seem to have died.
         if error is None and len(failed):
             raise UserError(
                 f"process {failed[0]} of this run has failed; correct what it reports and start all of them again."

@@ -75,7 +75,7 @@ def test_the_choices_are_those_that_are_implemented(name, implemented):
 
 
 def test_roles_say_which_configs_are_one_run_one_recipe_and_one_title():
-    may_change = {"data.data_dir", "data.workers", "stop_at_divergence", "keep_checkpoints"}
+    may_change = {"data.data_dir", "data.workers", "stop_at_divergence", "keep_checkpoints", "compile.unroll"}
     assert FIELDS.keys() - set(RUN_FIELDS) == may_change
     assert FIELDS.keys() - set(RECIPE_FIELDS) == {
         "data.data_dir",
@@ -217,6 +217,11 @@ def test_the_devices_share_a_batch_evenly():
 
 def test_crops_of_streams_need_no_padding():
     refused(changed(data__image_size=224), r"config\.data\.padding=4 is for sets whose .* so give padding 0\.")
+
+
+def test_crops_of_streams_are_not_downsampled():
+    streamed = changed(data__image_size=224, data__padding=0, data__downsample=2)
+    refused(streamed, r"config\.data\.downsample=2 is for sets whose images have one size; .* so give downsample 1\.")
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,16 @@ def test_the_cifar_recipe_is_the_papers():
     assert config.model.shortcut == "A"
 
 
+def test_at_16x16_the_cifar_recipe_is_the_papers_in_proportion():
+    config = importlib.import_module("configs.sweeps.cifar16_depth").get_config()
+    paper = importlib.import_module("configs.cifar_plain20").get_config()
+    side, full = (data.shape(each.data)[0][0] for each in (config, paper))
+    assert (side, config.data.padding / side) == (16, paper.data.padding / full)
+    assert config.steps == paper.steps / 16
+    assert (config.optimizer, config.batch_size, config.model) == (paper.optimizer, paper.batch_size, paper.model)
+    assert config.data.flip
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("imagenet_resnet", "imagenet_plain"))])
 def test_the_imagenet_recipe_is_the_papers_and_its_error_is_reported(name):
     module = importlib.import_module(f"configs.{name}")

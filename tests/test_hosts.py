@@ -1,5 +1,7 @@
 """The processes of one run, as one of them sees the others; tests/promises/test_many_hosts.py starts real ones."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -31,6 +33,39 @@ def test_a_process_alone_joins_no_other_and_is_the_first():
     assert hosts.is_first()
     with hosts.together():
         pass
+
+
+def test_the_shell_of_an_interactive_job_is_alone_whatever_tasks_the_job_has(monkeypatch):
+    for name, value in {"STEP_NODELIST": "localhost", "NTASKS": "2", "STEP_NUM_TASKS": "1", "PROCID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *words, **settings: pytest.fail("it waits for another"))
+    hosts.join_processes(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "visible", "used"),
+    [
+        ("1(x2)", None, "all"),
+        ("1", "0,1,2,3", "all"),
+        ("4(x2)", "2", "all"),
+        ("4(x2)", "0,1,2,3", "2"),
+        ("4", None, "2"),
+    ],
+)
+def test_a_slurm_task_uses_all_gpus_of_a_host_that_it_has_for_itself(monkeypatch, tasks, visible, used):
+    """The third task of its host, for which JAX chooses the third GPU."""
+    variables = {"STEP_NUM_TASKS": "8", "STEP_TASKS_PER_NODE": tasks, "STEP_ID": "0", "JOB_ID": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("JAX_COORDINATOR_PORT", "1")
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    chosen = {"cuda": "2", "rocm": "2"}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *words, **settings: None)
+    monkeypatch.setattr(hosts.ctypes, "CDLL", lambda library: SimpleNamespace(signal=lambda *words: None))
+    monkeypatch.setattr(jax.config, "update", lambda name, value: chosen.update({name.split("_")[1]: value}))
+    hosts.join_processes(None, None, None)
+    assert (chosen["cuda"], chosen["rocm"]) == (used, used)
 
 
 @pytest.mark.parametrize("flag", [False, True])

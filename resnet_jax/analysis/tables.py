@@ -59,7 +59,7 @@ def published_error(run: Run, published: list[dict[str, Any]]) -> dict[str, Any]
     """Return the published test error of the net of ``run``, a fraction, and its source; None if there is none."""
     read = models.fields_read(run.model)
     defaults = flatten(default().to_dict())
-    is_changed = any(run.config[name] != defaults[name] for name in INTERVENTION_FIELDS)
+    is_changed = any(run.config[name] != defaults[name] for name in ("data.downsample", *INTERVENTION_FIELDS))
 
     def is_published(row: dict[str, Any]) -> bool:
         return row["data"] == run.config["data.name"] and all(row["model"][name] == run.model[name] for name in read)

@@ -1,5 +1,6 @@
 """Normalisation and augmentation, inside the compiled step (paper, sections 3.4 and 4.2)."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -61,16 +62,36 @@ def crop_and_flip(images: jax.Array, crops: Crops, padding: int, pad: str = "zer
       padding: rows and columns added on each side.
       pad: what they hold, a key of ``PADS``.
     """
-    if not padding:
-        return jnp.where(crops.flip[:, None, None, None], images[:, :, ::-1], images)
-    shape = images.shape[1:]
-    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), PADS[pad])
+    if padding:
+        padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), PADS[pad])
+        images = jax.lax.platform_dependent(
+            padded,
+            crops.top,
+            crops.left,
+            tpu=functools.partial(_windows_by_selection, padding=padding),
+            default=functools.partial(_windows_by_slicing, padding=padding),
+        )
+    return jnp.where(crops.flip[:, None, None, None], images[:, :, ::-1], images)
 
-    def crop(image: jax.Array, top: jax.Array, left: jax.Array, flip: jax.Array) -> jax.Array:
-        window = jax.lax.dynamic_slice(image, (top, left, 0), shape)
-        return jnp.where(flip, window[:, ::-1], window)
 
-    return jax.vmap(crop)(padded, crops.top, crops.left, crops.flip)
+def _windows_by_slicing(padded: jax.Array, top: jax.Array, left: jax.Array, padding: int) -> jax.Array:
+    """Return the window of each image of ``padded`` at its ``top`` and ``left``."""
+    height, width, channels = padded.shape[1] - 2 * padding, padded.shape[2] - 2 * padding, padded.shape[3]
+    return jax.vmap(lambda image, *start: jax.lax.dynamic_slice(image, (*start, 0), (height, width, channels)))(
+        padded, top, left
+    )
+
+
+def _windows_by_selection(padded: jax.Array, top: jax.Array, left: jax.Array, padding: int) -> jax.Array:
+    """Return the same, of slices at all possible starts; XLA:TPU would loop over the images to slice each."""
+    for axis, starts in ((1, top), (2, left)):
+        length = padded.shape[axis] - 2 * padding
+        slices = (jax.lax.slice_in_dim(padded, start, start + length, axis=axis) for start in range(2 * padding + 1))
+        chosen = next(slices)
+        for start, other in enumerate(slices, start=1):
+            chosen = jnp.where((starts == start)[:, None, None, None], other, chosen)
+        padded = chosen
+    return padded
 
 
 def draw_color_noise(key: jax.Array, batch: int, deviation: float) -> jax.Array:

@@ -1,9 +1,13 @@
 """A data set in host memory: whole splits as arrays."""
 
 import hashlib
+import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
+
+from resnet_jax.errors import UserError
 
 
 class Split(NamedTuple):
@@ -28,6 +32,56 @@ class Dataset(NamedTuple):
 
     num_classes: int
     splits: dict[str, Split]
+
+
+def downsample(dataset: Dataset, factor: int) -> Dataset:
+    """Return ``dataset`` with images of means over squares of ``factor`` x ``factor`` pixels.
+
+    Raises:
+      UserError: ``factor`` does not divide height and width.
+    """
+    if factor == 1:
+        return dataset
+    downsampled_shape(dataset.splits["train"].images.shape[1:], factor)
+    splits = {name: Split(means(images, factor), labels) for name, (images, labels) in dataset.splits.items()}
+    return dataset._replace(splits=splits)
+
+
+def means(images: np.ndarray, factor: int) -> np.ndarray:
+    """Return the means of ``images`` over squares of ``factor`` x ``factor`` pixels, rounded to the nearest uint8.
+
+    Halves are rounded up.
+
+    Args:
+      images: uint8 ``[examples, height, width, channels]``.
+      factor: divides height and width.
+
+    Returns:
+      Uint8 ``[examples, height / factor, width / factor, channels]``.
+    """
+    pixels = factor**2
+    # Half a divisor beforehand makes a division round. The type holds the sums up to a factor of 4,000.
+    total = np.full_like(images[:, ::factor, ::factor], pixels // 2, np.uint32)
+    for row, column in itertools.product(range(factor), repeat=2):
+        total += images[:, row::factor, column::factor]
+    return (total // pixels).astype(np.uint8)
+
+
+def downsampled_shape(shape: tuple[int, ...], factor: int) -> tuple[int, ...]:
+    """Return ``(height, width, channels)`` of images of ``shape`` after ``downsample``.
+
+    Raises:
+      UserError: ``factor`` does not divide height and width.
+    """
+    height, width, channels = shape
+    common = math.gcd(height, width)
+    if common % factor:
+        possible = ", ".join(str(each) for each in range(1, common + 1) if common % each == 0)
+        raise UserError(
+            f"config.data.downsample={factor} does not divide images of {height}x{width} pixels; "
+            f"give one of {possible}."
+        )
+    return height // factor, width // factor, channels
 
 
 def digest(dataset: Dataset) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax.data import digits, folder, prepared, sampling
-from resnet_jax.data.dataset import Dataset, Split
+from resnet_jax.data.dataset import Dataset, Split, downsample, downsampled_shape
 from resnet_jax.errors import UserError
 
 
@@ -105,7 +105,8 @@ def load(config: ConfigDict) -> Dataset | Stream:
     """Return the data set of ``config``, the ``data`` part of a run's config: a stream if ``image_size`` is set.
 
     Raises:
-      UserError: the data set is unknown, missing or unsuitable, or too small for ``validation_examples``.
+      UserError: the data set is unknown, missing or unsuitable, too small for ``validation_examples``, or its images
+        cannot be divided by ``downsample``.
     """
     origin = ORIGINS.get(config.name, TFDS)
     if config.image_size is None:
@@ -113,7 +114,7 @@ def load(config: ConfigDict) -> Dataset | Stream:
             raise UserError(
                 f"config.data.name={config.name} needs config.data.image_size, the side of the crops, e.g. 224."
             )
-        return hold_out(origin.load(config), config.validation_examples)
+        return hold_out(downsample(origin.load(config), config.downsample), config.validation_examples)
     if origin.open is None:
         raise UserError(f"config.data.name={config.name} has no image files to crop; set config.data.image_size=None.")
     num_classes, splits = origin.open(config)
@@ -175,10 +176,13 @@ def shape(config: ConfigDict) -> tuple[tuple[int, ...], int]:
     """Return ``(height, width, channels)`` and the number of classes of the data set of ``config``.
 
     Raises:
-      UserError: the data set is not one of ``SHAPES`` and cannot be loaded.
+      UserError: the data set is not one of ``SHAPES`` and cannot be loaded, or its images cannot be divided by
+        ``downsample``.
     """
     if config.name in SHAPES:
         usual, num_classes = SHAPES[config.name]
-        return usual if config.image_size is None else (config.image_size, config.image_size, 3), num_classes
+        if config.image_size is not None:
+            return (config.image_size, config.image_size, 3), num_classes
+        return downsampled_shape(usual, config.downsample), num_classes
     dataset = load(config)
     return image_shape(dataset), dataset.num_classes

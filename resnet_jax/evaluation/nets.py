@@ -44,6 +44,7 @@ class TrainedNet(NamedTuple):
       std: divides the result, float32 ``[1, 1, channels]``.
       crop: side of the crops it was trained on; None if it takes images as they are.
       step: the steps it was trained for, of a run.
+      size: height and width of the images it takes as they are; None: of any.
     """
 
     name: str
@@ -55,6 +56,7 @@ class TrainedNet(NamedTuple):
     std: np.ndarray
     crop: int | None
     step: int | None = None
+    size: tuple[int, int] | None = None
 
     @property
     def kind(self) -> str:
@@ -136,8 +138,10 @@ def open_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, ste
     if std is None:
         std = np.ones((1, 1, image_shape[-1]), np.float32)
     name, crop = workdir.resolve().name, config.data.image_size
+    height, width, _ = image_shape
+    size = (height, width) if crop is None else None
     step = int(state.step)
-    net = TrainedNet(name, config.model, dataset.num_classes, model, variables, mean, std, crop, step)
+    net = TrainedNet(name, config.model, dataset.num_classes, model, variables, mean, std, crop, step, size)
     return OpenRun(net, config, dataset)
 
 
@@ -160,7 +164,7 @@ def of_weights(
       dtype: of the computation.
 
     Raises:
-      UserError: the file cannot be read, or does not fit the net.
+      UserError: the file cannot be read, or does not fit the net, or the net does not take images of ``image_shape``.
     """
     tensors, all_metadata = interop.read(path)
     recognised = interop.recognise(tensors, str(path))
@@ -192,7 +196,22 @@ def of_weights(
             "give one value per channel."
         )
     crop = metadata.get("crop", CROPS.get(net_config.family))
-    return TrainedNet(path.stem, net_config, num_classes, model, variables, mean, std, crop)
+    # Of files written before it was recorded, the mean of each pixel tells it.
+    size = metadata.get("size", mean.shape[:2] if mean[..., 0].size > 1 and crop is None else None)
+    size = None if size is None else tuple(size)
+    net = TrainedNet(path.stem, net_config, num_classes, model, variables, mean, std, crop, size=size)
+    check_size(net, image_shape)
+    return net
+
+
+def check_size(net: TrainedNet, image_shape: tuple[int, ...]) -> None:
+    """Raise a UserError unless ``net`` takes images of ``image_shape``, ``(height, width, channels)``."""
+    if net.size not in (None, image_shape[:2]):
+        trained, given = ("x".join(map(str, size)) for size in (net.size, image_shape[:2]))
+        raise UserError(
+            f"{net.name} was trained on images of {trained} pixels, but these have {given}; give it those of its own "
+            "data set, with the same config.data.downsample."
+        )
 
 
 def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
@@ -214,6 +233,7 @@ def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
         "model": net.config.to_dict(),
         "num_classes": net.num_classes,
         "crop": net.crop,
+        "size": net.size,
         "pixels": "(uint8 / 255 - mean) / std, [height, width, channels]",
         "mean": net.mean.tolist(),
         "std": net.std.tolist(),

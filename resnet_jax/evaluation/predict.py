@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from resnet_jax.data import augment
-from resnet_jax.evaluation.nets import TrainedNet
+from resnet_jax.evaluation.nets import TrainedNet, check_size
 from resnet_jax.evaluation.scores import average
 from resnet_jax.evaluation.views import views
 from resnet_jax.training import parallel
@@ -103,16 +103,20 @@ def predict(
 
     Args:
       net: the net.
-      images: uint8 ``[height, width, channels]`` each, of any size.
+      images: uint8 ``[height, width, channels]`` each, of any size unless ``net.size`` says which.
       mesh: the devices.
       mapper: "shard_map" or "pmap".
       batch_size: about how many images of the net's usual size to compute at once; it does not change the result.
       protocol: which views of an image are averaged, one of ``PROTOCOLS``.
       flip: whether mirrored views are averaged too.
+
+    Raises:
+      UserError: an image has another size than the net takes.
     """
     batches = Batches(net, mesh, mapper)
     waiting: dict[Shape, list[tuple[int, np.ndarray]]] = collections.defaultdict(list)
     for example, image in enumerate(images):
+        check_size(net, image.shape)
         for view in views(image, net.crop, protocol, flip):
             waiting[view.shape].append((example, view))
             size = batch_of(view.shape, net.crop, batch_size)

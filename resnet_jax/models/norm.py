@@ -21,6 +21,9 @@ import jax.numpy as jnp
 from resnet_jax.models import init
 from resnet_jax.models.gates import Gate, gated
 
+# Rows whose sum is one of the partial sums. With less, the partial sums are an array of their own size; with more, too
+# few blocks of a GPU work, and XLA gives up fusing what leads to the sum.
+_ROWS = 64
 _CHANNELS = (None, None, None)  # Makes [channels] an array that goes with [batch, height, width, channels].
 
 
@@ -137,19 +140,36 @@ def _affine(x: jax.Array, factor: jax.Array, offset: jax.Array, shortcut: jax.Ar
     return (nn.relu(y) if relu else y).astype(x.dtype)
 
 
-def _channel_sums(x: jax.Array) -> jax.Array:
-    """Return the sums over all but the last axis."""
-    return jax.lax.platform_dependent(x, cpu=_channel_sums_by_product, default=_channel_sums_by_reduction)
+def _channel_sums(*terms: jax.Array) -> jax.Array:
+    """Return the sums of ``terms``, all of one shape, over all but the last axis: ``[terms, channels]``."""
+    return jax.lax.platform_dependent(
+        *terms, cpu=_channel_sums_by_product, tpu=_channel_sums_at_once, default=_channel_sums_in_two_stages
+    )
 
 
-def _channel_sums_by_reduction(x: jax.Array) -> jax.Array:
-    return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
+def _channel_sums_at_once(*terms: jax.Array) -> jax.Array:
+    """Return the sums; XLA:TPU makes them part of the convolutions around them."""
+    return jnp.stack([jnp.sum(term, axis=tuple(range(term.ndim - 1))) for term in terms])
 
 
-def _channel_sums_by_product(x: jax.Array) -> jax.Array:
+def _channel_sums_in_two_stages(*terms: jax.Array) -> jax.Array:
+    """Return the same: sums of groups of rows, and then of all groups of all terms, each one kernel of a GPU.
+
+    XLA:GPU would make two stages by itself, but the second one for each term.
+    """
+    channels = terms[0].shape[-1]
+    group = math.gcd(terms[0].size // channels, _ROWS)
+    return jnp.sum(jnp.stack([jnp.sum(term.reshape(-1, group, channels), axis=1) for term in terms]), axis=1)
+
+
+def _channel_sums_by_product(*terms: jax.Array) -> jax.Array:
     """Return the same; XLA:CPU sums over images five times as fast by a matrix product."""
-    rows = x.reshape(x.shape[0], -1)
-    return _channel_sums_by_reduction((jnp.ones((1, x.shape[0]), x.dtype) @ rows).reshape(-1, x.shape[-1]))
+
+    def over_images(x: jax.Array) -> jax.Array:
+        sums = jnp.ones((1, x.shape[0]), x.dtype) @ x.reshape(x.shape[0], -1)
+        return jnp.sum(sums.reshape(-1, x.shape[-1]), axis=0)
+
+    return jnp.stack([over_images(term) for term in terms])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
@@ -198,7 +218,7 @@ def _normalise_forward(
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Any]:
     count = x.size // x.shape[-1]
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean, square = _mean_over(axis_name, _channel_sums(wide) / count, _channel_sums(wide * wide) / count)
+    mean, square = _mean_over(axis_name, *(_channel_sums(wide, wide * wide) / count))
     var = jnp.maximum(square - mean * mean, 0)
     inverse = jax.lax.rsqrt(var + epsilon)
     factor = scale * inverse
@@ -217,7 +237,7 @@ def _normalise_backward(
         gradient = jnp.where(y > 0, gradient, 0)
     wide = gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))
     normalised = (x - mean[_CHANNELS]) * inverse[_CHANNELS]
-    by_scale, by_bias = _channel_sums(wide * normalised), _channel_sums(wide)
+    by_scale, by_bias = _channel_sums(wide * normalised, wide)
     # Ioffe and Szegedy 2015, section 3, with the mean and the variance as functions of x.
     count = x.size // x.shape[-1]
     mean_by_scale, mean_by_bias = _mean_over(axis_name, by_scale / count, by_bias / count)

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_config, read_json, read_metrics
-from resnet_jax.sweeps.plan import PlannedRun
+from resnet_jax.sweeps.plan import PlannedRun, log_of
 
 SECONDS_BETWEEN_LOOKS = 0.5
 GIB_PER_WORKER = 3
@@ -113,7 +112,7 @@ def start(run: PlannedRun, cores: list[int], task: TaskID, environment: dict[str
     """
     try:
         run.workdir.parent.mkdir(parents=True, exist_ok=True)
-        with log_of(run).open("wb") as log:
+        with log_of(run.workdir).open("wb") as log:
             process = subprocess.Popen(run.command, stdout=log, stderr=log, env=environment)
     except OSError as error:
         raise UserError(
@@ -122,11 +121,6 @@ def start(run: PlannedRun, cores: list[int], task: TaskID, environment: dict[str
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(process.pid, cores)
     return Worker(run, process, cores, task)
-
-
-def log_of(run: PlannedRun) -> pathlib.Path:
-    """Return the log file of ``run``."""
-    return run.workdir.with_name(run.name + ".log")
 
 
 def show(progress: Progress, worker: Worker) -> None:
@@ -154,5 +148,7 @@ def outcome(worker: Worker) -> str:
     if summary and summary["status"] == "preempted":
         return f"{run.name}: stopped by a signal after step {summary['steps']:,}; the same command resumes it"
     reason = f"killed by signal {-status}" if status < 0 else f"failed with exit status {status}"
-    log = log_of(run).read_text(errors="replace").rstrip().splitlines()
-    return "\n".join([f"{run.name}: {reason}; the last lines of {log_of(run)}:", *(f"    {line}" for line in log[-5:])])
+    log = log_of(run.workdir).read_text(errors="replace").rstrip().splitlines()
+    return "\n".join(
+        [f"{run.name}: {reason}; the last lines of {log_of(run.workdir)}:", *(f"    {line}" for line in log[-5:])]
+    )

@@ -179,9 +179,25 @@ def net_cost(model: str, image_shape: tuple[int, ...], num_classes: int) -> tupl
     return models.totals(models.describe(net, image_shape))
 
 
+def log_of(workdir: pathlib.Path) -> pathlib.Path:
+    """Return the log file of the run in ``workdir``, beside it."""
+    return workdir.with_name(workdir.name + ".log")
+
+
 def state(run: PlannedRun) -> str:
-    """Return the state of ``run`` according to its run directory."""
+    """Return the state of ``run`` according to its run directory and its log."""
     summary = read_json(run.workdir / "summary.json")
-    if summary is None:
-        return "unfinished" if (run.workdir / "config.json").exists() else "not started"
-    return summary["status"] if summary["status"] == "finished" else f"{summary['status']} at step {summary['steps']}"
+    if summary and summary["status"] == "finished":
+        return "finished"
+    if failure(run) and not (summary and summary["status"] == "diverged"):
+        return "failed"
+    if summary:
+        return f"{summary['status']} at step {summary['steps']}"
+    return "unfinished" if (run.workdir / "config.json").exists() else "not started"
+
+
+def failure(run: PlannedRun) -> str | None:
+    """Return the sentence with which the last process of ``run`` failed, None if its log does not end with one."""
+    log = log_of(run.workdir)
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return lines[-1].removeprefix("error: ") if lines and lines[-1].startswith("error: ") else None

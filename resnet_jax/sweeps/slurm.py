@@ -3,24 +3,32 @@
 A job that is preempted or runs out of time saves a checkpoint and is queued again, as often as it takes: a run of days
 goes through slices of hours. It fails only when two starts in a row have saved no new checkpoint, because then a third
 would not either. To limit the number of timeouts as well, set ``slurm_max_num_timeout``.
+
+The log of a run, beside its run directory, has the output of all its jobs. If the run failed, its last line begins with
+"error: ".
 """
 
 import contextlib
+import io
 import os
 import pathlib
+import signal
 import subprocess
-from typing import Any
+from typing import Any, NoReturn
 
 import submitit
 
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import saved_step
-from resnet_jax.sweeps.plan import PlannedRun
+from resnet_jax.sweeps.plan import PlannedRun, log_of
 
 # Starts in a row without a new checkpoint after which a job is not queued again.
 STARTS_WITHOUT_PROGRESS = 2
 # submitit's own default of 3 would end every run that takes longer than four time limits.
 MAX_NUM_TIMEOUT = 1_000_000
+# Exit statuses of a run that need no sentence in its log: an error that is already there, and a stop by a signal of
+# Slurm, which may also come before the run listens for it.
+EXPLAINED = (2, 75, -signal.SIGTERM, -signal.SIGUSR2)
 
 
 class Training:
@@ -43,10 +51,13 @@ class Training:
           RuntimeError: the exit status is another.
         """
         self._first_step = saved_step(workdir)
-        self._process = subprocess.Popen(command)
+        with log_of(workdir).open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         status = self._process.wait()
+        if status in EXPLAINED:
+            raise RuntimeError(f"exit status {status}; see {log_of(workdir)}")
         if status:
-            raise RuntimeError(f"exit status {status} of {' '.join(command)}")
+            fail(workdir, f"exit status {status} of {' '.join(command)}")
         return status
 
     def checkpoint(self, command: list[str], workdir: pathlib.Path) -> submitit.helpers.DelayedSubmission:
@@ -62,11 +73,19 @@ class Training:
                 os.waitpid(self._process.pid, 0)
         stalled = 0 if saved_step(workdir) > self._first_step else self.stalled + 1
         if stalled >= STARTS_WITHOUT_PROGRESS:
-            raise RuntimeError(
+            fail(
+                workdir,
                 f"{workdir} has no new checkpoint after {stalled} starts of its job, so it is not queued again; "
-                "give jobs more time (--slurm=timeout_min=MINUTES) or look for the reason in their logs."
+                "give jobs more time (--slurm=timeout_min=MINUTES) or look for the reason in this log.",
             )
         return submitit.helpers.DelayedSubmission(Training(stalled), command, workdir)
+
+
+def fail(workdir: pathlib.Path, sentence: str) -> NoReturn:
+    """End the log of the run in ``workdir`` with ``sentence``, and raise it as a RuntimeError."""
+    with log_of(workdir).open("a") as log:
+        log.write(f"error: {sentence}\n")
+    raise RuntimeError(sentence)
 
 
 def submit(
@@ -82,14 +101,19 @@ def submit(
       cluster: "slurm", or "local" for processes on this machine, for tests.
 
     Raises:
-      UserError: there is no Slurm here, or it has no such setting.
+      UserError: there is no Slurm here, it has no such setting, or it refuses the job.
     """
     parameters = dict(settings)
     max_num_timeout = parameters.pop("slurm_max_num_timeout", MAX_NUM_TIMEOUT)
     try:
         executor = submitit.AutoExecutor(folder, cluster=cluster, slurm_max_num_timeout=max_num_timeout)
         executor.update_parameters(**parameters)
+        with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what sbatch says, which is in the error too.
+            jobs = executor.map_array(Training(), [run.command for run in runs], [run.workdir for run in runs])
     except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--launcher=slurm with --slurm={settings} cannot submit: {reason}.") from error
-    return executor.map_array(Training(), [run.command for run in runs], [run.workdir for run in runs])
+    for run, job in zip(runs, jobs, strict=True):
+        with log_of(run.workdir).open("a") as log:
+            log.write(f"queued as job {job.job_id}\n")  # Also says that an error above belongs to an earlier job.
+    return jobs

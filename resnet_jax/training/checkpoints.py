@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from resnet_jax.errors import UserError
+from resnet_jax.hosts import is_lost_process
 from resnet_jax.rundir import writing
 from resnet_jax.training.step import TrainState
 
@@ -93,6 +94,8 @@ class Checkpoints:
             try:
                 restored = self._read(step, template)
             except Exception as error:  # Orbax raises many kinds of exceptions for damaged files.
+                if says_nothing_of_files(error):
+                    raise
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 logging.warning("checkpoint %d in %s is damaged: %s", step, self._folder, reason)
                 damaged.append(step)
@@ -118,6 +121,8 @@ class Checkpoints:
         try:
             return self._read(step, template)[0]
         except Exception as error:  # Orbax raises many kinds of exceptions for damaged files.
+            if says_nothing_of_files(error):
+                raise
             raise UserError(f"checkpoint {step} in {self._folder} is damaged; use another step.") from error
 
     def _read(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -128,6 +133,11 @@ class Checkpoints:
         if content["sha256"] != digest(state, content["progress"]):
             raise ValueError("its content differs from what was saved")
         return state, content["progress"]
+
+
+def says_nothing_of_files(error: Exception) -> bool:
+    """Return whether ``error`` is of devices, such as full memory, or of a lost process, though raised by reading."""
+    return isinstance(error, jax.errors.JaxRuntimeError) or is_lost_process(error)
 
 
 def digest(state: TrainState, progress: dict[str, Any]) -> str:

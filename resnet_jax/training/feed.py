@@ -79,7 +79,8 @@ def place(dataset: data.Dataset, config: ConfigDict, mesh: Mesh) -> tuple[StepIn
     images, labels = (np.concatenate(parts) for parts in zip(*ordered.values(), strict=True))
     mean, std = data.normalisation(dataset, config.data)
     seed = np.uint32(config.seed)
-    inputs = {"images": images, "labels": labels, "mean": mean, "std": std, "seed": seed}
+    rows = images.reshape(*images.shape[:2], -1)
+    inputs = {"images": rows, "labels": labels, "mean": mean, "std": std, "seed": seed}
     return StepInputs(**parallel.replicate(inputs, mesh)), ranges
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -24,6 +25,11 @@ from resnet_jax.training.interventions import Interventions, check_gates, interv
 from resnet_jax.training.step import DeviceAugmentation, DeviceBatch, StepInputs, TrainState, eval_step, train_steps
 
 Metrics = dict[str, Any]
+
+# Layers up to which the loops over blocks are unrolled unless config.compile.unroll says otherwise. A loop stores what
+# the backward pass needs, which costs a GPU a kernel for each array and a TPU a fifth of the step. TPUs' compilers take
+# minutes for deeper nets.
+UNROLLED_DEPTH = {"gpu": 152, "tpu": 56}
 
 
 class Program(NamedTuple):
@@ -62,12 +68,13 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
       UserError: the config has a value that is not valid.
     """
     mesh = mesh or parallel.device_mesh()
+    platform = parallel.platform(mesh)
     check(config, mesh.size)
     flags = os.environ.get("XLA_FLAGS", "")
-    if config.deterministic and parallel.platform(mesh) == "gpu" and DETERMINISTIC_FLAG not in flags:
+    if config.deterministic and platform == "gpu" and DETERMINISTIC_FLAG not in flags:
         raise UserError(f"config.deterministic=True needs {DETERMINISTIC_FLAG} in XLA_FLAGS before JAX starts.")
     check_gates(config)
-    model = build_net(config, num_classes)
+    model = build_net(config, num_classes, platform)
     rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
     device_train_steps = functools.partial(
         train_steps,
@@ -75,6 +82,7 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
         optimizer=optimizer.descent(config.optimizer, rate),
         augmentation=DeviceAugmentation.of(config.data),
         sync_batch_norm=config.batch_norm.sync,
+        in_vectors=platform == "gpu",
     )
     device_eval_step = functools.partial(eval_step, model=model)
     return Program(
@@ -94,10 +102,22 @@ def over_devices(function: Callable[..., Any], config: ConfigDict, mesh: Mesh, *
     return parallel.map_over_devices(function, mesh, config.parallel.mapper, own_batches=streamed, **options)
 
 
-def build_net(config: ConfigDict, num_classes: int) -> nn.Module:
-    """Return the net that ``config`` trains, with a head of width ``num_classes``."""
+def build_net(config: ConfigDict, num_classes: int, platform: str | None = None) -> nn.Module:
+    """Return the net that ``config`` trains, with a head of width ``num_classes``.
+
+    ``platform`` is that of the devices it will run on, by default JAX's.
+    """
+    unroll = config.compile.unroll
+    if unroll is None:
+        unroll = config.model.depth <= UNROLLED_DEPTH.get(platform or jax.default_backend(), 0)
     return models.build(
-        config.model, num_classes, config.dtype, parallel.AXIS, config.batch_norm.sync, **config.compile
+        config.model,
+        num_classes,
+        config.dtype,
+        parallel.AXIS,
+        config.batch_norm.sync,
+        unroll=unroll,
+        remat=config.compile.remat,
     )
 
 

@@ -12,6 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
 from resnet_jax.data import augment
@@ -54,7 +55,8 @@ class StepInputs(NamedTuple):
     images and labels themselves.
 
     Attributes:
-      images: uint8 ``[examples, height, width, channels]``, or None.
+      images: uint8 ``[examples, height, width * channels]``, or None. A TPU would keep every channel of a pixel in a
+        memory row of its own if these were an axis, or copy all images into another layout in each dispatch.
       labels: int32 ``[examples]``, or None.
       mean: float32 ``[height, width, channels]`` or ``[1, 1, channels]``, mean of the training images scaled to [0, 1].
       seed: uint32 scalar for the augmentation; a run with another seed runs the same program.
@@ -145,7 +147,8 @@ def labelled_images(examples: StepInputs, batch: DeviceBatch) -> tuple[jax.Array
     if examples.images is None or examples.labels is None:
         images, labels = batch
     else:
-        images, labels = examples.images[batch], examples.labels[batch]
+        rows, labels = examples.images[batch], examples.labels[batch]
+        images = rows.reshape(*rows.shape[:2], -1, examples.mean.shape[-1])
     return augment.normalise(images, examples.mean, examples.std), labels
 
 
@@ -244,7 +247,7 @@ def train_step(
 
 
 def train_steps(
-    state: TrainState, examples: StepInputs, batches: DeviceBatch, **settings: Any
+    state: TrainState, examples: StepInputs, batches: DeviceBatch, *, in_vectors: bool = False, **settings: Any
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Make a ``train_step`` for each of ``batches`` without returning to the host in between.
 
@@ -252,13 +255,56 @@ def train_steps(
       state: equal on all devices.
       examples: equal on all devices.
       batches: this device's shares, with a first axis of steps.
+      in_vectors: whether parameters, and each part of the optimiser's state that is like them, are one vector between
+        steps. GPUs then update all of them in few kernels instead of one or more for each array.
       **settings: of ``train_step``.
 
     Returns:
       The last state, and the "loss", "error" and "lr_scale" of each step, ``[steps]``.
     """
     step: Callable = functools.partial(train_step, **settings)
-    return jax.lax.scan(lambda state, batch: step(state, examples, batch), state, batches)
+    pack, unpack = _vectors(state) if in_vectors else (_same, _same)
+
+    def packed_step(packed: Any, batch: DeviceBatch) -> tuple[Any, dict[str, jax.Array]]:
+        state, metrics = step(unpack(packed), examples, batch)
+        return pack(state), metrics
+
+    packed, metrics = jax.lax.scan(packed_step, pack(state), batches)
+    return unpack(packed), metrics
+
+
+def _same(state: TrainState) -> TrainState:
+    return state
+
+
+def _vectors(state: TrainState) -> tuple[Callable[[TrainState], Any], Callable[[Any], TrainState]]:
+    """Return what packs states like ``state`` into vectors, and what unpacks them.
+
+    A vector holds the leaves of one tree: parameters, running statistics, or what the optimiser keeps for each
+    parameter. Vectors of several of these would be more kernels again.
+    """
+    trees = [tree for tree in (state.params, state.batch_stats) if jax.tree.leaves(tree)]
+    structures = [jax.tree.structure(tree) for tree in trees]
+    unravel = {structure: ravel_pytree(tree)[1] for structure, tree in zip(structures, trees, strict=True)}
+
+    def is_vector(tree: Any) -> bool:
+        return jax.tree.structure(tree) in structures
+
+    def pack(state: TrainState) -> list[jax.Array]:
+        return [
+            ravel_pytree(tree)[0] if is_vector(tree) else tree for tree in jax.tree.leaves(state, is_leaf=is_vector)
+        ]
+
+    parts, whole = jax.tree.flatten(state, is_leaf=is_vector)
+
+    def unpack(packed: list[jax.Array]) -> TrainState:
+        restored = [
+            unravel[jax.tree.structure(tree)](part) if is_vector(tree) else part
+            for tree, part in zip(parts, packed, strict=True)
+        ]
+        return jax.tree.unflatten(whole, restored)
+
+    return pack, unpack
 
 
 def eval_step(

@@ -34,6 +34,12 @@ def test_a_record_has_mean_and_deviation_over_finished_seeds_and_the_published_e
     assert (plain["training error deviation"], plain["published test error"]) == (None, None)
 
 
+def test_nothing_is_published_of_downsampled_images(tmp_path):
+    write_run(tmp_path / "run", 56, residual=True, error=0.1, data__name="cifar10", data__downsample=2)
+    [record] = tables.records(group_seeds(read_runs([tmp_path])[0]))
+    assert (record["net"], record["published test error"]) == ("residual-56", None)
+
+
 def test_rows_of_text_are_in_per_cent(found):
     plain, residual = tables.text_rows(found)
     assert residual["training error (%)"] == "7.00 ± 1.41"

@@ -68,8 +68,10 @@ def test_a_channel_without_variance_is_not_divided_by_it(std):
     np.testing.assert_array_equal(divisor, 1)
 
 
+@pytest.mark.parametrize("form", ["tpu", "default"])
 @pytest.mark.parametrize(("pad", "mode"), [("zero", "constant"), ("reflect", "reflect")])
-def test_crops_and_flips_equal_slices_of_the_padded_image(pad, mode):
+def test_crops_and_flips_equal_slices_of_the_padded_image(pad, mode, form, monkeypatch):
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, **forms: forms[form](*args))
     images = random_images().astype(np.float32)
     crops = augment.Crops(
         np.array([0, 4, 2, 1, 3, 2], np.int32), np.array([0, 4, 2, 3, 0, 2], np.int32), np.array([0, 0, 0, 1, 1, 1]) > 0

@@ -9,8 +9,10 @@ import sys
 import numpy as np
 import pytest
 
+from configs import recipes
 from resnet_jax import data
 from resnet_jax.data import prepare, prepared
+from resnet_jax.data.dataset import means
 from resnet_jax.errors import UserError
 from tests.data.bad_sets import BAD_SETS
 from tests.data.conftest import tiny_splits, write_set
@@ -104,6 +106,18 @@ def test_without_network_and_data_the_message_names_both_ways_out_at_once(tmp_pa
     ):
         prepared.load("cifar10", str(tmp_path))
     assert list(tmp_path.glob("cifar10*")) == []
+
+
+def test_a_set_is_cached_once_for_all_sizes(tiny_set, cache_folder):
+    root, splits = tiny_set
+    config = recipes.digits(depth=8, residual=True).data
+    config.name, config.data_dir = "tiny", str(root)
+    for factor in (2, 1, 4):
+        config.downsample = factor
+        found = data.load(config)
+        for split, (images, _) in splits.items():
+            np.testing.assert_array_equal(found.splits[split].images, means(images, factor))
+        assert len(list(cache_folder.rglob("*.npz"))) == 1
 
 
 def test_reading_needs_no_tensorflow(tiny_set):

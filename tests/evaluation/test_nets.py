@@ -78,6 +78,32 @@ def test_the_net_of_a_run_that_averages_is_the_average_and_is_normalised_as_ther
         jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+def test_a_net_of_downsampled_images_sees_no_others(config, tmp_path):
+    config.data.downsample = 2
+    train(config, tmp_path / "run")
+    net, recorded, dataset = evaluation.open_run(tmp_path / "run", parallel.device_mesh())
+    images, labels = dataset.splits["test"]
+    logits, _ = evaluation.predict(net, images, parallel.device_mesh())
+    final = read_json(tmp_path / "run" / "summary.json")["final"]["test"]
+    assert evaluation.score(logits, labels).loss == pytest.approx(final["loss"], rel=1e-5)
+    pixels, _ = evaluation.sample(dataset, recorded.data, net, "train", 7)
+    assert (net.size, net.mean.shape, pixels.shape) == ((4, 4), (4, 4, 1), (7, 4, 4, 1))
+
+    path, sentence = tmp_path / "net.safetensors", "was trained on images of 4x4 pixels, but these have 8x8; give it"
+    evaluation.write_weights(net, path)
+    assert evaluation.of_weights(path, (4, 4, 1), 10).size == (4, 4)
+    with pytest.raises(UserError, match=f"^net {sentence}"):
+        evaluation.of_weights(path, (8, 8, 1), 10)
+    with pytest.raises(UserError, match=f"^run {sentence}"):
+        evaluation.predict(net, np.zeros((1, 8, 8, 1), np.uint8), parallel.device_mesh())
+
+    tensors, metadata = interop.read(path)  # As written before the size was recorded.
+    older = {name: value for name, value in json.loads(metadata["resnet_jax"]).items() if name != "size"}
+    interop.write(tmp_path / "older.safetensors", tensors, {"resnet_jax": json.dumps(older)})
+    with pytest.raises(UserError, match=f"^older {sentence}"):
+        evaluation.of_weights(tmp_path / "older.safetensors", (8, 8, 1), 10)
+
+
 def test_a_damaged_checkpoint_is_skipped_and_kept(run, tmp_path, caplog):
     copy = shutil.copytree(run, tmp_path / "copy")
     for path in (copy / "checkpoints" / "12").rglob("*"):

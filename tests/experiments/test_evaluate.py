@@ -145,6 +145,10 @@ MISTAKES = [
     (("--run={plain}", "--mean=a,b"), "--mean=a,b must be numbers, e.g. 0.5,0.5,0.5."),
     (("--run={plain}", "--epsilon=-1"), "--epsilon"),
     (("{plain}",), "unexpected argument"),
+    (
+        (CONFIG, "--config.data.downsample=2", "--run={plain}"),
+        "plain20 was trained on images of 8x8 pixels, but these have 4x4; give it those of its own data set",
+    ),
 ]
 
 

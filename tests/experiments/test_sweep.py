@@ -112,6 +112,14 @@ def test_a_mistake_is_refused_in_one_sentence(commands, words, message, tmp_path
     assert result.stderr.count("\n") == 1
 
 
+def test_settings_of_slurm_are_numbers_truth_values_or_words(commands, tmp_path):
+    """No test but that of Slurm's has a Slurm, so the command says with what it could not submit."""
+    settings = "mem_gb=1.5,timeout_min=600,slurm_use_srun=False,slurm_time=1-00:00:00,slurm_partition=gpu-a"
+    flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--launcher=slurm", f"--slurm={settings}")
+    read = "{'mem_gb': 1.5, 'timeout_min': 600, 'slurm_use_srun': False, 'slurm_time': '1-00:00:00', "
+    assert f"{read}'slurm_partition': 'gpu-a'}}" in commands("sweep", *flags).stderr
+
+
 def test_a_tuned_sweep_needs_validation_examples_and_says_what_its_common_value_is(commands, tmp_path):
     flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}")
     file = tmp_path / "tiny.py"

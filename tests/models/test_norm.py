@@ -15,12 +15,13 @@ def arrays(*shapes, seed=0):
     return [random.normal(size=shape) for shape in shapes]
 
 
-@pytest.mark.parametrize("form", ["cpu", "default"])
+@pytest.mark.parametrize("form", ["cpu", "tpu", "default"])
 @pytest.mark.parametrize("has_shortcut", [False, True])
 @pytest.mark.parametrize("relu", [False, True])
 def test_batch_norm_and_its_gradients_are_those_of_the_formula_in_float64(relu, has_shortcut, form, monkeypatch):
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, **forms: forms[form](*args))
-    x, shortcut, weights, scale, bias = arrays((6, 5, 4, 3), (6, 5, 4, 3), (6, 5, 4, 3), 3, 3)
+    # 160 rows, whose sums are of groups of 32.
+    x, shortcut, weights, scale, bias = arrays((8, 5, 4, 3), (8, 5, 4, 3), (8, 5, 4, 3), 3, 3)
     shortcut = shortcut if has_shortcut else None
 
     def formula(x, scale, bias, shortcut):

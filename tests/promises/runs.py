@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -23,6 +24,9 @@ SETTINGS = {
     "checkpoint_every": 5,
 }
 
+# What a process says last when another one of its run is gone.
+LOST = "error: another process of this run has died or cannot be reached; start the same command on every host."
+
 
 def words_of(workdir, **settings):
     """Return the words of ``experiments.main`` that train the run of ``SETTINGS``, changed by ``settings``."""
@@ -35,17 +39,42 @@ def command(workdir, *words, **settings):
     return ["-m", "experiments.main", *words_of(workdir, **settings), *words]
 
 
-def start(words, devices=DEVICES, **variables):
-    """Start Python on ``words`` with ``devices`` virtual devices."""
+def start(words, devices=DEVICES, host=None, **variables):
+    """Start Python on ``words`` with ``devices`` virtual devices, in the network namespace ``host`` if given."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONUNBUFFERED": "1"} | variables
     return subprocess.Popen(
-        [sys.executable, *map(str, words)],
+        [*(("ip", "netns", "exec", host) if host else ()), sys.executable, *map(str, words)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_all(workdir, processes=2, devices=DEVICES, **settings):
+    """Start so many processes of so many devices each on the run in ``workdir``; they talk over the loopback."""
+    address = f"127.0.0.1:{free_port()}"
+    return [
+        start(
+            command(
+                workdir,
+                f"--coordinator={address}",
+                f"--num_processes={processes}",
+                f"--process_id={number}",
+                **settings,
+            ),
+            devices=devices,
+            JAX_COORDINATOR_BIND_ADDRESS=address,
+        )
+        for number in range(processes)
+    ]
 
 
 def finish(process, timeout=300):

@@ -106,6 +106,13 @@ BAD_COMMANDS = [
     ("--config.data.validation_examples=-1", "config.data.validation_examples=-1 must be from 0 to 1499: there are"),
     ("--config.data.validation_examples=1500", "config.data.validation_examples=1500 must be from 0 to 1499: there"),
     ("--config.data.validation_examples=1490", "config.batch_size=128 is more than the 10 training examples; give at"),
+    ("--config.data.downsample=0", "config.data.downsample=0 must be at least 1."),
+    (
+        "--config.data.downsample=3",
+        "config.data.downsample=3 does not divide images of 8x8 pixels; give one of 1, 2, 4, 8.",
+    ),
+    ("--config.data.downsample=2048", "config.data.downsample=2048 must be at most 1024."),
+    ("--config.data.downsample=1.5", "--config.data.downsample=1.5: expected int."),
     ("--config.data.padding=-1", "config.data.padding=-1 must be at least 0."),
     ("--config.data.padding=9", "config.data.padding=9 is more than the images of 8x8 pixels have; give at most 8."),
     ("--config.data.padding=1000000", "config.data.padding=1000000 is more than the images of 8x8 pixels have; give"),

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import socket
 
 import numpy as np
 import pytest
@@ -10,40 +9,27 @@ import pytest
 from resnet_jax.rundir import read_json
 from resnet_jax.training import parallel, train
 from tests.images import write_folder
-from tests.promises.runs import SETTINGS, at_step, command, figures, finish, start, wait_for_line, words_of
+from tests.promises.runs import (
+    LOST,
+    SETTINGS,
+    at_step,
+    command,
+    figures,
+    finish,
+    start,
+    start_all,
+    wait_for_line,
+    words_of,
+)
 
 pytestmark = pytest.mark.xdist_group("many_hosts")  # Each takes both cores of a small machine.
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start_all(workdir, processes=2, devices=2, **settings):
-    """Start so many processes of so many devices each on the run in ``workdir``."""
-    address = f"127.0.0.1:{free_port()}"
-    return [
-        start(
-            command(
-                workdir,
-                f"--coordinator={address}",
-                f"--num_processes={processes}",
-                f"--process_id={number}",
-                **settings,
-            ),
-            devices=devices,
-            JAX_COORDINATOR_BIND_ADDRESS=address,
-        )
-        for number in range(processes)
-    ]
 
 
 def start_two_slurm_tasks(workdir, **settings):
     """Start two processes that know each other only by what Slurm tells the tasks of a step."""
     job = str(random.randrange(10**6))
-    tasks = {"SLURM_JOB_ID": job, "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    step = {"ID": "0", "NODELIST": "localhost", "NUM_TASKS": "2"}
+    tasks = {"SLURM_JOB_ID": job, "SLURM_NTASKS": "2"} | {f"SLURM_STEP_{name}": value for name, value in step.items()}
     return [
         start(command(workdir, **settings), devices=2, SLURM_PROCID=str(number), SLURM_LOCALID=str(number), **tasks)
         for number in range(2)
@@ -129,9 +115,20 @@ def test_when_a_process_dies_the_other_says_so_and_ends(tmp_path):
     status, _, stderr = finish(two[0])
     finish(two[1])
     assert status == 1
-    assert stderr.rstrip().endswith(
-        "error: another process of this run has died or failed; start the same command again on every host."
-    )
+    assert stderr.splitlines()[-1] == LOST
+
+
+@pytest.mark.slow
+def test_when_a_process_fails_alone_the_other_ends_at_once(tmp_path):
+    folder = write_folder(tmp_path / "images")
+    bad = folder / "ant" / "3.jpg"  # One of the two is to decode it.
+    bad.write_bytes(bad.read_bytes()[:100])
+    settings = {"data.name": "folder", "data.data_dir": str(folder), "data.image_size": 32, "data.workers": 1}
+    results = [finish(process, timeout=200) for process in start_all(tmp_path / "run", **settings)]
+    assert sorted(status for status, _, _ in results) == [1, 2], results
+    for status, _, stderr in results:
+        last = stderr.splitlines()[-1]
+        assert last == LOST if status == 1 else last.startswith(f"error: {bad} cannot be decoded"), stderr
 
 
 @pytest.mark.slow

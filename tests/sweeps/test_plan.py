@@ -12,7 +12,7 @@ from resnet_jax import data, models
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.grid import axis, chain, product, together, tuned
-from resnet_jax.sweeps.plan import cost, only, plan, shard, state
+from resnet_jax.sweeps.plan import cost, failure, log_of, only, plan, shard, state
 from tests.analysis.synthetic import write_run
 
 # The cases of table 1 of He et al. 2016.
@@ -41,6 +41,9 @@ PROVIDED = {
     | {f"residual-{depth}" for depth in (20, 32, 44, 56, 110)},
     "cifar_shortcuts": {f"residual-{depth}-shortcut{option}" for depth in (20, 56) for option in "ABC"},
     "cifar_seeds": {
+        f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
+    },
+    "cifar16_depth": {
         f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
     },
     "imagenet_18_34": {f"{kind}-{depth}" for kind in ("plain", "residual") for depth in (18, 34)},
@@ -279,6 +282,25 @@ def test_the_state_of_a_run_is_what_its_folder_says(tmp_path):
         states[name] = state(run._replace(workdir=tmp_path / name))
     assert states == {"finished": "finished", "diverged": "diverged at step 200", "unfinished": "unfinished"}
     assert state(run._replace(workdir=tmp_path / "new")) == "not started"
+
+
+@pytest.mark.parametrize(
+    ("status", "last", "expected"),
+    [
+        (None, "error: the disk is full.", "failed"),
+        ("preempted", "error: the disk is full.", "failed"),
+        ("diverged", "error: exit status 1 of python", "diverged at step 200"),
+        ("finished", "error: it was already in use.", "finished"),
+        (None, "queued as job 3_1", "unfinished"),
+    ],
+)
+def test_a_run_has_failed_if_its_log_ends_with_an_error_and_says_nothing_else(tmp_path, status, last, expected):
+    (run,) = planned([{"seed": 0}])
+    run = run._replace(workdir=tmp_path / "run")
+    write_run(run.workdir, status=status)
+    log_of(run.workdir).write_text(f"error: an earlier one\nstep 4/12\n{last}\n")
+    assert state(run) == expected
+    assert failure(run) == (last.removeprefix("error: ") if last.startswith("error") else None)
 
 
 def test_chained_sweeps_may_set_different_fields():

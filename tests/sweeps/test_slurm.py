@@ -41,6 +41,9 @@ def test_every_run_is_a_job_and_a_failure_is_that_of_its_job_alone(submit, tmp_p
     assert good.result() == 0
     assert (tmp_path / "made").exists()
     assert "exit status 3" in str(bad.exception())
+    queued, error = (tmp_path / "r1.log").read_text().splitlines()
+    assert queued == f"queued as job {bad.job_id}"
+    assert error.startswith("error: exit status 3 of ")
 
 
 def test_a_preempted_job_saves_its_run_and_is_queued_again(submit, tmp_path):
@@ -77,7 +80,9 @@ time.sleep(100)
         wait_for(tmp_path / f"started{start}")
         (task,) = psutil.Process(int(job.job_id)).children()
         task.send_signal(signal.SIGUSR2)
-    assert "r0 has no new checkpoint after 2 starts of its job" in str(job.exception())
+    sentence = "r0 has no new checkpoint after 2 starts of its job"
+    assert sentence in str(job.exception())
+    assert sentence in (tmp_path / "r0.log").read_text().splitlines()[-1]
 
 
 def saved(workdir, step):

@@ -115,6 +115,29 @@ def test_what_orbax_says_of_a_full_disk_only_in_the_end_is_reported_too(tmp_path
         pass
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory"),
+        ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer"),
+    ],
+)
+def test_a_failure_of_devices_or_other_processes_is_not_taken_for_damage(tmp_path, monkeypatch, error):
+    saved(tmp_path / "c")
+    with Checkpoints(tmp_path / "c") as checkpoints:
+
+        def fail(*_):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "_read", fail)
+            for restore in (checkpoints.restore, lambda template: checkpoints.restore_step(20, template)):
+                with pytest.raises(type(error)) as raised:
+                    restore(state_at(0))
+                assert raised.value is error
+        assert_is_step(checkpoints.restore(state_at(0)), 20)
+
+
 def test_if_every_checkpoint_is_damaged_none_is_used_and_none_removed(tmp_path):
     saved(tmp_path / "c")
     for path in files(tmp_path / "c"):

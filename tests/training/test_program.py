@@ -10,7 +10,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.models import gates as gates_of
 from resnet_jax.training import feed, parallel
 from resnet_jax.training.interventions import GateSchedule
-from resnet_jax.training.program import evaluate, make_program
+from resnet_jax.training.program import build_net, evaluate, make_program
 
 pytestmark = pytest.mark.devices(8)
 
@@ -82,6 +82,55 @@ def test_devices_and_mappers_draw_the_same_blocks_and_activations(config):
     assert two[2] == pytest.approx(one[2], rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"frozen_below": "stage2/block0", "decay_vectors": False},
+        pytest.param(
+            {
+                "name": "rmsprop",
+                "average_decay": 0.5,
+                "schedule": "plateau",
+                "plateau_window": 1,
+                "plateau_patience": 1,
+            },
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["momentum", "frozen", "average"],
+)
+def test_the_form_for_gpus_keeps_its_state_in_vectors_between_steps_and_computes_the_same(config, fields, monkeypatch):
+    config.optimizer.update(fields)
+    usual = trajectory(config, 2)
+    monkeypatch.setattr(parallel, "platform", lambda mesh: "gpu")
+    on_gpu = trajectory(config, 2)
+    np.testing.assert_allclose(on_gpu[0], usual[0], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), on_gpu[1], usual[1])
+    program, examples, _ = program_and_examples(config, 2)
+    lowered = program.train_steps.lower(program.init((8, 8, 1)), examples, np.zeros((2, 32), np.int32)).as_text()
+    size = sum(leaf.size for leaf in jax.tree.leaves(usual[1].params))
+    assert f"tensor<{size}xf32>" in lowered
+
+
+@pytest.mark.parametrize(
+    ("platform", "depth", "unroll", "loops"),
+    [
+        ("cpu", 14, None, True),
+        ("gpu", 14, None, False),
+        ("gpu", 14, False, True),
+        ("cpu", 14, True, False),
+        ("tpu", 14, None, False),
+        ("tpu", 62, None, True),
+        ("gpu", 62, None, False),
+        ("gpu", 158, None, True),
+    ],
+)
+def test_blocks_are_unrolled_where_the_platform_gains_by_it(config, platform, depth, unroll, loops):
+    config.model.depth, config.compile.unroll = depth, unroll
+    assert build_net(config, 10, platform).unroll is not loops
+
+
 def test_without_synchronisation_two_devices_average_what_each_would_have_done_alone(config):
     config.optimizer.momentum = 0.0  # Then a step is linear in the gradient.
     indices = np.arange(32, dtype=np.int32)
@@ -106,7 +155,7 @@ def test_evaluation_counts_every_example_once_whatever_the_batch_and_the_devices
     size = sampling.evaluation_size(batch_size, len(examples.labels), 8)
     figures = evaluate(program, state, examples, sampling.evaluation_batches(splits["test"], size))
     part = slice(splits["test"].start, splits["test"].stop)
-    images = examples.images[part].astype(np.float32) / 255 - np.asarray(examples.mean)[None]
+    images = np.asarray(examples.images)[part].reshape(-1, 8, 8, 1).astype(np.float32) / 255 - np.asarray(examples.mean)
 
     model = models.build(config.model, 10)
     logits = model.apply({"params": state.params, "batch_stats": state.batch_stats}, images, train=False)
