@@ -117,7 +117,8 @@ def example_shapes(config: ConfigDict, image_shape: tuple[int, ...], classes: in
     mean, std = data.normalisation(data.Dataset(classes, {"train": one}), config.data)
     images = labels = None
     if config.data.image_size is None:
-        images = jax.ShapeDtypeStruct((EXAMPLES, *image_shape), np.uint8)
+        height, width, channels = image_shape
+        images = jax.ShapeDtypeStruct((EXAMPLES, height, width * channels), np.uint8)
         labels = jax.ShapeDtypeStruct((EXAMPLES,), np.int32)
     return StepInputs(images, labels, mean, np.uint32(config.seed), std=std)
 
