@@ -3,6 +3,7 @@
 # make test-all  all tests, among them whole runs on real images and many processes; PYTEST has more of pytest's flags
 # make lint      style, format and types
 # make bench     speed beside PyTorch, on the accelerator or CPU that is there; installs PyTorch
+# make programs  the compilers of GPUs and TPUs, for benchmarks/programs.py; 340 MB to download, 1.1 GB on the disk
 # make soak      kill a run 60 times and compare its end with an undisturbed one: ten minutes
 # make figure6   figure 6 of the paper, nine nets of 64,000 steps, into results/cifar_figure6
 # Each makes .venv itself when it is missing or older than the requirements.
@@ -10,7 +11,7 @@
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: demo test test-all lint bench soak figure6
+.PHONY: demo test test-all lint bench programs soak figure6
 demo: .venv/installed
 	JAX_PLATFORMS=cpu $(RUN) -m experiments.sweep --config=configs/sweeps/digits_depth.py
 	$(RUN) -m experiments.compare runs/digits_depth
@@ -36,6 +37,8 @@ bench: .venv/peer
 	$(RUN) -m benchmarks.scaling
 	$(RUN) -m benchmarks.table
 
+programs: .programs/installed
+
 soak: .venv/installed
 	JAX_PLATFORMS=cpu $(RUN) -m benchmarks.soak
 
@@ -49,6 +52,12 @@ figure6: .venv/installed
 
 .venv/peer: .venv/installed benchmarks/requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
+
+# Not in .venv, where JAX would take them for devices.
+.programs/installed: .venv/installed benchmarks/requirements-programs.txt
+	rm -rf .programs
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target .programs -r benchmarks/requirements-programs.txt
 	@touch $@
 
 .venv/installed: requirements.txt requirements-dev.txt requirements.lock

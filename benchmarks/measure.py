@@ -38,6 +38,8 @@ PACKAGES = (
     "pillow",
     "simplejpeg",
     "cykooz.resizer",
+    "jax-cuda13-plugin",
+    "libtpu",
 )
 
 
@@ -113,25 +115,29 @@ def short_name(hardware: Mapping[str, Any]) -> str:
     return f"{hardware['devices']} x {hardware['device']}" if hardware["devices"] > 1 else hardware["device"]
 
 
-def save(benchmark: str, results: Any) -> None:
-    """Write ``results`` of ``benchmark`` with hardware, versions and date to ``RECORDS``, and print them."""
+def record(benchmark: str, results: Any) -> dict[str, Any]:
+    """Return ``results`` of ``benchmark`` with hardware, versions and date."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    machine = hardware()
-    record = {
+    return {
         "benchmark": benchmark,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "hardware": machine,
+        "hardware": hardware(),
         "versions": versions,
         "results": results,
     }
+
+
+def save(benchmark: str, results: Any) -> None:
+    """Write the record of ``results`` of ``benchmark`` to ``RECORDS``, and print them."""
+    whole = record(benchmark, results)
     RECORDS.mkdir(exist_ok=True)
-    path = RECORDS / f"{benchmark}-{re.sub(r'[^a-z0-9]+', '-', short_name(machine).lower())}.json"
-    write_json(path, record)
+    path = RECORDS / f"{benchmark}-{re.sub(r'[^a-z0-9]+', '-', short_name(whole['hardware']).lower())}.json"
+    write_json(path, whole)
     print(json.dumps(results, indent=1))
     print(f"Recorded in {path}")
 

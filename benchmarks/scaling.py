@@ -8,13 +8,13 @@ program in any case.
 """
 
 import math
-import re
 from typing import Any
 
 import jax
 import numpy as np
 
 from benchmarks import measure
+from benchmarks.compiled import CompiledProgram, collectives
 from configs import recipes
 from resnet_jax.data import sampling
 from resnet_jax.training import parallel
@@ -24,18 +24,6 @@ ON_CPU = jax.default_backend() == "cpu"
 BATCH_SIZE = 128
 STEPS = 200
 ROUNDS = 5
-BYTES = {"f64": 8, "f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4}
-
-
-def exchanged_bytes(compiled: str) -> int:
-    """Return the bytes of all arrays that the all-reduces of ``compiled``, a program's text, combine."""
-    total = 0
-    for line in compiled.splitlines():
-        match = re.search(r" = (.*?) all-reduce(-start)?\(", line)
-        if match:
-            for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", match[1]):
-                total += BYTES[kind] * math.prod(int(length) for length in shape.split(",") if length)
-    return total
 
 
 def exchange(depth: int) -> dict[str, Any]:
@@ -49,7 +37,7 @@ def exchange(depth: int) -> dict[str, Any]:
     return {
         "net": f"residual-{depth}",
         "devices": jax.device_count(),
-        "bytes all-reduced a step": exchanged_bytes(compiled.as_text()),
+        "bytes all-reduced a step": round(collectives(CompiledProgram(compiled.as_text()))["all-reduce"].bytes),
         "bytes of parameters and statistics": 4 * numbers,
     }
 

@@ -1,13 +1,18 @@
-"""The section "How fast" of README.md, from the records.
+"""The sections of README.md and docs/scaling.md that are made from the records.
 
-python -m benchmarks.table    # rewrites it
+python -m benchmarks.table    # rewrites them
 """
 
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 from benchmarks import measure
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+ROOT = pathlib.Path(__file__).parents[1]
+README, SCALING = ROOT / "README.md", ROOT / "docs" / "scaling.md"
+# What is not said of a program because most are so.
+USUAL = {"step": "training", "mapper": "shard_map"}
 BEGIN, END = "<!-- written by benchmarks/table.py from benchmarks/records -->", "<!-- end -->"
 
 
@@ -46,8 +51,77 @@ def compile_rows() -> list[str]:
     return rows
 
 
-def section() -> str:
-    """Return the section as Markdown, without the marks around it."""
+PROGRAM_COLUMNS = (
+    *("net", "images a device", "program", "compiling, core s", "memory", "{unit} a step", "most of them", "MB a step"),
+    *("ms a step, estimated", "to the bound", "all-reduced"),
+)
+
+
+def program_rows(programs: list[dict[str, Any]]) -> list[str]:
+    """Return the table of what a compiler says of ``programs``, those of one target, as lines of Markdown."""
+    unit = "cycles" if any("cycles" in program for program in programs) else "kernels"
+    left = ("net", "program", "most of them")
+    rows = [
+        [column.format(unit=unit) for column in PROGRAM_COLUMNS],
+        ["---" if column in left else "--:" for column in PROGRAM_COLUMNS],
+    ]
+    for program in programs:
+        form = [program["blocks"], *(program[part] for part, usual in USUAL.items() if program[part] != usual)]
+        cells = [program["net"], f"{program['batch']}", ", ".join(form)]
+        if unit in program:
+            cells += compiled_cells(program, unit)
+        else:
+            limit = program.get("not compiled within (s)")
+            cells.append(f"not within {limit:g} s" if limit else f"fails: {program['error'].replace('|', ' ')[:80]}")
+        rows.append(cells + [""] * (len(PROGRAM_COLUMNS) - len(cells)))
+    return [f"| {' | '.join(cells)} |" for cells in rows]
+
+
+def compiled_cells(program: dict[str, Any], unit: str) -> list[str]:
+    """Return the last cells of the row of ``program``, which has been compiled and whose work is in ``unit``."""
+    kinds = sorted(program["kinds"], key=lambda kind: -program["kinds"][kind][unit])[:3]
+    shares = {kind: 100 * program["kinds"][kind][unit] / program[unit] for kind in kinds}
+    exchange = program["collectives"].get("all-reduce")
+    reduced = f"{exchange['number']:g}, {exchange['bytes'] / 1e6:.3g} MB" if exchange else ""
+    if exchange and exchange["meanwhile"]:
+        reduced += f", {exchange['meanwhile']:g} run meanwhile"
+    return [
+        f"{program['compiling (core s)']:.0f}",
+        f"{program['memory']['all'] / 1e9:.2f} GB" + ("" if program["memory"]["fits"] else ", **too much**"),
+        f"{program[unit]:,.0f}" if unit == "kernels" else f"{program[unit] / 1e6:.2f} M",
+        ", ".join(f"`{kind}` {share:.0f} %" for kind, share in shares.items() if share >= 1),
+        f"{program['bytes'] / 1e6:,.0f}",
+        f"{program['estimated ms']:.2f}",
+        f"{program['estimated ms'] / program['bound ms']:.1f}",
+        reduced,
+    ]
+
+
+def programs_section() -> str:
+    """Return the section of docs/scaling.md on compiled programs as Markdown, without the marks around it."""
+    parts, compiled = [], []
+    for record in measure.read("programs"):
+        target, chip, programs = record["results"].values()
+        devices = max(program["devices"] for program in programs)
+        parts.append(f"`{target}`, {devices} x {chip}, **by the compiler, not measured**:")
+        parts.append("\n".join(program_rows(programs)))
+        compiled += [program for program in programs if "collectives" in program]
+
+    def number(holds: Callable[[dict[str, Any]], bool]) -> int | str:
+        return sum(map(holds, compiled)) or "none"
+
+    transferring = number(lambda program: program["host transfers"] > 0)
+    others = number(lambda program: bool(program["collectives"].keys() - {"all-reduce"}))
+    unknown = number(lambda program: program["loops of unknown length"] > 0)
+    parts.append(
+        f"Of these {len(compiled)} programs {transferring} exchange anything with the host within a step, {others} use "
+        f"collectives other than all-reduces, and {unknown} have loops of a length that the compiler does not know."
+    )
+    return "\n\n".join(parts)
+
+
+def speed_section() -> str:
+    """Return the section of README.md on speed as Markdown, without the marks around it."""
     parts = [
         "A training step of batch 128, images in memory, augmentation and update included, beside the same net in "
         "PyTorch (eager; on accelerators with autocast and channels-last, and compiled with CUDA graphs). The bound is "
@@ -59,13 +133,14 @@ def section() -> str:
     return "\n\n".join(parts)
 
 
-def with_section(text: str) -> str:
-    """Return ``text``, that of README.md, with the section rewritten."""
+def with_section(text: str, section: str) -> str:
+    """Return ``text``, that of a page, with its marked section replaced by ``section``."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{section()}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{section}\n\n{END}{after}"
 
 
 if __name__ == "__main__":
-    README.write_text(with_section(README.read_text()))
-    print(f"Wrote the section of {README}")
+    for page, section in ((README, speed_section()), (SCALING, programs_section())):
+        page.write_text(with_section(page.read_text(), section))
+        print(f"Wrote the section of {page}")

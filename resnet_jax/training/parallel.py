@@ -66,6 +66,9 @@ def map_over_devices(
       donate_state: whether the result may take over the memory of the state.
       own_batches: whether each process passes its own share of a batch (for "shard_map" as ``shard`` returns it); else
         every process passes the whole batch.
+
+    Returns:
+      The function, with ``lower`` as functions compiled by ``jax.jit`` have it.
     """
     donated = (0,) if donate_state else ()
     if mapper == "shard_map":
@@ -84,16 +87,20 @@ def map_over_devices(
         shards = [shard.data for shard in array.addressable_shards]
         return jax.make_array_from_single_device_arrays(array.shape, whole, shards)
 
-    def divide(part: np.ndarray) -> np.ndarray:
+    def divide(part: Any) -> Any:
         """Return this process's share of ``part``, with one more axis, for its devices."""
         before, after = part.shape[:batch_axis], part.shape[batch_axis + 1 :]
         if own_batches:
             return part.reshape(*before, len(own), -1, *after)
-        return part.reshape(*before, mesh.size, -1, *after).take(own, batch_axis)
+        return part.reshape(*before, mesh.size, -1, *after).take(np.array(own), batch_axis)
 
     def call(state: Any, examples: Any, *batch: Any) -> Any:
         result = mapped(state, examples, *jax.tree.map(divide, batch))
         # pmap returns arrays of this process alone; checkpoints need arrays over the devices of all processes.
         return result if len(own) == mesh.size else jax.tree.map(as_global, result)
 
+    def lower(state: Any, examples: Any, *batch: Any) -> jax.stages.Lowered:
+        return mapped.lower(state, examples, *jax.eval_shape(lambda *parts: jax.tree.map(divide, parts), *batch))
+
+    call.lower = lower  # type: ignore[attr-defined]
     return call
