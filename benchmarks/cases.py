@@ -34,6 +34,8 @@ RECIPES = [
     *ZOO,
     *(functools.partial(recipes.cifar, 1202, residual) for residual in (True, False)),
 ]
+# By what a case says of blocks, config.compile.unroll.
+BLOCKS = {"usual": None, "looped": False}
 NETS = {models.title(recipe().model): recipe for recipe in RECIPES}
 
 
@@ -43,14 +45,14 @@ class Case(NamedTuple):
     Attributes:
       net: its name in ``NETS``.
       batch: images of each device.
-      blocks: "looped" or "unrolled".
+      blocks: "usual", looped or unrolled by platform and depth, or "looped".
       step: "training" or "evaluation".
       mapper: as of ``config.parallel.mapper``.
     """
 
     net: str
     batch: int
-    blocks: str = "looped"
+    blocks: str = "usual"
     step: str = "training"
     mapper: str = "shard_map"
 
@@ -58,7 +60,7 @@ class Case(NamedTuple):
 def cases() -> list[Case]:
     """Return all programs, the most important first."""
     first = ("residual-20", "residual-56", "residual-50")
-    listed = [Case(net, batch, blocks) for blocks in ("looped", "unrolled") for net in first for batch in (128, 32)]
+    listed = [Case(net, batch, blocks) for blocks in ("usual", "looped") for net in first for batch in (128, 32)]
     listed += [Case(net, 128, step="evaluation") for net in first]
     listed += [Case(net, 128, mapper="pmap") for net in first]
     zoo = [models.title(recipe().model) for recipe in ZOO]
@@ -71,7 +73,7 @@ def lower(case: Case, mesh: Mesh) -> tuple[jax.stages.Lowered, dict[str, Any]]:
     config = NETS[case.net]()
     config.dtype = "bfloat16"
     config.batch_size = case.batch * mesh.size
-    config.compile.unroll = case.blocks == "unrolled"
+    config.compile.unroll = BLOCKS[case.blocks]
     config.parallel.mapper = case.mapper
     image_shape, classes = data.shape(config.data)
     program = make_program(config, classes, mesh)
@@ -91,6 +93,7 @@ def lower(case: Case, mesh: Mesh) -> tuple[jax.stages.Lowered, dict[str, Any]]:
     return lowered, {
         "image": "x".join(map(str, image_shape)),
         "examples": "streamed" if streamed else "resident",
+        "unrolled": program.model.unroll,
         "devices": mesh.size,
         "steps": steps,
         "parameters and statistics": sum(leaf.size for leaf in jax.tree.leaves((state.params, state.batch_stats))),

@@ -28,7 +28,7 @@ import jax
 from absl import flags
 
 from benchmarks import measure, targets
-from benchmarks.cases import NETS, Case, cases, lower
+from benchmarks.cases import BLOCKS, NETS, Case, cases, lower
 from benchmarks.compiled import CompiledProgram, collectives, host_transfers, work
 from experiments import command
 from resnet_jax.errors import UserError
@@ -200,7 +200,7 @@ _TARGET = flags.DEFINE_list("target", list(TARGETS), "Targets, as gpu:h100, gpu:
 _CHOICE = {
     "net": flags.DEFINE_multi_enum("net", None, list(NETS), "Nets; by default all."),
     "batch": flags.DEFINE_multi_integer("batch", None, "Images of each device; by default 128 and 32."),
-    "blocks": flags.DEFINE_multi_enum("blocks", None, ["looped", "unrolled"], "By default both."),
+    "blocks": flags.DEFINE_multi_enum("blocks", None, list(BLOCKS), "By default both."),
     "step": flags.DEFINE_multi_enum("step", None, ["training", "evaluation"], "By default both."),
     "mapper": flags.DEFINE_multi_enum("mapper", None, list(parallel.MAPPERS), "By default both."),
 }

@@ -66,7 +66,8 @@ def program_rows(programs: list[dict[str, Any]]) -> list[str]:
         ["---" if column in left else "--:" for column in PROGRAM_COLUMNS],
     ]
     for program in programs:
-        form = [program["blocks"], *(program[part] for part, usual in USUAL.items() if program[part] != usual)]
+        blocks = "unrolled" if program["unrolled"] else "looped"
+        form = [blocks, *(program[part] for part, usual in USUAL.items() if program[part] != usual)]
         cells = [program["net"], f"{program['batch']}", ", ".join(form)]
         if unit in program:
             cells += compiled_cells(program, unit)

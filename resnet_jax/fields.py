@@ -91,7 +91,8 @@ class Field(NamedTuple):
     @property
     def expected(self) -> str:
         """The type in words, as in "int or None"."""
-        return TYPES[self.type] + (" or None" if self.default is None else "")
+        words = TYPES[self.type]
+        return words if self.default is not None else f"{words.replace(' or ', ', ')} or None"
 
 
 TYPES = {

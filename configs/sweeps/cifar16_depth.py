@@ -6,6 +6,8 @@ after a half and three quarters of them, padding 2 instead of 4, flips. About 70
 estimated from the time of a step:
 
     python -m experiments.sweep --config=configs/sweeps/cifar16_depth.py
+    python -m experiments.diagnose runs/cifar16_depth
+    python -m experiments.compare runs/cifar16_depth
 
 It does not show: the paper's errors, as images have a quarter of its pixels and steps are a sixteenth of its 64,000.
 
@@ -23,6 +25,8 @@ def get_config():
     config.data.downsample = 2
     config.data.padding = 2
     config.steps = 4_000
+    config.eval_every = 1_000
+    config.keep_checkpoints = (0, 1, 10, 100)
     return config
 
 

@@ -256,14 +256,15 @@ def train_steps(
       examples: equal on all devices.
       batches: this device's shares, with a first axis of steps.
       in_vectors: whether parameters, and each part of the optimiser's state that is like them, are one vector between
-        steps. GPUs then update all of them in few kernels instead of one or more for each array.
+        steps, if there are several. GPUs then update all of them in few kernels instead of one or more for each array.
       **settings: of ``train_step``.
 
     Returns:
       The last state, and the "loss", "error" and "lr_scale" of each step, ``[steps]``.
     """
     step: Callable = functools.partial(train_step, **settings)
-    pack, unpack = _vectors(state) if in_vectors else (_same, _same)
+    steps = len(jax.tree.leaves(batches)[0])
+    pack, unpack = _vectors(state) if in_vectors and steps > 1 else (_same, _same)
 
     def packed_step(packed: Any, batch: DeviceBatch) -> tuple[Any, dict[str, jax.Array]]:
         state, metrics = step(unpack(packed), examples, batch)

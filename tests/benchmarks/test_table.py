@@ -35,7 +35,7 @@ def test_a_new_record_changes_the_section(monkeypatch, tmp_path):
 
 def test_a_program_that_did_not_compile_or_does_not_fit_is_in_the_table_with_the_reason():
     (program, *_) = measure.read("programs")[0]["results"]["programs"]
-    form = {part: program[part] for part in ("net", "batch", "blocks", "step", "mapper")}
+    form = {part: program[part] for part in ("net", "batch", "blocks", "unrolled", "step", "mapper")}
     late, failing = form | {"not compiled within (s)": 900.0}, form | {"error": "RESOURCE_EXHAUSTED"}
     large = program | {"memory": program["memory"] | {"fits": False}}
     header, _, *rows = table.program_rows([program, late, failing, large])

@@ -180,7 +180,7 @@ BAD_COMMANDS = [
     ("--config.steps_per_dispatch=0", "config.steps_per_dispatch=0 must be at least 1."),
     ("--config.steps_per_dispatch=1000000", "config.steps_per_dispatch=1000000 must be at most 10000."),
     ("--config.steps_per_dispatch=all", "--config.steps_per_dispatch=all: expected int or None."),
-    ("--config.compile.unroll=yes please", "--config.compile.unroll=yes please: expected True or False."),
+    ("--config.compile.unroll=yes please", "--config.compile.unroll=yes please: expected True, False or None."),
     (
         "--config.compile.remat=None",
         "--config.compile.remat=None: expected True or False.",
