@@ -1,6 +1,7 @@
 """Programs to compile: the functions with which the project trains and evaluates, for devices that need not exist."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -120,8 +121,8 @@ def example_shapes(config: ConfigDict, image_shape: tuple[int, ...], classes: in
     mean, std = data.normalisation(data.Dataset(classes, {"train": one}), config.data)
     images = labels = None
     if config.data.image_size is None:
-        height, width, channels = image_shape
-        images = jax.ShapeDtypeStruct((EXAMPLES, height, width * channels), np.uint8)
+        mean = np.broadcast_to(mean, image_shape)
+        images = jax.ShapeDtypeStruct((EXAMPLES, math.prod(image_shape)), np.uint8)
         labels = jax.ShapeDtypeStruct((EXAMPLES,), np.int32)
     return StepInputs(images, labels, mean, np.uint32(config.seed), std=std)
 

@@ -78,9 +78,9 @@ def place(dataset: data.Dataset, config: ConfigDict, mesh: Mesh) -> tuple[StepIn
         start += len(split.labels)
     images, labels = (np.concatenate(parts) for parts in zip(*ordered.values(), strict=True))
     mean, std = data.normalisation(dataset, config.data)
+    mean = np.broadcast_to(mean, images.shape[1:])
     seed = np.uint32(config.seed)
-    rows = images.reshape(*images.shape[:2], -1)
-    inputs = {"images": rows, "labels": labels, "mean": mean, "std": std, "seed": seed}
+    inputs = {"images": images.reshape(len(images), -1), "labels": labels, "mean": mean, "std": std, "seed": seed}
     return StepInputs(**parallel.replicate(inputs, mesh)), ranges
 
 

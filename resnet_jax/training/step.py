@@ -55,10 +55,11 @@ class StepInputs(NamedTuple):
     images and labels themselves.
 
     Attributes:
-      images: uint8 ``[examples, height, width * channels]``, or None. A TPU would keep every channel of a pixel in a
-        memory row of its own if these were an axis, or copy all images into another layout in each dispatch.
+      images: uint8 ``[examples, height * width * channels]``, or None. With more axes a TPU would copy all images into
+        another layout in each dispatch.
       labels: int32 ``[examples]``, or None.
-      mean: float32 ``[height, width, channels]`` or ``[1, 1, channels]``, mean of the training images scaled to [0, 1].
+      mean: float32 ``[height, width, channels]``, of streamed images ``[1, 1, channels]``: mean of the training images
+        scaled to [0, 1].
       seed: uint32 scalar for the augmentation; a run with another seed runs the same program.
       gates: of the net over the steps; None for the ungated net. Other values run the same program.
       std: float32 ``[1, 1, channels]``, what the difference from ``mean`` is divided by, or None for nothing.
@@ -147,8 +148,8 @@ def labelled_images(examples: StepInputs, batch: DeviceBatch) -> tuple[jax.Array
     if examples.images is None or examples.labels is None:
         images, labels = batch
     else:
-        rows, labels = examples.images[batch], examples.labels[batch]
-        images = rows.reshape(*rows.shape[:2], -1, examples.mean.shape[-1])
+        images = examples.images[batch].reshape(-1, *examples.mean.shape)
+        labels = examples.labels[batch]
     return augment.normalise(images, examples.mean, examples.std), labels
 
 

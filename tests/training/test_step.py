@@ -74,7 +74,7 @@ def test_further_collections_and_options_reach_the_net(net):
 def test_a_batch_is_divided_by_the_standard_deviation_and_so_is_its_colour_noise():
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (8, 4, 4, 3), dtype=np.uint8)
-    mean, std = np.full((1, 1, 3), 0.5, np.float32), np.array([[[0.1, 0.2, 0.4]]], np.float32)
+    mean, std = np.full((4, 4, 3), 0.5, np.float32), np.array([[[0.1, 0.2, 0.4]]], np.float32)
     augmentation = DeviceAugmentation(padding=2, flip=True, color_noise=0.1, pad="reflect")
     mesh = parallel.device_mesh(jax.devices()[:1])
 
@@ -82,7 +82,7 @@ def test_a_batch_is_divided_by_the_standard_deviation_and_so_is_its_colour_noise
         return training_batch(inputs, indices, np.int32(3), augmentation)
 
     mapped = parallel.map_over_devices(lambda _, *rest: batch(*rest), mesh, "pmap", batch_arguments=1)
-    inputs = StepInputs(images, np.zeros(8, np.int32), mean, np.uint32(0))
+    inputs = StepInputs(images.reshape(8, -1), np.zeros(8, np.int32), mean, np.uint32(0))
     (centred, _), (divided, _) = (
         mapped(np.zeros(()), each, np.arange(8, dtype=np.int32)) for each in (inputs, inputs._replace(std=std))
     )
@@ -114,7 +114,8 @@ def test_gates_are_arguments_of_the_program_in_training_and_evaluation(net, mapp
         if gates is not None:
             gain = {"gain": np.float32(gates)}
             gates = GateSchedule(gain, gain, np.float32(0), np.float32(1))
-        inputs = StepInputs(images, labels, np.zeros((1, 1, 1), np.float32), np.uint32(0), gates)
+        mean = np.zeros(images.shape[1:], np.float32)
+        inputs = StepInputs(images.reshape(len(images), -1), labels, mean, np.uint32(0), gates)
         examples = parallel.replicate(inputs, mesh)
         _, metrics = trained(state, examples, batch)
         sums = evaluated(state, examples, batch, np.ones(16, np.float32))
