@@ -4,11 +4,10 @@
 their number of turns; of a conditional the branch with the most kernels counts.
 """
 
-import collections
 import itertools
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks import hlo
 from benchmarks.hlo import Array, Computation, Instruction
@@ -259,14 +258,18 @@ class Work(NamedTuple):
 
 def work(program: CompiledProgram) -> dict[str, Work]:
     """Return what ``program`` does by kind of instruction, as ``CompiledProgram.kind``."""
-    totals: dict[str, list[float]] = collections.defaultdict(lambda: [0.0, 0.0, 0.0])
+    totals: dict[str, Work] = {}
     for run in program.runs():
         cycles = re.search(r'"estimated_cycles":"(\d+)"', run.instruction.attributes)
-        total = totals[program.kind(run.instruction)]
-        total[0] += run.times
-        total[1] += run.times * program.moved_bytes(run)
-        total[2] += run.times * int(cycles[1]) if cycles else 0
-    return {kind: Work(*total) for kind, total in totals.items()}
+        each = Work(1.0, program.moved_bytes(run), int(cycles[1]) if cycles else 0)
+        kind = program.kind(run.instruction)
+        totals[kind] = _plus(totals.get(kind, Work(0.0, 0.0, 0.0)), each, run.times)
+    return totals
+
+
+def _plus(total: Any, each: Any, times: float) -> Any:
+    """Return ``total`` and ``times`` what ``each``, of the same kind of tuple, has."""
+    return type(total)(*(one + times * other for one, other in zip(total, each, strict=True)))
 
 
 class Exchange(NamedTuple):
@@ -285,14 +288,12 @@ class Exchange(NamedTuple):
 
 def collectives(program: CompiledProgram) -> dict[str, Exchange]:
     """Return what the devices exchange in ``program`` by kind of collective."""
-    totals: dict[str, list[float]] = collections.defaultdict(lambda: [0.0, 0.0, 0.0])
+    totals: dict[str, Exchange] = {}
     for run in program.runs():
         for kind, size in program.collectives(run):
-            total = totals[kind]
-            total[0] += run.times
-            total[1] += run.times * size
-            total[2] += run.times * program.meanwhile(run)
-    return {kind: Exchange(*total) for kind, total in totals.items()}
+            each = Exchange(1.0, size, program.meanwhile(run))
+            totals[kind] = _plus(totals.get(kind, Exchange(0.0, 0.0, 0.0)), each, run.times)
+    return totals
 
 
 def host_transfers(program: CompiledProgram) -> float:

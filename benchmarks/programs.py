@@ -6,8 +6,8 @@
 
 The functions that train and evaluate are compiled as they are, the most important ones first, each in a process of its
 own. What is recorded is compiled again only if the program has changed, so the command may be stopped and started.
-benchmarks/records has one file for each target, to be removed if it shall be made anew; ``python -m benchmarks.table``
-makes the tables of docs/scaling.md.
+benchmarks/records has one file for each target; without it everything is compiled again.
+``python -m benchmarks.table`` makes the tables of docs/scaling.md.
 
 Exit status: 0 each program has a record of what it compiles to, or of why it does not compile. 1 one of them has none,
 because its process failed. 2 the command needs fixing, or a compiler is not installed.

@@ -12,11 +12,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
 from resnet_jax.data import augment
 from resnet_jax.models.stage import RANDOM
+from resnet_jax.training import vectors
 from resnet_jax.training.interventions import GateSchedule, gates_at
 from resnet_jax.training.optimizer import evaluated_params, plateau_scale
 from resnet_jax.training.parallel import AXIS
@@ -265,7 +265,7 @@ def train_steps(
     """
     step: Callable = functools.partial(train_step, **settings)
     steps = len(jax.tree.leaves(batches)[0])
-    pack, unpack = _vectors(state) if in_vectors and steps > 1 else (_same, _same)
+    pack, unpack = vectors.packing(state) if in_vectors and steps > 1 else (vectors.same, vectors.same)
 
     def packed_step(packed: Any, batch: DeviceBatch) -> tuple[Any, dict[str, jax.Array]]:
         state, metrics = step(unpack(packed), examples, batch)
@@ -273,40 +273,6 @@ def train_steps(
 
     packed, metrics = jax.lax.scan(packed_step, pack(state), batches)
     return unpack(packed), metrics
-
-
-def _same(state: TrainState) -> TrainState:
-    return state
-
-
-def _vectors(state: TrainState) -> tuple[Callable[[TrainState], Any], Callable[[Any], TrainState]]:
-    """Return what packs states like ``state`` into vectors, and what unpacks them.
-
-    A vector holds the leaves of one tree: parameters, running statistics, or what the optimiser keeps for each
-    parameter. Vectors of several of these would be more kernels again.
-    """
-    trees = [tree for tree in (state.params, state.batch_stats) if jax.tree.leaves(tree)]
-    structures = [jax.tree.structure(tree) for tree in trees]
-    unravel = {structure: ravel_pytree(tree)[1] for structure, tree in zip(structures, trees, strict=True)}
-
-    def is_vector(tree: Any) -> bool:
-        return jax.tree.structure(tree) in structures
-
-    def pack(state: TrainState) -> list[jax.Array]:
-        return [
-            ravel_pytree(tree)[0] if is_vector(tree) else tree for tree in jax.tree.leaves(state, is_leaf=is_vector)
-        ]
-
-    parts, whole = jax.tree.flatten(state, is_leaf=is_vector)
-
-    def unpack(packed: list[jax.Array]) -> TrainState:
-        restored = [
-            unravel[jax.tree.structure(tree)](part) if is_vector(tree) else part
-            for tree, part in zip(parts, packed, strict=True)
-        ]
-        return jax.tree.unflatten(whole, restored)
-
-    return pack, unpack
 
 
 def eval_step(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 
 from benchmarks.soak import figures as figures
 from resnet_jax.data import sampling
@@ -111,3 +112,9 @@ def last_state(config, workdir, mesh=None, classes=10, image_shape=(8, 8, 1)):
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state, _ = checkpoints.restore(program.init(image_shape))
     return jax.device_get(state)
+
+
+def assert_same(config, workdir, other):
+    """The runs in ``workdir`` and ``other`` have recorded the same figures and ended with the same bits."""
+    assert figures(workdir) == figures(other)
+    jax.tree.map(np.testing.assert_array_equal, last_state(config, workdir), last_state(config, other))

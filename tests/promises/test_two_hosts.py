@@ -5,12 +5,10 @@ import signal
 import subprocess
 import time
 
-import jax
-import numpy as np
 import pytest
 
 from resnet_jax.hosts import HEARTBEAT_SECONDS
-from tests.promises.runs import LOST, command, figures, finish, last_state, start, start_all, wait_for_line
+from tests.promises.runs import LOST, assert_same, command, finish, start, start_all, wait_for_line
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("many_hosts")]
 
@@ -74,8 +72,7 @@ def undisturbed(tmp_path_factory):
 
 def assert_same_bits(config, workdir, other):
     config.steps = STEPS
-    assert figures(workdir) == figures(other)
-    jax.tree.map(np.testing.assert_array_equal, last_state(config, workdir), last_state(config, other))
+    assert_same(config, workdir, other)
 
 
 def slow_down(host):
