@@ -1,4 +1,4 @@
-"""The sections of README.md and docs/scaling.md that are made from the records.
+"""The sections of docs/speed.md and docs/scaling.md that are made from the records.
 
 python -m benchmarks.table    # rewrites them
 """
@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import measure
 
 ROOT = pathlib.Path(__file__).parents[1]
-README, SCALING = ROOT / "README.md", ROOT / "docs" / "scaling.md"
+SPEED, SCALING = ROOT / "docs" / "speed.md", ROOT / "docs" / "scaling.md"
 # What is not said of a program because most are so.
 USUAL = {"step": "training", "mapper": "shard_map"}
 BEGIN, END = "<!-- written by benchmarks/table.py from benchmarks/records -->", "<!-- end -->"
@@ -122,7 +122,7 @@ def programs_section() -> str:
 
 
 def speed_section() -> str:
-    """Return the section of README.md on speed as Markdown, without the marks around it."""
+    """Return the section of docs/speed.md as Markdown, without the marks around it."""
     parts = [
         "A training step of batch 128, images in memory, augmentation and update included, beside the same net in "
         "PyTorch (eager; on accelerators with autocast and channels-last, and compiled with CUDA graphs). The bound is "
@@ -142,6 +142,6 @@ def with_section(text: str, section: str) -> str:
 
 
 if __name__ == "__main__":
-    for page, section in ((README, speed_section()), (SCALING, programs_section())):
+    for page, section in ((SPEED, speed_section()), (SCALING, programs_section())):
         page.write_text(with_section(page.read_text(), section))
         print(f"Wrote the section of {page}")

@@ -7,8 +7,9 @@
 
 Copies what regenerates the figures, config, environment, metrics and summary of every run and what experiments.diagnose
 has measured of it, without weights, to --out, and writes figures and README.md there: question, protocol, what was run,
-what was found. The folder is that of a sweep. Runs of further folders are beside it in what the nets look like inside,
-as of experiments.why.
+what was found; found.json there is what experiments.gallery shows of it. Your own answer to the question, answer.md in
+that folder, stands above the verdict. The folder is that of a sweep. Runs of further folders are beside it in what the
+nets look like inside, as of experiments.why.
 
 Exit status: 0 done, 2 there is nothing to publish or the command needs fixing.
 """
@@ -26,11 +27,13 @@ from resnet_jax.analysis.findings import nets_of_study
 from resnet_jax.analysis.runs import Run, group_seeds, read_runs
 from resnet_jax.errors import UserError
 from resnet_jax.instruments.record import FOLDER
-from resnet_jax.rundir import read_json, write_text
+from resnet_jax.rundir import read_json, write_json, write_text
 
 _OUT = flags.DEFINE_string("out", None, "Folder of the page; by default results/ plus the name of the study's folder.")
 flags.adopt_module_key_flags(findings)
 
+# What whoever asked the question makes of the results, in words; the page has it above the verdict.
+ANSWER = "answer.md"
 # Of a run directory, what figures and tables are made of.
 RECORDS = ("config.json", "environment.json", "metrics.jsonl", "summary.json")
 
@@ -58,8 +61,8 @@ def copy_records(folder: pathlib.Path, out: pathlib.Path, names: list[str]) -> N
     shutil.copyfile(folder / "sweep.json", out / "sweep.json")
 
 
-def inside_the_nets(out: pathlib.Path, beside: list[pathlib.Path], runs: list[Run]) -> str:
-    """Return what was measured of ``runs``, those in ``out``, as Markdown, empty if nothing was; write its pictures.
+def inside_the_nets(out: pathlib.Path, beside: list[pathlib.Path], runs: list[Run]) -> why.Page | None:
+    """Return what was measured of ``runs``, those in ``out``, None if nothing was.
 
     Args:
       out: the folder of the page.
@@ -69,11 +72,9 @@ def inside_the_nets(out: pathlib.Path, beside: list[pathlib.Path], runs: list[Ru
     nets = group_seeds(runs)
     measured = read_diagnosed([out], nets)
     if not measured:
-        return ""
+        return None
     others = (nets_of_study(read_runs([folder])[0], read_json(folder / "sweep.json")) for folder in beside)
-    page = why.page(measured, nets, *others)
-    why_report.write_pictures(out, page, ("png",))
-    return f"## {why_report.TITLE}\n\n{why_report.markdown(page)}"
+    return why.page(measured, nets, *others)
 
 
 def main(arguments: list[str]) -> int:
@@ -91,11 +92,16 @@ def main(arguments: list[str]) -> int:
         runs, problems = read_runs([out])
         found = findings.findings(runs, [sweep])
         words = ["python", "-m", "experiments.publish", str(out), *map(str, beside), *findings.given()]
+        answer = (out / ANSWER).read_text() if (out / ANSWER).exists() else ""
         inside = inside_the_nets(out, beside, runs)
+        if inside:
+            why_report.write_pictures(out, inside, ("png",))
+        summary = study.summary(sweep, runs, found, problems, shlex.join(words), answer, inside)
         rows = tables.text_rows(tables.records(group_seeds(runs)))
         for name in study.shown(found):
             found.figures[name].savefig(out / f"{name}.png", dpi=120)
-        write_text(out / "README.md", study.page(sweep, runs, found, problems, rows, shlex.join(words), inside))
+        write_json(out / "found.json", summary)
+        write_text(out / "README.md", study.page(sweep, summary, found, rows, inside))
     print(f"The page: {out / 'README.md'}")
     return 0
 

@@ -27,6 +27,7 @@ from ml_collections import config_flags
 from rich.table import Table
 
 from experiments import command
+from resnet_jax.analysis import literature
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, write_json
@@ -48,11 +49,11 @@ _WORKERS = flags.DEFINE_integer(
 _SLURM = flags.DEFINE_list("slurm", [], "submitit parameters for Slurm, e.g. slurm_partition=gpu,timeout_min=600.")
 
 
-def load_sweep(file: str) -> tuple[str, list[Overrides]]:
-    """Return the question, which is the docstring, and the overrides of sweep file ``file``.
+def load_sweep(file: str) -> tuple[str, dict[str, list[str]], list[Overrides]]:
+    """Return the question, which is the docstring, what others have found, and the overrides of sweep file ``file``.
 
     Raises:
-      UserError: it has no get_sweep(), or get_sweep() fails.
+      UserError: it has no get_sweep(), get_sweep() fails, or LITERATURE is malformed.
     """
     path, _, option = file.partition(":")
     spec = importlib.util.spec_from_file_location("sweep", path)
@@ -62,8 +63,9 @@ def load_sweep(file: str) -> tuple[str, list[Overrides]]:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_sweep"):
         raise UserError(f"--config={file} is not a sweep: it has no get_sweep(); the sweeps are in configs/sweeps/.")
+    claims = literature.check(getattr(module, "LITERATURE", {}), file)
     try:
-        return (module.__doc__ or "").strip(), module.get_sweep(*[option] if option else [])
+        return (module.__doc__ or "").strip(), claims, module.get_sweep(*[option] if option else [])
     except Exception as error:  # A sweep is a program and can raise anything.
         raise UserError(f"get_sweep() of {file} failed with {type(error).__name__}: {error}.") from error
 
@@ -112,7 +114,7 @@ def main(arguments: list[str]) -> int:
     file = config_flags.get_config_filename(flags.FLAGS["config"])
     path = file.partition(":")[0]  # After a colon there may be an option for the file.
     common = config_flags.get_override_values(flags.FLAGS["config"])
-    question, overrides = load_sweep(file)
+    question, claims, overrides = load_sweep(file)
     swept = {field for each in overrides for field in each}
     for field in common:
         if field in swept:
@@ -143,6 +145,7 @@ def main(arguments: list[str]) -> int:
         "file": path,
         "question": question,
         "command": ["python", "-m", "experiments.sweep", *sys.argv[1:]],
+        "literature": claims,
         "tuned": {field: flatten(base.to_dict())[field] for field in tuned_fields(overrides)},
         "runs": {run.name: run.overrides for run in all_runs},
     }

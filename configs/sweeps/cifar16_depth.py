@@ -19,6 +19,11 @@ hyperparameters appear to remain similar (Chrabaszcz, Loshchilov and Hutter 2017
 from configs import recipes
 from resnet_jax.sweeps.grid import axis, product
 
+LITERATURE = {
+    "plain": ("degrades", "He et al. 2015, figure 6"),
+    "residual": ("does not degrade", "He et al. 2015, figure 6"),
+}
+
 
 def get_config():
     config = recipes.cifar(depth=20, residual=False)

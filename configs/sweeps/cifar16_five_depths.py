@@ -12,6 +12,11 @@ error; residual nets have lower error the deeper they are, to 110 layers (He et 
 from configs.sweeps import cifar16_depth
 from resnet_jax.sweeps.grid import axis, product
 
+LITERATURE = {
+    "plain": ("degrades", "He et al. 2015, figure 6"),
+    "residual": ("does not degrade", "He et al. 2015, figure 6"),
+}
+
 
 def get_config():
     config = cifar16_depth.get_config()

@@ -13,6 +13,11 @@ al. 2018, arXiv 1712.09913).
 from configs.sweeps import cifar16_depth
 from resnet_jax.sweeps.grid import axis, product, tuned
 
+LITERATURE = {
+    "plain": ("degrades", "He et al. 2015, figure 6"),
+    "residual": ("does not degrade", "He et al. 2015, figure 6"),
+}
+
 
 def get_config(seeds="3"):
     config = cifar16_depth.get_config()

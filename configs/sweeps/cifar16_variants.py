@@ -1,7 +1,7 @@
 """In ten epochs residual-56 is worse than residual-20: do pre-activation or stochastic depth change that?
 
-Protocol: residual nets of 20 and 56 layers under the recipe of cifar16_depth: as they are, with pre-activation, and with
-stochastic depth, where survival falls linearly to 1/2 at the last block. The number of seeds is chosen by
+Protocol: residual nets of 20 and 56 layers under the recipe of cifar16_depth: as they are, with pre-activation, and
+with stochastic depth, where survival falls linearly to 1/2 at the last block. The number of seeds is chosen by
 --config=configs/sweeps/cifar16_variants.py:1 and is 3 otherwise.
 
 It does not show: the gains in test error that both are known for, which need a hundred epochs and more.
@@ -13,6 +13,12 @@ evaluation: 5.25 against 6.41 % (Huang et al. 2016, arXiv 1603.09382, table 1).
 
 from configs.sweeps import cifar16_depth
 from resnet_jax.sweeps.grid import axis, chain, product
+
+LITERATURE = {
+    "residual, survival 1.0": ("does not degrade", "He et al. 2015, figure 6"),
+    "preact residual, survival 1.0": ("does not degrade", "He et al. 2016, table 4"),
+    "residual, survival 0.5": ("does not degrade", "Huang et al. 2016, table 1"),
+}
 
 
 def get_config(seeds="3"):

@@ -6,6 +6,11 @@ The paper's last panel, residual-1202, is chosen by --config=configs/sweeps/cifa
 from configs import recipes
 from resnet_jax.sweeps.grid import axis, chain, product
 
+LITERATURE = {
+    "plain": ("degrades", "He et al. 2015, figure 6"),
+    "residual": ("does not degrade", "He et al. 2015, figure 6"),
+}
+
 
 def get_config(deepest="110"):
     return recipes.cifar(depth=20, residual=False)

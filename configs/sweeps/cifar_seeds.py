@@ -13,6 +13,11 @@ deeper they are (He et al. 2015, arXiv 1512.03385, figure 6).
 from configs import recipes
 from resnet_jax.sweeps.grid import axis, product
 
+LITERATURE = {
+    "plain": ("degrades", "He et al. 2015, figure 6"),
+    "residual": ("does not degrade", "He et al. 2015, figure 6"),
+}
+
 
 def get_config(seeds="3"):
     return recipes.cifar(depth=20, residual=False)

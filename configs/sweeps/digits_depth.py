@@ -3,6 +3,11 @@
 from configs import recipes
 from resnet_jax.sweeps.grid import axis, product
 
+LITERATURE = {
+    "plain": ("degrades", "He et al. 2015, figure 6"),
+    "residual": ("does not degrade", "He et al. 2015, figure 6"),
+}
+
 
 def get_config():
     config = recipes.digits(depth=20, residual=False)

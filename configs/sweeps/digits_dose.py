@@ -14,6 +14,10 @@ identities 6.61 % (He et al. 2016, arXiv 1603.05027, table 1).
 from configs import recipes
 from resnet_jax.sweeps.grid import axis, chain, merge, product
 
+LITERATURE = {
+    "residual": ("does not degrade", "He et al. 2015, figure 6"),
+}
+
 
 def get_config():
     config = recipes.digits(depth=56, residual=True)

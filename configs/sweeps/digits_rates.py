@@ -15,6 +15,11 @@ exponential in depth (Shamir 2018, arXiv 1809.08587).
 from configs import recipes
 from resnet_jax.sweeps.grid import axis, product, tuned
 
+LITERATURE = {
+    "plain": ("degrades", "He et al. 2015, figure 6"),
+    "residual": ("does not degrade", "He et al. 2015, figure 6"),
+}
+
 
 def get_config():
     config = recipes.digits(depth=20, residual=False)

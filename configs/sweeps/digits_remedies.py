@@ -16,6 +16,13 @@ plain tanh nets of 10,000 layers train (1806.05393); ReZero-56 has 6.38 % on CIF
 from configs import recipes
 from resnet_jax.sweeps.grid import axis, chain, product, tuned
 
+LITERATURE = {
+    "plain, norm batch": ("degrades", "He et al. 2015, figure 6"),
+    "residual, shortcut A, norm batch": ("does not degrade", "He et al. 2015, figure 6"),
+    "repvgg residual, norm batch": ("degrades", "Meng et al. 2021"),
+    "fixup residual, shortcut A": ("does not degrade", "Zhang et al. 2019"),
+    "delta-orthogonal tanh plain, norm none": ("does not degrade", "Xiao et al. 2018"),
+}
 PLAIN = (
     {},
     {"norm": "none"},

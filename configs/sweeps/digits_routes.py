@@ -17,6 +17,11 @@ residual net: Veit, Wilber and Belongie 2016, arXiv 1605.06431.
 from configs import recipes
 from resnet_jax.sweeps.grid import axis, chain, product, tuned
 
+LITERATURE = {
+    "plain": ("degrades", "He et al. 2015, figure 6"),
+    "residual": ("does not degrade", "He et al. 2015, figure 6"),
+}
+
 
 def get_config():
     config = recipes.digits(depth=56, residual=True)

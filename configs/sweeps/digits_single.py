@@ -12,6 +12,11 @@ Literature: He et al. 2015, section 3.2, "have not observed advantages" of one l
 from configs import recipes
 from resnet_jax.sweeps.grid import axis, chain, product
 
+LITERATURE = {
+    "plain": ("degrades", "He et al. 2015, figure 6"),
+    "residual": ("does not degrade", "He et al. 2015, figure 6"),
+}
+
 
 def get_config():
     config = recipes.digits(depth=56, residual=True)

@@ -13,6 +13,12 @@ Literature: residual nets of 110 layers have 6.41 % test error on CIFAR-10 witho
 from configs import recipes
 from resnet_jax.sweeps.grid import axis, product
 
+LITERATURE = {
+    "plain, survival 1.0": ("degrades", "He et al. 2015, figure 6"),
+    "residual, survival 1.0": ("does not degrade", "He et al. 2015, figure 6"),
+    "residual, survival 0.5": ("does not degrade", "Huang et al. 2016, table 1"),
+}
+
 
 def get_config():
     config = recipes.digits(depth=56, residual=True)

@@ -19,6 +19,11 @@ one block of a residual net hardly matters, deleting a layer of a plain one is f
 from configs import recipes
 from resnet_jax.sweeps.grid import axis, product
 
+LITERATURE = {
+    "plain": ("degrades", "He et al. 2015, figure 6"),
+    "residual": ("does not degrade", "He et al. 2015, figure 6"),
+}
+
 
 def get_config():
     config = recipes.digits(depth=20, residual=False)

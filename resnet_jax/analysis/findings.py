@@ -9,7 +9,7 @@ from resnet_jax.analysis import differences, figures, rates_report, tuning
 from resnet_jax.analysis.rates import measure
 from resnet_jax.analysis.report import Section
 from resnet_jax.analysis.runs import Replicates, Run, group_seeds
-from resnet_jax.analysis.verdict import exclusions, judge, sentences
+from resnet_jax.analysis.verdict import Verdict, exclusions, judge, sentences
 from resnet_jax.errors import UserError
 
 
@@ -19,6 +19,7 @@ class Findings(NamedTuple):
     Attributes:
       nets: that are drawn, each at its own best value of a tuned field.
       figures: by file name.
+      verdicts: by the clause that says at which value of a tuned field; without one by an empty clause.
       verdict: in sentences.
       differences: sentences on the nets beside the reference of their depth.
       left_out: sentences on runs that are not in the verdict.
@@ -28,6 +29,7 @@ class Findings(NamedTuple):
 
     nets: list[Replicates]
     figures: dict[str, Figure]
+    verdicts: dict[str, Verdict]
     verdict: list[str]
     differences: list[str]
     left_out: list[str]
@@ -55,11 +57,13 @@ def find(
     sections = []
     if tuned:
         choices = tuning.tune(runs, *tuned)
-        nets, verdict, left_out = choices.nets, tuning.verdict_sentences(choices), tuning.left_out(choices)
+        nets, verdicts = choices.nets, tuning.verdicts(choices)
+        verdict, left_out = tuning.verdict_sentences(choices), tuning.left_out(choices)
         sections.append(Section(tuning.title(choices), [tuning.CAPTION], tuning.choice_rows(choices)))
     else:
         judged = judge(runs)
-        nets, verdict, left_out = group_seeds(runs), sentences(judged), exclusions(judged)
+        nets, verdicts = group_seeds(runs), {"": judged}
+        verdict, left_out = sentences(judged), exclusions(judged)
     drawn = {
         "nets": figures.draw_nets(nets, log_scale),
         "depths": figures.draw_depths(nets, log_scale),
@@ -69,11 +73,11 @@ def find(
     beside = [differences.sentence(each) for each in differences.differences(nets, reference)] if reference else []
     sections.append(Section("Net by net", beside, (), drawn["nets"]))
     if thresholds is None:
-        return Findings(nets, drawn, verdict, beside, left_out, sections, None)
+        return Findings(nets, drawn, verdicts, verdict, beside, left_out, sections, None)
     found = measure(nets, thresholds)
     drawn["rates"] = figures.draw_rates(found.growths)
     sections.append(Section("Convergence rates", rates_report.sentences(found), (), drawn["rates"]))
-    return Findings(nets, drawn, verdict, beside, left_out, sections, rates_report.record(found))
+    return Findings(nets, drawn, verdicts, verdict, beside, left_out, sections, rates_report.record(found))
 
 
 def reference_series(nets: Sequence[Replicates], sweeps: Sequence[dict[str, Any]]) -> str | None:

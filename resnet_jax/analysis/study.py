@@ -4,9 +4,10 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from resnet_jax.analysis import literature, why, why_report
 from resnet_jax.analysis.findings import Findings
 from resnet_jax.analysis.report import Section
-from resnet_jax.analysis.runs import Run
+from resnet_jax.analysis.runs import Run, group_depths
 from resnet_jax.analysis.tables import markdown_table
 
 # Of the figures that a page shows, what each is.
@@ -18,39 +19,75 @@ CAPTIONS = {
 }
 
 
-def page(
+def summary(
     sweep: dict[str, Any],
     runs: Sequence[Run],
     found: Findings,
     problems: Sequence[str],
-    rows: list[dict[str, str]],
     command: str,
-    inside: str = "",
-) -> str:
-    """Return the page.
+    answer: str = "",
+    inside: why.Page | None = None,
+) -> dict[str, Any]:
+    """Return what the gallery says of a study, the content of ``found.json``.
 
     Args:
       sweep: the content of ``sweep.json``. The first paragraph of its question is the heading, the others the protocol.
       runs: all that were read.
       found: in them.
       problems: sentences on what could not be read.
-      rows: the table of nets, the result of ``tables.text_rows``.
-      command: that makes the page from the records beside it.
-      inside: what the nets look like inside, as Markdown.
+      command: that makes page and summary from the records beside them.
+      answer: to the question, in the words of whoever asked it.
+      inside: what the nets look like inside.
     """
-    question, *protocol = sweep["question"].split("\n\n")
+    question, _, _ = sweep["question"].partition("\n\n")
+    compared = literature.compare(sweep.get("literature", {}), found.verdicts)
+    return {
+        "version": 1,
+        "question": " ".join(question.split()),
+        "run": what_was_run(runs, len(sweep["runs"])),
+        "commands": [shlex.join(sweep["command"]), command],
+        "answer": answer.strip(),
+        "verdict": found.verdict,
+        "literature": [comparison._asdict() for comparison in compared],
+        "left_out": [*found.left_out, *not_started(runs, sweep), *problems],
+        "figure": chief_figure(found),
+        "inside": [{"figure": panel.name, "says": panel.says} for panel in inside.panels] if inside else [],
+    }
+
+
+def page(
+    sweep: dict[str, Any],
+    study: dict[str, Any],
+    found: Findings,
+    rows: list[dict[str, str]],
+    inside: why.Page | None = None,
+) -> str:
+    """Return the page.
+
+    Args:
+      sweep: as of ``summary``.
+      study: the result of ``summary``.
+      found: as there.
+      rows: the table of nets, the result of ``tables.text_rows``.
+      inside: as there.
+    """
+    _, *protocol = sweep["question"].split("\n\n")
+    panels = f"## {why_report.TITLE}\n\n{why_report.markdown(inside)}" if inside else ""
     sections = [section for section in found.sections if section.rows or section.figure]
+    train, publish = study["commands"]
+    compared = [emphasised(each) for each in study["literature"]]
     parts = [
-        f"# {question}",
+        f"# {study['question']}",
         *protocol,
         "## What was run",
-        what_was_run(runs),
-        f"```sh\n{shlex.join(sweep['command'])}\n{command}    # this page, from the records beside it\n```",
+        study["run"],
+        f"```sh\n{train}\n{publish}    # this page, from the records beside it\n```",
         "## What was found",
-        bullets([*found.verdict, *found.left_out, *problems]),
+        study["answer"],
+        bullets([*study["verdict"], *compared, *study["left_out"]]),
         *(f"![{CAPTIONS[name]}]({name}.png)\n\n{CAPTIONS[name]}." for name in shown(found)),
         *(part for section in sections for part in section_parts(section)),
-        inside.rstrip(),
+        panels.rstrip(),
         "### All nets",
         "Errors in per cent after the last step, mean ± standard deviation over seeds; training error on the whole "
         "training set without augmentation. Published errors are those of the sources' own, usually longer, training.",
@@ -71,8 +108,31 @@ def section_parts(section: Section) -> list[str]:
     return [f"### {section.title}", bullets(section.texts), table]
 
 
-def what_was_run(runs: Sequence[Run]) -> str:
-    """Return how many runs there are, when and on what they were trained, and for how long."""
+def emphasised(comparison: dict[str, Any]) -> str:
+    """Return the sentence of ``comparison``, a ``literature.Comparison``, in bold if it contradicts."""
+    return f"**{comparison['sentence']}**" if comparison["result"] == "contradicts" else comparison["sentence"]
+
+
+def chief_figure(found: Findings) -> str:
+    """Return the name of the figure that shows best what was found."""
+    names = shown(found)
+    if "rates" in names:
+        return "rates"
+    if "depths" in names:
+        return "depths"
+    series = group_depths(found.nets)
+    over_depth = all(len(nets) > 1 for nets in series.values())
+    return "curves" if over_depth and len(series) <= 3 else "nets"
+
+
+def not_started(runs: Sequence[Run], sweep: dict[str, Any]) -> list[str]:
+    """Return a sentence on the runs of ``sweep`` that are not among ``runs``, if there are any."""
+    missing = sorted(set(sweep["runs"]) - {run.folder.name for run in runs})
+    return [f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} not started."] if missing else []
+
+
+def what_was_run(runs: Sequence[Run], planned: int) -> str:
+    """Return how many of ``planned`` runs there are, when and on what they were trained, and for how long."""
     starts = [start for run in runs for start in run.environments]
     dates = sorted({start["time"][:10] for start in starts})
     devices = sorted({f"{start['device_count']} x {start['device_kind']}" for start in starts})
@@ -80,7 +140,7 @@ def what_was_run(runs: Sequence[Run]) -> str:
     finished = [run for run in runs if run.finished]
     hours = sum(run.summary["seconds"] for run in finished if run.summary) / 3600
     return (
-        f"{len(finished)} of {len(runs)} runs finished, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, each on "
+        f"{len(finished)} of {planned} runs finished, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, each on "
         f"{' or '.join(devices)} with {', '.join(versions)}; {hours:.1f} hours of training in all."
     )
 

@@ -113,10 +113,10 @@ def terminal_table(
     return table
 
 
-def markdown_table(rows: list[dict[str, str]]) -> str:
-    """Return ``rows``, the result of ``text_rows``, as Markdown."""
+def markdown_table(rows: Sequence[dict[str, str]], left: Sequence[str] = ("net", "source")) -> str:
+    """Return ``rows``, such as the result of ``text_rows``, as Markdown; the columns ``left`` are aligned there."""
     if not rows:
         return ""
-    lines = [list(rows[0]), ["---" if name in ("net", "source") else "---:" for name in rows[0]]]
+    lines = [list(rows[0]), ["---" if name in left else "---:" for name in rows[0]]]
     lines += [list(row.values()) for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

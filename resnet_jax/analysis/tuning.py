@@ -184,6 +184,12 @@ def distance(value: float, common: float | None) -> float:
     return abs(logarithms[0] - logarithms[1])
 
 
+def verdicts(tuning: Tuning) -> dict[str, Verdict]:
+    """Return the verdicts, each by the clause that says at which value."""
+    at_common = {f"at the common {tuning.field} {tuning.common:g}": tuning.at_common} if tuning.at_common else {}
+    return {**at_common, f"at its own best {tuning.field}": tuning.at_best}
+
+
 def verdict_sentences(tuning: Tuning) -> list[str]:
     """Return both verdicts in words, and what each net has chosen."""
     found = [f"Each net at its own best {tuning.field}: {said}" for said in sentences(tuning.at_best)]

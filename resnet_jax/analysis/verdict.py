@@ -19,6 +19,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 4_999
 # With two seeds a nominal 95 % interval would contain the true gap in only 6 cases of 10.
 LEAST_SEEDS = 3
+WORDS = {1: "degrades", 0: "inconclusive", -1: "does not degrade"}
 
 
 class Gap(NamedTuple):
@@ -152,9 +153,10 @@ def sentences(verdict: Verdict) -> list[str]:
     found = []
     for series in verdict.series:
         first, last = series.depths[0], series.depths[-1]
-        word = {1: "degrades", 0: "inconclusive", -1: "does not degrade"}[series.whole.sign]
         points = f"{points_of(series.whole)} of training error from {first} to {last} layers"
-        found.append(f"{series.series}: {word}, {points} ({certainty(series.whole)}). {reading(series)}")
+        found.append(
+            f"{series.series}: {WORDS[series.whole.sign]}, {points} ({certainty(series.whole)}). {reading(series)}"
+        )
         if len(series.steps) > 1:
             pairs = zip(series.depths, series.depths[1:], series.steps, strict=False)
             each = [f"{shallow} to {deep} {points_of(step)} ({certainty(step)})" for shallow, deep, step in pairs]

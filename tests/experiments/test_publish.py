@@ -77,6 +77,31 @@ def test_the_page_is_made_again_from_the_records_beside_it(commands, study, tmp_
     assert (out / "README.md").read_text() == page
 
 
+def test_your_own_answer_and_what_contradicts_the_literature_are_on_the_page_and_in_what_the_gallery_shows(
+    commands, study, tmp_path
+):
+    sweep = json.loads((study / "sweep.json").read_text())
+    for seed in range(3):
+        write_run(study / f"residual-56-seed{seed}", 56, True, 0.5 + 0.01 * seed, seed)
+        sweep["runs"][f"residual-56-seed{seed}"] = {"model.residual": True, "model.depth": 56, "seed": seed}
+    sweep["runs"]["residual-56-seed3"] = {"model.residual": True, "model.depth": 56, "seed": 3}
+    sweep["literature"] = {"residual": ["does not degrade", "He et al. 2015"]}
+    (study / "sweep.json").write_text(json.dumps(sweep))
+    out = tmp_path / "results"
+    assert commands("publish", study, f"--out={out}").returncode == 0
+    (out / "answer.md").write_text("Yes, in this test.\n")
+    assert commands("publish", study, f"--out={out}").returncode == 0
+    page, found = (out / "README.md").read_text(), json.loads((out / "found.json").read_text())
+    assert "## What was found\n\nYes, in this test.\n\n- residual: degrades" in page
+    assert "- **Contradicts the literature: residual degrades here, but not in He et al. 2015.**" in page
+    assert "9 of 10 runs finished" in page
+    assert "- residual-56-seed3 has not started." in page
+    assert found["question"] == "Does depth degrade a test?"
+    assert found["answer"] == "Yes, in this test."
+    assert found["literature"][0]["result"] == "contradicts"
+    assert found["figure"] == "nets"  # Of plain nets there is one depth.
+
+
 def test_what_is_no_study_or_is_another_is_refused(commands, study, tmp_path):
     def error(*words):
         done = commands("publish", *words)

@@ -139,6 +139,20 @@ def test_an_empty_sweep_a_failing_one_and_a_config_without_sweep_are_refused(com
     assert "has no get_sweep()" in commands("sweep", "--config=configs/digits_plain20.py").stderr
 
 
+def test_what_others_have_found_is_recorded_and_checked(commands, tmp_path):
+    flag = write_sweep(tmp_path)
+    sweep = tmp_path / "tiny.py"
+    sweep.write_text(sweep.read_text() + 'LITERATURE = {"plain": ("degrades", "He et al. 2015")}\n')
+    words = (flag, f"--folder={tmp_path / 'runs'}", "--launcher=slurm", "--slurm=a=b")
+    commands("sweep", *words)  # There is no such partition, but the sweep is recorded.
+    recorded = json.loads((tmp_path / "runs" / "sweep.json").read_text())
+    assert recorded["literature"] == {"plain": ["degrades", "He et al. 2015"]}
+    sweep.write_text(sweep.read_text().replace('"degrades"', '"fails"'))
+    done = commands("sweep", *words)
+    assert done.returncode == 2
+    assert "LITERATURE of" in done.stderr
+
+
 @pytest.mark.slow
 def test_runs_that_fail_are_named_and_the_exit_status_says_so(commands, tmp_path):
     flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--only=model.residual=False")

@@ -1,0 +1,155 @@
+"""What of the literature was reproduced: published values beside those of the records."""
+
+import math
+import pathlib
+import statistics
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from configs import recipes
+from resnet_jax import models
+from resnet_jax.analysis.diagnosed import START, read_diagnosed
+from resnet_jax.analysis.findings import nets_of_study
+from resnet_jax.analysis.rates import LAYERS, measure
+from resnet_jax.analysis.runs import group_seeds, read_runs
+from resnet_jax.analysis.tables import markdown_table, records
+from resnet_jax.analysis.verdict import judge
+from resnet_jax.rundir import read_json
+
+
+class Reproduced(NamedTuple):
+    """One row of the table of what was reproduced.
+
+    Attributes:
+      what: was measured.
+      published: the published value with its source.
+      here: the value found here.
+      record: file in the folder of results, None if the value follows from shapes.
+    """
+
+    what: str
+    published: str
+    here: str
+    record: str | None
+
+
+def reproduced(results: pathlib.Path) -> list[Reproduced]:
+    """Return what was reproduced, from the records in ``results``."""
+    figure6 = "He et al. 2015, figure 6"
+    return [
+        Reproduced(
+            "training error of plain-56 less that of plain-20, CIFAR-10",
+            f"above 0 ({figure6})",
+            degradation(results / "cifar_seeds", "plain"),
+            "cifar_seeds/README.md",
+        ),
+        Reproduced(
+            "the same of residual nets",
+            f"below 0 ({figure6})",
+            degradation(results / "cifar_seeds", "residual"),
+            "cifar_seeds/README.md",
+        ),
+        *final_errors(results / "cifar_figure6"),
+        *evaluated(results / "why_cifar_weights" / "evaluation.json", (8.27, 6.61)),
+        Reproduced(
+            "growth of gradients a layer towards the input, plain nets at the start",
+            "1.211 in infinitely wide nets (Yang et al. 2019)",
+            growth_of_gradients(results / "cifar16_depth", "plain-56"),
+            "cifar16_depth/README.md",
+        ),
+        Reproduced(
+            "steps to a given loss, plain nets, for every ten layers more",
+            "conjectured to grow exponentially (He et al. 2015, section 4.1)",
+            growth_of_steps(results / "digits_rates", "plain", 1.0),
+            "digits_rates/README.md",
+        ),
+        Reproduced(
+            "parameters of residual-20, 56 and 110",
+            "0.27, 0.85 and 1.7 M (He et al. 2015, table 6)",
+            ", ".join(f"{cost(recipes.cifar(depth, True), 32)[0]:,}" for depth in (20, 56, 110)),
+            None,
+        ),
+        Reproduced(
+            "multiply-adds of ResNet-34, 50 and 152",
+            "3.6, 3.8 and 11.3 G (He et al. 2015, table 1)",
+            ", ".join(f"{cost(recipes.imagenet(depth, True), 224)[1] / 1e9:.2f}" for depth in (34, 50, 152)) + " G",
+            None,
+        ),
+    ]
+
+
+def reproduced_table(rows: list[Reproduced], results: str) -> str:
+    """Return ``rows`` as Markdown, with links to the records in the folder ``results``."""
+    columns = ("", "published", "here")
+    here = [row.here if row.record is None else f"[{row.here}]({results}/{row.record})" for row in rows]
+    return markdown_table(
+        [
+            dict(zip(columns, (row.what, row.published, value), strict=True))
+            for row, value in zip(rows, here, strict=True)
+        ],
+        left=columns,
+    )
+
+
+def degradation(folder: pathlib.Path, series: str) -> str:
+    """Return the gap in training error of ``series`` among the runs in ``folder``, in percentage points."""
+    gap = next(each.whole for each in judge(read_runs([folder])[0]).series if each.series == series)
+    assert gap.interval is not None
+    low, high = (100 * bound for bound in gap.interval)
+    return f"{100 * gap.difference:+.1f} points (95 % interval {low:.1f} to {high:.1f})"
+
+
+def final_errors(folder: pathlib.Path) -> Iterator[Reproduced]:
+    """Yield the test error of each finished net in ``folder`` of which one is published."""
+    for net in group_seeds(read_runs([folder])[0]):
+        for record in records([net]):
+            if record["published test error"] is not None:
+                yield Reproduced(
+                    f"test error of {record['net']} after {net.runs[0].config['steps']:,} steps, CIFAR-10",
+                    f"{100 * record['published test error']:.2f} % ({record['source']})",
+                    f"{100 * record['test error']:.2f} % ({record['seeds']} seed{'s' * (record['seeds'] > 1)})",
+                    f"{folder.name}/README.md",
+                )
+
+
+def evaluated(file: pathlib.Path, published: tuple[float, ...]) -> Iterator[Reproduced]:
+    """Yield the test errors that ``file``, of experiments.evaluate, has beside the ``published`` ones, in per cent."""
+    content = read_json(file)
+    assert content is not None
+    for net, error in zip(content["nets"], published, strict=False):  # The last may be the ensemble.
+        yield Reproduced(
+            f"test error of weights that others trained, {net['net']}, CIFAR-10",
+            f"{error:.2f} % (published with them, PyTorch)",
+            f"{100 * net['top1_error']:.2f} %",
+            f"{file.parent.name}/{file.name}",
+        )
+
+
+def growth_of_gradients(folder: pathlib.Path, net: str) -> str:
+    """Return by what factor a layer gradients grow towards the input of ``net`` at the start: median and range."""
+    measured = read_diagnosed([folder], group_seeds(read_runs([folder])[0]))
+    factors = [each.result("gradients", START, "a_layer") for each in measured if each.label == net]
+    depth = net.partition("-")[2]
+    return f"{statistics.median(factors):.3f} with {depth} layers ({min(factors):.3f} to {max(factors):.3f})"
+
+
+def growth_of_steps(folder: pathlib.Path, series: str, threshold: float) -> str:
+    """Return by what factor the steps to a training loss of ``threshold`` grow for every ten layers more."""
+    sweep = read_json(folder / "sweep.json")
+    growth = next(
+        each
+        for each in measure(nets_of_study(read_runs([folder])[0], sweep), [threshold]).growths
+        if each.series == series
+    )
+    law = growth.laws["exponential"]
+    factor, low, high = (math.exp(LAYERS * slope) for slope in (law.slope, *law.interval))
+    evidence = f"AIC of a power law higher by {growth.advantage:.0f}"
+    return f"times {factor:.2f} (95 % interval {low:.2f} to {high:.2f}; {evidence})"
+
+
+def cost(config: ConfigDict, size: int) -> tuple[int, int]:
+    """Return parameters and multiply-adds of the net of ``config`` for images of ``size`` pixels."""
+    classes = 1000 if config.data.name == "imagenet2012" else 10
+    return models.totals(models.describe(models.build(config.model, classes), (size, size, 3)))
