@@ -1,5 +1,6 @@
 """Every page, figure and table of results/ is what its records give, and so is what README.md says of them."""
 
+import importlib
 import json
 import pathlib
 import re
@@ -11,8 +12,10 @@ import pytest
 from PIL import Image
 
 from experiments import gallery as command
-from resnet_jax.analysis import gallery
-from resnet_jax.analysis.runs import read_runs
+from resnet_jax import models
+from resnet_jax.analysis import gallery, why
+from resnet_jax.analysis.diagnosed import read_diagnosed
+from resnet_jax.analysis.runs import group_seeds, read_runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -47,7 +50,7 @@ def test_page_and_figures_are_what_the_records_give(commands, tmp_path, name):
     assert words[:4] == ["python", "-m", "experiments.publish", f"results/{name}"]
     made = tmp_path / "results" / name
     shutil.copytree(RESULTS / name, made, ignore=shutil.ignore_patterns("*.png", "README.md", "found.json"))
-    done = commands("publish", made, *words[4:])
+    done = commands("publish", made, f"--out={made}", *words[4:])
     assert done.returncode == 0, done.stderr
     for file in ("README.md", "found.json"):
         assert (made / file).read_text().replace(f"{tmp_path}/", "") == (RESULTS / name / file).read_text()
@@ -57,10 +60,12 @@ def test_page_and_figures_are_what_the_records_give(commands, tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REPORTS)
 def test_what_weights_look_like_inside_is_what_the_measurements_give(commands, tmp_path, name):
-    done = commands("why", RESULTS / name, f"--out={tmp_path}")
+    made = tmp_path / "results" / name
+    shutil.copytree(RESULTS / name, made, ignore=shutil.ignore_patterns("*.png", "why.md"))
+    done = commands("why", made)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "why.md").read_text() == (RESULTS / name / "why.md").read_text()
-    assert_same_files(tmp_path, RESULTS / name)
+    assert (made / "why.md").read_text().replace(f"{tmp_path}/", "") == (RESULTS / name / "why.md").read_text()
+    assert_same_files(made, RESULTS / name)
 
 
 def test_every_published_study_has_a_page():
@@ -121,3 +126,42 @@ def test_a_number_that_no_record_gives_is_found():
     assert is_rounded("64,000", there)
     assert not is_rounded("33", there)
     assert not is_rounded("31.7", there)
+
+
+@pytest.mark.parametrize(("column", "name"), [(1, "why_digits"), (2, "why_cifar_weights")])
+def test_the_table_of_instruments_has_numbers_of_the_measurements(column, name):
+    _, _, section = (ROOT / "docs" / "instruments.md").read_text().partition("## What they show")
+    cells = [line.split("|")[1 + column] for line in section.splitlines() if line.startswith("| ")][2:]
+    runs = read_runs([RESULTS / name])[0] if name in STUDIES else []
+    nets = group_seeds(runs)
+    page = why.page(read_diagnosed([RESULTS / name], nets), nets)
+    lines = [line for panel in page.panels for plot in panel.plots for line in plot.lines]
+    there = {float(value) for line in lines for value in (*line.x, *np.median(line.values, 0))}
+    there |= {number for panel in page.panels for number in numbers(panel.says)} | {run.config["steps"] for run in runs}
+    unknown = [number for cell in cells for number in NUMBER.findall(cell) if not is_rounded(number, there)]
+    assert not unknown
+
+
+def test_the_table_of_weights_has_the_errors_of_the_evaluation():
+    _, _, section = (ROOT / "docs" / "weights.md").read_text().partition("Weights that others trained show")
+    section, _, _ = section.partition("## Importing")
+    here = [
+        float(line.split("|")[4].split("%")[0])
+        for line in section.splitlines()
+        if line.startswith(("| residual", "| both"))
+    ]
+    nets = json.loads((RESULTS / "why_cifar_weights" / "evaluation.json").read_text())["nets"]
+    assert here == [round(100 * net["top1_error"], 2) for net in nets]
+
+
+def test_the_table_of_nets_has_the_parameters_of_the_nets():
+    text = (ROOT / "docs" / "nets.md").read_text()
+    configs = dict(re.findall(r"^\| [^|]* \| `(cifar_\w+)\{([\d,]+)\}` \| .*$", text, re.MULTILINE))
+    assert len(configs) > 3
+    for row in re.findall(r"^\| [^|]* \| `cifar_\w+\{[\d,]+\}` \|.*$", text, re.MULTILINE):
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        stem, depths = re.match(r"`(cifar_\w+)\{([\d,]+)\}`", cells[1]).groups()
+        for depth, count in zip(depths.split(","), cells[3].split("; "), strict=True):
+            config = importlib.import_module(f"configs.{stem}{depth}").get_config()
+            parts = models.describe(models.build(config.model, 10), (32, 32, 3))
+            assert f"{models.totals(parts)[0]:,}" == count
