@@ -33,7 +33,7 @@ def page(studies: Mapping[str, dict[str, Any]], reports: Sequence[str], command:
         links = [f"[{name}]({name}/README.md), {studies[name]['question']}" for name in others]
         links += [f"[{name}]({name}/why.md), what weights that others trained look like inside" for name in reports]
         parts += ["## Further records", bullets(links)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def contents_row(name: str, study: dict[str, Any]) -> dict[str, str]:
@@ -49,17 +49,19 @@ def entry(name: str, study: dict[str, Any]) -> Iterator[str]:
     yield f"**{study['question']}**"
     yield study["answer"]
     yield f"[![{study['question']}]({name}/{study['figure']}.png)]({name}/README.md)"
-    sentences = bullets([*study["verdict"], *study["left_out"]])
-    compared = bullets(map(emphasised, study["literature"]))
-    count = len(study["verdict"]) + len(study["left_out"])
-    if count > SHOWN_SENTENCES:
-        yield f"<details><summary>Verdict, in {count} sentences</summary>\n\n{sentences}\n\n</details>"
+    sentences = [*study["verdict"], *study["left_out"]]
+    compared = [emphasised(each) for each in study["literature"]]
+    if len(sentences) > SHOWN_SENTENCES:
+        yield folded(f"Verdict, in {len(sentences)} sentences", sentences)
+        yield bullets(compared)
     else:
-        yield sentences
-    if compared:
-        yield compared
+        yield bullets([*sentences, *compared])
     if study["inside"]:
-        says = bullets(each["says"] for each in study["inside"])
-        yield f"<details><summary>Inside the nets</summary>\n\n{says}\n\n</details>"
+        yield folded("Inside the nets", [each["says"] for each in study["inside"]])
     yield f"{study['run']} [Page, records and figures]({name}/README.md)."
     yield "```sh\n" + "\n".join(study["commands"]) + "\n```"
+
+
+def folded(title: str, texts: list[str]) -> str:
+    """Return ``texts`` as a list that opens at a click on ``title``."""
+    return f"<details><summary>{title}</summary>\n\n{bullets(texts)}\n\n</details>"
