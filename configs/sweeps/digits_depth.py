@@ -1,10 +1,9 @@
 """Does depth degrade the training of plain and residual nets on the embedded digits?
 
-Protocol: plain and residual nets of 20 and 56 layers, three seeds each, 100 steps of 128 images. This is what `make demo`
-trains.
+Protocol: plain and residual nets of 20 and 56 layers, three seeds each, 100 steps of 128 images: what `make demo` trains.
 
-It does not show: how large the effect is on photographs. The digits are few and easy, and rounding, which differs between
-machines, moves the error of plain-56 by several points and test errors by more than their spread over seeds.
+It does not show: how large the effect is on photographs. The digits are few and easy; and rounding, which differs
+between machines, moves the error of plain-56 by several points and test errors by more than their spread over seeds.
 
 Literature: plain-56 has higher training error than plain-20 throughout training, residual nets have lower error the
 deeper they are (He et al. 2015, arXiv 1512.03385, figure 6, on CIFAR-10).
