@@ -1,6 +1,6 @@
 """Does depth degrade the training of plain and residual nets on the embedded digits?
 
-Protocol: plain and residual nets of 20 and 56 layers, three seeds each, 100 steps of 128 images: what `make demo` trains.
+Protocol: plain and residual nets of 20 and 56 layers, three seeds each, 100 steps of 128 images, as of `make demo`.
 
 It does not show: how large the effect is on photographs. The digits are few and easy; and rounding, which differs
 between machines, moves the error of plain-56 by several points and test errors by more than their spread over seeds.
