@@ -8,6 +8,7 @@ above all how pixels are normalised, is in its metadata "resnet_jax", as JSON.
 
 The stablehlo file is a program with the weights in it. It needs JAX and flatbuffers, but nothing of this project:
 
+    import pathlib, jax, jax.export
     exported = jax.export.deserialize(pathlib.Path("runs/cifar_resnet20/cifar_resnet20.stablehlo").read_bytes())
     logits = jax.jit(exported.call)(images)    # uint8 [batch, height, width, channels], any batch size
 
