@@ -1,9 +1,16 @@
 """Export the net of a run for use elsewhere.
 
     python -m experiments.export --run=runs/cifar_resnet20 --format=safetensors
+    python -m experiments.export --run=runs/cifar_resnet20 --format=stablehlo
 
 The safetensors file uses the PyTorch names of the usual CIFAR nets or of torchvision. What the tensors do not record,
 above all how pixels are normalised, is in its metadata "resnet_jax", as JSON.
+
+The stablehlo file is a program with the weights in it. It needs JAX and flatbuffers, but nothing of this project:
+
+    import pathlib, jax, jax.export
+    exported = jax.export.deserialize(pathlib.Path("runs/cifar_resnet20/cifar_resnet20.stablehlo").read_bytes())
+    logits = jax.jit(exported.call)(images)    # uint8 [batch, height, width, channels], any batch size
 
 Exit status: 0 done, 2 the command needs fixing.
 """
@@ -17,8 +24,16 @@ from resnet_jax import evaluation
 from resnet_jax.errors import UserError
 from resnet_jax.training import parallel
 
+# From a format, which is also the suffix of its files, to what writes a net in it.
+WRITERS = {"safetensors": evaluation.write_weights, "stablehlo": evaluation.write_stablehlo}
+
 _RUN = flags.DEFINE_string("run", None, "Run directory.")
-_FORMAT = flags.DEFINE_enum("format", "safetensors", ["safetensors"], "File format.")
+_FORMAT = flags.DEFINE_enum(
+    "format",
+    "safetensors",
+    list(WRITERS),
+    "File format: weights under PyTorch's names, or a program that JAX runs without this project.",
+)
 _OUTPUT = flags.DEFINE_string("output", None, "Output file; by default in the run directory, with the run's name.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the run's data set is now, if it has moved.")
 
@@ -32,7 +47,7 @@ def main(arguments: list[str]) -> int:
     net = evaluation.of_run(run, parallel.device_mesh(), _DATA_DIR.value)
     path = command.new_file("output", _OUTPUT.value or run / f"{net.name}.{_FORMAT.value}")
     with command.saving(path):
-        evaluation.write_weights(net, path)
+        WRITERS[_FORMAT.value](net, path)
     print(f"Exported {net.kind} of {run} to {path}")
     return 0
 

@@ -14,4 +14,5 @@ from resnet_jax.evaluation.scores import average as average
 from resnet_jax.evaluation.scores import records as records
 from resnet_jax.evaluation.scores import score as score
 from resnet_jax.evaluation.scores import table as table
+from resnet_jax.evaluation.stablehlo import write_stablehlo as write_stablehlo
 from resnet_jax.evaluation.views import PROTOCOLS as PROTOCOLS

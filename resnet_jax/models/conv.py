@@ -106,8 +106,10 @@ def _convolve_by_product(x: jax.Array, kernel: jax.Array, strides: Pair, padding
         (length - size) // stride + 1
         for length, size, stride in zip(x.shape[1:3], kernel.shape[:2], strides, strict=True)
     )
+    # Indices would be gathers where the batch size is free (evaluation/stablehlo.py).
+    spans = ((height - 1) * strides[0] + 1, (width - 1) * strides[1] + 1)
     shifted = [
-        x[:, i : i + height * strides[0] : strides[0], j : j + width * strides[1] : strides[1]]
+        jax.lax.slice(x, (0, i, j, 0), (x.shape[0], i + spans[0], j + spans[1], x.shape[3]), (1, *strides, 1))
         for i in range(rows)
         for j in range(columns)
     ]

@@ -210,9 +210,9 @@ class DenseBlock(nn.Module):
 
         def step(x: jax.Array, each: Any) -> tuple[jax.Array, Any]:
             variables, inputs = each
-            y, updates = layer.apply(
-                variables, x[..., :width], inputs["first"], inputs["keys"], mutable=["batch_stats"]
-            )
+            # An index would be a gather where the batch size is free (evaluation/stablehlo.py).
+            seen = jax.lax.slice_in_dim(x, 0, width, axis=3)
+            y, updates = layer.apply(variables, seen, inputs["first"], inputs["keys"], mutable=["batch_stats"])
             return jax.lax.dynamic_update_slice_in_dim(x, y, inputs["at"], axis=3), updates["batch_stats"]
 
         x = padded(x, (*x.shape[:3], width + self.growth))

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -94,6 +96,56 @@ def test_pytorch_loads_an_export_strictly_and_computes_the_same(commands, runs, 
     path.unlink()
 
 
+# What needs JAX alone.
+ELSEWHERE = """
+import sys
+import jax
+import jax.export
+import numpy as np
+
+try:
+    import resnet_jax
+except ImportError:
+    pass
+else:
+    sys.exit("resnet_jax can be imported")
+with open("net.stablehlo", "rb") as file:
+    exported = jax.export.deserialize(file.read())
+images = np.load("images.npy")
+logits = [np.asarray(jax.jit(exported.call)(images[start:end])) for start, end in ((0, 1), (1, 4), (4, 12), (12, None))]
+np.save("logits.npy", np.concatenate(logits))
+assert not any(name.split(".")[0] in ("resnet_jax", "experiments", "flax") for name in sys.modules)
+"""
+
+
+def test_a_process_without_this_project_makes_the_same_errors_with_the_program(commands, runs, tmp_path):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    export = ("export", f"--run={runs[1]}", "--format=stablehlo", f"--output={folder / 'net.stablehlo'}")
+    done = commands(*export)
+    assert done.returncode == 0, done.stderr
+    assert f"Exported residual-8 of {runs[1]} to {folder / 'net.stablehlo'}" in done.stdout
+    output, predictions = tmp_path / "o.json", tmp_path / "p.npz"
+    words = (f"--run={runs[1]}", f"--output={output}", f"--predictions={predictions}")
+    assert commands("evaluate", *words).returncode == 0
+
+    from resnet_jax.data import digits
+
+    images, labels = digits.load().splits["test"]
+    np.save(folder / "images.npy", images)
+    # -I: neither the folder that this process was started in nor PYTHONPATH is searched for modules.
+    alone = subprocess.run([sys.executable, "-I", "-c", ELSEWHERE], cwd=folder, capture_output=True, text=True)
+    assert alone.returncode == 0, alone.stderr
+    logits = np.load(folder / "logits.npy")
+    with np.load(predictions, allow_pickle=False) as found:
+        np.testing.assert_allclose(logits, found["logits"], rtol=1e-5, atol=1e-5)
+    assert np.mean(logits.argmax(1) != labels) == pytest.approx(read_json(output)["nets"][0]["top1_error"])
+
+    again = commands(*export)
+    assert again.returncode == 2
+    assert "net.stablehlo already exists; choose a new file in an existing folder" in again.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("depth", "errors"), [(20, 827), (56, 661)])
 def test_nets_trained_elsewhere_make_their_published_errors_here(commands, depth, errors, tmp_path):
@@ -165,6 +217,7 @@ def test_an_export_needs_a_run(commands):
     for words, message in (
         ((), "--run is missing; give a run directory, e.g. --run=runs/NAME."),
         (("--run=nowhere",), "nowhere is not a run directory"),
+        (("--run=nowhere", "--format=onnx"), "flag --format=onnx: value should be one of <safetensors|stablehlo>"),
     ):
         done = commands("export", *words)
         assert done.returncode == 2

@@ -1,0 +1,54 @@
+"""A trained net as a program that runs without this project: StableHLO, as ``jax.export`` writes it."""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from resnet_jax.data import augment
+from resnet_jax.errors import UserError
+from resnet_jax.evaluation.nets import TrainedNet
+from resnet_jax.evaluation.predict import mean_for
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+def exported(net: TrainedNet) -> export.Exported:
+    """Return ``net`` as a program that holds its weights and maps images to logits.
+
+    The images are uint8 ``[batch, height, width, channels]``, normalised inside; the logits are float32
+    ``[batch, classes]``, those of ``predict`` for one view of each image. The batch size is free; height and width are
+    those of the images, or of the crops, that the net was trained on. Where the net computes in another form on some
+    platform, the program has each form and takes that of the platform it runs on.
+
+    Raises:
+      UserError: ``net`` takes images of any size.
+    """
+    if net.size is None and net.crop is None:
+        raise UserError(
+            f"{net.name} takes images of any size, but a program is for one; name it, as by "
+            "net._replace(size=(32, 32))."
+        )
+    size: Any = net.size or (net.crop, net.crop)
+    mean, std = jnp.asarray(mean_for(net, size)), jnp.asarray(net.std)
+
+    def logits(images: jax.Array) -> Any:
+        return net.model.apply(net.variables, augment.normalise(images, mean, std), train=False)
+
+    (batch,) = export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *size, mean.shape[-1]), jnp.uint8)
+    return export.export(jax.jit(logits), platforms=PLATFORMS)(images)
+
+
+def write_stablehlo(net: TrainedNet, path: pathlib.Path) -> None:
+    """Write ``exported(net)`` to file ``path`` atomically, for ``jax.export.deserialize``.
+
+    Raises:
+      UserError: ``net`` takes images of any size.
+      OSError: the file cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(exported(net).serialize())
+    partial.replace(path)
