@@ -12,7 +12,7 @@ from resnet_jax import data, models
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.grid import axis, chain, product, together, tuned
-from resnet_jax.sweeps.plan import cost, failure, log_of, only, plan, shard, state
+from resnet_jax.sweeps.plan import cost, failure, log_of, only, plan, record_failure, shard, state
 from tests.analysis.synthetic import write_run
 
 # The cases of table 1 of He et al. 2016.
@@ -275,13 +275,12 @@ def test_the_cost_is_three_forward_passes_per_image_and_step():
 
 
 def test_the_state_of_a_run_is_what_its_folder_says(tmp_path):
-    (run,) = planned([{"seed": 0}])
     states = {}
     for name, status in (("finished", "finished"), ("diverged", "diverged"), ("unfinished", None)):
         write_run(tmp_path / name, status=status)
-        states[name] = state(run._replace(workdir=tmp_path / name))
+        states[name] = state(tmp_path / name)
     assert states == {"finished": "finished", "diverged": "diverged at step 200", "unfinished": "unfinished"}
-    assert state(run._replace(workdir=tmp_path / "new")) == "not started"
+    assert state(tmp_path / "new") == "not started"
 
 
 @pytest.mark.parametrize(
@@ -295,12 +294,18 @@ def test_the_state_of_a_run_is_what_its_folder_says(tmp_path):
     ],
 )
 def test_a_run_has_failed_if_its_log_ends_with_an_error_and_says_nothing_else(tmp_path, status, last, expected):
-    (run,) = planned([{"seed": 0}])
-    run = run._replace(workdir=tmp_path / "run")
-    write_run(run.workdir, status=status)
-    log_of(run.workdir).write_text(f"error: an earlier one\nstep 4/12\n{last}\n")
-    assert state(run) == expected
-    assert failure(run) == (last.removeprefix("error: ") if last.startswith("error") else None)
+    workdir = write_run(tmp_path / "run", status=status)
+    log_of(workdir).write_text(f"error: an earlier one\nstep 4/12\n{last}\n")
+    assert state(workdir) == expected
+    assert failure(workdir) == (last.removeprefix("error: ") if last.startswith("error") else None)
+
+
+def test_the_reason_of_a_failure_has_a_line_of_its_own_in_the_log(tmp_path):
+    for begun in ("", "step 4/12\n", "step 4/1"):
+        log_of(tmp_path / "run").write_text(begun)
+        record_failure(tmp_path / "run", "killed by signal 9")
+        assert failure(tmp_path / "run") == "killed by signal 9"
+        assert log_of(tmp_path / "run").read_text().startswith(begun)
 
 
 def test_chained_sweeps_may_set_different_fields():
