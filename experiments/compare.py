@@ -15,9 +15,9 @@ while the learning rate is constant, and how the steps to a threshold grow with 
 
 What experiments.diagnose has measured of the runs is on the page too: why_NAME.png, why_NAME.svg.
 
---watch compares again whenever a run has got on, at most every 30 seconds, and says so in a line; an open report.html
-follows. It waits for the first run, and ends when all runs of the folders and of their sweeps have finished, failed or
-diverged.
+--watch compares again whenever a run has got on, at most every 30 seconds and for a tenth of the time, and says so in a
+line; an open report.html follows. It waits for the first run, and ends when all runs of the folders and of their sweeps
+have finished, failed or diverged.
 
 Exit status: 0 done, 2 there is nothing to compare or the command needs fixing, 130 Ctrl-C.
 """
@@ -50,6 +50,8 @@ _WATCH = flags.DEFINE_bool("watch", False, "Compare again whenever a run has got
 flags.adopt_module_key_flags(findings)
 
 SECONDS_BETWEEN_LOOKS = 30
+# Of the time that a comparison takes, because the runs may train on this machine.
+PAUSE = 9
 
 
 def not_started(sweeps: dict[pathlib.Path, dict[str, Any]]) -> list[str]:
@@ -179,8 +181,7 @@ def watch(folders: list[pathlib.Path], out: pathlib.Path) -> None:
                 except (UserError, OSError) as error:  # OSError: a run directory has vanished meanwhile.
                     says = f"nothing compared yet: {error}"
                 print(f"{time.strftime('%H:%M:%S')} {says}", flush=True)
-            # At most a tenth of the time is taken from the runs, which may train on this machine.
-            time.sleep(max(SECONDS_BETWEEN_LOOKS, 9 * (time.monotonic() - start)))
+            time.sleep(max(SECONDS_BETWEEN_LOOKS, PAUSE * (time.monotonic() - start)))
     finally:
         if page.exists():
             write_text(page, page.read_text().replace(refreshing(SECONDS_BETWEEN_LOOKS), ""))
