@@ -85,7 +85,7 @@ def fitting(rows: Sequence[Row], draw: Callable[..., Table], console: Console) -
     """Return the table of as many of ``rows`` as ``console`` has lines, with names as long as it has columns."""
     unlimited = console.options.update(max_width=10_000)
     excess = max(0, Measurement.get(console, unlimited, draw(rows)).maximum - console.width)
-    name_width = max(len(each.name) for each in rows) - excess
+    name_width = max(1, max((len(each.name) for each in rows), default=1) - excess)
     around = len(console.render_lines(draw(rows, count=0, name_width=name_width)))
     return draw(rows, count=max(0, console.height - around), name_width=name_width)
 

@@ -53,7 +53,12 @@ def test_names_are_whole_where_they_have_room_and_else_keep_both_ends():
     assert all("…" in name for name in narrow)
     assert display.shortened("abcdefghij", 10) == "abcdefghij"
     assert display.shortened("abcdefghij", 7) == "abc…hij"
-    assert display.shortened("abcdefghij", -5) == "a…j"
+    assert display.shortened("abcdefghij", 1) == "a…j"
+
+
+def test_a_terminal_too_small_for_the_figures_and_a_sweep_without_runs_are_drawn():
+    assert any("training" in line for line in fitted(30, 24))
+    assert any("0 of 0 finished" in line for line in fitted(80, 24, rows=[]))
 
 
 def test_unknown_figures_are_dashes():
