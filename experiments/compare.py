@@ -4,6 +4,7 @@
     python -m experiments.compare runs/cifar_figure6 runs/cifar_shortcuts --out=comparison
     python -m experiments.compare runs/digits_rates --tuned=optimizer.learning_rate
     python -m experiments.compare runs/cifar_rates --rates --thresholds=1.0,0.5
+    python -m experiments.compare runs/cifar_figure6 --watch
 
 Reads all run directories in and below the given folders, including unfinished runs, and writes to --out: curves, depths
 and nets as PNG and SVG, table.md, table.csv, and report.html, a single page that opens without a network.
@@ -14,13 +15,19 @@ while the learning rate is constant, and how the steps to a threshold grow with 
 
 What experiments.diagnose has measured of the runs is on the page too: why_NAME.png, why_NAME.svg.
 
-Exit status: 0 done, 2 there is nothing to compare or the command needs fixing.
+--watch compares again whenever a run has got on, at most every 30 seconds and for a tenth of the time, and says so in a
+line; an open report.html follows. It waits for the first run, and ends when all runs of the folders and of their sweeps
+have finished, failed or diverged.
+
+Exit status: 0 done, 2 there is nothing to compare or the command needs fixing, 130 Ctrl-C.
 """
 
+import collections
 import pathlib
 import shlex
 import sys
-from typing import Any
+import time
+from typing import NamedTuple
 
 import rich
 from absl import flags
@@ -29,34 +36,53 @@ from experiments import command, findings
 from resnet_jax.analysis import tables, why, why_report
 from resnet_jax.analysis.contrast import RULE
 from resnet_jax.analysis.diagnosed import read_diagnosed
-from resnet_jax.analysis.report import Section, report
-from resnet_jax.analysis.runs import group_seeds, read_runs
+from resnet_jax.analysis.findings import Findings, not_started
+from resnet_jax.analysis.panels import Panel
+from resnet_jax.analysis.report import Section, refreshing, report
+from resnet_jax.analysis.runs import group_seeds, read_runs, run_directories
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, write_json, write_text
+from resnet_jax.sweeps.watch import TRAINING, all_over, row, written
 
 _OUT = flags.DEFINE_string("out", None, "Output folder; by default comparison/ in the first folder.")
 _QUESTION = flags.DEFINE_string("question", None, "Question that the report answers; by default that of the sweep.")
+_WATCH = flags.DEFINE_bool("watch", False, "Compare again whenever a run has got on, until all have ended.")
 flags.adopt_module_key_flags(findings)
 
-
-def not_started(sweeps: dict[pathlib.Path, dict[str, Any]]) -> list[str]:
-    """Return a sentence on each of ``sweeps``, by folder, of which runs are missing."""
-    problems = []
-    for folder, sweep in sweeps.items():
-        missing = [name for name in sweep["runs"] if not (folder / name / "config.json").exists()]
-        if missing:
-            problems.append(
-                f"{len(missing)} of {len(sweep['runs'])} runs of {folder} have not started: {', '.join(missing)}."
-            )
-    return problems
+SECONDS_BETWEEN_LOOKS = 30
+# Of the time that a comparison takes, because the runs may train on this machine.
+PAUSE = 9
 
 
-def main(arguments: list[str]) -> int:
-    """Compare the runs in the folders ``arguments``; return the exit status."""
-    if not arguments:
-        raise UserError("no folder given; give a run directory or a folder of run directories, e.g. runs/digits_depth.")
-    folders = [pathlib.Path(argument) for argument in arguments]
-    out = pathlib.Path(_OUT.value or folders[0] / "comparison")
+class Comparison(NamedTuple):
+    """What a comparison has found and written.
+
+    Attributes:
+      rows: of the table of all nets.
+      found: in the runs.
+      panels: what experiments.diagnose has measured of them.
+      left_out: sentences on runs that are not in the verdict or could not be read.
+      question: of the sweeps, if there is one.
+    """
+
+    rows: list[dict[str, str]]
+    found: Findings
+    panels: list[Panel]
+    left_out: list[str]
+    question: str
+
+
+def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None = None) -> Comparison:
+    """Compare the runs in ``folders`` and write to ``out``.
+
+    Args:
+      folders: of run directories.
+      out: where to write.
+      refresh: seconds after which a browser loads the page again; None: never.
+
+    Raises:
+      UserError: there is nothing to compare, the flags do not fit the runs, or ``out`` cannot be written.
+    """
     runs, problems = read_runs(folders)
     sweeps = {folder: sweep for folder in folders if (sweep := read_json(folder / "sweep.json"))}
     problems += not_started(sweeps)
@@ -85,27 +111,85 @@ def main(arguments: list[str]) -> int:
             panels = why_report.sections(page, with_library=False)
             sections.append(Section(why_report.TITLE, [RULE], html=panels))
         title = ", ".join(folder.name for folder in folders)
-        parts = (found.nets, rows, found.verdict, left_out, reproduce, sections)
-        write_text(out / "report.html", report(title, question, runs, *parts))
+        verdict = [*found.verdict, *(each.sentence for each in found.literature)]
+        parts = (found.nets, rows, verdict, left_out, reproduce, sections)
+        write_text(out / "report.html", report(title, question, runs, *parts, refresh=refresh))
     except OSError as error:
         raise UserError(f"--out={out} cannot be written ({error.strerror}); choose another --out.") from error
+    return Comparison(rows, found, page.panels if page else [], left_out, question)
 
-    if rows:
-        rich.print(tables.terminal_table(rows))
+
+def say(comparison: Comparison) -> None:
+    """Print tables, verdict and what else was found."""
+    found, question = comparison.found, comparison.question
+    if comparison.rows:
+        rich.print(tables.terminal_table(comparison.rows))
     for section in found.sections:
         if section.rows:
             rich.print(tables.terminal_table(section.rows, section.title))
-    for sentence in [*left_out, *[question] * bool(question), *found.verdict]:
+    beside = [each.sentence for each in found.literature]
+    for sentence in [*comparison.left_out, *[question] * bool(question), *found.verdict, *beside]:
         print(sentence)
     for section in found.sections:
         for text in section.texts:
             print(text)
-    for panel in page.panels if page else []:
+    for panel in comparison.panels:
         print(f"{panel.title}: {panel.says}")
+
+
+def run_directories_of(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return the run directories in and below ``folder``, and those that its sweep will make."""
+    sweep = read_json(folder / "sweep.json")
+    try:
+        found = run_directories([folder])
+    except UserError:  # There are none yet.
+        found = []
+    return list(dict.fromkeys([*found, *(folder / name for name in (sweep["runs"] if sweep else []))]))
+
+
+def watch(folders: list[pathlib.Path], out: pathlib.Path) -> None:
+    """Compare the runs in ``folders`` whenever one has got on, until each folder has runs and all are over.
+
+    Each comparison, written to ``out``, is said in a line, as is why there is none yet. Meanwhile a browser that shows
+    the page loads it again and again.
+    """
+    page, compared = out / "report.html", None
+    try:
+        while True:
+            start = time.monotonic()
+            workdirs = [run_directories_of(folder) for folder in folders]
+            rows = [row(workdir, time.time()) for each in workdirs for workdir in each]
+            if all(workdirs) and all_over(rows):
+                return
+            now = written([workdir for each in workdirs for workdir in each])
+            if now != compared:
+                compared = now
+                try:
+                    compare(folders, out, refresh=SECONDS_BETWEEN_LOOKS)
+                    states = collections.Counter(each.state for each in rows)
+                    says = f"{page}: {states['finished']} of {len(rows)} runs finished, {states[TRAINING]} training"
+                except (UserError, OSError) as error:  # OSError: a run directory has vanished meanwhile.
+                    says = f"nothing compared yet: {error}"
+                print(f"{time.strftime('%H:%M:%S')} {says}", flush=True)
+            time.sleep(max(SECONDS_BETWEEN_LOOKS, PAUSE * (time.monotonic() - start)))
+    finally:
+        if page.exists():
+            write_text(page, page.read_text().replace(refreshing(SECONDS_BETWEEN_LOOKS), ""))
+
+
+def main(arguments: list[str]) -> int:
+    """Compare the runs in the folders ``arguments``; return the exit status."""
+    if not arguments:
+        raise UserError("no folder given; give a run directory or a folder of run directories, e.g. runs/digits_depth.")
+    folders = [pathlib.Path(argument) for argument in arguments]
+    out = pathlib.Path(_OUT.value or folders[0] / "comparison")
+    if _WATCH.value:
+        watch(folders, out)
+    say(compare(folders, out))
     print(f"Training curves: {out / 'curves.png'}")
     print(f"Report: {out / 'report.html'}")
     return 0
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, interrupted="Interrupted; the same command compares again.")

@@ -23,7 +23,7 @@ from absl import flags
 from experiments import command, findings
 from resnet_jax.analysis import study, tables, why, why_report
 from resnet_jax.analysis.diagnosed import read_diagnosed
-from resnet_jax.analysis.findings import nets_of_study
+from resnet_jax.analysis.findings import nets_of_study, not_started
 from resnet_jax.analysis.runs import Run, group_seeds, read_runs
 from resnet_jax.errors import UserError
 from resnet_jax.instruments.record import FOLDER
@@ -90,6 +90,7 @@ def main(arguments: list[str]) -> int:
         if out.resolve() != folder.resolve():
             copy_records(folder, out, list(sweep["runs"]))
         runs, problems = read_runs([out])
+        problems += not_started({out: sweep})
         found = findings.findings(runs, [sweep])
         words = ["python", "-m", "experiments.publish", str(out), *map(str, beside), *findings.given()]
         answer = (out / ANSWER).read_text() if (out / ANSWER).exists() else ""

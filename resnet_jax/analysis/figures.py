@@ -150,7 +150,7 @@ def draw_nets(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
     # Keeps dots at 0 whole; only now, because it fixes the limits that the panels share.
     panels[0].set_xlim(left=-0.02 * (1 if log_scale else panels[0].get_xlim()[1]))
     panels[0].set_yticks(range(len(nets)), [net.label for net in nets])
-    panels[0].set_ylim(len(nets) - 0.5, -0.5)
+    panels[0].set_ylim(max(1, len(nets)) - 0.5, -0.5)  # Limits that differ, also before a run has finished.
     return figure
 
 

@@ -1,15 +1,17 @@
 """What a comparison of runs finds: figures, the verdict, differences and rates."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
 from resnet_jax.analysis import differences, figures, rates_report, tuning
+from resnet_jax.analysis.literature import Comparison, compare
 from resnet_jax.analysis.rates import measure
 from resnet_jax.analysis.report import Section
 from resnet_jax.analysis.runs import Replicates, Run, group_seeds
-from resnet_jax.analysis.verdict import Verdict, exclusions, judge, sentences
+from resnet_jax.analysis.verdict import exclusions, judge, sentences
 from resnet_jax.errors import UserError
 
 
@@ -19,8 +21,8 @@ class Findings(NamedTuple):
     Attributes:
       nets: that are drawn, each at its own best value of a tuned field.
       figures: by file name.
-      verdicts: by the clause that says at which value of a tuned field; without one by an empty clause.
       verdict: in sentences.
+      literature: the verdict beside what others found, as the sweeps say.
       differences: sentences on the nets beside the reference of their depth.
       left_out: sentences on runs that are not in the verdict.
       sections: of the report, that only some comparisons have.
@@ -29,8 +31,8 @@ class Findings(NamedTuple):
 
     nets: list[Replicates]
     figures: dict[str, Figure]
-    verdicts: dict[str, Verdict]
     verdict: list[str]
+    literature: list[Comparison]
     differences: list[str]
     left_out: list[str]
     sections: list[Section]
@@ -64,6 +66,8 @@ def find(
         judged = judge(runs)
         nets, verdicts = group_seeds(runs), {"": judged}
         verdict, left_out = sentences(judged), exclusions(judged)
+    claims = {series: claim for sweep in sweeps for series, claim in sweep.get("literature", {}).items()}
+    compared = compare(claims, verdicts)
     drawn = {
         "nets": figures.draw_nets(nets, log_scale),
         "depths": figures.draw_depths(nets, log_scale),
@@ -73,11 +77,11 @@ def find(
     beside = [differences.sentence(each) for each in differences.differences(nets, reference)] if reference else []
     sections.append(Section("Net by net", beside, (), drawn["nets"]))
     if thresholds is None:
-        return Findings(nets, drawn, verdicts, verdict, beside, left_out, sections, None)
+        return Findings(nets, drawn, verdict, compared, beside, left_out, sections, None)
     found = measure(nets, thresholds)
     drawn["rates"] = figures.draw_rates(found.growths)
     sections.append(Section("Convergence rates", rates_report.sentences(found), (), drawn["rates"]))
-    return Findings(nets, drawn, verdicts, verdict, beside, left_out, sections, rates_report.record(found))
+    return Findings(nets, drawn, verdict, compared, beside, left_out, sections, rates_report.record(found))
 
 
 def reference_series(nets: Sequence[Replicates], sweeps: Sequence[dict[str, Any]]) -> str | None:
@@ -112,6 +116,18 @@ def tuned_field(text: str | None, sweeps: Sequence[dict[str, Any]]) -> tuple[str
         return field, float(value)
     except ValueError as error:
         raise UserError(f"--tuned={text}: {value!r} is no number; give e.g. optimizer.learning_rate=0.1.") from error
+
+
+def not_started(sweeps: dict[pathlib.Path, dict[str, Any]]) -> list[str]:
+    """Return a sentence on each of ``sweeps``, by folder, of which runs are missing."""
+    problems = []
+    for folder, sweep in sweeps.items():
+        missing = [name for name in sweep["runs"] if not (folder / name / "config.json").exists()]
+        if missing:
+            problems.append(
+                f"{len(missing)} of {len(sweep['runs'])} runs of {folder} have not started: {', '.join(missing)}."
+            )
+    return problems
 
 
 def nets_of_study(runs: list[Run], sweep: dict[str, Any] | None) -> list[Replicates]:

@@ -52,6 +52,7 @@ def report(
     left_out: Sequence[str],
     commands: Sequence[str],
     sections: Sequence[Section] = (),
+    refresh: int | None = None,
 ) -> str:
     """Return the page as HTML.
 
@@ -65,10 +66,12 @@ def report(
       left_out: sentences on runs that are not in the verdict or could not be read.
       commands: that reproduce the runs and this page.
       sections: further parts.
+      refresh: seconds after which a browser loads the page again; None: never.
     """
     differing = differing_fields([run.config for run in runs])
     return string.Template(TEMPLATE.read_text()).substitute(
         title=html.escape(title),
+        refresh=refreshing(refresh) if refresh else "",
         question=html.escape(question),
         verdict=paragraphs(verdict),
         left_out=paragraphs(left_out),
@@ -84,6 +87,11 @@ def report(
         commands=html.escape("\n".join(commands)),
         run_commands=html.escape("\n".join(f"# {run.name}\n{shlex.join(run.command)}" for run in runs)),
     )
+
+
+def refreshing(seconds: int) -> str:
+    """Return the element by which a browser loads the page again after ``seconds``."""
+    return f'<meta http-equiv="refresh" content="{seconds}">'
 
 
 def section(part: Section) -> str:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from resnet_jax.analysis import literature, why, why_report
+from resnet_jax.analysis import why, why_report
 from resnet_jax.analysis.findings import Findings
 from resnet_jax.analysis.report import Section
 from resnet_jax.analysis.runs import Run, group_depths
@@ -34,13 +34,12 @@ def summary(
       sweep: the content of ``sweep.json``. The first paragraph of its question is the heading, the others the protocol.
       runs: all that were read.
       found: in them.
-      problems: sentences on what could not be read.
+      problems: sentences on what could not be read or has not started.
       command: that makes page and summary from the records beside them.
       answer: to the question, in the words of whoever asked it.
       inside: what the nets look like inside.
     """
     question, _, _ = sweep["question"].partition("\n\n")
-    compared = literature.compare(sweep.get("literature", {}), found.verdicts)
     return {
         "version": 1,
         "question": " ".join(question.split()),
@@ -48,8 +47,8 @@ def summary(
         "commands": [shlex.join(sweep["command"]), command],
         "answer": answer.strip(),
         "verdict": found.verdict,
-        "literature": [comparison._asdict() for comparison in compared],
-        "left_out": [*found.left_out, *not_started(runs, sweep), *problems],
+        "literature": [comparison._asdict() for comparison in found.literature],
+        "left_out": [*found.left_out, *problems],
         "figure": chief_figure(found),
         "inside": [{"figure": panel.name, "says": panel.says} for panel in inside.panels] if inside else [],
     }
@@ -109,7 +108,7 @@ def section_parts(section: Section) -> list[str]:
 
 
 def emphasised(comparison: dict[str, Any]) -> str:
-    """Return the sentence of ``comparison``, a ``literature.Comparison``, in bold if it contradicts."""
+    """Return the sentence of ``comparison``, a ``literature.Comparison`` as a dictionary, in bold if it contradicts."""
     return f"**{comparison['sentence']}**" if comparison["result"] == "contradicts" else comparison["sentence"]
 
 
@@ -123,12 +122,6 @@ def chief_figure(found: Findings) -> str:
     series = group_depths(found.nets)
     over_depth = all(len(nets) > 1 for nets in series.values())
     return "curves" if over_depth and len(series) <= 3 else "nets"
-
-
-def not_started(runs: Sequence[Run], sweep: dict[str, Any]) -> list[str]:
-    """Return a sentence on the runs of ``sweep`` that are not among ``runs``, if there are any."""
-    missing = sorted(set(sweep["runs"]) - {run.folder.name for run in runs})
-    return [f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} not started."] if missing else []
 
 
 def what_was_run(runs: Sequence[Run], planned: int) -> str:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_config, read_json, read_metrics
-from resnet_jax.sweeps.plan import PlannedRun, log_of
+from resnet_jax.sweeps.plan import EXPLAINED, PlannedRun, failure, log_of, record_failure
 
 SECONDS_BETWEEN_LOOKS = 0.5
 GIB_PER_WORKER = 3
@@ -53,7 +53,8 @@ def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[Pl
     """Train ``runs``, ``workers`` at a time, show their progress, and return those that failed.
 
     A failed run does not stop the others. Ctrl-C and SIGTERM stop all, each after saving a checkpoint, and raise a
-    KeyboardInterrupt. The output of a run goes to a log file beside its run directory.
+    KeyboardInterrupt. The output of a run goes to a log file beside its run directory; if the run failed, the last line
+    begins with "error: ".
     """
     cores = available_cores()
     environment = dict(os.environ)
@@ -86,6 +87,7 @@ def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[Pl
                     console.print(outcome(worker), markup=False, highlight=False)
                     if worker.process.returncode:
                         failed.append(worker.run)
+                        explain(worker)
         finally:
             for worker in running:
                 worker.process.terminate()  # It saves a checkpoint and exits.
@@ -147,8 +149,20 @@ def outcome(worker: Worker) -> str:
         return f"{run.name}: {errors}, {summary['seconds']:,.0f} s"
     if summary and summary["status"] == "preempted":
         return f"{run.name}: stopped by a signal after step {summary['steps']:,}; the same command resumes it"
-    reason = f"killed by signal {-status}" if status < 0 else f"failed with exit status {status}"
+    reason = killed(status) or f"failed with exit status {status}"
     log = log_of(run.workdir).read_text(errors="replace").rstrip().splitlines()
     return "\n".join(
         [f"{run.name}: {reason}; the last lines of {log_of(run.workdir)}:", *(f"    {line}" for line in log[-5:])]
     )
+
+
+def explain(worker: Worker) -> None:
+    """End the log of the failed run of ``worker`` with the reason, unless it is already there."""
+    status, workdir = worker.process.returncode, worker.run.workdir
+    if status not in EXPLAINED and failure(workdir) is None:
+        record_failure(workdir, killed(status) or f"exit status {status} of {' '.join(worker.run.command)}")
+
+
+def killed(status: int) -> str | None:
+    """Return which signal killed a process of exit status ``status``, None if none did."""
+    return f"killed by signal {-status}" if status < 0 else None

@@ -5,6 +5,7 @@ import functools
 import json
 import pathlib
 import re
+import signal
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -13,11 +14,14 @@ from resnet_jax import data, models
 from resnet_jax.config import brief, check, flatten
 from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS, TITLE_FIELDS, TUNABLE_FIELDS
-from resnet_jax.rundir import read_json
+from resnet_jax.rundir import cut_off, read_json
 from resnet_jax.sweeps.grid import Overrides, tuned_fields
 
 # Each convolution has two more of its size in the backward pass: the gradients by its input and by its kernel.
 PASSES = 3
+# Exit statuses of a run that need no sentence in its log: an error that is already there, and a stop by a signal of
+# Slurm or of a sweep, which may also come before the run listens for it.
+EXPLAINED = (2, 75, -signal.SIGTERM, -signal.SIGUSR2)
 
 
 class PlannedRun(NamedTuple):
@@ -184,20 +188,27 @@ def log_of(workdir: pathlib.Path) -> pathlib.Path:
     return workdir.with_name(workdir.name + ".log")
 
 
-def state(run: PlannedRun) -> str:
-    """Return the state of ``run`` according to its run directory and its log."""
-    summary = read_json(run.workdir / "summary.json")
+def state(workdir: pathlib.Path) -> str:
+    """Return the state of the run in ``workdir`` according to its run directory and its log."""
+    summary = read_json(workdir / "summary.json")
     if summary and summary["status"] == "finished":
         return "finished"
-    if failure(run) and not (summary and summary["status"] == "diverged"):
+    if failure(workdir) and not (summary and summary["status"] == "diverged"):
         return "failed"
     if summary:
         return f"{summary['status']} at step {summary['steps']}"
-    return "unfinished" if (run.workdir / "config.json").exists() else "not started"
+    return "unfinished" if (workdir / "config.json").exists() else "not started"
 
 
-def failure(run: PlannedRun) -> str | None:
-    """Return the sentence with which the last process of ``run`` failed, None if its log does not end with one."""
-    log = log_of(run.workdir)
+def failure(workdir: pathlib.Path) -> str | None:
+    """Return the sentence with which the last process of the run failed, None if its log does not end with one."""
+    log = log_of(workdir)
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return lines[-1].removeprefix("error: ") if lines and lines[-1].startswith("error: ") else None
+
+
+def record_failure(workdir: pathlib.Path, sentence: str) -> None:
+    """End the log of the run in ``workdir`` with ``sentence``, the reason why it failed."""
+    line_break = "\n" * cut_off(log_of(workdir))  # What is killed may leave half a line.
+    with log_of(workdir).open("a") as log:
+        log.write(f"{line_break}error: {sentence}\n")

@@ -12,7 +12,6 @@ import contextlib
 import io
 import os
 import pathlib
-import signal
 import subprocess
 from typing import Any, NoReturn
 
@@ -20,15 +19,12 @@ import submitit
 
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import saved_step
-from resnet_jax.sweeps.plan import PlannedRun, log_of
+from resnet_jax.sweeps.plan import EXPLAINED, PlannedRun, log_of, record_failure
 
 # Starts in a row without a new checkpoint after which a job is not queued again.
 STARTS_WITHOUT_PROGRESS = 2
 # submitit's own default of 3 would end every run that takes longer than four time limits.
 MAX_NUM_TIMEOUT = 1_000_000
-# Exit statuses of a run that need no sentence in its log: an error that is already there, and a stop by a signal of
-# Slurm, which may also come before the run listens for it.
-EXPLAINED = (2, 75, -signal.SIGTERM, -signal.SIGUSR2)
 
 
 class Training:
@@ -83,8 +79,7 @@ class Training:
 
 def fail(workdir: pathlib.Path, sentence: str) -> NoReturn:
     """End the log of the run in ``workdir`` with ``sentence``, and raise it as a RuntimeError."""
-    with log_of(workdir).open("a") as log:
-        log.write(f"error: {sentence}\n")
+    record_failure(workdir, sentence)
     raise RuntimeError(sentence)
 
 

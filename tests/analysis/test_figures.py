@@ -158,6 +158,11 @@ def test_runs_without_a_law_are_drawn_too():
     assert len(figures.draw_rates([few]).axes[0].lines) == 1
 
 
+def test_nets_are_drawn_before_a_run_has_finished(tmp_path):
+    write_run(tmp_path / "run", status=None)
+    figures.draw_nets(group_seeds(read_runs([tmp_path])[0])).savefig(tmp_path / "figure.png")
+
+
 def test_a_single_net_is_drawn(tmp_path):
     write_run(tmp_path / "run", 20, False, 0.001)
     for log_scale in (False, True):

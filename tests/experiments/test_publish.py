@@ -95,7 +95,7 @@ def test_your_own_answer_and_what_contradicts_the_literature_are_on_the_page_and
     assert "## What was found\n\nYes, in this test.\n\n- residual: degrades" in page
     assert "- **Contradicts the literature: residual degrades here, but not in He et al. 2015.**" in page
     assert "9 of 10 runs finished" in page
-    assert "- residual-56-seed3 has not started." in page
+    assert f"- 1 of 10 runs of {out} have not started: residual-56-seed3." in page
     assert found["question"] == "Does depth degrade a test?"
     assert found["answer"] == "Yes, in this test."
     assert found["literature"][0]["result"] == "contradicts"

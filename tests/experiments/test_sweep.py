@@ -1,10 +1,14 @@
 """Sweeps and comparisons as a user types them, on nets small enough for a test."""
 
 import json
+import os
 import pathlib
+import pty
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -102,6 +106,7 @@ def test_another_sweep_in_the_same_folder_is_refused(commands, swept, tmp_path):
         (["--workers=0"], "flag --workers=0"),
         (["--launcher=slurm", "--slurm=x"], "--slurm=x is not of the form NAME=VALUE."),
         (["--launcher=slurm"], "--launcher=slurm with --slurm={} cannot submit"),
+        (["--watch", "--dry_run"], "--dry_run and --watch both show the runs without training; give one of them."),
         (["word"], "unexpected argument 'word'"),
     ],
 )
@@ -179,6 +184,127 @@ def test_an_interrupted_sweep_stops_its_runs_and_is_continued(commands, tmp_path
     assert [summary["status"] for summary in summaries] == ["preempted"] * 2
     listed = commands("sweep", *flags, "--config.steps=1000000", "--dry_run").stdout
     assert listed.count("preempted at step") == 2
+
+
+def test_watching_a_finished_sweep_shows_it_without_escape_codes_and_changes_nothing(commands, swept):
+    flags, folder, _ = swept
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("**/*")}
+    for words in ((*flags, "--only=model.depth=8"), (f"--folder={folder}",)):
+        result = commands("sweep", *words, "--watch", FORCE_COLOR="1", COLUMNS="40")
+        assert result.returncode == 0, result.stderr
+        assert "\x1b" not in result.stdout
+        count = 2 if len(words) > 1 else 4
+        assert result.stdout.count(" 4/4 ") == count
+        assert f"{count} of {count} finished" in result.stdout
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("**/*")} == before
+
+
+def test_watching_ends_with_status_1_and_the_reason_if_a_run_has_failed(commands, tmp_path):
+    write_run(tmp_path / "good")
+    write_run(tmp_path / "bad", status=None)
+    (tmp_path / "bad.log").write_text("error: killed by signal 9\n")
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": {"good": {}, "bad": {}}}))
+    result = commands("sweep", f"--folder={tmp_path}", "--watch")
+    assert result.returncode == 1
+    assert f"bad failed: killed by signal 9. Its log is {tmp_path / 'bad.log'}." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "sweep", "message"),
+    [
+        ([], None, "has no sweep.json, so no sweep has begun there; give its --config too."),
+        (["--only=seed=0"], {"runs": {}}, "--only and --shard select runs of a --config; give one."),
+    ],
+)
+def test_what_a_folder_alone_cannot_tell_is_refused(commands, words, sweep, message, tmp_path):
+    if sweep:
+        (tmp_path / "sweep.json").write_text(json.dumps(sweep))
+    result = commands("sweep", f"--folder={tmp_path}", "--watch", *words)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def start(*words, **streams):
+    return subprocess.Popen([sys.executable, "-m", "experiments.sweep", *words], cwd=ROOT, text=True, **streams)
+
+
+@pytest.mark.slow
+def test_watching_begins_before_the_sweep_and_ends_with_it(tmp_path):
+    flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--only=model.depth=8")
+    with start(*flags, "--watch", stdout=subprocess.PIPE) as watching:
+        said = [watching.stdout.readline()]
+        while "not started" not in said[-1]:
+            said.append(watching.stdout.readline())
+        with start(*flags, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
+            rest, _ = watching.communicate(timeout=300)
+    assert (training.returncode, watching.returncode) == (0, 0)
+    assert "2 of 2 finished" in rest
+
+
+@pytest.mark.slow
+def test_on_a_terminal_the_pace_is_drawn_and_ctrl_c_ends_the_watching_alone(tmp_path):
+    flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--only=model.depth=8,model.residual=True")
+    ours, theirs = pty.openpty()
+    long = (*flags, "--config.steps=1000000")
+    with (
+        start(*long, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training,
+        start(*long, "--watch", stdout=theirs, stderr=subprocess.PIPE) as watching,
+    ):
+        seen = ""
+        # The row of the run: training, its steps, errors, images/s and time left.
+        while not re.search(r"residual-8 +training +[\d,]+/1,000,000 +[\d.]+% +[\d.]+% +[\d,]+ +\d+:\d\d:\d\d", seen):
+            assert watching.poll() is None
+            seen += os.read(ours, 10_000).decode(errors="ignore")
+        assert "\x1b[?25l" in seen  # The cursor is hidden, so the table is drawn in place.
+        watching.send_signal(2)
+        _, stderr = watching.communicate(timeout=60)
+        assert watching.returncode == 130
+        assert stderr == "No longer watched; the runs go on.\n"
+        assert training.poll() is None
+        training.send_signal(2)
+    os.close(theirs)
+
+
+@pytest.mark.slow
+def test_a_watched_comparison_waits_follows_each_record_and_ends_with_the_sweep(commands, tmp_path):
+    folder, page = tmp_path / "runs", tmp_path / "runs" / "comparison" / "report.html"
+    folder.mkdir()
+    (folder / "sweep.json").write_text(json.dumps({"question": "Q?", "command": ["c"], "runs": {"run": {}}}))
+    refresh, versions = '<meta http-equiv="refresh"', []
+
+    def follow():
+        write_run(tmp_path / "made", status=None, records=30).rename(folder / "run")
+        summary = (write_run(tmp_path / "finished") / "summary.json").read_text()
+        records = (tmp_path / "finished" / "metrics.jsonl").read_text().splitlines(keepends=True)
+        while not page.exists():
+            time.sleep(0.05)
+        versions.append(page.read_text())
+        written = page.stat().st_mtime_ns
+        with (folder / "run" / "metrics.jsonl").open("a") as file:
+            file.write("".join(records[-3:]))
+        while page.stat().st_mtime_ns == written:
+            time.sleep(0.05)
+        versions.append(page.read_text())
+        (folder / "run" / "summary.json").write_text(summary)
+
+    thread = threading.Thread(target=follow)
+    program = (
+        "from experiments import command, compare\n"
+        "compare.SECONDS_BETWEEN_LOOKS, compare.PAUSE = 1, 0\n"
+        "command.run(compare.main)"
+    )
+    threading.Timer(1.5, thread.start).start()  # The folder has no runs at first.
+    result = commands("compare", folder, "--watch", program=program)
+    thread.join()
+    assert result.returncode == 0, result.stderr
+    lines = [line.partition(" ")[2] for line in result.stdout.splitlines()]
+    assert lines[0].startswith(f"nothing compared yet: no runs found in {folder}")
+    assert lines.count(f"{page}: 0 of 1 runs finished, 1 training") == 2
+    assert len(set(versions)) == 2
+    assert all(refresh in version for version in versions)
+    assert refresh not in page.read_text()
+    assert f"Report: {page}" in result.stdout
 
 
 def test_a_comparison_of_the_sweep_writes_all_files_and_prints_the_verdict(commands, swept):

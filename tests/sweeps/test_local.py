@@ -14,7 +14,7 @@ from rich.console import Console
 from configs import recipes
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps import local
-from resnet_jax.sweeps.plan import PlannedRun
+from resnet_jax.sweeps.plan import PlannedRun, failure, state
 from tests.analysis.synthetic import write_run
 
 
@@ -56,7 +56,9 @@ def test_one_failing_and_one_killed_run_do_not_stop_the_others(run, console, tmp
     assert "killed: killed by signal 9" in said
     for index in range(3):
         assert f"good{index}: training error 25.00%, test error 26.00%, 12 s" in said
-    assert (tmp_path / "sweep" / "fails.log").read_text() == "why it fails\n"
+    assert (tmp_path / "sweep" / "fails.log").read_text().startswith("why it fails\nerror: exit status 3 of ")
+    assert [state(each.workdir) for each in runs[:3]] == ["failed", "failed", "finished"]
+    assert failure(runs[1].workdir) == "killed by signal 9"
 
 
 @pytest.mark.parametrize(("workers", "said"), [(1, "None"), (2, "false")])

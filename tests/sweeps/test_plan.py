@@ -12,7 +12,7 @@ from resnet_jax import data, models
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.grid import axis, chain, product, together, tuned
-from resnet_jax.sweeps.plan import cost, failure, log_of, only, plan, shard, state
+from resnet_jax.sweeps.plan import cost, failure, log_of, only, plan, record_failure, shard, state
 from tests.analysis.synthetic import write_run
 
 # The cases of table 1 of He et al. 2016.
@@ -45,6 +45,24 @@ PROVIDED = {
     },
     "cifar16_depth": {
         f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
+    },
+    "cifar16_five_depths": {f"{kind}-{depth}" for kind in ("plain", "residual") for depth in (20, 32, 44, 56, 110)},
+    "cifar16_tuned": {
+        f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
+        for kind in ("plain", "residual")
+        for depth in (20, 56)
+        for rate in (0.01, 0.03, 0.1, 0.3)
+        for seed in range(3)
+    },
+    "cifar16_variants": {
+        name.format(depth=depth, seed=seed)
+        for name in (
+            "residual-{depth}-seed{seed}",
+            "preact_residual-{depth}-seed{seed}",
+            "residual-{depth}-survival0.5-seed{seed}",
+        )
+        for depth in (20, 56)
+        for seed in range(3)
     },
     "imagenet_18_34": {f"{kind}-{depth}" for kind in ("plain", "residual") for depth in (18, 34)},
     "cifar_inception_twins": {
@@ -275,13 +293,12 @@ def test_the_cost_is_three_forward_passes_per_image_and_step():
 
 
 def test_the_state_of_a_run_is_what_its_folder_says(tmp_path):
-    (run,) = planned([{"seed": 0}])
     states = {}
     for name, status in (("finished", "finished"), ("diverged", "diverged"), ("unfinished", None)):
         write_run(tmp_path / name, status=status)
-        states[name] = state(run._replace(workdir=tmp_path / name))
+        states[name] = state(tmp_path / name)
     assert states == {"finished": "finished", "diverged": "diverged at step 200", "unfinished": "unfinished"}
-    assert state(run._replace(workdir=tmp_path / "new")) == "not started"
+    assert state(tmp_path / "new") == "not started"
 
 
 @pytest.mark.parametrize(
@@ -295,12 +312,18 @@ def test_the_state_of_a_run_is_what_its_folder_says(tmp_path):
     ],
 )
 def test_a_run_has_failed_if_its_log_ends_with_an_error_and_says_nothing_else(tmp_path, status, last, expected):
-    (run,) = planned([{"seed": 0}])
-    run = run._replace(workdir=tmp_path / "run")
-    write_run(run.workdir, status=status)
-    log_of(run.workdir).write_text(f"error: an earlier one\nstep 4/12\n{last}\n")
-    assert state(run) == expected
-    assert failure(run) == (last.removeprefix("error: ") if last.startswith("error") else None)
+    workdir = write_run(tmp_path / "run", status=status)
+    log_of(workdir).write_text(f"error: an earlier one\nstep 4/12\n{last}\n")
+    assert state(workdir) == expected
+    assert failure(workdir) == (last.removeprefix("error: ") if last.startswith("error") else None)
+
+
+def test_the_reason_of_a_failure_has_a_line_of_its_own_in_the_log(tmp_path):
+    for begun in ("", "step 4/12\n", "step 4/1"):
+        log_of(tmp_path / "run").write_text(begun)
+        record_failure(tmp_path / "run", "killed by signal 9")
+        assert failure(tmp_path / "run") == "killed by signal 9"
+        assert log_of(tmp_path / "run").read_text().startswith(begun)
 
 
 def test_chained_sweeps_may_set_different_fields():
