@@ -31,6 +31,7 @@ from resnet_jax.terminal import console
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again.
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"  # In a checkout or beside the installed packages.
 
 flags.disclaim_key_flags()  # --help lists a command's flags under the command that defines them through this module.
 
@@ -101,7 +102,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Parse ``argv`` as absl does, but report errors in one sentence and end --help with status 0."""
     file = config_file(argv)
     if file is not None and not pathlib.Path(file).is_file():
-        fail(f"--config={file}: no such file; the configs are in configs/.")
+        fail(f"--config={file}: no such file; the configs are in {CONFIGS}.")
     standard_logging.disable(standard_logging.WARNING)  # ml_collections warns of errors that are reported below.
     try:
         return flags.FLAGS(argv)

@@ -123,7 +123,7 @@ def says(groups: Groups, twins: Twins | None, statistic: Statistic) -> str:
         of, number = statistic.of, statistic.number
         values = {label: [value for net in seeds if (value := of(net)) is not None] for label, seeds in groups.items()}
         each = ", ".join(f"{label} {number(float(np.median(found)))}" for label, found in values.items() if found)
-        return f"{statistic.quantity}: {each}. There are no twins to compare."
+        return (f"{statistic.quantity}: {each}. " if each else "") + "There are no twins to compare."
     plain, residual = (seeds[0].label for seeds in twins)
     named = statistic.text.replace("{plain}", plain).replace("{residual}", residual)
     return sentence(contrast(twins, statistic.of), named, statistic.number)

@@ -10,21 +10,26 @@ from typing import Any
 
 import jax
 
+import resnet_jax
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "tensorflow-datasets")
 
 
 def environment() -> dict[str, Any]:
     """Return the entry of ``environment.json`` for a run that starts now; ``docs/architecture.md`` lists its fields."""
+    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
+    # Else this is a copy that is installed within the checkout of something else.
+    is_checkout = git("ls-files", "--error-unmatch", pathlib.Path(__file__).name) is not None
     return {
         "time": utc_now(),
         "python": platform.python_version(),
-        "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "packages": {"resnet_jax": resnet_jax.__version__} | versions,
         "platform": platform.platform(),
         "device_kind": jax.devices()[0].device_kind,
         "device_count": jax.device_count(),
         "host_count": jax.process_count(),
-        "git_revision": git("rev-parse", "HEAD"),
-        "git_dirty": bool(git("status", "--porcelain")),
+        "git_revision": git("rev-parse", "HEAD") if is_checkout else None,
+        "git_dirty": is_checkout and bool(git("status", "--porcelain")),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
@@ -35,7 +40,7 @@ def utc_now() -> str:
 
 
 def git(*arguments: str) -> str | None:
-    """Return what git prints about this code, None where it is not in a git checkout."""
+    """Return what git prints in the folder of this code, None if it fails, as it does outside a checkout."""
     command = ["git", "-C", str(pathlib.Path(__file__).parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

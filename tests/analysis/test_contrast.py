@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resnet_jax.analysis.contrast import Contrast, contrast, sentence
+from resnet_jax.analysis.contrast import Contrast, Statistic, contrast, says, sentence
 from resnet_jax.analysis.diagnosed import Diagnosed
 
 
@@ -60,3 +60,8 @@ def test_seeds_without_a_number_are_left_out():
     nets = [[Diagnosed(name, False, 20, name, None, [])] * 3 for name in ("a", "b")]
     values = iter([1.0, None, float("nan"), 2.0, 3.0, 4.0])
     assert contrast(tuple(nets), lambda _: next(values)).values == ([1.0], [2.0, 3.0, 4.0])
+
+
+def test_without_twins_and_anything_measured_no_quantity_is_named():
+    statistic = Statistic("Training loss at the end", lambda net: None, "", str)
+    assert says({}, None, statistic) == "There are no twins to compare."
