@@ -55,7 +55,7 @@ def reproduced(results: pathlib.Path) -> list[Reproduced]:
         *evaluated(results / "why_cifar_weights" / "evaluation.json", (8.27, 6.61)),
         Reproduced(
             "growth of gradients a layer towards the input, plain nets at the start",
-            "1.211 in infinitely wide nets (Yang et al. 2019)",
+            "1.211 in wide nets with large batches (Yang et al. 2019)",
             growth_of_gradients(results / "cifar16_depth", "plain-56"),
             "cifar16_depth/README.md",
         ),

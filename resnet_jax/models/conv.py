@@ -103,9 +103,11 @@ def _convolve_by_product(x: jax.Array, kernel: jax.Array, strides: Pair, padding
     rows, columns = kernel.shape[:2]
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     height, width = (
-        (length - size) // stride + 1
+        max(0, (length - size) // stride + 1)
         for length, size, stride in zip(x.shape[1:3], kernel.shape[:2], strides, strict=True)
     )
+    if not height or not width:  # The net then says what sizes it needs.
+        return jnp.zeros((x.shape[0], height, width, kernel.shape[-1]), x.dtype)
     # Indices would be gathers where the batch size is free (evaluation/stablehlo.py).
     spans = ((height - 1) * strides[0] + 1, (width - 1) * strides[1] + 1)
     shifted = [
