@@ -1,11 +1,14 @@
-"""What docs/speed.md and docs/scaling.md say of speed is what the records say."""
+"""What docs/speed.md, docs/scaling.md and benchmarks/README.md say of speed is what the records say."""
 
 import json
 import re
 
+import jax
 import pytest
 
 from benchmarks import measure, table
+from configs import recipes
+from resnet_jax import models
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,32 @@ def test_a_program_that_did_not_compile_or_does_not_fit_is_in_the_table_with_the
     assert "not within 900 s" in rows[1]
     assert "fails: RESOURCE_EXHAUSTED" in rows[2]
     assert "too much" in rows[3]
+
+
+def rows_below(page, heading):
+    """Return the cells of the first table below ``heading``, without those that name the columns."""
+    _, _, section = page.read_text().partition(f"\n## {heading}\n")
+    table = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.group().splitlines()[2:]]
+
+
+def test_the_table_of_kinds_of_net_is_that_of_the_record():
+    (record,) = measure.read("zoo")
+    rows = rows_below(measure.RECORDS.parent / "README.md", "Each kind of net")
+    for row, net in zip(rows, record["results"]["nets"], strict=True):
+        times = [f"{net['ms a step'][who]:.0f}" for who in ("ours", "peer")]
+        assert row[1:] == [net["images"], *times, f"{net['ours to peer']:.2f}", f"{net['first step (s)']:.1f}"]
+
+
+def test_the_table_of_what_is_all_reduced_follows_from_the_nets():
+    def megabytes(config, size):
+        model = models.build(config.model, 10 if config.data.name == "cifar10" else 1000)
+        images = jax.ShapeDtypeStruct((1, size, size, 3), "float32")
+        variables = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
+        return 4 * sum(leaf.size for leaf in jax.tree.leaves(variables)) / 1e6
+
+    rows = rows_below(table.SCALING, "Communication per step")
+    cifar = [f"{megabytes(recipes.cifar(depth, True), 32):.2f}" for depth in (20, 56, 110)]
+    assert rows[0][1] == f"{', '.join(cifar)} MB"
+    for row, depth in zip(rows[1:], (50, 152), strict=True):
+        assert row[1] == f"{megabytes(recipes.imagenet(depth, True), 224):.0f} MB"
