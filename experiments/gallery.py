@@ -42,10 +42,11 @@ def front(results: pathlib.Path) -> str:
     shown, inside = found(results / FRONT), found(results / INSIDE)
     panel = next(panel for panel in inside["inside"] if panel["figure"] == "why_gradients")
     parts = [
+        f"**{shown['question']}** {' '.join(shown['answer'].split())}",
         picture(pathlib.Path(results.name, FRONT), shown["figure"], shown["question"]),
         "\n>\n".join(f"> {sentence}" for sentence in shown["verdict"]),
         reproduced_table(reproduced(results), results.name).rstrip(),
-        f"**Why?** {panel['says']}",
+        f"**Why? What differs inside the nets:** {panel['says'][0].lower()}{panel['says'][1:]}",
         picture(pathlib.Path(results.name, INSIDE), panel["figure"], "Norms of gradients over blocks"),
     ]
     return "\n\n".join(parts)
