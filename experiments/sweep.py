@@ -36,11 +36,10 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import command
-from resnet_jax.analysis import literature
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, write_json
-from resnet_jax.sweeps import display, local, slurm
+from resnet_jax.sweeps import claims, display, local, slurm
 from resnet_jax.sweeps.grid import Overrides, tuned_fields
 from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, failure, log_of, only, plan, shard, state, value_of
 from resnet_jax.sweeps.watch import FAILED
@@ -74,9 +73,9 @@ def load_sweep(file: str) -> tuple[str, dict[str, list[str]], list[Overrides]]:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_sweep"):
         raise UserError(f"--config={file} is not a sweep: it has no get_sweep(); the sweeps are in configs/sweeps/.")
-    claims = literature.check(getattr(module, "LITERATURE", {}), file)
+    literature = claims.check(getattr(module, "LITERATURE", {}), file)
     try:
-        return (module.__doc__ or "").strip(), claims, module.get_sweep(*[option] if option else [])
+        return (module.__doc__ or "").strip(), literature, module.get_sweep(*[option] if option else [])
     except Exception as error:  # A sweep is a program and can raise anything.
         raise UserError(f"get_sweep() of {file} failed with {type(error).__name__}: {error}.") from error
 
@@ -163,7 +162,7 @@ def main(arguments: list[str]) -> int:
     file = config_flags.get_config_filename(flags.FLAGS["config"])
     path = file.partition(":")[0]  # After a colon there may be an option for the file.
     common = config_flags.get_override_values(flags.FLAGS["config"])
-    question, claims, overrides = load_sweep(file)
+    question, literature, overrides = load_sweep(file)
     swept = {field for each in overrides for field in each}
     for field in common:
         if field in swept:
@@ -196,7 +195,7 @@ def main(arguments: list[str]) -> int:
         "file": path,
         "question": question,
         "command": ["python", "-m", "experiments.sweep", *sys.argv[1:]],
-        "literature": claims,
+        "literature": literature,
         "tuned": {field: flatten(base.to_dict())[field] for field in tuned_fields(overrides)},
         "runs": {run.name: run.overrides for run in all_runs},
     }

@@ -93,9 +93,14 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Write ``text`` to ``path`` whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes | bytearray) -> None:
+    """Write ``content`` to ``path`` whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
-        file.write(text)
+    with partial.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())  # Else a power cut could leave an empty file under the final name.
     partial.replace(path)

@@ -14,12 +14,14 @@ import numpy as np
 from scipy import stats
 
 from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths, group_seeds, recipe
+from resnet_jax.sweeps.claims import DEGRADES, DOES_NOT_DEGRADE
 
 CONFIDENCE = 0.95
 RESAMPLES = 4_999
 # With two seeds a nominal 95 % interval would contain the true gap in only 6 cases of 10.
 LEAST_SEEDS = 3
-WORDS = {1: "degrades", 0: "inconclusive", -1: "does not degrade"}
+INCONCLUSIVE = "inconclusive"
+WORDS = {1: DEGRADES, 0: INCONCLUSIVE, -1: DOES_NOT_DEGRADE}
 
 
 class Gap(NamedTuple):

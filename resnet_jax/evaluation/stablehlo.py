@@ -11,6 +11,7 @@ from resnet_jax.data import augment
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.nets import TrainedNet
 from resnet_jax.evaluation.predict import mean_for
+from resnet_jax.rundir import write_bytes
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -49,6 +50,4 @@ def write_stablehlo(net: TrainedNet, path: pathlib.Path) -> None:
       UserError: ``net`` takes images of any size.
       OSError: the file cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(exported(net).serialize())
-    partial.replace(path)
+    write_bytes(path, exported(net).serialize())

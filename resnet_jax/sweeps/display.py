@@ -20,7 +20,7 @@ SECONDS_BETWEEN_TABLES = 60.0
 # Of a table where there is no terminal; no name is broken there.
 WIDTH = 200
 # Which runs are shown first where not all have room.
-MOST_TELLING = (TRAINING, "failed", "diverged", UNREADABLE, "preempted", "unfinished", "finished", "not started")
+SHOWN_FIRST = (TRAINING, "failed", "diverged", UNREADABLE, "preempted", "unfinished", "finished", "not started")
 
 
 def watch(
@@ -99,13 +99,13 @@ def table(
       title: of the table.
       rows: of all runs, in the order of the table.
       left: seconds until all runs are over, None if it is not known.
-      count: of rows to show, those that tell most; None shows all.
+      count: of rows to show, the first by ``SHOWN_FIRST``; None shows all.
       name_width: of names to show, without their middles; None shows all of them.
     """
-    rank = {state: index for index, state in enumerate(MOST_TELLING)}
-    told = sorted(rows, key=lambda each: rank.get(each.state, len(rank)))
-    shown = {each.name for each in told[:count]}
-    states = collections.Counter(each.state for each in told)
+    rank = {state: index for index, state in enumerate(SHOWN_FIRST)}
+    ranked = sorted(rows, key=lambda each: rank.get(each.state, len(rank)))
+    shown = {each.name for each in ranked[:count]}
+    states = collections.Counter(each.state for each in ranked)
     says = ", ".join(f"{number} {state}" for state, number in states.items())
     if len(shown) < len(rows):
         says += f"; {len(rows) - len(shown)} not shown"

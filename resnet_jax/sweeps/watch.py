@@ -97,7 +97,7 @@ def is_training(workdir: pathlib.Path, records: Sequence[Mapping[str, Any]], now
 
 
 def steps_per_second(records: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the pace over the newest ``records``, evaluations included; None if there are not two to tell by."""
+    """Return the pace over the newest ``records``, evaluations included; None if there are fewer than two."""
     recent = [record for record in records if record["split"] == "train"][-RECENT:]
     seconds = recent[-1]["seconds"] - recent[0]["seconds"] if recent else 0.0
     return (recent[-1]["step"] - recent[0]["step"]) / seconds if seconds > 0 else None

@@ -1,11 +1,9 @@
 """What was found beside the literature: agreement, contradiction, or neither."""
 
 import numpy as np
-import pytest
 
 from resnet_jax.analysis import literature
 from resnet_jax.analysis.verdict import SeriesVerdict, Verdict, gap
-from resnet_jax.errors import UserError
 
 HE = "He et al. 2015, figure 6"
 CLAIMS = {"plain": ["degrades", HE], "residual": ["does not degrade", HE]}
@@ -53,25 +51,3 @@ def test_of_a_tuned_field_each_verdict_is_compared_and_named():
 
 def test_series_without_a_claim_and_claims_without_a_series_are_left_out():
     assert literature.compare(CLAIMS, {"": verdict(**{"preact residual": (LOW, HIGH)})}) == []
-
-
-def test_claims_are_recorded_as_lists():
-    assert literature.check({"plain": ("degrades", HE)}, "sweep.py") == {"plain": ["degrades", HE]}
-    assert literature.check({}, "sweep.py") == {}
-
-
-@pytest.mark.parametrize(
-    "claims",
-    [
-        {"plain": "degrades"},
-        {"plain": ("fails", HE)},
-        {"plain": ("degrades",)},
-        {"plain": ("degrades", 2015)},
-        {20: ("degrades", HE)},
-        [("plain", "degrades")],
-        "degrades",
-    ],
-)
-def test_a_malformed_claim_is_refused_with_the_file_and_what_is_expected(claims):
-    with pytest.raises(UserError, match=r'LITERATURE of sweep.py has .*expected .*"degrades" or "does not degrade"'):
-        literature.check(claims, "sweep.py")
