@@ -16,7 +16,7 @@ from flax import linen
 from torch import nn
 
 from resnet_jax import models
-from resnet_jax.models.stage import unstacked
+from resnet_jax.models.stacking import unstacked
 
 
 class Text(NamedTuple):

@@ -9,6 +9,7 @@ its section 4.2. A new field needs a default that means "as before": configs rec
 
 import enum
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,6 +104,72 @@ TYPES = {
     tuple: "a tuple of numbers",
 }
 
+
+class Order(enum.StrEnum):
+    """Names of the orders of norm, ReLU, convolution and addition in a block."""
+
+    ORIGINAL = enum.auto()
+    NORM_AFTER_ADDITION = enum.auto()
+    RELU_BEFORE_ADDITION = enum.auto()
+    RELU_PREACTIVATION = enum.auto()
+    PREACTIVATION = enum.auto()
+
+
+class Shortcut(enum.StrEnum):
+    """Names of the shortcuts."""
+
+    A = "A"
+    B = "B"
+    C = "C"
+    POOL = enum.auto()
+    CONV = enum.auto()
+    EXCLUSIVE_GATING = enum.auto()
+    SHORTCUT_GATING = enum.auto()
+    DROPOUT = enum.auto()
+
+
+class Block(enum.StrEnum):
+    """Names of the blocks."""
+
+    BASIC = enum.auto()
+    BOTTLENECK = enum.auto()
+    SINGLE = enum.auto()
+    REPVGG = enum.auto()
+
+
+class BranchScaling(enum.StrEnum):
+    """Names of the scalings of branches."""
+
+    NONE = enum.auto()
+    FIXUP = enum.auto()
+    SKIPINIT = enum.auto()
+    REZERO = enum.auto()
+    NORMALIZER_FREE = enum.auto()
+
+
+class Norm(enum.StrEnum):
+    """Names of the norms."""
+
+    BATCH = enum.auto()
+    GROUP = enum.auto()
+    NONE = enum.auto()
+
+
+class Activation(enum.StrEnum):
+    """Names of the activations."""
+
+    RELU = enum.auto()
+    TANH = enum.auto()
+    CRELU = enum.auto()
+    SWISH = enum.auto()
+    GELU = enum.auto()
+
+
+def names(choices: type[enum.StrEnum]) -> tuple[str, ...]:
+    """Return the names of ``choices`` as plain text."""
+    return tuple(choice.value for choice in choices)
+
+
 # Each is a row of ``resnet_jax.models.FAMILIES``, which needs jax; a command that only reads fields does not.
 FAMILIES = (
     *("cifar", "imagenet", "wide", "densenet", "imagenet_densenet"),
@@ -175,13 +242,13 @@ FIELDS: dict[str, Field] = {
     ),
     "model.shortcut": Field(
         str,
-        "A",
+        Shortcut.A.value,
         "A: identity, zero-padded where shapes change. B: projection where shapes change. C: projection always. "
         "pool: as A, by 2x2 average pooling, zeros at the end. conv: 1x1 convolution always. exclusive_gating, "
         "shortcut_gating: as A, times a learned 1 - g(x), exclusive with the branch times g(x). dropout: as A, with "
         "dropout of 1/2.",
         source="Paper: A on CIFAR-10; stochastic depth: pool; the last four: He 2016, table 1",
-        choices=("A", "B", "C", "pool", "conv", "exclusive_gating", "shortcut_gating", "dropout"),
+        choices=names(Shortcut),
     ),
     "model.gating_bias": Field(
         float,
@@ -192,22 +259,22 @@ FIELDS: dict[str, Field] = {
     ),
     "model.block": Field(
         str,
-        "basic",
+        Block.BASIC.value,
         "Block of a cifar net: two 3x3 convolutions (basic), 1x1, 3x3 and 1x1 with four times the width (bottleneck), "
         "a single 3x3 (single), or beside it a 1x1 and the input, each with a norm (repvgg). That of an imagenet net "
         "follows from its depth.",
         source="Paper: basic on CIFAR-10; He et al. 2016: bottleneck for 164 and 1001, section 5.1 for single; "
         "Ding et al. 2021, arXiv 2101.03697: repvgg",
-        choices=("basic", "bottleneck", "single", "repvgg"),
+        choices=names(Block),
         role=Role.NET,
     ),
     "model.order": Field(
         str,
-        "original",
+        Order.ORIGINAL.value,
         "Order of norm, ReLU, convolution and addition in a block; preactivation: norm and ReLU before each "
         "convolution, none after the addition.",
         source="Paper: original; the others: He et al. 2016, table 2",
-        choices=("original", "norm_after_addition", "relu_before_addition", "relu_preactivation", "preactivation"),
+        choices=names(Order),
         role=Role.NET,
     ),
     "model.stem_activation": Field(
@@ -234,11 +301,11 @@ FIELDS: dict[str, Field] = {
     ),
     "model.norm": Field(
         str,
-        "batch",
+        Norm.BATCH.value,
         "Norm of plain and residual nets: batch norm, group norm (32 groups or fewer), or none, where a bias is in its "
         "place.",
         source="Paper: batch; group: Wu and He 2018, arXiv 1803.08494",
-        choices=("batch", "group", "none"),
+        choices=names(Norm),
     ),
     "model.reserve": Field(
         bool,
@@ -249,11 +316,11 @@ FIELDS: dict[str, Field] = {
     ),
     "model.branch_scaling": Field(
         str,
-        "none",
+        BranchScaling.NONE.value,
         "Scaling of the branches of a residual net, with the order and the norm that it is defined for: Fixup, "
         "SkipInit, ReZero (with the norm of the config), or normalizer-free with scaled weight standardisation.",
         source="arXiv 1901.09321; 2002.10444; 2003.04887; 2101.08692",
-        choices=("none", "fixup", "skipinit", "rezero", "normalizer_free"),
+        choices=names(BranchScaling),
         role=Role.NET,
     ),
     "model.parametrization": Field(
@@ -276,10 +343,11 @@ FIELDS: dict[str, Field] = {
     ),
     "model.activation": Field(
         str,
-        "relu",
-        "Activation; of plain nets without norms also tanh, or crelu, of twice the channels: relu(x) and relu(-x).",
-        source="Paper: relu",
-        choices=("relu", "tanh", "crelu"),
+        Activation.RELU.value,
+        "Activation of plain and residual nets. gelu: the exact one. crelu: relu(x) and relu(-x), of twice the "
+        "channels, for plain nets without norms.",
+        source="Paper: relu; arXiv 1710.05941: swish; 1606.08415: gelu; 1603.05201: crelu",
+        choices=names(Activation),
         role=Role.NET,
     ),
     "model.dropout": Field(
@@ -679,6 +747,19 @@ FIELDS: dict[str, Field] = {
         may_change=True,
     ),
 }
+
+
+def bind(field: str, rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``rows``, which give each choice of ``field`` its meaning, by the choices as plain text.
+
+    Raises:
+      TypeError: a choice has no row, or a row has no choice.
+    """
+    bound = {str(name): row for name, row in rows.items()}
+    if unbound := bound.keys() ^ set(FIELDS[field].choices):
+        raise TypeError(f"config.{field} and its table differ in {', '.join(sorted(unbound))}")
+    return bound
+
 
 # Two configs that agree in these are the same run, and each resumes the other.
 RUN_FIELDS = tuple(name for name, field in FIELDS.items() if not field.may_change)

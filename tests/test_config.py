@@ -15,7 +15,8 @@ from resnet_jax.data import augment
 from resnet_jax.data.images import AUGMENTATIONS
 from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS, RECIPE_FIELDS, RUN_FIELDS, TITLE_FIELDS
-from resnet_jax.models import blocks, init, norm, parametrization, remedies, resnet, shortcuts
+from resnet_jax.models import families
+from resnet_jax.models.layers import init, parametrization
 from resnet_jax.training import optimizer, parallel
 
 FLOATS = [name for name, field in FIELDS.items() if field.type is float]
@@ -52,17 +53,10 @@ def test_a_row_has_a_meaning_and_a_default_that_it_allows(name):
 @pytest.mark.parametrize(
     ("name", "implemented"),
     [
-        ("dtype", models.DTYPES),
+        ("dtype", families.DTYPES),
         ("model.family", models.FAMILIES),
-        ("model.shortcut", shortcuts.SHORTCUTS),
-        ("model.bottleneck_stride", blocks.BOTTLENECK_STRIDES),
-        ("model.block", resnet.CIFAR_BLOCKS),
-        ("model.order", blocks.ORDERS),
-        ("model.norm", norm.NORMS),
-        ("model.branch_scaling", remedies.BRANCH_SCALINGS),
         ("model.parametrization", parametrization.PARAMETRIZATIONS),
         ("model.init", init.INITS),
-        ("model.activation", norm.ACTIVATIONS),
         ("data.augmentation", AUGMENTATIONS),
         ("data.pad", augment.PADS),
         ("optimizer.name", optimizer.OPTIMIZERS),

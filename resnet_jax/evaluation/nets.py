@@ -15,7 +15,7 @@ from resnet_jax.config import check
 from resnet_jax.data.passes import IMAGENET_MEAN, IMAGENET_STD
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import CROP
-from resnet_jax.models.inception import IMAGENET_NETS
+from resnet_jax.models.zoo.inception import IMAGENET_NETS
 from resnet_jax.rundir import read_config
 from resnet_jax.training import program
 from resnet_jax.training.interventions import gates_at, interventions_of

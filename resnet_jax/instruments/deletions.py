@@ -30,10 +30,10 @@ import numpy as np
 import scipy.stats
 
 from resnet_jax import models
-from resnet_jax.instruments.net import Net, Variables, is_block
+from resnet_jax.instruments.net import Net, Variables
 from resnet_jax.instruments.subject import Images, Subject
 from resnet_jax.models.gates import COLLECTION, DELETED
-from resnet_jax.models.stage import Path
+from resnet_jax.models.stacking import Path, is_block
 
 DRAWS = 5
 # Purposes of random numbers.

@@ -20,13 +20,17 @@ from ml_collections import ConfigDict
 from resnet_jax import models
 from resnet_jax.errors import UserError
 from resnet_jax.models import Gate
-from resnet_jax.models.densenet import DenseNet
 from resnet_jax.models.gates import LEAF as GATE
-from resnet_jax.models.gates import PLAIN, RESIDUAL
-from resnet_jax.models.stage import LOOPS, RANDOM, Path, assemble
+from resnet_jax.models.gates import PLAIN, RESIDUAL, gate_of
+from resnet_jax.models.layers.norm import BatchNorm, Bias, GroupNorm
+from resnet_jax.models.stacking import Path, assemble, is_block
+from resnet_jax.models.stage import RANDOM
+from resnet_jax.models.zoo.densenet import DenseNet
 
 # What a block records or is perturbed by, in Flax's collections "intermediates" and "perturbations".
 LEAF = "output"
+# What it records of its parts, not to be taken for a layer of that name.
+PART = "{} before addition"
 RECORDED, PERTURBED = "intermediates", "perturbations"
 
 # Arrays of blocks, by their names in forward order, as "stage2/block3".
@@ -94,6 +98,7 @@ class Net:
         self.output_gradients: Callable[..., tuple[jax.Array, OfBlocks, Any]] = jax.jit(
             self._output_gradients, static_argnames="train"
         )
+        self.separated: Callable[..., dict[str, OfBlocks]] = jax.jit(self._separated, static_argnames="train")
         self.cotangent_gradients: Callable[..., OfBlocks] = jax.jit(self._cotangent_gradients, static_argnames="train")
         self.loss: Callable[..., jax.Array] = jax.jit(self.loss_of, static_argnames="train")
         self.gradient: Callable[..., tuple[jax.Array, Any]] = jax.jit(
@@ -176,12 +181,14 @@ class Net:
         shapes = jax.eval_shape(lambda: self.model.apply(variables, images, train=False, mutable=[PERTURBED])[1])
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[PERTURBED])
 
-    def by_block(self, collection: Any, unwrap: Callable[[Any], jax.Array] = lambda leaf: leaf) -> OfBlocks:
-        """Return what each block has under ``LEAF`` in ``collection``; ``unwrap`` takes it out of what is there."""
-        leaves = flax.traverse_util.flatten_dict(collection, is_leaf=lambda path, _: path[-1:] == (LEAF,))
+    def by_block(
+        self, collection: Any, unwrap: Callable[[Any], jax.Array] = lambda leaf: leaf, name: str = LEAF
+    ) -> OfBlocks:
+        """Return leaf ``name`` of each block in ``collection``; ``unwrap`` takes the array out of the leaf."""
+        leaves = flax.traverse_util.flatten_dict(collection, is_leaf=lambda path, _: path[-1:] == (name,))
         found = {}
         for block in self.blocks:
-            leaf = unwrap(leaves[(*block.path, LEAF)])
+            leaf = unwrap(leaves[(*block.path, name)])
             found[block.name] = leaf if block.place is None else leaf[block.place]
         return found
 
@@ -210,30 +217,36 @@ class Net:
         return {**variables, "gates": assemble(stacked)}
 
     def parts(self, variables: Variables, images: np.ndarray, train: bool) -> Iterator[tuple[Block, Parts]]:
-        """Yield the branch and the shortcut of each block, as they are before they are added.
+        """Yield the branch and the shortcut of each block, as they are before they are added, in one forward pass.
 
-        Batch norm, addition and ReLU are one operation, so the two are separated by gates: relu(F) - relu(-F) is F,
-        and where no ReLU follows, F is what comes out without the shortcut. In a plain net the shortcut is the identity
-        that it lacks (option A). Four forward passes a block.
+        The branch has its gain, neither has its gate. In a plain net the shortcut is the identity that it lacks (option
+        A).
 
         Raises:
-          UserError: the blocks of the net have no gates, a norm behind the addition, or are dropped at random.
+          UserError: the blocks of the net have no gates, a norm after the addition, or are dropped at random.
         """
+        if not models.FAMILIES[self.config.family].has_gates:
+            raise UserError(f"the blocks of {self.title} have no shortcut that could be opened or closed")
         if train and self.config.survival < 1:
             raise UserError(f"blocks of {self.title} are dropped at random in training, whatever their gates")
         if self.config.order == "norm_after_addition":
             raise UserError(f"in {self.title} a norm follows the addition, so branch and shortcut cannot be separated")
-
-        def alone(block: Block, gate: Gate) -> np.ndarray:
-            one, other = (
-                np.asarray(self.outputs(self.gated(variables, {block.name: each}), images, train=train)[1][block.name])
-                for each in (gate, Gate(-gate.shortcut, 0, -gate.branch, 0))
-            )
-            is_linear = bool(np.any(one < 0) or np.any(other < 0))
-            return one if is_linear else one - other
-
+        try:
+            found = self.separated(variables, images, train=train)
+        except KeyError as error:
+            raise UserError(
+                f"blocks of {self.title} add neither by Block.add nor in their last norm, so branch and shortcut "
+                "cannot be separated"
+            ) from error
         for block in self.blocks:
-            yield block, Parts(alone(block, Gate(0, 0, 1, 0)), alone(block, Gate(1, 0, 0, 0)))
+            yield block, Parts(*(np.asarray(found[part][block.name]) for part in Parts._fields))
+
+    def _separated(self, variables: Variables, images: jax.Array, train: bool) -> dict[str, OfBlocks]:
+        """Return "branch" and "shortcut" of each block, ``[batch, height, width, channels]``."""
+        with nn.intercept_methods(separate):
+            _, updates = self.apply(variables, images, train, mutable=[RECORDED])
+        recorded = updates[RECORDED]
+        return {part: self.by_block(recorded, lambda leaf: leaf[0], PART.format(part)) for part in Parts._fields}
 
     def require_blocks(self, least: int = 1) -> None:
         """Raise a UserError unless the net has at least ``least`` blocks."""
@@ -258,9 +271,44 @@ def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.I
     return module.perturb(LEAF, output)
 
 
-def is_block(path: Path) -> bool:
-    """Return whether the module at ``path`` is a block, or the body of a loop over blocks."""
-    return path[-1] in LOOPS or (path[-1].startswith("block") and path[-1][5:].isdecimal())
+def separate(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    """Call a method; if it is a block's, record its shortcut and its branch as they are before the addition."""
+    block = context.module
+    if isinstance(block, models.Block) and context.method_name == "join":
+        with nn.intercept_methods(functools.partial(record_branch, block=block)):
+            return call(*args, **kwargs)
+    output = call(*args, **kwargs)
+    if isinstance(block, models.Block) and context.method_name == "shortcut":
+        block.sow(RECORDED, PART.format("shortcut"), block.identity(args[0]) if output is None else output)
+    return output
+
+
+def record_branch(
+    call: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    context: nn.module.InterceptorContext,
+    block: models.Block,
+) -> Any:
+    """Call a method that ``block`` joins by; if it adds, record the branch without its gate.
+
+    Either the block adds, or its last norm does, which then is the one that is given a shortcut, be it None.
+    """
+    module = context.module
+    gain, gate = kwargs.get("gain"), gate_of(block)
+
+    def ungated(gain: Any) -> Any:
+        # A closed branch has no gain that could be recovered.
+        return gain if gate is None else jnp.where(gate.branch == 0, 1, gain / gate.branch)
+
+    if isinstance(module, models.Block) and context.method_name == "add":
+        branch, _, gain = args
+        block.sow(RECORDED, PART.format("branch"), call(branch, None, ungated(gain)))
+    if isinstance(module, BatchNorm | GroupNorm | Bias) and len(args) > 1:
+        x, shortcut = args  # By keyword below: Flax lets only whole calls repeat, and those come here again.
+        block.sow(RECORDED, PART.format("branch"), module(x, **kwargs | {"activate": False, "gain": ungated(gain)}))
+        return module(x, shortcut=shortcut, **kwargs)
+    return call(*args, **kwargs)
 
 
 _NETS: dict[str, Net] = {}

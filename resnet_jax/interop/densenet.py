@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from resnet_jax.models import Path
-from resnet_jax.models.densenet import IMAGENET_BLOCKS
+from resnet_jax.models.zoo.densenet import IMAGENET_BLOCKS
 
 
 def layer_name(path: Path) -> str:
-    """Return torchvision's name of the layer at ``path``, such as ("stage1", "block0", "conv1").
+    """Return torchvision's name of the layer at ``path``, such as ("stage1", "block3", "conv1").
 
     torchvision has no nets for small images; theirs are named as if its stem had no norm.
 

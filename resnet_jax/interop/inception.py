@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from resnet_jax.models import Path
-from resnet_jax.models.inception import RESNET_V2, V4, Branches, Conv, Net, depth
+from resnet_jax.models.zoo.inception import RESNET_V2, V4, Branches, Conv, Net, depth
 
 # timm numbers all parts of Inception-v4 in sequence; each block is one.
 V4_PARTS = {"stem": 0, "stage1": 6, "reduction1": 10, "stage2": 11, "reduction2": 18, "stage3": 19}

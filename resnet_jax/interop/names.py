@@ -26,7 +26,7 @@ from absl import logging
 from resnet_jax.errors import UserError
 from resnet_jax.interop import densenet, inception, residual
 from resnet_jax.models import Path, stack, unstack
-from resnet_jax.models.norm import BatchNorm
+from resnet_jax.models.layers.norm import BatchNorm
 
 
 class Scheme(NamedTuple):
@@ -34,7 +34,7 @@ class Scheme(NamedTuple):
 
     Attributes:
       title: of the nets that have these names.
-      layer_name: returns the name of the layer at a path, such as ("stage2", "block0", "conv1"); raises a
+      layer_name: returns the name of the layer at a path, such as ("stage2", "block3", "conv1"); raises a
         ValueError for a layer that has none.
       fields: returns the fields of ``config.model`` that names and shapes of tensors determine, None if these are not
         of this scheme.

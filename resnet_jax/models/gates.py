@@ -4,20 +4,22 @@ A gated block computes, for its shortcut S and its branch F,
 
     y = relu(P(S(x); a, alpha) + b * F(P(x; 1, beta)))
 
-where P(z; u, v) has the value u * z and passes gradients on times v. The four numbers of each block are arrays in a
-Flax collection of their own, "gates": arguments of the compiled program, so another intervention compiles nothing. A
-program without the collection is that of the ungated net.
+where P(z; u, v) has the value u * z and passes gradients on times v (``layers/addition.py``). The four numbers of each
+block are arrays in a Flax collection of their own, "gates": arguments of the compiled program, so another intervention
+compiles nothing. The loop over blocks wraps each block by ``gated`` where the collection is present; a program without
+it is the ungated net's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from resnet_jax.models.stage import assemble
+from resnet_jax.models.block import Block
+from resnet_jax.models.layers.addition import Scaled, gradient_scaled
+from resnet_jax.models.stacking import assemble
 from resnet_jax.models.walk import walk
 
 COLLECTION, LEAF = "gates", "gate"
@@ -39,7 +41,7 @@ class Gate(NamedTuple):
     branch_gradient: float | jax.Array
 
 
-RESIDUAL = Gate(1.0, 1.0, 1.0, 1.0)  # Floats, for which the gradient of a gated step is defined.
+RESIDUAL = Gate(1, 1, 1, 1)
 PLAIN = Gate(0, 0, 1, 1)
 STOP_GRADIENT = Gate(1, 0, 1, 1)  # Forward a residual net; the gradient flows by branches alone.
 MIRROR = Gate(0, 1, 1, 1)  # Forward a plain net; what flows back is the gradient of no function.
@@ -61,45 +63,25 @@ def gate_of(block: nn.Module) -> Gate | None:
     return Gate(*block.get_variable(COLLECTION, LEAF))
 
 
-def gated(shortcut: jax.Array | None, gate: Gate | None) -> jax.Array | None:
-    """Return what ``gate`` makes of ``shortcut``."""
-    if shortcut is None or gate is None:
-        return shortcut
-    return scaled(shortcut, gate.shortcut, gate.shortcut_gradient)
+def gated(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    """Call a method; if it is a part of a block, by the block's gate.
 
-
-@jax.custom_vjp
-def scaled(z: jax.Array, value: jax.typing.ArrayLike, gradient: jax.typing.ArrayLike) -> jax.Array:
-    """Return P(z; u, v): ``value * z``, through which gradients pass times ``gradient``.
-
-    The two are independent, so that a shortcut can exist in the backward pass alone. The factors get no gradient.
+    A plain block gets the shortcut that it lacks, the identity. The gradient into a branch is scaled at its input: at
+    its output the branch's own parameters would get the scaled gradient, too.
     """
-    return jnp.asarray(value, z.dtype) * z
-
-
-@jax.custom_vjp
-def gradient_scaled(z: jax.Array, gradient: jax.typing.ArrayLike) -> jax.Array:
-    """Return P(z; 1, v): ``z`` itself, so that a backward pass that keeps it keeps one array, not two."""
-    return z
-
-
-def _gradient_scaled_backward(gradient: Any, cotangent: jax.Array) -> tuple[jax.Array, Any]:
-    return jnp.asarray(gradient, cotangent.dtype) * cotangent, jnp.zeros_like(gradient)
-
-
-gradient_scaled.defvjp(lambda z, gradient: (z, gradient), _gradient_scaled_backward)
-
-
-def _scaled_forward(z: jax.Array, value: jax.typing.ArrayLike, gradient: jax.typing.ArrayLike) -> tuple[jax.Array, Any]:
-    return scaled(z, value, gradient), (value, gradient)
-
-
-def _scaled_backward(factors: Any, cotangent: jax.Array) -> tuple[jax.Array, Any, Any]:
-    value, gradient = factors
-    return jnp.asarray(gradient, cotangent.dtype) * cotangent, jnp.zeros_like(value), jnp.zeros_like(gradient)
-
-
-scaled.defvjp(_scaled_forward, _scaled_backward)
+    block, method = context.module, context.method_name
+    if not isinstance(block, Block) or method not in ("branch", "shortcut", "gain"):
+        return call(*args, **kwargs)
+    gate = gate_of(block)
+    assert gate is not None  # The loop over blocks intercepts those with the collection.
+    if method == "branch":
+        x, *others = args
+        return call(gradient_scaled(x, gate.branch_gradient), *others, **kwargs)
+    found = call(*args, **kwargs)
+    if method == "gain":
+        return gate.branch if found is None else found * gate.branch
+    shortcut = block.identity(args[0]) if found is None else found
+    return Scaled(shortcut, gate.shortcut, gate.shortcut_gradient)
 
 
 def gate_blocks(model: nn.Module, image_shape: tuple[int, ...], gates: Gate | Mapping[str, Gate]) -> dict[str, Any]:
@@ -108,10 +90,10 @@ def gate_blocks(model: nn.Module, image_shape: tuple[int, ...], gates: Gate | Ma
     Args:
       model: the net.
       image_shape: ``(height, width, channels)``.
-      gates: of all blocks, or of each block by its name, as in "stage2/block3".
+      gates: the gate of all blocks, or of each block by its name, as in "stage2/block3".
 
     Raises:
-      ValueError: ``gates`` lacks a block or has a block that the net has not.
+      ValueError: ``gates`` lacks a block or has a block that the net does not have.
     """
     blocks = {layer.name: layer for layer in walk(model, image_shape) if layer.is_block}
     gate_by_name = dict.fromkeys(blocks, gates) if isinstance(gates, Gate) else gates

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resnet_jax.models.init import Declared, Law, declaring
-from resnet_jax.models.stage import Path, assemble, loop_of, unstacked
+from resnet_jax.models.layers.init import Declared, Law, declaring
+from resnet_jax.models.stacking import Path, assemble, loop_of, unstacked
 
 
 class Variable(NamedTuple):
@@ -73,14 +73,14 @@ def walk(model: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
     So a block follows its convolutions, and the blocks of a loop follow each other one by one.
 
     Raises:
-      TypeError: a module declares an initial value by no law of ``resnet_jax.models.init``.
+      TypeError: a module declares an initial value by no law of ``resnet_jax.models.layers.init``.
     """
     variables, outputs = trace(model, image_shape)
     own: dict[Path, dict[tuple[str, str], Declared]] = {}
     lengths: dict[Path, int] = {}
     for (collection, *path, name), leaf in flatten(variables).items():
         if not isinstance(leaf, Declared):
-            raise TypeError(f"{'/'.join(path)}/{name} has no law of resnet_jax.models.init as its initialiser")
+            raise TypeError(f"{'/'.join(path)}/{name} has no law of resnet_jax.models.layers.init as its initialiser")
         own.setdefault(tuple(path), {})[collection, name] = leaf
         loop = loop_of(tuple(path))
         if loop is not None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from resnet_jax import models
 from resnet_jax.errors import UserError
-from resnet_jax.models.blocks import Block
+from resnet_jax.models.block import Block
 from resnet_jax.models.gates import DELETED, PLAIN, RESIDUAL
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.surgery.edit import Moments
@@ -126,7 +126,7 @@ def compare_with_gates(old: Net, new: Net, images: np.ndarray, deleted: Sequence
     Raises:
       UserError: logits differ by more than ``TOLERANCE``.
     """
-    of_blocks = dict.fromkeys(old.blocks, RESIDUAL if old.part("residual") else PLAIN)
+    of_blocks = dict.fromkeys(old.blocks, RESIDUAL if old.config.residual else PLAIN)
     gates = models.gate_blocks(old.model, old.image_shape, of_blocks | dict.fromkeys(deleted, DELETED))
     difference = largest_difference(logits_of(old, images, gates), logits_of(new, images))
     refuse_beyond(difference, "logits", len(images))

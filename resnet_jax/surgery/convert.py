@@ -13,6 +13,7 @@ import numpy as np
 
 from resnet_jax.errors import UserError
 from resnet_jax.models import Path
+from resnet_jax.surgery.edit import has_stride
 from resnet_jax.surgery.fold import fold_norms
 from resnet_jax.surgery.net import Net, require
 
@@ -81,7 +82,7 @@ def converted(net: Net, sign: int, residual: bool, **fields: str) -> Net:
     folded = fold_norms(net) if net.config.norm == "batch" else net
     leaves = folded.leaves
     merge = merge_one if net.convolutions == 1 else merge_two
-    pools = net.part("residual") and net.part("shortcut") == "pool"
+    pools = net.config.residual and net.parts.shortcut == "pool"
     for name in net.blocks:
         block: Path = ("params", *name.split("/"))
         merge(leaves, block, shortcut_of(leaves, block, net.convolutions, pools), sign)
@@ -104,9 +105,9 @@ def shortcut_of(leaves: Leaves, block: Path, convolutions: int, pools: bool) -> 
     if projection is not None:  # Its bias is in the place of a norm, which option conv has not.
         bias = leaves.get((*block, "shortcut", "bn", "bias"), np.zeros(features))
         return Shortcut(CENTRE, projection[0, 0], bias)
-    has_stride = block[1] != "stage1" and block[2] == "block0"
+    halves = has_stride("/".join(block[1:]))
     front = 0 if pools else (features - channels) // 2
-    return Shortcut(POOL if pools and has_stride else CENTRE, np.eye(channels, features, front), np.zeros(features))
+    return Shortcut(POOL if pools and halves else CENTRE, np.eye(channels, features, front), np.zeros(features))
 
 
 def merge_one(leaves: Leaves, block: Path, shortcut: Shortcut, sign: int) -> None:

@@ -7,15 +7,17 @@ import numpy as np
 
 from resnet_jax import models
 from resnet_jax.errors import UserError
-from resnet_jax.models import Path, init
-from resnet_jax.models.blocks import ORDERS
+from resnet_jax.fields import Order, names
+from resnet_jax.models import Path, resnet
+from resnet_jax.models.layers import init
+from resnet_jax.models.stacking import is_first
 from resnet_jax.surgery.net import EPSILON, Net, require
 
 # Of the output of a block over images and pixels, float64 ``[channels]``: mean and variance.
 Moments = tuple[np.ndarray, np.ndarray]
 
 # In the order that is left out a norm comes after the addition, and is no identity.
-ZERO_BRANCH_ORDERS = tuple(order for order in ORDERS if order != "norm_after_addition")
+ZERO_BRANCH_ORDERS = tuple(order for order in names(Order) if order != Order.NORM_AFTER_ADDITION)
 
 
 def insert_identity(net: Net, depth: int, seed: int = 0) -> Net:
@@ -31,7 +33,7 @@ def insert_identity(net: Net, depth: int, seed: int = 0) -> Net:
     """
     operation = "insert_identity"
     require(net, operation, survival=(1,))
-    if net.part("residual"):
+    if net.config.residual:
         require(net, operation, order=ZERO_BRANCH_ORDERS, shortcut=("A", "B", "pool", "dropout"))
         require(net, operation, norm=("batch", "group", "none"))
     else:
@@ -39,7 +41,7 @@ def insert_identity(net: Net, depth: int, seed: int = 0) -> Net:
     config = net.config.copy_and_resolve_references()
     config.depth = depth
     deeper: Any = models.build(config, net.model.num_classes)
-    same_block = deeper.block.func is net.model.block.func  # type: ignore[attr-defined]
+    same_block = resnet.parts(config).block == net.parts.block
     grows = all(new >= old for new, old in zip(deeper.stage_sizes, net.model.stage_sizes, strict=True))
     if depth <= net.config.depth or not same_block or not grows:
         raise UserError(
@@ -49,7 +51,7 @@ def insert_identity(net: Net, depth: int, seed: int = 0) -> Net:
     dtype = net.variables["params"]["head"]["bias"].dtype
     leaves = {path: leaf.astype(dtype) for path, leaf in drawn.leaves.items()} | net.leaves
     for name in inserted_blocks(net, drawn):
-        (zero_branch if net.part("residual") else pass_on)(leaves, net, name)
+        (zero_branch if net.config.residual else pass_on)(leaves, net, name)
     return drawn.rebuilt(leaves)
 
 
@@ -123,7 +125,7 @@ def zero_branch(leaves: dict[Path, np.ndarray], net: Net, name: str) -> None:
     one.
     """
     block, last = ("params", *name.split("/")), net.convolutions
-    if net.part("order") == "preactivation":
+    if net.parts.order == Order.PREACTIVATION:
         zeroed = [(*block, f"conv{last}", "kernel")]
     elif net.config.norm == "none":
         zeroed = [(*block, f"conv{last}", "kernel"), (*block, f"bn{last}", "bias")]
@@ -144,7 +146,7 @@ def delete(net: Net, names: Sequence[str]) -> Net:
     """
     check_names(net, names)
     leaves = net.leaves
-    if net.part("residual"):
+    if net.config.residual:
         require(net, "delete", order=ZERO_BRANCH_ORDERS, norm=("batch", "group", "none"))
         for name in names:
             zero_branch(leaves, net, name)
@@ -163,7 +165,7 @@ def delete(net: Net, names: Sequence[str]) -> Net:
 
 def has_stride(name: str) -> bool:
     """Return whether block ``name`` halves height and width."""
-    return name.endswith("/block0") and not name.startswith("stage1/")
+    return is_first(name) and not name.startswith("stage1/")
 
 
 def permute(net: Net, names: Sequence[str]) -> Net:

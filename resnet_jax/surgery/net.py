@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.errors import UserError
-from resnet_jax.models import Path
-from resnet_jax.models.norm import BatchNorm
+from resnet_jax.models import Path, resnet
+from resnet_jax.models.layers.norm import BatchNorm
 from resnet_jax.models.resnet import ResNet
 
 EPSILON = BatchNorm.epsilon
@@ -66,12 +66,14 @@ class Net(NamedTuple):
     @property
     def convolutions(self) -> int:
         """How many convolutions the branch of a block has."""
-        first = {path[3] for path in self.leaves if path[:3] == ("params", "stage1", "block0")}
-        return sum(name.startswith("conv") for name in first)
+        first = self.blocks[0].split("/")
+        layers = {path[3] for path in self.leaves if path[1:3] == tuple(first) and path[0] == "params"}
+        return sum(name.startswith("conv") for name in layers)
 
-    def part(self, name: str) -> Any:
-        """Return what the net has for all blocks of field ``name``: "residual", "shortcut" or "order"."""
-        return self.model.block.keywords[name]  # type: ignore[attr-defined]
+    @property
+    def parts(self) -> ConfigDict:
+        """The config with all that family and choices decide, such as the order of a wide net."""
+        return resnet.parts(self.config)
 
     def rebuilt(self, leaves: Mapping[Path, np.ndarray], **fields: Any) -> Self:
         """Return the net with other ``leaves`` and other ``fields`` of its config; leaves it has no place for go."""
@@ -100,7 +102,7 @@ def open_net(name: str, config: ConfigDict, variables: dict[str, Any]) -> Net:
 def require(net: Net, operation: str, **allowed: tuple[Any, ...]) -> None:
     """Raise a UserError unless ``net`` has the ``USUAL`` parts and ``allowed`` values, for ``operation``."""
     for name, values in (USUAL | allowed).items():
-        value = net.part(name) if name in net.model.block.keywords else net.config[name]  # type: ignore[attr-defined]
+        value = net.parts[name]
         if value not in values:
             raise UserError(
                 f"{operation} is not exact for {net.title} with config.model.{name}={value!r}; it needs "

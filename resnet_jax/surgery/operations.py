@@ -43,13 +43,13 @@ class Operation(NamedTuple):
 
 def insert_identity(net: Net, images: np.ndarray, depth: int, noise: float = 0.0, seed: int = 0) -> Outcome:
     """Make ``net`` deeper by blocks that change nothing; then add noise to their kernels."""
-    if noise and net.part("residual"):
+    if noise and net.config.residual:
         raise UserError(
             f"--noise={noise:g} is for plain nets; the kernels of blocks inserted into {net.title} are random already."
         )
     new = edit.insert_identity(net, depth, seed)
     inserted = edit.inserted_blocks(net, new)
-    if net.config.norm == "batch" and not net.part("residual"):
+    if net.config.norm == "batch" and not net.config.residual:
         new = edit.with_statistics(new, check.moments(new, images, inserted))
     last = {name.split("/")[0]: name for name in net.blocks}  # Of each stage.
     counterparts = {name: last[name.split("/")[0]] if name in inserted else name for name in new.blocks}
@@ -80,10 +80,10 @@ def merge_branches(net: Net) -> Net:
 def delete(net: Net, images: np.ndarray, blocks: Sequence[str]) -> Outcome:
     """Delete ``blocks``, and compare with the gates that delete them."""
     new = edit.delete(net, blocks)
-    if net.config.norm == "batch" and not net.part("residual"):
+    if net.config.norm == "batch" and not net.config.residual:
         new = edit.with_statistics(new, check.moments(new, images, blocks))
     differences = check.compare_with_gates(net, new, images, blocks)
-    instead = "its shortcut" if net.part("residual") else "its input"
+    instead = "its shortcut" if net.config.residual else "its input"
     done = f"Blocks deleted from {net.title}, where the output of each is now {instead}: {', '.join(blocks)}."
     return Outcome(new, done, "the old net with these blocks deleted by gates", differences)
 

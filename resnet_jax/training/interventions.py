@@ -13,7 +13,7 @@ from resnet_jax import models
 from resnet_jax.config import changed_fields, shown
 from resnet_jax.errors import UserError
 from resnet_jax.models.gates import ROUTES, Gate
-from resnet_jax.models.stage import Path, assemble
+from resnet_jax.models.stacking import Path, assemble
 
 
 class GateSchedule(NamedTuple):

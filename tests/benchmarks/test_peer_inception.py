@@ -6,7 +6,7 @@ import pytest
 
 from configs import recipes
 from resnet_jax import data, models
-from resnet_jax.models import inception
+from resnet_jax.models.zoo import inception
 from resnet_jax.training import feed, parallel
 from resnet_jax.training.program import make_program
 

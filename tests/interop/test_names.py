@@ -10,7 +10,8 @@ from configs import recipes
 from resnet_jax import interop, models
 from resnet_jax.errors import UserError
 from resnet_jax.interop import names
-from resnet_jax.models import inception, resnet
+from resnet_jax.models import resnet
+from resnet_jax.models.zoo import inception
 
 DEPTHS = (18, 34, 50, 101, 152)
 

@@ -9,18 +9,19 @@ import pytest
 from flax import traverse_util
 
 from resnet_jax import models
-from resnet_jax.models import shortcuts
-from resnet_jax.models.blocks import ORDERS, BasicBlock, BottleneckBlock, SingleBlock
-from resnet_jax.models.resnet import ResNet, survival_probabilities
+from resnet_jax.fields import Order, names
+from resnet_jax.models.block import ConvBlock, zero_padded
+from resnet_jax.models.variants.shortcuts import pooled
+from resnet_jax.models.variants.stochastic_depth import survival_probabilities
+from tests.models.nets import small_net
 
 IMAGE = (8, 8, 1)
-KINDS = {"basic": BasicBlock, "bottleneck": BottleneckBlock, "single": SingleBlock}
+ORDERS, KINDS = names(Order), ("basic", "bottleneck", "single")
 
 
-def net(kind="basic", stage_sizes=(3, 2), residual=True, shortcut="A", order="original", survival=(), **options):
-    settings = {name: options.pop(name) for name in ("dtype", "unroll", "remat", "stem_activation") if name in options}
-    block = functools.partial(KINDS[kind], residual=residual, shortcut=shortcut, order=order, **options)
-    return ResNet(stage_sizes, (4, 8), block, num_classes=10, order=order, survival=survival, **settings)
+def net(kind="basic", stage_sizes=(3, 2), residual=True, survival=(), dtype=jnp.float32, **fields):
+    model = small_net(stage_sizes, block=kind, residual=residual, settings={"dtype": dtype}, **fields)
+    return model.clone(survival=survival)
 
 
 def images(batch=8):
@@ -201,10 +202,11 @@ def test_the_layers_of_a_net_of_stochastic_depth_are_recorded_for_the_finder_of_
 
 def test_identities_keep_or_average_pixels_and_add_empty_channels():
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32)
-    pooled = shortcuts.identity(x, 8, 2, pool=True)
-    np.testing.assert_allclose(pooled[..., :4], x.reshape(2, 2, 2, 2, 2, 4).mean((2, 4)), rtol=1e-6)
-    assert not np.any(pooled[..., 4:])
-    assert shortcuts.identity(x, 4, 1) is x
+    block = ConvBlock(residual=True, train=False, stride=2, conv=None, norm=None, width=8, dropout=None)
+    averages = pooled(block, x)
+    np.testing.assert_allclose(averages[..., :4], x.reshape(2, 2, 2, 2, 2, 4).mean((2, 4)), rtol=1e-6)
+    assert not np.any(averages[..., 4:])
+    assert zero_padded(x, 4, 1) is x
 
 
 def test_learned_gating_begins_where_its_bias_says():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.models.conv import convolve, padded_conv
+from resnet_jax.models.layers.conv import convolve, padded_conv
 
 AXES = ("NHWC", "HWIO", "NHWC")
 # Sizes of the image, of the kernel, and strides.

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from resnet_jax import models
 from resnet_jax.errors import UserError
 from resnet_jax.interop.densenet import layer_name
-from resnet_jax.models import densenet
-from resnet_jax.models.densenet import DenseNet
+from resnet_jax.models.zoo import densenet
+from resnet_jax.models.zoo.densenet import DenseNet
 
 SMALL, LARGE = (32, 32, 3), (224, 224, 3)
 IMAGE = (8, 8, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from resnet_jax.models.dropout import Dropout
+from resnet_jax.models.layers.dropout import Dropout
 
 
 def dropped(rate=0.25, shape=(64, 4, 4, 8), key=0, dtype=np.float32, **options):

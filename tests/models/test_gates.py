@@ -10,17 +10,16 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from resnet_jax import models
-from resnet_jax.models import blocks, gates, shortcuts
-from resnet_jax.models.blocks import BasicBlock
+from resnet_jax.models import ConvBlock, gates
+from resnet_jax.models.block import zero_padded
 from resnet_jax.models.gates import DELETED, MIRROR, PLAIN, RESIDUAL, SHORTCUT_GRADIENT_ONLY, STOP_GRADIENT, Gate
-from resnet_jax.models.resnet import ResNet
+from tests.models.nets import small_net
 
 IMAGE = (8, 8, 1)
 
 
 def net(stage_sizes=(3, 2), residual=True, shortcut="A", **settings):
-    block = functools.partial(BasicBlock, residual=residual, shortcut=shortcut)
-    return ResNet(stage_sizes, (4, 8), block, num_classes=10, **settings)
+    return small_net(stage_sizes, residual=residual, shortcut=shortcut, settings=settings)
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +74,18 @@ def test_a_gated_stop_is_the_static_stop_gradient_to_the_bit(variables, monkeypa
     collection = gates.gate_blocks(net(), IMAGE, STOP_GRADIENT)
     with jax.disable_jit():
         gated = loss_and_gradients(net())(variables, collection)
-        shortcut = blocks.shortcut_around
-        monkeypatch.setattr(blocks, "shortcut_around", lambda *arguments: jax.lax.stop_gradient(shortcut(*arguments)))
+        identity = ConvBlock.identity
+        monkeypatch.setattr(ConvBlock, "identity", lambda *arguments: jax.lax.stop_gradient(identity(*arguments)))
         static = loss_and_gradients(net())(variables, None)
     assert_equal_bits(static, gated)
     assert np.any(gated[1]["stem"]["conv"]["kernel"] != 0)
 
 
-def two_blocks(params, x, gate):
+def two_blocks(params, x, gate, is_last_dropped=False):
     """Return the loss of a net of one stage with two blocks and its gradient by the stem's kernel, by hand.
 
-    float64, in evaluation mode with fresh statistics, where a norm is ``scale * x / sqrt(1 + 1e-5) + bias``.
+    float64, in evaluation mode with fresh statistics, where a norm is ``scale * x / sqrt(1 + 1e-5) + bias``; in a net
+    without norms it is ``x + bias``.
     """
     a, alpha, b, beta = gate
 
@@ -100,29 +100,32 @@ def two_blocks(params, x, gate):
     def conv_back(gradient, kernel):
         return np.einsum("bhwoij,ijco->bhwc", windows(gradient), kernel[::-1, ::-1])
 
+    def factor(layer):
+        return layer["scale"] / np.sqrt(1 + 1e-5) if "scale" in layer else 1
+
     def norm(x, layer):
-        return x * layer["scale"] / np.sqrt(1 + 1e-5) + layer["bias"]
+        return x * factor(layer) + layer["bias"]
 
     def norm_back(gradient, layer):
-        return gradient * layer["scale"] / np.sqrt(1 + 1e-5)
+        return gradient * factor(layer)
 
     stem = norm(conv(x, params["stem"]["conv"]["kernel"]), params["stem"]["bn"])
     y, tape = np.maximum(stem, 0), []
     rest = jax.tree.map(lambda leaf: leaf[0], params["stage1"]["rest"])
-    for block in (params["stage1"]["block0"], rest):
+    for block, gain in ((params["stage1"]["block0"], b), (rest, 0 if is_last_dropped else b)):
         hidden = norm(conv(y, block["conv1"]["kernel"]), block["bn1"])
         branch = norm(conv(np.maximum(hidden, 0), block["conv2"]["kernel"]), block["bn2"])
-        total = a * y + b * branch
-        tape.append((block, hidden, total))
+        total = a * y + gain * branch
+        tape.append((block, gain, hidden, total))
         y = np.maximum(total, 0)
     logits = y.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"]
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     by_logits = (p - np.eye(10)[0]) / len(x)
     size = y.shape[1] * y.shape[2]
     gradient = np.broadcast_to((by_logits @ params["head"]["kernel"].T)[:, None, None] / size, y.shape)
-    for block, hidden, total in reversed(tape):
+    for block, gain, hidden, total in reversed(tape):
         gradient = gradient * (total > 0)
-        by_hidden = conv_back(norm_back(b * gradient, block["bn2"]), block["conv2"]["kernel"]) * (hidden > 0)
+        by_hidden = conv_back(norm_back(gain * gradient, block["bn2"]), block["conv2"]["kernel"]) * (hidden > 0)
         by_input = conv_back(norm_back(by_hidden, block["bn1"]), block["conv1"]["kernel"])
         gradient = alpha * gradient + beta * by_input
     by_stem = norm_back(gradient * (stem > 0), params["stem"]["bn"])
@@ -154,6 +157,32 @@ def test_value_and_gradient_are_those_of_a_hand_written_net_of_two_blocks_in_flo
         np.testing.assert_allclose(gradients["stem"]["conv"]["kernel"], by_stem, rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.parametrize("is_recorded", [False, True])
+@pytest.mark.parametrize(
+    "gate", [STOP_GRADIENT, RESIDUAL, Gate(0.5, 0.25, 1.5, 0.75)], ids=["stop", "open", "all four"]
+)
+def test_a_dropped_block_passes_its_shortcut_on_through_its_gate(gate, is_recorded):
+    """Two blocks of a net without norms, in training, of which stochastic depth drops the second."""
+    model = small_net((2,), (4,), norm="none").clone(survival=(1.0, 1e-30))
+    start, collection = models.initial_variables(model, 0, IMAGE), gates.gate_blocks(model, IMAGE, gate)
+    model = model.clone(dtype=jnp.float64)
+    with jax.enable_x64(True):
+        random = np.random.default_rng(1)
+        params = jax.tree.map(lambda leaf: leaf + 0.1 * random.normal(size=leaf.shape), start["params"])
+        x = images(3).astype(np.float64)
+
+        def loss(params):
+            options = {"rngs": {"survival": jax.random.key(0)}, "mutable": ["intermediates"] * is_recorded}
+            logits, _ = model.apply({"params": params, "gates": collection}, x, train=True, **options)
+            return -jnp.mean(jax.nn.log_softmax(logits)[:, 0])
+
+        value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+        by_hand, by_stem = two_blocks(params, x, gate, is_last_dropped=True)
+        np.testing.assert_allclose(value, by_hand, rtol=1e-9)
+        np.testing.assert_allclose(gradients["stem"]["conv"]["kernel"], by_stem, rtol=1e-7, atol=1e-10)
+        assert np.any(by_stem) == (gate != STOP_GRADIENT)
+
+
 def test_a_branch_learns_though_it_passes_no_gradient_on(variables):
     _, gradients = loss_and_gradients(net())(variables, gates.gate_blocks(net(), IMAGE, SHORTCUT_GRADIENT_ONLY))
     for name, leaf in traverse_util.flatten_dict(gradients, sep="/").items():
@@ -171,7 +200,9 @@ def test_a_deleted_block_is_its_shortcut_exactly(variables):
             {**variables, "gates": collection},
             images(),
             train=False,
-            capture_intermediates=lambda module, _: isinstance(module, BasicBlock) or module.name == "stem",
+            capture_intermediates=lambda module, method: (
+                method == "__call__" and (isinstance(module, ConvBlock) or module.name == "stem")
+            ),
         )
         return captured["intermediates"]
 
@@ -185,7 +216,7 @@ def test_a_deleted_block_is_its_shortcut_exactly(variables):
             np.testing.assert_array_equal(rest[0], first)
             assert np.any(rest[1] != rest[0])
         else:
-            expected = shortcuts.identity(rest[1], 8, 2)
+            expected = zero_padded(rest[1], 8, 2)
             np.testing.assert_array_equal(stage2["block0"]["__call__"][0], expected)
 
 

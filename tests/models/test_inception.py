@@ -13,11 +13,13 @@ from resnet_jax import models
 from resnet_jax.config import default
 from resnet_jax.errors import UserError
 from resnet_jax.interop.names import SCHEME_OF_FAMILY
-from resnet_jax.models import gates, inception
-from resnet_jax.models.conv import padded_conv
+from resnet_jax.models import gates
 from resnet_jax.models.gates import DELETED, PLAIN, RESIDUAL
-from resnet_jax.models.inception import IMAGENET_NETS, InceptionBlock
-from resnet_jax.models.norm import BatchNorm, Bias
+from resnet_jax.models.layers.conv import padded_conv
+from resnet_jax.models.layers.norm import BatchNorm, Bias
+from resnet_jax.models.stage import Stage
+from resnet_jax.models.zoo import inception
+from resnet_jax.models.zoo.inception import IMAGENET_NETS, InceptionBlock
 
 # Of 1000 classes and 299x299 pixels: depth, parameters and multiply-adds. Parameters of v4 and of the released v2 are
 # those of timm; all were counted in nets built in PyTorch. slim's own count of v2 has no scales of norms: 30,272 less.
@@ -222,7 +224,7 @@ def test_gates_turn_the_gradients_of_one_twin_into_those_of_the_other(variables)
     assert_close(plain, loss_and_gradients(model, variables, gates.gate_blocks(model, IMAGE, PLAIN)), atol=1e-4)
 
 
-def block(scale=1.0, residual=True, is_activated=True):
+def block(scale=1.0, residual=True, is_activated=True, train=False, **settings):
     """Return a block that is called with its input alone."""
     return InceptionBlock(
         branches=((inception.Conv(2),), (inception.Conv(2), inception.Conv(4, (1, 3)))),
@@ -230,10 +232,11 @@ def block(scale=1.0, residual=True, is_activated=True):
         scale=scale,
         is_activated=is_activated,
         residual=residual,
-        train=False,
+        train=train,
         conv=padded_conv,
-        norm=functools.partial(BatchNorm, train=False),
+        norm=functools.partial(BatchNorm, train=train),
         up_norm=Bias,
+        **{"stride": 1, **settings},
     )
 
 
@@ -247,6 +250,24 @@ def test_a_block_is_the_equation_of_the_paper():
     np.testing.assert_allclose(block(0.5, is_activated=False).apply(variables, x), x + 0.5 * up, atol=1e-6)
     # The plain block has no scale.
     np.testing.assert_array_equal(block(0.1, residual=False).apply(variables, x), np.maximum(up, 0))
+
+
+def test_dropped_blocks_pass_their_shortcuts_on_through_their_gates():
+    """Two blocks in training, both dropped by stochastic depth: a^n times the input, and alpha^n times its gradient."""
+    x = np.abs(images((4, 4, 6)))
+    stage = Stage(2, stride=1, block=functools.partial(block, train=True), alike=True, survival=(1e-30,) * 2)
+    variables = stage.init(jax.random.key(0), x)
+    for a, alpha in ((1.0, 0.0), (1.0, 1.0), (0.5, 0.25)):
+        gate = np.float32([[a, alpha, 1, 1]] * 2)
+        whole = {**variables, "gates": {"blocks": {"gate": gate}}}
+
+        def total(x, whole=whole):
+            y, _ = stage.apply(whole, x, rngs={"survival": jax.random.key(0)}, mutable=["batch_stats"])
+            return jnp.sum(y), y
+
+        (_, y), gradient = jax.value_and_grad(total, has_aux=True)(x)
+        np.testing.assert_allclose(y, a**2 * x, rtol=1e-6)
+        np.testing.assert_allclose(gradient, np.full_like(x, alpha**2), rtol=1e-6)
 
 
 def test_scales_are_those_of_the_released_nets_times_the_field():

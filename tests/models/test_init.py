@@ -12,8 +12,8 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from resnet_jax import models
-from resnet_jax.models import init
-from resnet_jax.models.conv import padded_conv
+from resnet_jax.models.layers import init
+from resnet_jax.models.layers.conv import padded_conv
 
 CONFIG = {"family": "cifar", "depth": 20, "residual": True, "shortcut": "A", "bottleneck_stride": "first"}
 

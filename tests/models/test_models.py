@@ -32,17 +32,23 @@ def test_a_depth_that_the_family_does_not_have_is_reported_with_those_near_it(wr
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"survival": 0.5, "order": "norm_after_addition"}, r"survival=0\.5 .* has a norm there; give another order\."),
+        (
+            {"survival": 0.5, "order": "norm_after_addition"},
+            r"'norm_after_addition' needs config\.model\.survival=1, not 0\.5\.",
+        ),
         (
             {"shortcut": "exclusive_gating", "order": "preactivation"},
-            r"'exclusive_gating' is defined for order 'origin",
+            r"'exclusive_gating' needs config\.model\.order='original'",
         ),
-        ({"stem_activation": False}, r"stem_activation=False is for order 'preactivation', not for 'original'; give "),
+        (
+            {"stem_activation": False},
+            r"stem_activation=False needs config\.model\.order='preactivation', not 'original'\.",
+        ),
         ({"widening": 1.51}, r"widening=1\.51 makes widths .*24\.16.* that are not whole numbers\."),
         ({"family": "imagenet", "depth": 50, "widening": 1.001}, r"widening=1\.001 makes widths .* not whole numbers"),
         (
             {"reserve": True, "block": "single"},
-            r"reserve=True is for basic blocks, but this net has a SingleBlock; give",
+            r"reserve=True needs config\.model\.block='basic', not 'single'\.",
         ),
     ],
 )

@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
-from resnet_jax.models.gates import DELETED, Gate
-from resnet_jax.models.norm import NORMS, BatchNorm, GroupNorm, normalise_by_batch
+from resnet_jax.models.layers.addition import Scaled
+from resnet_jax.models.layers.norm import ACTIVATIONS, NORMS, BatchNorm, GroupNorm, normalise_by_batch
 
 
 def arrays(*shapes, seed=0):
@@ -31,7 +32,7 @@ def test_batch_norm_and_its_gradients_are_those_of_the_formula_in_float64(relu, 
         return (jnp.maximum(y, 0) if relu else y), mean.ravel(), var.ravel()
 
     def ours(x, scale, bias, shortcut):
-        return normalise_by_batch(x, scale, bias, shortcut, None, relu, None, 1e-5)
+        return normalise_by_batch(x, scale, bias, shortcut, relu, None, 1e-5)
 
     def total(function, *arguments):
         y, mean, var = function(*arguments)
@@ -73,7 +74,7 @@ def test_batch_norm_over_devices_is_that_of_the_whole_batch_and_so_are_its_gradi
         )
 
         def total(x, scale, bias):
-            y, mean, var = normalise_by_batch(x, scale, bias, None, None, True, axis_name, 1e-5)
+            y, mean, var = normalise_by_batch(x, scale, bias, None, True, axis_name, 1e-5)
             return jnp.sum(weights * y), (mean, var)
 
         (_, statistics), (by_x, *by_others) = jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(x, *varying)
@@ -90,7 +91,7 @@ def test_batch_norm_of_bfloat16_takes_its_sums_in_float32():
     (x,) = arrays((512, 4, 4, 1), seed=3)
     x = jnp.asarray(100 + x, jnp.bfloat16)
     one, zero = jnp.ones(1), jnp.zeros(1)
-    y, mean, var = normalise_by_batch(x, one, zero, None, None, False, None, 1e-5)
+    y, mean, var = normalise_by_batch(x, one, zero, None, False, None, 1e-5)
     wide = np.asarray(x, np.float64)
     assert (y.dtype, mean.dtype, var.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
     np.testing.assert_allclose(mean, wide.mean(), rtol=1e-5)
@@ -125,13 +126,41 @@ def test_every_norm_follows_the_protocol(name, train):
     def call(*arguments, **settings):
         return norm.apply(variables, x, *arguments, **settings, mutable=["batch_stats"])[0]
 
-    def arrays_of(gate):
-        return jax.tree.map(jnp.float32, gate)
-
-    branch = call(relu=False)
+    branch = call(activate=False)
     np.testing.assert_array_equal(call(), np.maximum(branch, 0))
     np.testing.assert_allclose(call(shortcut), np.maximum(branch + shortcut, 0), rtol=1e-5, atol=1e-6)
-    gained = call(shortcut, relu=False, gate=arrays_of(Gate(0.25, 1, 0.5, 1)))
+    gained = call(Scaled(shortcut, 0.25, 1.0), activate=False, gain=0.5)
     np.testing.assert_allclose(gained, 0.5 * branch + 0.25 * shortcut, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(call(shortcut, relu=False, gate=arrays_of(DELETED)), shortcut)
+    np.testing.assert_array_equal(call(shortcut, activate=False, gain=0.0), shortcut)
     assert call(np.asarray(shortcut, jnp.bfloat16)).dtype == x.dtype
+
+
+# From their papers, in float64.
+FORMULAS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "crelu": lambda x: np.concatenate([np.maximum(x, 0), np.maximum(-x, 0)], axis=-1),
+    "swish": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: x * scipy.stats.norm.cdf(x),
+}
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("name", NORMS)
+def test_an_activation_follows_the_addition_in_every_norm(name, activation, train):
+    x, shortcut, weights = map(np.float32, arrays((8, 4, 4, 6), (8, 4, 4, 6), (8, 4, 4, 6)))
+    norm = NORMS[name](train, None)(activation=ACTIVATIONS[activation])
+    variables = norm.init(jax.random.key(0), x)
+
+    def call(x, shortcut, **settings):
+        return norm.apply(variables, x, shortcut, **settings, mutable=["batch_stats"])[0]
+
+    added = call(x, shortcut, activate=False)
+    np.testing.assert_allclose(call(x, shortcut), FORMULAS[activation](np.float64(added)), rtol=1e-5, atol=1e-6)
+    if activation != "crelu":
+        # The derivative of the activation by its definition, times the gradient without it.
+        slope = (FORMULAS[activation](np.float64(added) + 1e-6) - FORMULAS[activation](np.float64(added) - 1e-6)) / 2e-6
+        expected = jax.grad(lambda x: jnp.sum(slope * weights * call(x, shortcut, activate=False)))(x)
+        found = jax.grad(lambda x: jnp.sum(weights * call(x, shortcut)))(x)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)

@@ -9,7 +9,7 @@ import pytest
 from flax import traverse_util
 
 from resnet_jax import models
-from resnet_jax.models.parametrization import RELU_GAIN, DiracConv, StandardizedConv
+from resnet_jax.models.layers.parametrization import RELU_GAIN, DiracConv, StandardizedConv
 from tests.models.reference import batch_norm, conv, relu, stages, standardized
 
 IMAGE = (8, 8, 3)

@@ -10,10 +10,10 @@ from flax import traverse_util
 
 from resnet_jax import models
 from resnet_jax.errors import UserError
-from resnet_jax.models import remedies, resnet
-from resnet_jax.models.blocks import BasicBlock
+from resnet_jax.fields import BranchScaling
+from resnet_jax.models import ConvBlock
 from resnet_jax.models.gates import DELETED, RESIDUAL, Gate
-from resnet_jax.models.parametrization import RELU_GAIN
+from resnet_jax.models.layers.parametrization import RELU_GAIN
 from tests.models.reference import batch_norm, conv, option_a, relu, stages, standardized
 
 IMAGE = (8, 8, 3)
@@ -130,7 +130,7 @@ def block_outputs(model, variables, x, collection=None):
     whole = variables if collection is None else variables | {"gates": collection}
 
     def wanted(module, method):
-        return method == "__call__" and (isinstance(module, BasicBlock) or module.name == "stem")
+        return method == "__call__" and (isinstance(module, ConvBlock) or module.name == "stem")
 
     apply = functools.partial(model.apply, train=False, mutable=["intermediates"], capture_intermediates=wanted)
     _, found = jax.jit(apply)(whole, x)
@@ -176,8 +176,7 @@ def test_the_variance_of_a_normalizer_free_net_is_the_predicted_one():
     expected = [1 + 0.04 * (index + 1) for index in range(5)] * 3
     found = [np.var(outputs[name]) for name in sorted(outputs) if name != "stem"]
     np.testing.assert_allclose(found, expected, rtol=0.15)
-    scales = remedies.input_scales([5, 5, 5], remedies.BRANCH_SCALINGS["normalizer_free"])
-    np.testing.assert_allclose(np.power(scales, -2.0), [1, *expected[:-1]])
+    np.testing.assert_allclose(np.power(model.numbers, -2.0), [1, *expected[:-1]])
 
 
 def loss_and_gradients(model, variables):
@@ -257,30 +256,42 @@ def test_the_twins_of_a_scaled_net_share_its_kernels():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"branch_scaling": "fixup", "residual": False}, r"'fixup' needs shortcuts: .* give config\.model\.residual=T"),
-        ({"branch_scaling": "rezero", "init": "lsuv"}, r"'rezero' is defined for config\.model\.init='he', not for 'l"),
-        ({"branch_scaling": "skipinit", "parametrization": "dirac"}, r"parametrization='free', not for 'dirac'\."),
+        ({"branch_scaling": "fixup", "residual": False}, r"'fixup' needs config\.model\.residual=True, not False\."),
+        ({"branch_scaling": "rezero", "init": "lsuv"}, r"'rezero' needs config\.model\.init='he', not 'lsuv'\."),
+        ({"branch_scaling": "rezero", "activation": "swish"}, r"needs config\.model\.activation='relu', not 'swish'\."),
+        ({"branch_scaling": "skipinit", "parametrization": "dirac"}, r"parametrization='free', not 'dirac'\."),
+        ({"branch_scaling": "fixup", "block": "single"}, r"block='basic' or 'bottleneck', not 'single'\."),
+        ({"branch_scaling": "rezero", "shortcut": "dropout"}, r"shortcut='A' or .* or 'conv', not 'dropout'\."),
+        ({"branch_scaling": "rezero", "block": "repvgg"}, r"needs config\.model\.block='basic' or .*not 'repvgg'"),
+        ({"branch_scaling": "normalizer_free"}, r"needs config\.model\.shortcut='B', not 'A'\."),
+        ({"block": "repvgg", "norm": "none"}, r"block='repvgg' needs config\.model\.norm='batch', not 'none'\."),
+        ({"block": "repvgg", "order": "preactivation"}, r"block='repvgg' needs config\.model\.order='original'"),
+        ({"block": "repvgg", "activation": "gelu"}, r"block='repvgg' needs config\.model\.activation='relu'"),
+        ({"activation": "crelu"}, r"activation='crelu' needs config\.model\.norm='none', not 'batch'\."),
         (
-            {"branch_scaling": "fixup", "block": "single"},
-            r"at least two convolutions; give config\.model\.",
+            {"activation": "crelu", "norm": "none"},
+            r"activation='crelu' needs config\.model\.residual=False, not True\.",
         ),
-        ({"branch_scaling": "rezero", "shortcut": "dropout"}, r"not defined for config\.model\.shortcut='dropout'; "),
-        ({"branch_scaling": "rezero", "block": "repvgg"}, r"not defined for config\.model\.block='repvgg'"),
-        ({"branch_scaling": "normalizer_free"}, r"needs projections .*; give config\.model\.shortcut='B'\."),
-        ({"block": "repvgg", "norm": "none"}, r"block='repvgg' is defined for config\.model\.norm='batch', not for 'n"),
-        ({"block": "repvgg", "order": "preactivation"}, r"is defined for config\.model\.order='original'"),
-        ({"activation": "tanh"}, r"activation='tanh' is for nets with config\.model\.norm='none', not for 'batch'\."),
-        ({"activation": "tanh", "norm": "none"}, r"is for nets with config\.model\.residual=False, not for True\."),
-        ({"init": "delta_orthogonal"}, r"is exact for config\.model\.activation='tanh' alone; give that\."),
-        ({"init": "looks_linear"}, r"is exact for config\.model\.activation='crelu' alone; give that\."),
+        (
+            {"activation": "gelu", "parametrization": "standardized"},
+            r"parametrization='free' or 'dirac', not 'standard",
+        ),
+        (
+            {"init": "delta_orthogonal", "norm": "none", "residual": False},
+            r"'delta_orthogonal' needs config\.model\.activation='tanh', not 'relu'\.",
+        ),
+        (
+            {"init": "looks_linear", "norm": "none", "residual": False},
+            r"'looks_linear' needs config\.model\.activation='crelu', not 'relu'\.",
+        ),
         (
             {"init": "looks_linear", "activation": "crelu", "norm": "none", "residual": False}
             | {"family": "imagenet", "depth": 18},
-            r"init='looks_linear' is not exact behind the max pooling of family 'imagenet'; give family 'cifar'\.",
+            r"init='looks_linear' needs config\.model\.family='cifar', not 'imagenet'\.",
         ),
-        ({"init": "lsuv"}, r"init='lsuv' is in the place of norms; give config\.model\.norm='none', not 'batch'\."),
-        ({"init": "lsuv", "norm": "none", "parametrization": "dirac"}, r"is for config\.model\.parametrization='free'"),
-        ({"init": "lsuv", "norm": "none", "block": "bottleneck", "depth": 20}, r"narrow; give config\.model\.block='b"),
+        ({"init": "lsuv"}, r"init='lsuv' needs config\.model\.norm='none', not 'batch'\."),
+        ({"init": "lsuv", "norm": "none", "parametrization": "dirac"}, r"config\.model\.parametrization='free', not"),
+        ({"init": "lsuv", "norm": "none", "block": "bottleneck", "depth": 20}, r"block='basic' or 'single', not 'b"),
     ],
     ids=str,
 )
@@ -317,5 +328,4 @@ def test_a_remedy_is_in_the_title_and_tells_which_fields_it_reads(fields, title,
 
 
 def test_every_scaling_is_tested_here():
-    assert remedies.BRANCH_SCALINGS.keys() == {"none", *SCALINGS}
-    assert resnet.CIFAR_BLOCKS.keys() >= {"repvgg"}
+    assert {*BranchScaling} == {"none", *SCALINGS}

@@ -10,16 +10,15 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from resnet_jax import models
-from resnet_jax.models import conv, norm
-from resnet_jax.models.blocks import BasicBlock, BottleneckBlock
-from resnet_jax.models.resnet import ResNet
-from resnet_jax.models.shortcuts import identity
+from resnet_jax.models.block import zero_padded
+from resnet_jax.models.layers import conv, norm
+from tests.models.nets import small_net
 
 FAMILY_IMAGES = {"cifar": (8, 8, 3), "imagenet": (32, 32, 3)}
 # Of each kind a net that compiles in seconds: a loop of two blocks and one of a single block.
 KINDS = {
-    "basic": (BasicBlock, {}, False, (8, 8, 3)),
-    "bottleneck": (BottleneckBlock, {"stride_on_first": False}, True, (32, 32, 3)),
+    "basic": ({}, False, (8, 8, 3)),
+    "bottleneck": ({"bottleneck_stride": "middle"}, True, (32, 32, 3)),
 }
 
 
@@ -34,9 +33,9 @@ def make(config, seed=0, classes=10, **settings):
 
 def make_small(kind="basic", residual=True, shortcut="A", **settings):
     """Return a net of seven or nine layers, its initial variables and images for it."""
-    block_type, options, imagenet_stem, shape = KINDS[kind]
-    block = functools.partial(block_type, residual=residual, shortcut=shortcut, **options)
-    model = ResNet((3, 2), (4, 8), block, num_classes=10, imagenet_stem=imagenet_stem, **settings)
+    fields, imagenet_stem, shape = KINDS[kind]
+    settings["imagenet_stem"] = imagenet_stem
+    model = small_net(block=kind, residual=residual, shortcut=shortcut, settings=settings, **fields)
     return model, models.initial_variables(model, 0, shape), images(shape)
 
 
@@ -72,7 +71,7 @@ def test_unrolled_and_rematerialised_loops_change_nothing_but_rounding(shortcut)
 def test_gradients_written_here_equal_those_that_jax_derives_in_float64(kind, shortcut, monkeypatch):
     """Of whole nets, whose layers JAX differentiates when they are replaced by the formulas; in the forms for both."""
 
-    def formula(x, scale, bias, shortcut, gate, relu, axis_name, epsilon):
+    def formula(x, scale, bias, shortcut, relu, axis_name, epsilon):
         mean, var = jnp.mean(x, (0, 1, 2), keepdims=True), jnp.var(x, (0, 1, 2), keepdims=True)
         y = (x - mean) / jnp.sqrt(var + epsilon) * scale[None, None, None] + bias[None, None, None]
         y = y if shortcut is None else y + shortcut
@@ -112,7 +111,7 @@ def test_the_program_does_not_grow_with_the_depth():
 
 def test_the_zero_padded_identity_keeps_every_second_pixel_and_adds_empty_channels():
     x = images((5, 5, 2))
-    y = identity(x, features=6, stride=2)
+    y = zero_padded(x, features=6, stride=2)
     assert y.shape == (4, 3, 3, 6)
     np.testing.assert_array_equal(y[..., 2:4], x[:, ::2, ::2])
     assert not np.any(y[..., :2])
@@ -213,7 +212,7 @@ def test_zeroed_branches_make_a_residual_net_the_identity_through_each_stage(kin
     outputs = {name: value["__call__"][0] for name, value in captured["intermediates"].items()}
     x = outputs.pop("stem")
     for index, name in enumerate(sorted(outputs)):
-        expected = identity(x, outputs[name].shape[-1], stride=1 if index == 0 else 2)
+        expected = zero_padded(x, outputs[name].shape[-1], stride=1 if index == 0 else 2)
         np.testing.assert_array_equal(outputs[name], expected)
         x = outputs[name]
     assert np.any(x)

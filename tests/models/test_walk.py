@@ -6,7 +6,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from resnet_jax import models
-from resnet_jax.models import init
+from resnet_jax.models.layers import init
 
 IMAGE = (8, 8, 3)
 

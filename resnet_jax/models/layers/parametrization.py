@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_jax.models import init
-from resnet_jax.models.conv import convolve, padded_conv
+from resnet_jax.models.layers import init
+from resnet_jax.models.layers.conv import convolve, padded_conv
 
 # 1 over the deviation of relu(z), z from N(0, 1): what keeps a variance of 1 through ReLU with standardised weights.
 RELU_GAIN = math.sqrt(2 / (1 - 1 / math.pi))

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_jax.models import init
+from resnet_jax.models.layers import init
 
 
 def logits_of(features: jax.Array, num_classes: int, dtype: Any, kernel_init: init.Law = init.he_normal) -> jax.Array:

@@ -1,11 +1,10 @@
-"""Normalisation layers, each with the addition of a shortcut and ReLU, so that these can be one operation.
+"""Normalisation layers, each with the addition of a shortcut and the activation, so that these can be one operation.
 
-All follow one protocol: ``norm(x, shortcut=None, relu=True, gate=None)`` returns
+All follow one protocol: ``norm(x, shortcut=None, activate=True, gain=None)`` returns
 
-    relu(normalise(x) + shortcut)
+    activation(gain * normalise(x) + shortcut)
 
-for ``x`` and ``shortcut`` of ``[batch, height, width, channels]``, of the type of ``x``. With a gate it returns
-``relu(b * normalise(x) + P(shortcut; a, alpha))``, as ``resnet_jax.models.gates`` has it.
+for ``x`` and ``shortcut`` of ``[batch, height, width, channels]``, of the type of ``x``; a shortcut may be ``Scaled``.
 ``NORMS`` is the table of them.
 """
 
@@ -18,17 +17,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_jax.models import init
-from resnet_jax.models.gates import Gate, gated
+from resnet_jax.fields import Activation as ActivationName
+from resnet_jax.fields import Norm, bind
+from resnet_jax.models.layers import init
+from resnet_jax.models.layers.addition import Shortcut, whole
 
 # Rows whose sum is one of the partial sums. With less, the partial sums are an array of their own size; with more, too
 # few blocks of a GPU work, and XLA gives up fusing what leads to the sum.
 _ROWS = 64
 _CHANNELS = (None, None, None)  # Makes [channels] an array that goes with [batch, height, width, channels].
 
+Activation = Callable[[jax.Array], jax.Array]
+
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe and Szegedy 2015), the shortcut's addition and ReLU, as one operation.
+    """Batch normalisation (Ioffe and Szegedy 2015), the shortcut's addition and ReLU as one operation.
 
     Parameters "scale" and "bias" and statistics "mean" and "var" are those of ``nn.BatchNorm``, all float32. Together
     with what follows it the backward pass needs the layer's input alone, not its output.
@@ -38,35 +41,42 @@ class BatchNorm(nn.Module):
       axis_name: device axis over which the batch's statistics are taken; None keeps them to each device.
       momentum: share of the old running statistics in the new.
       epsilon: added to the variance.
+      activation: the activation; another than ReLU is an operation of its own.
     """
 
     train: bool
     axis_name: str | None = None
     momentum: float = 0.9
     epsilon: float = 1e-5
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, shortcut: jax.Array | None = None, relu: bool = True, gate: Gate | None = None
+        self,
+        x: jax.Array,
+        shortcut: Shortcut | None = None,
+        activate: bool = True,
+        gain: jax.typing.ArrayLike | None = None,
     ) -> jax.Array:
-        """Return ``relu(normalised x + shortcut)``, as ``gate`` has it."""
+        """Return ``activation(gain * normalised x + shortcut)``."""
         shape = (x.shape[-1],)
         scale = self.param("scale", init.ones, shape)
         bias = self.param("bias", init.zeros, shape)
-        if gate is not None:
-            scale, bias = gate.branch * scale, gate.branch * bias
+        if gain is not None:
+            scale, bias = gain * scale, gain * bias
+        relu = activate and self.activation is nn.relu
         running_mean = self.variable("batch_stats", "mean", init.zeros, None, shape)
         running_var = self.variable("batch_stats", "var", init.ones, None, shape)
         if not self.train:
             factor = scale * jax.lax.rsqrt(running_var.value + self.epsilon)
-            return _affine(x, factor, bias - running_mean.value * factor, gated(shortcut, gate), relu)
-
-        axis_name = None if self.is_initializing() else self.axis_name
-        y, mean, var = normalise_by_batch(x, scale, bias, shortcut, gate, relu, axis_name, self.epsilon)
-        if not self.is_initializing():
-            for running, batch in ((running_mean, mean), (running_var, var)):
-                running.value = self.momentum * running.value + (1 - self.momentum) * batch
-        return y
+            y = _affine(x, factor, bias - running_mean.value * factor, shortcut, relu)
+        else:
+            axis_name = None if self.is_initializing() else self.axis_name
+            y, mean, var = normalise_by_batch(x, scale, bias, shortcut, relu, axis_name, self.epsilon)
+            if not self.is_initializing():
+                for running, batch in ((running_mean, mean), (running_var, var)):
+                    running.value = self.momentum * running.value + (1 - self.momentum) * batch
+        return self.activation(y) if activate and not relu else y
 
 
 class GroupNorm(nn.Module):
@@ -74,20 +84,26 @@ class GroupNorm(nn.Module):
 
     groups: int = 32
     epsilon: float = 1e-5
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, shortcut: jax.Array | None = None, relu: bool = True, gate: Gate | None = None
+        self,
+        x: jax.Array,
+        shortcut: Shortcut | None = None,
+        activate: bool = True,
+        gain: jax.typing.ArrayLike | None = None,
     ) -> jax.Array:
-        """Return ``relu(normalised x + shortcut)``, as ``gate`` has it."""
+        """Return ``activation(gain * normalised x + shortcut)``."""
         shape = (x.shape[-1],)
         scale = self.param("scale", init.ones, shape)
         bias = self.param("bias", init.zeros, shape)
-        if gate is not None:
-            scale, bias = gate.branch * scale, gate.branch * bias
+        if gain is not None:
+            scale, bias = gain * scale, gain * bias
         groups = math.gcd(self.groups, x.shape[-1])
         plain = nn.GroupNorm(groups, epsilon=self.epsilon, use_bias=False, use_scale=False, dtype=jnp.float32)
-        return _affine(plain(x).astype(x.dtype), scale, bias, gated(shortcut, gate), relu)
+        y = _affine(plain(x).astype(x.dtype), scale, bias, shortcut, relu=False)
+        return self.activation(y) if activate else y
 
 
 class Bias(nn.Module):
@@ -96,23 +112,27 @@ class Bias(nn.Module):
     Attributes:
       is_scalar: whether all channels have one bias (Fixup).
       bias_init: law of its initial value.
-      activation: what comes in the place of ReLU.
+      activation: the activation.
     """
 
     is_scalar: bool = False
     bias_init: init.Law = init.zeros
-    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, shortcut: jax.Array | None = None, relu: bool = True, gate: Gate | None = None
+        self,
+        x: jax.Array,
+        shortcut: Shortcut | None = None,
+        activate: bool = True,
+        gain: jax.typing.ArrayLike | None = None,
     ) -> jax.Array:
-        """Return ``activation(x + bias + shortcut)``, as ``gate`` has it."""
+        """Return ``activation(gain * (x + bias) + shortcut)``."""
         channels = (x.shape[-1],)
         bias = jnp.broadcast_to(self.param("bias", self.bias_init, () if self.is_scalar else channels), channels)
-        factor = jnp.ones_like(bias) if gate is None else jnp.broadcast_to(gate.branch, channels)
-        y = _affine(x, factor, factor * bias, gated(shortcut, gate), relu=False)
-        return self.activation(y) if relu else y
+        factor = jnp.ones_like(bias) if gain is None else jnp.broadcast_to(gain, channels)
+        y = _affine(x, factor, factor * bias, shortcut, relu=False)
+        return self.activation(y) if activate else y
 
 
 def crelu(x: jax.Array) -> jax.Array:
@@ -120,23 +140,33 @@ def crelu(x: jax.Array) -> jax.Array:
     return jnp.concatenate([nn.relu(x), nn.relu(-x)], axis=-1)
 
 
-# What follows a norm; norms other than none have ReLU alone.
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": jnp.tanh, "crelu": crelu}
-
-
+# What follows a norm.
+ACTIVATIONS: dict[str, Activation] = bind(
+    "model.activation",
+    {
+        ActivationName.RELU: nn.relu,
+        ActivationName.TANH: jnp.tanh,
+        ActivationName.CRELU: crelu,
+        ActivationName.SWISH: nn.swish,
+        ActivationName.GELU: functools.partial(nn.gelu, approximate=False),
+    },
+)
 # From a name to what makes the layers of a net, given whether it trains and the device axis of its statistics.
-NORMS: dict[str, Callable[[bool, str | None], Callable[..., nn.Module]]] = {
-    "batch": lambda train, axis_name: functools.partial(BatchNorm, train=train, axis_name=axis_name),
-    "group": lambda train, axis_name: GroupNorm,
-    "none": lambda train, axis_name: Bias,
-}
+NORMS: dict[str, Callable[[bool, str | None], Callable[..., nn.Module]]] = bind(
+    "model.norm",
+    {
+        Norm.BATCH: lambda train, axis_name: functools.partial(BatchNorm, train=train, axis_name=axis_name),
+        Norm.GROUP: lambda train, axis_name: GroupNorm,
+        Norm.NONE: lambda train, axis_name: Bias,
+    },
+)
 
 
-def _affine(x: jax.Array, factor: jax.Array, offset: jax.Array, shortcut: jax.Array | None, relu: bool) -> jax.Array:
+def _affine(x: jax.Array, factor: jax.Array, offset: jax.Array, shortcut: Shortcut | None, relu: bool) -> jax.Array:
     """Return ``relu(factor * x + offset + shortcut)``, computed in float32, of the type of ``x``."""
     y = x * factor[_CHANNELS] + offset[_CHANNELS]
     if shortcut is not None:
-        y = y + shortcut
+        y = y + whole(shortcut)
     return (nn.relu(y) if relu else y).astype(x.dtype)
 
 
@@ -172,34 +202,30 @@ def _channel_sums_by_product(*terms: jax.Array) -> jax.Array:
     return jnp.stack([over_images(term) for term in terms])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def normalise_by_batch(
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
-    shortcut: jax.Array | None,
-    gate: Gate | None,
+    shortcut: Shortcut | None,
     relu: bool,
     axis_name: str | None,
     epsilon: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return ``relu(scale * (x - mean) / sqrt(var + epsilon) + bias + shortcut)``, and mean and biased variance.
 
-    No gradient flows through the mean and the variance that are returned. The gate is applied here to the shortcut
-    alone, because outside the backward pass would keep the gated shortcut beside the shortcut itself: a step of
-    residual-56 on a CPU then takes a quarter longer.
+    No gradient flows through the mean and the variance that are returned.
 
     Args:
       x: ``[batch, height, width, channels]``.
       scale: float32 ``[channels]``.
       bias: float32 ``[channels]``.
-      shortcut: as ``x``, or None.
-      gate: of the shortcut, or None.
+      shortcut: like ``x``, or ``Scaled``, or None.
       relu: whether ReLU comes last.
       axis_name: device axis over which mean and variance are taken, or None.
       epsilon: added to the variance.
     """
-    return _normalise_forward(x, scale, bias, shortcut, gate, relu, axis_name, epsilon)[0]
+    return _normalise_forward(x, scale, bias, shortcut, relu, axis_name, epsilon)[0]
 
 
 def _mean_over(axis_name: str | None, *values: jax.Array) -> tuple[jax.Array, ...]:
@@ -210,8 +236,7 @@ def _normalise_forward(
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
-    shortcut: jax.Array | None,
-    gate: Gate | None,
+    shortcut: Shortcut | None,
     relu: bool,
     axis_name: str | None,
     epsilon: float,
@@ -223,17 +248,17 @@ def _normalise_forward(
     inverse = jax.lax.rsqrt(var + epsilon)
     factor = scale * inverse
     offset = bias - mean * factor
-    y = _affine(x, factor, offset, gated(shortcut, gate), relu)
-    return (y, mean, var), (x, shortcut, gate, mean, inverse, factor, offset)
+    y = _affine(x, factor, offset, shortcut, relu)
+    return (y, mean, var), (x, shortcut, mean, inverse, factor, offset)
 
 
 def _normalise_backward(
     relu: bool, axis_name: str | None, epsilon: float, saved: Any, gradients: tuple[jax.Array, jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, Gate | None]:
-    x, shortcut, gate, mean, inverse, factor, offset = saved
+) -> tuple[jax.Array, jax.Array, jax.Array, Shortcut | None]:
+    x, shortcut, mean, inverse, factor, offset = saved
     gradient = gradients[0]
     if relu:
-        y = _affine(x, factor, offset, gated(shortcut, gate), relu=False)
+        y = _affine(x, factor, offset, shortcut, relu=False)
         gradient = jnp.where(y > 0, gradient, 0)
     wide = gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))
     normalised = (x - mean[_CHANNELS]) * inverse[_CHANNELS]
@@ -242,11 +267,8 @@ def _normalise_backward(
     count = x.size // x.shape[-1]
     mean_by_scale, mean_by_bias = _mean_over(axis_name, by_scale / count, by_bias / count)
     by_x = factor[_CHANNELS] * (wide - mean_by_bias[_CHANNELS] - normalised * mean_by_scale[_CHANNELS])
-    by_shortcut = None if shortcut is None else gradient
-    if gate is None:
-        return by_x.astype(x.dtype), by_scale, by_bias, by_shortcut, None
-    by_shortcut = jnp.asarray(gate.shortcut_gradient, gradient.dtype) * gradient
-    return by_x.astype(x.dtype), by_scale, by_bias, by_shortcut, jax.tree.map(jnp.zeros_like, gate)
+    by_shortcut = None if shortcut is None else jax.vjp(whole, shortcut)[1](gradient)[0]
+    return by_x.astype(x.dtype), by_scale, by_bias, by_shortcut
 
 
 normalise_by_batch.defvjp(_normalise_forward, _normalise_backward)

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_jax.models import init
+from resnet_jax.models.layers import init
 
 # Of height and width.
 Pair = tuple[int, int]

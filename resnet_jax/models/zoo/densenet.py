@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError
-from resnet_jax.models.blocks import ModuleDef
-from resnet_jax.models.conv import padded_conv
-from resnet_jax.models.dropout import Dropout
-from resnet_jax.models.head import logits_of
-from resnet_jax.models.norm import NORMS
-from resnet_jax.models.resnet import Stem, whole_number
+from resnet_jax.models.depth import whole_number
+from resnet_jax.models.layers.conv import padded_conv
+from resnet_jax.models.layers.dropout import Dropout
+from resnet_jax.models.layers.head import logits_of
+from resnet_jax.models.layers.norm import NORMS
+from resnet_jax.models.layers.stem import ModuleDef, Stem
 
 # Layers of each dense block (table 1; 161: the authors' code, with a growth of 48).
 IMAGENET_BLOCKS = {

@@ -24,14 +24,15 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError
-from resnet_jax.models.blocks import ModuleDef, add, enter, with_survival
-from resnet_jax.models.conv import Pair, padded_conv
-from resnet_jax.models.dropout import Dropout
-from resnet_jax.models.gates import Gate, gate_of
-from resnet_jax.models.head import logits_of
-from resnet_jax.models.norm import NORMS
-from resnet_jax.models.resnet import survival_probabilities, whole_number
+from resnet_jax.models.block import Block
+from resnet_jax.models.depth import whole_number
+from resnet_jax.models.layers.conv import Pair, padded_conv
+from resnet_jax.models.layers.dropout import Dropout
+from resnet_jax.models.layers.head import logits_of
+from resnet_jax.models.layers.norm import NORMS
+from resnet_jax.models.layers.stem import ModuleDef
 from resnet_jax.models.stage import Stage
+from resnet_jax.models.variants.stochastic_depth import survival_probabilities
 
 # Of the ImageNet nets: what leaves one pixel before the head.
 SMALLEST_IMAGE = 75
@@ -402,57 +403,36 @@ def concatenated(module: nn.Module, x: jax.Array) -> jax.Array:
     return jnp.concatenate(outputs, axis=-1)
 
 
-class InceptionBlock(nn.Module):
+class InceptionBlock(Block, kw_only=True):
     """An Inception block: relu(x + s up(branches)) or, plain, relu(up(branches)) (section 3.3 of the paper).
 
     The scale s belongs to the residual block: the plain one has none, and keeps none when a gate adds x to it.
 
     Attributes:
-      branches: concatenated.
+      branches: branches to be concatenated.
       up: features of the 1x1 convolution that follows; None for none.
       scale: s.
       is_activated: whether ReLU comes last.
-      residual: whether there is a shortcut.
-      train: whether branches are dropped at random and statistics are those of the batch.
-      conv: makes a convolution, given features, kernel, stride, whether it is valid, and name.
-      norm: makes a norm, given its name.
       up_norm: makes the norm of ``up``, given its name.
-      stride: of every block of a ``Stage``; here 1, because reductions halve the sizes.
+      stride: 1, because reductions halve the sizes.
     """
 
     branches: Branches
     up: int | None
     scale: float
     is_activated: bool
-    residual: bool
-    train: bool
-    conv: ModuleDef
-    norm: ModuleDef
     up_norm: ModuleDef
-    stride: int = 1
 
-    @nn.compact
-    def __call__(self, x: jax.Array, survival: jax.Array | None = None) -> jax.Array:
-        """Map ``[batch, height, width, channels]`` to the same shape.
+    def branch(self, x: jax.Array) -> jax.Array:
+        """S up(branches)."""
+        y = concatenated(self, x)
+        if self.up is not None:
+            y = self.up_norm(name="up_norm")(self.conv(self.up, 1, name="up")(y), activate=False)
+        return self.scale * y if self.residual else y
 
-        Args:
-          x: the input.
-          survival: probability that the branches are computed in training (stochastic depth); None without.
-        """
-        gate = gate_of(self)
-        shortcut = x if self.residual or gate is not None else None
-
-        def activated(x: jax.Array) -> jax.Array:
-            return nn.relu(x) if self.is_activated else x
-
-        def output(block: nn.Module, x: jax.Array, gate: Gate | None) -> jax.Array:
-            y = concatenated(block, enter(x, gate))
-            if block.up is not None:
-                y = block.up_norm(name="up_norm")(block.conv(block.up, 1, name="up")(y), relu=False)
-            y = block.scale * y if block.residual else y
-            return activated(add(y, shortcut, gate))
-
-        return with_survival(self, x, gate, survival, output, dropped=lambda: activated(x))
+    def activate(self, x: jax.Array) -> jax.Array:
+        """ReLU, where it comes last."""
+        return nn.relu(x) if self.is_activated else x
 
 
 class Inception(nn.Module):

@@ -1,0 +1,1 @@
+"""The layers of all nets, and the laws of their initial values."""

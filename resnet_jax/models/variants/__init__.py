@@ -1,0 +1,275 @@
+"""The choices of ``config.model`` that make plain and residual nets: what each needs, and the paper it comes from.
+
+``VARIANTS`` is the table. The names of choices are in ``resnet_jax.fields``; a choice without a row, or a row without a
+choice, fails when this module is imported.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from resnet_jax.errors import UserError
+from resnet_jax.fields import Activation, Block, BranchScaling, Norm, Order, Shortcut, bind
+from resnet_jax.models.block import ConvBlock, basic, bottleneck, single
+from resnet_jax.models.variants import branch_gain, fixup, orders
+from resnet_jax.models.variants.branch_gain import NormalizerFree, ReZero, SkipInit
+from resnet_jax.models.variants.fixup import Fixup
+from resnet_jax.models.variants.gated_shortcut import ExclusivelyGated, shortcut_gated
+from resnet_jax.models.variants.orders import NormAfterAddition, Preactivation, ReluBeforeAddition, ReluPreactivation
+from resnet_jax.models.variants.repvgg import parallel
+from resnet_jax.models.variants.shortcuts import Projection, dropped_out, pooled
+
+
+class Variant(NamedTuple):
+    """One choice of a field of ``config.model``.
+
+    Attributes:
+      block: class of the blocks; None where another choice decides it.
+      options: returns further attributes of the blocks, given the "model" part of a config.
+      needs: the values that other fields must have.
+      implies: the values that other fields take.
+      reads: fields that only nets of this choice depend on.
+      net: returns further attributes of the net, given the "model" part of a config and the stage sizes.
+      title: name in titles; None for the name itself.
+      paper: the source.
+    """
+
+    block: type[ConvBlock] | None = None
+    options: Callable[[ConfigDict], Mapping[str, Any]] = lambda model: {}
+    needs: Mapping[str, tuple[Any, ...]] = {}
+    implies: Mapping[str, Any] = {}
+    reads: tuple[str, ...] = ()
+    net: Callable[[ConfigDict, Sequence[int]], dict[str, Any]] = lambda model, stage_sizes: {}
+    title: str | None = None
+    paper: str = ""
+
+
+def given(**options: Any) -> Callable[[ConfigDict], Mapping[str, Any]]:
+    """Return ``options`` whatever the config."""
+    return lambda model: options
+
+
+def bottleneck_options(model: ConfigDict) -> Mapping[str, Any]:
+    """Return the convolutions of bottlenecks."""
+    on_first = model.bottleneck_stride == "first"
+    return {"convolutions": functools.partial(bottleneck, stride_on_first=on_first, widening=model.widening)}
+
+
+# Branches that begin near 0 need shortcuts, and bring what they need in place of norms, initial values and kernels.
+SCALED = {
+    "residual": (True,),
+    "parametrization": ("free",),
+    "init": ("he",),
+    "activation": (Activation.RELU,),
+    "block": (Block.BASIC, Block.BOTTLENECK, Block.SINGLE),
+    "shortcut": (Shortcut.A, Shortcut.B, Shortcut.C, Shortcut.POOL, Shortcut.CONV),
+}
+# Initial values in place of norms, for convolutions that do not narrow.
+EXACT = {
+    "norm": (Norm.NONE,),
+    "parametrization": ("free",),
+    "block": (Block.BASIC, Block.SINGLE),
+}
+# Initial values for which a plain net is exactly critical.
+CRITICAL = EXACT | {"residual": (False,), "order": (Order.ORIGINAL,), "family": ("cifar",)}
+NOT_STANDARDIZED = {"parametrization": ("free", "dirac")}  # The gain of standardised kernels is ReLU's.
+
+# By field; the first choice that has a class of blocks decides it.
+VARIANTS: dict[str, dict[Any, Variant]] = {
+    "branch_scaling": bind(
+        "model.branch_scaling",
+        {
+            BranchScaling.NONE: Variant(),
+            BranchScaling.FIXUP: Variant(
+                Fixup,
+                needs=SCALED | {"block": (Block.BASIC, Block.BOTTLENECK)},
+                implies={"order": Order.ORIGINAL.value, "norm": Norm.NONE.value},
+                net=fixup.net,
+                paper="arXiv 1901.09321",
+            ),
+            BranchScaling.SKIPINIT: Variant(
+                SkipInit,
+                needs=SCALED,
+                # As in the authors' code: the first block has an activation of its own.
+                implies={"order": Order.RELU_PREACTIVATION.value, "norm": Norm.NONE.value, "stem_activation": False},
+                paper="arXiv 2002.10444",
+            ),
+            BranchScaling.REZERO: Variant(
+                ReZero, needs=SCALED, implies={"order": Order.RELU_BEFORE_ADDITION.value}, paper="arXiv 2003.04887"
+            ),
+            BranchScaling.NORMALIZER_FREE: Variant(
+                NormalizerFree,
+                needs=SCALED | {"shortcut": (Shortcut.B,)},  # The variance begins at 1 again where shapes change.
+                implies={
+                    "order": Order.RELU_PREACTIVATION.value,
+                    "norm": Norm.NONE.value,
+                    "stem_activation": False,
+                    "parametrization": "standardized",
+                },
+                net=branch_gain.net,
+                title="normalizer-free",
+                paper="arXiv 2101.08692",
+            ),
+        },
+    ),
+    "block": bind(
+        "model.block",
+        {
+            Block.BASIC: Variant(
+                options=given(convolutions=basic), reads=("reserve",), title="", paper="arXiv 1512.03385, figure 5"
+            ),
+            Block.BOTTLENECK: Variant(
+                options=bottleneck_options, reads=("bottleneck_stride",), paper="arXiv 1512.03385, figure 5"
+            ),
+            Block.SINGLE: Variant(options=given(convolutions=single), paper="arXiv 1603.05027, section 5.1"),
+            Block.REPVGG: Variant(
+                options=given(convolutions=single, around=parallel),
+                needs={
+                    "order": (Order.ORIGINAL,),
+                    "norm": (Norm.BATCH,),
+                    "activation": (Activation.RELU,),
+                    "survival": (1,),
+                    "branch_scaling": (BranchScaling.NONE,),
+                },
+                paper="arXiv 2101.03697",
+            ),
+        },
+    ),
+    "shortcut": bind(
+        "model.shortcut",
+        {
+            Shortcut.A: Variant(paper="arXiv 1512.03385, section 4.1"),
+            Shortcut.B: Variant(
+                options=given(around=Projection(everywhere=False)), paper="arXiv 1512.03385, section 4.1"
+            ),
+            Shortcut.C: Variant(options=given(around=Projection()), paper="arXiv 1512.03385, section 4.1"),
+            Shortcut.POOL: Variant(options=given(around=pooled), paper="arXiv 1603.09382"),
+            Shortcut.CONV: Variant(options=given(around=Projection(has_norm=False)), paper="arXiv 1603.05027, table 1"),
+            Shortcut.EXCLUSIVE_GATING: Variant(
+                ExclusivelyGated,
+                lambda model: {"gating_bias": model.gating_bias},
+                needs={"order": (Order.ORIGINAL,)},
+                reads=("gating_bias",),
+                paper="arXiv 1603.05027, table 1",
+            ),
+            Shortcut.SHORTCUT_GATING: Variant(
+                options=lambda model: {"around": functools.partial(shortcut_gated, bias=model.gating_bias)},
+                reads=("gating_bias",),
+                paper="arXiv 1603.05027, table 1",
+            ),
+            Shortcut.DROPOUT: Variant(options=given(around=dropped_out), paper="arXiv 1603.05027, table 1"),
+        },
+    ),
+    "order": bind(
+        "model.order",
+        {
+            Order.ORIGINAL: Variant(ConvBlock, title="", paper="arXiv 1512.03385, figure 2"),
+            Order.NORM_AFTER_ADDITION: Variant(
+                # Nothing is left for the norm where stochastic depth drops the branch.
+                NormAfterAddition,
+                needs={"survival": (1,)},
+                title="norm-after-addition",
+                paper="arXiv 1603.05027, figure 4 b",
+            ),
+            Order.RELU_BEFORE_ADDITION: Variant(
+                ReluBeforeAddition, title="relu-before-addition", paper="arXiv 1603.05027, figure 4 c"
+            ),
+            Order.RELU_PREACTIVATION: Variant(
+                ReluPreactivation,
+                net=orders.relu_preactivation_net,
+                title="relu-preact",
+                paper="arXiv 1603.05027, figure 4 d",
+            ),
+            Order.PREACTIVATION: Variant(
+                Preactivation,
+                net=orders.preactivation_net,
+                reads=("stem_activation",),
+                title="preact",
+                paper="arXiv 1603.05027, figure 4 e",
+            ),
+        },
+    ),
+    "stem_activation": {
+        True: Variant(),
+        False: Variant(needs={"order": (Order.PREACTIVATION,)}, paper="arXiv 1603.05027, appendix"),
+    },
+    "reserve": {
+        False: Variant(),
+        True: Variant(needs={"block": (Block.BASIC,)}, paper="arXiv 2111.00687"),
+    },
+    "norm": bind("model.norm", {Norm.BATCH: Variant(), Norm.GROUP: Variant(), Norm.NONE: Variant()}),
+    "activation": bind(
+        "model.activation",
+        {
+            Activation.RELU: Variant(),
+            Activation.TANH: Variant(needs=NOT_STANDARDIZED),
+            Activation.CRELU: Variant(
+                needs={
+                    "norm": (Norm.NONE,),
+                    "residual": (False,),
+                    "order": (Order.ORIGINAL,),
+                    "parametrization": ("free",),
+                    "survival": (1,),
+                    "block": (Block.BASIC, Block.SINGLE),
+                },
+                title="CReLU",
+                paper="arXiv 1603.05201",
+            ),
+            Activation.SWISH: Variant(needs=NOT_STANDARDIZED, paper="arXiv 1710.05941"),
+            Activation.GELU: Variant(needs=NOT_STANDARDIZED, title="GELU", paper="arXiv 1606.08415"),
+        },
+    ),
+    "init": bind(
+        "model.init",
+        {
+            "he": Variant(paper="arXiv 1502.01852"),
+            "delta_orthogonal": Variant(
+                needs=CRITICAL | {"activation": (Activation.TANH,)}, title="delta-orthogonal", paper="arXiv 1806.05393"
+            ),
+            "looks_linear": Variant(
+                needs=CRITICAL | {"activation": (Activation.CRELU,)}, title="looks-linear", paper="arXiv 1702.08591"
+            ),
+            "lsuv": Variant(needs=EXACT, title="LSUV", paper="arXiv 1511.06422"),
+        },
+    ),
+    "parametrization": bind(
+        "model.parametrization",
+        {
+            "free": Variant(),
+            "dirac": Variant(paper="arXiv 1706.00388"),
+            "standardized": Variant(paper="arXiv 2101.08692"),
+        },
+    ),
+}
+
+
+def choices(model: ConfigDict) -> dict[str, Variant]:
+    """Return the choices of ``model``, the "model" part of a run's config, by field; a plain net has no shortcut."""
+    return {field: rows[model[field]] for field, rows in VARIANTS.items() if field != "shortcut" or model.residual}
+
+
+def require(model: ConfigDict) -> None:
+    """Raise a UserError unless each choice of ``model`` has what it needs."""
+    for field, variant in choices(model).items():
+        for needed, values in variant.needs.items():
+            if model[needed] not in values:
+                allowed = " or ".join(repr(getattr(value, "value", value)) for value in values)
+                raise UserError(
+                    f"config.model.{field}={model[field]!r} needs config.model.{needed}={allowed}, "
+                    f"not {model[needed]!r}."
+                )
+
+
+def resolved(model: ConfigDict) -> ConfigDict:
+    """Return ``model`` with the values that its choices imply.
+
+    Raises:
+      UserError: the choices do not go together.
+    """
+    require(model)
+    model = model.copy_and_resolve_references()
+    for variant in choices(model).values():
+        model.update(dict(variant.implies))
+    return model

@@ -1,0 +1,1 @@
+"""Families of nets that are not made of the residual blocks."""
