@@ -109,6 +109,16 @@ PROVIDED = {
         )
         for seed in range(5)
     },
+    "digits_every_second": {
+        f"{net}-seed{seed}"
+        for depth in (20, 56)
+        for net in (
+            *(f"residual-{depth}", f"residual-{depth}-without_every_second_shortcut"),
+            f"residual-{depth}-with_only_the_first_shortcut_of_each_stage",
+            *(f"residual-{depth}-without_shortcuts_in_the_last_stage", f"plain-{depth}"),
+        )
+        for seed in range(5)
+    },
     "digits_rates": {
         f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
         for kind in ("plain", "residual")

@@ -12,7 +12,7 @@ from resnet_jax.fields import FIELDS
 from resnet_jax.models import gates as gates_of
 from resnet_jax.models.gates import Gate
 from resnet_jax.training import feed, parallel, train
-from resnet_jax.training.interventions import gates_at, interventions_of, stage_gates
+from resnet_jax.training.interventions import block_gates, gates_at, interventions_of
 from resnet_jax.training.program import evaluate, make_program
 
 IMAGE = (8, 8, 1)
@@ -71,7 +71,7 @@ def test_factors_multiply_the_gate_of_the_route_in_the_blocks_of_their_stage(con
 def test_gates_move_linearly_within_the_phase_and_are_exact_outside(config):
     config.steps = 100
     config.gates.shortcut_factor, config.gates.final, config.gates.phase = (0.7,), (0, 1, 3, 1), (0.2, 0.6)
-    first, last = (each[0] for each in stage_gates(config.gates, 3))
+    (first, last) = (each["stage1/block0"] for each in block_gates(config.gates, ["stage1/block0"]))
     assert first == Gate(0.7, 0.7, 1, 1)
     assert last == Gate(0, 0, 3, 1)
     gates = schedule(config)
