@@ -12,7 +12,14 @@ from resnet_jax.fields import FIELDS
 from resnet_jax.models import gates as gates_of
 from resnet_jax.models.gates import Gate
 from resnet_jax.training import feed, parallel, train
-from resnet_jax.training.interventions import block_gates, gates_at, interventions_of
+from resnet_jax.training.interventions import (
+    PATTERNS,
+    block_gates,
+    block_names,
+    check_gates,
+    gates_at,
+    interventions_of,
+)
 from resnet_jax.training.program import evaluate, make_program
 
 IMAGE = (8, 8, 1)
@@ -42,8 +49,9 @@ def test_a_config_without_interventions_leaves_the_ungated_program(config):
     assert interventions_of(config, models.build(config.model, 10), IMAGE) == (None, None)
 
 
-def test_every_route_of_the_table_of_fields_has_its_gate():
+def test_every_route_and_pattern_of_the_table_of_fields_is_there():
     assert tuple(gates_of.ROUTES) == FIELDS["gates.route"].choices
+    assert tuple(PATTERNS) == FIELDS["gates.without"].choices
 
 
 @pytest.mark.parametrize(
@@ -66,6 +74,83 @@ def test_factors_multiply_the_gate_of_the_route_in_the_blocks_of_their_stage(con
         assert gate_in(gates_at(gates, step), "stage2") == stage2
     if len(fields.get("shortcut_factor", ())) == 3:
         assert gate_in(gates.first, "stage1") == gate_in(gates.first, "stage3") == gates_of.RESIDUAL
+
+
+def names(*blocks_by_stage):
+    return {f"stage{stage}/block{block}" for stage, blocks in enumerate(blocks_by_stage, 1) for block in blocks}
+
+
+WITHOUT = {
+    ("every_second", 20): names([1], [0, 2], [1]),
+    ("every_second", 56): names([1, 3, 5, 7], [0, 2, 4, 6, 8], [1, 3, 5, 7]),
+    ("all_but_first", 20): names([1, 2], [1, 2], [1, 2]),
+    ("all_but_first", 56): names(range(1, 9), range(1, 9), range(1, 9)),
+    ("last_stage", 20): names([], [], [0, 1, 2]),
+    ("last_stage", 56): names([], [], range(9)),
+}
+
+
+@pytest.mark.parametrize(("pattern", "depth"), WITHOUT)
+def test_a_pattern_removes_the_shortcuts_of_its_blocks(config, pattern, depth):
+    config.model.depth, config.gates.without, config.gates.final = depth, pattern, (0.5, 1, 1, 1)
+    blocks = block_names(models.build(config.model, 10), IMAGE)
+    assert len(blocks) == (depth - 2) / 2
+    first, last = block_gates(config.gates, blocks)
+    assert {block for block, gate in first.items() if gate == gates_of.PLAIN} == WITHOUT[pattern, depth]
+    assert {block for block, gate in first.items() if gate == gates_of.RESIDUAL} == {*blocks} - WITHOUT[pattern, depth]
+    assert {block for block, gate in last.items() if gate == gates_of.PLAIN} == WITHOUT[pattern, depth]
+
+
+def test_patterns_follow_the_stages_of_every_family():
+    """Inception-ResNet-v2 has stages of 10, 20, 9 and 1 blocks."""
+    blocks = [f"stage{stage}/block{block}" for stage, count in enumerate((10, 20, 9, 1), 1) for block in range(count)]
+    assert PATTERNS["last_stage"](blocks) == {"stage4/block0"}
+    assert blocks[0] not in PATTERNS["every_second"](blocks)
+    assert len(PATTERNS["every_second"](blocks)) == 20
+    assert len(PATTERNS["all_but_first"](blocks)) == 9 + 19 + 8 + 0
+
+
+def test_a_residual_inception_net_takes_patterns_and_one_factor_a_block(config):
+    config.model.family, config.model.depth = "inception", 44
+    config.gates.without, config.gates.branch_factor = "last_stage", (1, 2, 3, 4, 5, 6, 7, 8, 9)
+    first = models.unstack(schedule(config).first)
+    found = {f"{stage}/{block}": Gate(*leaf.tolist()) for (stage, block, _), leaf in first.items()}
+    kept = {
+        f"stage{stage}/block{block}": Gate(stage < 3, stage < 3, 3 * stage + block - 2, 1)
+        for stage in (1, 2, 3)
+        for block in (0, 1, 2)
+    }
+    assert found == kept
+
+
+def test_a_number_for_each_block_is_the_number_of_its_stage_where_these_agree(config):
+    config.model.depth = 20
+    blocks = block_names(models.build(config.model, 10), IMAGE)
+    for field in ("shortcut_factor", "shortcut_gradient", "branch_factor", "branch_gradient"):
+        config.gates[field] = (1, 0.5, 0)
+        by_stage = block_gates(config.gates, blocks)
+        config.gates[field] = (1, 1, 1, 0.5, 0.5, 0.5, 0, 0, 0)
+        assert block_gates(config.gates, blocks) == by_stage
+    config.gates.shortcut_factor = (1, 1, 1, 0.5, 0.25, 0.5, 0, 0, 0)
+    changed = {name for name, gate in block_gates(config.gates, blocks)[0].items() if gate != by_stage[0][name]}
+    assert changed == {"stage2/block1"}
+
+
+def test_a_pattern_multiplies_the_other_gates(config):
+    config.gates.without, config.gates.route = "every_second", "stop_gradient"
+    config.gates.shortcut_factor, config.gates.branch_factor = (0.5, 0.5, 3), (2,)
+    first, _ = block_gates(config.gates, ["stage1/block0", "stage2/block0", "stage3/block0"])
+    assert [*first.values()] == [Gate(0.5, 0, 2, 1), Gate(0, 0, 2, 1), Gate(3, 0, 2, 1)]
+
+
+@pytest.mark.devices(8)
+def test_a_pattern_trains_as_its_factors_given_by_hand(config):
+    config.gates.without = "every_second"
+    pattern = trained(config)
+    config.gates.without, config.gates.shortcut_factor = "none", (1, 0, 1)
+    by_hand = trained(config)
+    np.testing.assert_array_equal(pattern[0], by_hand[0])
+    assert pattern[2] == by_hand[2]
 
 
 def test_gates_move_linearly_within_the_phase_and_are_exact_outside(config):
@@ -172,8 +257,13 @@ def test_a_run_with_a_phase_is_evaluated_with_the_gates_of_its_last_step(config,
         ({"model.family": "densenet", "model.depth": 40, "gates.route": "mirror"}, r"is for blocks with shortcuts, wh"),
         (
             {"gates.shortcut_factor": (1, 2)},
-            r"^config\.gates\.shortcut_factor=\(1, 2\) has 2 numbers; give one, or one",
+            r"^config\.gates\.shortcut_factor=\(1, 2\) has 2 numbers; give one, or one for each of the 3 stages or the",
         ),
+        (
+            {"model.depth": 56, "gates.branch_gradient": (1,) * 26},
+            r"^config\.gates\.branch_gradient=\(1, .* 1\) has 26 numbers; .* the 3 stages or the 27 blocks, which --de",
+        ),
+        ({"model.residual": False, "gates.without": "last_stage"}, r"^config\.gates\.without='last_stage' is for bloc"),
         (
             {"optimizer.frozen_below": "stem"},
             r"frozen_below='stem' is no block of residual-8, whose blocks are",
@@ -184,6 +274,29 @@ def test_interventions_on_another_net_are_refused(config, fields, message):
     config.update_from_flattened_dict(fields)
     with pytest.raises(UserError, match=message):
         interventions_of(config, models.build(config.model, 10), (32, 32, 3))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("route", "mirror"), ("without", "last_stage"), ("shortcut_factor", (1, 0, 1)), ("final", (0, 1, 1, 1))],
+)
+def test_removed_shortcuts_are_refused_where_blocks_are_dropped(config, field, value):
+    config.model.survival, config.gates[field] = 0.5, value
+    message = rf"^config\.gates\.{field}=.* removes shortcuts, but with config\.model\.survival=0\.5 a dropped block is"
+    with pytest.raises(UserError, match=message):
+        make_program(config, 10)
+
+
+def test_scaled_shortcuts_are_accepted_where_blocks_are_dropped(config):
+    config.model.survival = 0.5
+    config.gates.shortcut_factor, config.gates.shortcut_gradient, config.gates.branch_factor = (0.5,), (0,), (0,)
+    check_gates(config)
+
+
+def test_a_config_without_the_field_of_patterns_has_all_shortcuts(config):
+    recorded = config.to_dict()
+    del recorded["gates"]["without"]
+    assert from_record(recorded, version=2).gates == config.gates
 
 
 def test_a_factor_that_was_one_number_is_read_as_a_tuple(config):
