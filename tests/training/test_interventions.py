@@ -1,6 +1,7 @@
 """Gates over the steps of a run and frozen parameters, against constant gates, static nets and the initial values."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -141,6 +142,48 @@ def test_a_pattern_multiplies_the_other_gates(config):
     config.gates.shortcut_factor, config.gates.branch_factor = (0.5, 0.5, 3), (2,)
     first, _ = block_gates(config.gates, ["stage1/block0", "stage2/block0", "stage3/block0"])
     assert [*first.values()] == [Gate(0.5, 0, 2, 1), Gate(0, 0, 2, 1), Gate(3, 0, 2, 1)]
+
+
+def hand_written(params, images, without):
+    """Return the logits, in training, of a residual net of basic blocks whose blocks ``without`` are plain."""
+
+    def layer(x, name, number="", stride=1):
+        kernel, order = params[f"{name}/conv{number}/kernel"], ("NHWC", "HWIO", "NHWC")
+        x = jax.lax.conv_general_dilated(x, kernel, (stride, stride), [(1, 1), (1, 1)], dimension_numbers=order)
+        mean, var = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2), keepdims=True)
+        scale, bias = (params[f"{name}/bn{number}/{part}"].reshape(1, 1, 1, -1) for part in ("scale", "bias"))
+        return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+
+    x = jax.nn.relu(layer(images, "stem"))
+    for block in sorted(path.removesuffix("/conv1/kernel") for path in params if path.endswith("/conv1/kernel")):
+        stride = 2 if block in ("stage2/block0", "stage3/block0") else 1
+        y = layer(jax.nn.relu(layer(x, block, 1, stride)), block, 2)
+        if block not in without:
+            half = (y.shape[-1] - x.shape[-1]) // 2
+            y += jnp.pad(x[:, ::stride, ::stride], [(0, 0), (0, 0), (0, 0), (half, half)])
+        x = jax.nn.relu(y)
+    return x.mean((1, 2)) @ params["head/kernel"] + params["head/bias"].reshape(1, -1)
+
+
+def test_value_and_gradients_without_every_second_shortcut_are_those_of_a_hand_written_net(config):
+    config.model.depth, config.gates.without = 20, "every_second"
+    model = models.build(config.model, 10)
+    variables = models.initial_variables(model, 0, IMAGE)
+    whole = {"batch_stats": variables["batch_stats"], "gates": schedule(config).first}
+    images = np.random.default_rng(0).normal(size=(8, *IMAGE)).astype(np.float32)
+
+    def loss(params):
+        logits, _ = model.apply(whole | {"params": params}, images, train=True, mutable=["batch_stats"])
+        return -jax.nn.log_softmax(logits)[:, 0].mean()
+
+    def loss_by_hand(params):
+        return -jax.nn.log_softmax(hand_written(params, images, WITHOUT["every_second", 20]))[:, 0].mean()
+
+    value, gradients = jax.jit(jax.value_and_grad(loss))(variables["params"])
+    expected, expected_gradients = jax.jit(jax.value_and_grad(loss_by_hand))(by_block(variables["params"]))
+    assert value == pytest.approx(expected, rel=1e-4)
+    for path, gradient in by_block(gradients).items():
+        np.testing.assert_allclose(gradient, expected_gradients[path], rtol=2e-2, atol=1e-4, err_msg=path)
 
 
 @pytest.mark.devices(8)
