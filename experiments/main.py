@@ -16,6 +16,7 @@ Exit status: 0 the run has finished. 1 it diverged, or another of its processes 
 data or the storage needs fixing. 75 it was stopped by a signal after saving a checkpoint; the same command resumes it.
 """
 
+import itertools
 import pathlib
 import sys
 from typing import Any
@@ -27,9 +28,10 @@ from ml_collections import ConfigDict, config_flags
 from experiments import command, processes
 from resnet_jax import data, models
 from resnet_jax.backend import set_up
-from resnet_jax.config import check
+from resnet_jax.config import check, spelled
 from resnet_jax.errors import UserError
 from resnet_jax.training import first_layer, summary_table, train
+from resnet_jax.training.interventions import block_names, stage_of
 
 _CONFIG = command.define_config("Config file, one of configs/*.py.")
 _WORKDIR = flags.DEFINE_string(
@@ -47,7 +49,8 @@ flags.adopt_module_key_flags(processes)
 
 def default_workdir(config_file: str, overrides: dict[str, Any]) -> pathlib.Path:
     """Return runs/ plus a name made of the config and its overrides, except the folder of the data."""
-    changes = [f"{name.split('.')[-1]}={value}" for name, value in overrides.items() if name != "data.data_dir"]
+    named = {name: value for name, value in overrides.items() if name != "data.data_dir"}
+    changes = [f"{name.split('.')[-1]}={spelled(name, value)}" for name, value in named.items()]
     return pathlib.Path("runs", "-".join([pathlib.Path(config_file).stem, *changes]).replace("/", "_"))
 
 
@@ -66,6 +69,13 @@ def start_from(config: ConfigDict, overrides: dict[str, Any]) -> dict[str, Any]:
     return overrides | {"from_run": workdir}
 
 
+def blocks_by_stage(blocks: list[str]) -> str:
+    """Return the number of ``blocks``, and of each stage the first and the last name."""
+    stages = [[*names] for _, names in itertools.groupby(blocks, stage_of)]
+    spans = [names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" for names in stages]
+    return f"{len(blocks)} blocks: {', '.join(spans)}"
+
+
 def main(arguments: list[str]) -> int:
     """Train or describe the net of --config; return the exit status."""
     command.refuse_arguments(arguments)
@@ -76,6 +86,7 @@ def main(arguments: list[str]) -> int:
         image_shape, num_classes = data.shape(config.data)
         model = models.build(config.model, num_classes)
         rich.print(models.architecture_table(models.describe(model, image_shape), image_shape))
+        print(blocks_by_stage(block_names(model, image_shape)))
         return 0
     flag = flags.FLAGS["config"]
     overrides = start_from(config, config_flags.get_override_values(flag))

@@ -7,13 +7,17 @@ import difflib
 import itertools
 import math
 import pathlib
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
 from resnet_jax.errors import UserError
-from resnet_jax.fields import FIELDS, MOST_MILESTONES, Field
+from resnet_jax.fields import FIELDS, MOST_MILESTONES, WITHOUT, Field
+
+# Numbers of a gate that names of runs spell out; more, one a block, are abridged to about so many characters.
+MOST_SPELLED, LONGEST_ABRIDGED = 4, 60
 
 
 def default() -> ConfigDict:
@@ -248,13 +252,34 @@ def check_against_data(config: ConfigDict, examples: int, image_shape: tuple[int
 def brief(name: str, value: Any, separator: str) -> str:
     """Return field ``name`` with its ``value`` as names of runs and series have it, as "learning_rate 0.1".
 
-    Of ``from_run`` it is the last folder, without the seed that a sweep fills in, as "from residual-56-folded".
+    Of ``from_run`` it is the last folder, without the seed that a sweep fills in, as "from residual-56-folded"; of
+    ``gates.without`` the removed shortcuts, as "without every second shortcut".
     """
     if name == "from_run":
         folder = pathlib.PurePath(value).name.replace("-seed{seed}", "") if value else "none"
         return f"from{separator or '_'}{folder}"
-    text = str(value[0]) if isinstance(value, list | tuple) and len(value) == 1 else str(value)
+    if name == "gates.without":
+        return WITHOUT[value]
+    text = str(value[0]) if isinstance(value, list | tuple) and len(value) == 1 else spelled(name, value)
     return f"{name.split('.')[-1]}{separator}{text}"
+
+
+def spelled(name: str, value: Any) -> str:
+    """Return ``value`` of field ``name`` as Python writes it; a gate's number for each block abridged."""
+    is_long = name.startswith("gates.") and isinstance(value, list | tuple) and len(value) > MOST_SPELLED
+    return abridged(value) if is_long else str(value)
+
+
+def abridged(numbers: Sequence[float]) -> str:
+    """Return ``numbers`` with repeats counted, as "14x1 13x0": fourteen times 1, then thirteen times 0.
+
+    Other numbers give another text: if it is long, it is cut and ends with its checksum.
+    """
+    runs = ((str(number).removesuffix(".0"), len([*same])) for number, same in itertools.groupby(map(float, numbers)))
+    text = " ".join(number if count == 1 else f"{count}x{number}" for number, count in runs)
+    if len(text) <= LONGEST_ABRIDGED:
+        return text
+    return f"{text[:LONGEST_ABRIDGED].rpartition(' ')[0]} ... {zlib.crc32(text.encode()):08x}"
 
 
 def shown(value: Any) -> str:

@@ -176,6 +176,14 @@ FAMILIES = (
     *("inception", "inception_v4", "inception_resnet_v1", "inception_resnet_v2", "inception_resnet_v2_paper"),
 )
 
+# Choices of gates.without, and their words in titles and names of runs.
+WITHOUT = {
+    "none": "with all shortcuts",
+    "every_second": "without every second shortcut",
+    "all_but_first": "with only the first shortcut of each stage",
+    "last_stage": "without shortcuts in the last stage",
+}
+
 FIELDS: dict[str, Field] = {
     # The run.
     "seed": Field(
@@ -408,10 +416,20 @@ FIELDS: dict[str, Field] = {
         choices=("both", "stop_gradient", "mirror", "shortcut_gradient_only"),
         role=Role.INTERVENTION,
     ),
+    "gates.without": Field(
+        str,
+        "none",
+        "Blocks whose shortcuts are removed, signal and gradient: the 2nd, 4th, ... block of the whole net "
+        "(every_second); all blocks but the first of each stage (all_but_first); the blocks of the last stage "
+        "(last_stage).",
+        choices=tuple(WITHOUT),
+        role=Role.INTERVENTION,
+    ),
     "gates.shortcut_factor": Field(
         tuple,
         (1.0,),
-        "What shortcuts are multiplied by, and so their gradients: one number, or one for each stage.",
+        "What shortcuts are multiplied by, and so their gradients: one number, one for each stage, or one for each "
+        "block in forward order; --describe counts them.",
         source="He et al. 2016, table 1: 0 and 0.5",
         limits=RATE,
         role=Role.INTERVENTION,

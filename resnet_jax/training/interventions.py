@@ -1,6 +1,7 @@
 """Interventions of a config: the gates of its blocks over the steps of a run, and what of the net is trained."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,6 +15,9 @@ from resnet_jax.config import changed_fields, shown
 from resnet_jax.errors import UserError
 from resnet_jax.models.gates import ROUTES, Gate
 from resnet_jax.models.stacking import Path, assemble
+
+# The fields of ``config.gates`` that multiply the four numbers of a gate, in their order.
+FACTORS = ("shortcut_factor", "shortcut_gradient", "branch_factor", "branch_gradient")
 
 
 class GateSchedule(NamedTuple):
@@ -54,7 +58,7 @@ def interventions_of(config: ConfigDict, model: nn.Module, image_shape: tuple[in
     is_gated, frozen_below = bool(changed_fields(config, "gates")), config.optimizer.frozen_below
     if not is_gated and frozen_below is None:
         return Interventions(None, None)
-    blocks = [layer.name for layer in models.walk(model, image_shape) if layer.is_block]
+    blocks = block_names(model, image_shape)
     if frozen_below is not None and frozen_below not in blocks:
         raise UserError(
             f"config.optimizer.frozen_below={frozen_below!r} is no block of {models.title(config.model)}, whose blocks "
@@ -65,7 +69,10 @@ def interventions_of(config: ConfigDict, model: nn.Module, image_shape: tuple[in
 
 
 def check_gates(config: ConfigDict) -> None:
-    """Raise a UserError if ``config`` has gates and its net no shortcuts for them."""
+    """Raise a UserError if ``config`` has gates that its net cannot have.
+
+    They need shortcuts, and where blocks are dropped they must leave them: a dropped block is only its shortcut.
+    """
     changed = changed_fields(config, "gates")
     if changed and not (config.model.residual and models.FAMILIES[config.model.family].has_gates):
         name = next(iter(changed))
@@ -73,61 +80,123 @@ def check_gates(config: ConfigDict) -> None:
             f"config.{name}={shown(changed[name])} is for blocks with shortcuts, which "
             f"{models.title(config.model)} has not; leave it out."
         )
+    removing = [name for name, value in changed.items() if removes_shortcuts(name, value)]
+    if removing and config.model.survival < 1:
+        raise UserError(
+            f"config.{removing[0]}={shown(changed[removing[0]])} removes shortcuts, but with "
+            f"config.model.survival={config.model.survival} a dropped block is only its shortcut; leave one of the two "
+            "out."
+        )
+
+
+def removes_shortcuts(name: str, value: Any) -> bool:
+    """Return whether ``value`` of field ``name`` multiplies shortcuts by 0, at least at the end of the phase."""
+    match name:
+        case "gates.route":
+            return bool(ROUTES[value].shortcut == 0)
+        case "gates.without":
+            return value != "none"
+        case "gates.shortcut_factor":
+            return 0 in value
+        case "gates.final":
+            return value[0] == 0
+    return False
+
+
+def block_names(model: nn.Module, image_shape: tuple[int, ...]) -> list[str]:
+    """Return the blocks of ``model`` in forward order, as "stage2/block3"."""
+    return [layer.name for layer in models.walk(model, image_shape) if layer.is_block]
+
+
+def stage_of(block: str) -> str:
+    """Return the stage of ``block``: "stage2" of "stage2/block3"."""
+    return block.partition("/")[0]
+
+
+# The patterns of ``config.gates.without``: from the names of all blocks in forward order to those without a shortcut.
+
+
+def no_block(blocks: Sequence[str]) -> set[str]:
+    """Return no block."""
+    return set()
+
+
+def every_second(blocks: Sequence[str]) -> set[str]:
+    """Return the 2nd, 4th, ... of ``blocks``, counted through the whole net."""
+    return set(blocks[1::2])
+
+
+def all_but_first(blocks: Sequence[str]) -> set[str]:
+    """Return each of ``blocks`` that follows another of its stage."""
+    return {block for before, block in itertools.pairwise(blocks) if stage_of(before) == stage_of(block)}
+
+
+def last_stage(blocks: Sequence[str]) -> set[str]:
+    """Return the ``blocks`` of the last stage."""
+    return {block for block in blocks if stage_of(block) == stage_of(blocks[-1])}
+
+
+PATTERNS = {"none": no_block, "every_second": every_second, "all_but_first": all_but_first, "last_stage": last_stage}
 
 
 def schedule_of(config: ConfigDict, model: nn.Module, image_shape: tuple[int, ...], blocks: list[str]) -> GateSchedule:
-    """Return the gates of ``config`` for ``blocks``, those of ``model`` by name as "stage2/block3".
+    """Return the gates of ``config`` for ``blocks``, the names of the blocks of ``model``.
 
     Raises:
-      UserError: the factors are not as many as the stages.
+      UserError: the factors are not as many as the stages or the blocks.
     """
-    stages = list(dict.fromkeys(block.partition("/")[0] for block in blocks))
-    by_stage = [dict(zip(stages, gates, strict=True)) for gates in stage_gates(config.gates, len(stages))]
-    first, last = (
-        models.gate_blocks(model, image_shape, {block: gates[block.partition("/")[0]] for block in blocks})
-        for gates in by_stage
-    )
+    first, last = (models.gate_blocks(model, image_shape, gates) for gates in block_gates(config.gates, blocks))
     begin, end = (np.float32(fraction * config.steps) for fraction in config.gates.phase)
     return GateSchedule(first, last, begin, end)
 
 
-def stage_gates(config: ConfigDict, stages: int) -> tuple[list[Gate], list[Gate]]:
-    """Return the gates of each stage before and after the phase.
+def block_gates(config: ConfigDict, blocks: list[str]) -> tuple[dict[str, Gate], dict[str, Gate]]:
+    """Return the gate of each block before and after the phase, by name.
 
     Args:
       config: the ``gates`` part of a run's config.
-      stages: of the net.
+      blocks: names of all blocks in forward order.
 
     Raises:
-      UserError: the factors are not as many as the stages.
+      UserError: the factors are not as many as the stages or the blocks.
     """
-    route = ROUTES[config.route]
+    route, removed = ROUTES[config.route], PATTERNS[config.without](blocks)
+    factors = np.stack([by_block(config, name, blocks) for name in FACTORS], axis=1)  # [blocks, 4]
+    factors[[block in removed for block in blocks], FACTORS.index("shortcut_factor")] = 0
 
-    def numbers(name: str) -> tuple[float, ...]:
-        factors = tuple(config[name])
-        if len(factors) not in (1, stages):
-            raise UserError(
-                f"config.gates.{name}={shown(factors)} has {len(factors)} numbers; give one, or one for each of the "
-                f"{stages} stages."
-            )
-        return factors * stages if len(factors) == 1 else factors
-
-    fields = ("shortcut_factor", "shortcut_gradient", "branch_factor", "branch_gradient")
-    factors = list(zip(*map(numbers, fields), strict=True))
-
-    def gates(multiples: tuple[float, ...]) -> list[Gate]:
-        scaled = [np.multiply(each, multiples).tolist() for each in factors]
-        return [
-            Gate(
+    def gates(multiples: tuple[float, ...]) -> dict[str, Gate]:
+        return {
+            block: Gate(
                 route.shortcut * shortcut,
                 route.shortcut_gradient * shortcut * gradient,
                 route.branch * branch,
                 route.branch_gradient * branch_gradient,
             )
-            for shortcut, gradient, branch, branch_gradient in scaled
-        ]
+            for block, (shortcut, gradient, branch, branch_gradient) in zip(
+                blocks, (factors * multiples).tolist(), strict=True
+            )
+        }
 
     return gates((1, 1, 1, 1)), gates(tuple(config.final))
+
+
+def by_block(config: ConfigDict, name: str, blocks: list[str]) -> np.ndarray:
+    """Return factor ``name`` of ``config``, the ``gates`` part of a run's config, for each of ``blocks``: ``[blocks]``.
+
+    Raises:
+      UserError: its numbers are not one, nor as many as the stages or the blocks.
+    """
+    numbers, stages = np.array(config[name], float), list(dict.fromkeys(map(stage_of, blocks)))
+    if len(numbers) == len(blocks):
+        return numbers
+    if len(numbers) == len(stages):
+        return numbers[[stages.index(stage_of(block)) for block in blocks]]
+    if len(numbers) == 1:
+        return numbers.repeat(len(blocks))
+    raise UserError(
+        f"config.gates.{name}={shown(config[name])} has {len(numbers)} numbers; give one, or one for each of the "
+        f"{len(stages)} stages or the {len(blocks)} blocks, which --describe lists."
+    )
 
 
 def gates_at(schedule: GateSchedule | None, step: jax.typing.ArrayLike) -> Any:

@@ -86,14 +86,19 @@ def test_runs_under_interventions_are_series_named_by_those_they_have_and_of_one
     write_run(tmp_path / "free", residual=True)
     write_run(tmp_path / "half", residual=True, gates__shortcut_factor=(0.5,))
     write_run(tmp_path / "stop", residual=True, gates__route="stop_gradient")
+    write_run(tmp_path / "second", residual=True, gates__without="every_second")
+    write_run(tmp_path / "many", residual=True, gates__branch_factor=(1.0,) * 5 + (0.0,) * 4)
     write_run(tmp_path / "frozen", residual=True, optimizer__frozen_below="stage3/block0")
     runs = read_runs([tmp_path])[0]
     assert {net.series for net in group_seeds(runs)} == {
         "residual",
         "residual, shortcut_factor 0.5",
         "residual, route stop_gradient",
+        "residual, without every second shortcut",
+        "residual, branch_factor 5x1 4x0",
         "residual, frozen_below stage3/block0",
     }
+    assert "residual-20, without every second shortcut" in {net.label for net in group_seeds(runs)}
     assert all(recipe(run) == recipe(runs[0]) for run in runs)
 
 

@@ -93,7 +93,8 @@ def test_help_explains_itself_and_exits_with_0(run):
 def test_describe_prints_the_architecture_and_trains_nothing(run, tmp_path):
     result = run(CONFIG, "--config.data.name=cifar10", "--describe", f"--workdir={tmp_path / 'run'}")
     assert result.returncode == 0
-    for part in ("stage3", "8x8x64", "269,722", "multiply-adds"):
+    names = "9 blocks: stage1/block0 to stage1/block2, stage2/block0 to stage2/block2, stage3/block0 to stage3/block2"
+    for part in ("stage3", "8x8x64", "269,722", "multiply-adds", names):
         assert part in result.stdout
     assert not (tmp_path / "run").exists()
 
@@ -140,5 +141,7 @@ def test_the_default_workdir_is_named_by_config_and_overrides():
     name = default_workdir("configs/cifar_plain56.py", {"model.depth": 110, "seed": 3, "data.data_dir": "/data"})
     assert name == pathlib.Path("runs/cifar_plain56-depth=110-seed=3")
     assert default_workdir("configs/cifar_plain56.py", {}) == pathlib.Path("runs/cifar_plain56")
+    many = {"gates.shortcut_factor": (1,) * 14 + (0,) * 13}
+    assert default_workdir("c.py", many) == pathlib.Path("runs/c-shortcut_factor=14x1 13x0")
     assert default_workdir("c.py", {"data.name": "emnist/digits"}).parent == pathlib.Path("runs")
     assert default_workdir("c.py", {"from_run": "runs/a/b"}) == pathlib.Path("runs/c-from_run=runs_a_b")

@@ -94,6 +94,7 @@ BAD_COMMANDS = [
     ("--config.gates.phase=(0.5,0.5)", "config.gates.phase=(0.5, 0.5) must be two rising fractions of config.steps,"),
     ("--config.gates.phase=(0.5,1.5)", "config.gates.phase=(0.5, 1.5) must be at most 1."),
     ("--config.gates.route=both_ways", "config.gates.route='both_ways' is unknown; choose one of both, stop_gradient,"),
+    ("--config.gates.without=stage2", "config.gates.without='stage2' is unknown; choose one of none, every_second, "),
     (
         "--config.optimizer.frozen_below=stage4/block0",
         "config.optimizer.frozen_below='stage4/block0' is no block of plain-20, whose blocks are stage1/block0 to "

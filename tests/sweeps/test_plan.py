@@ -109,6 +109,16 @@ PROVIDED = {
         )
         for seed in range(5)
     },
+    "digits_every_second": {
+        f"{net}-seed{seed}"
+        for depth in (20, 56)
+        for net in (
+            *(f"residual-{depth}", f"residual-{depth}-without_every_second_shortcut"),
+            f"residual-{depth}-with_only_the_first_shortcut_of_each_stage",
+            *(f"residual-{depth}-without_shortcuts_in_the_last_stage", f"plain-{depth}"),
+        )
+        for seed in range(5)
+    },
     "digits_rates": {
         f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
         for kind in ("plain", "residual")
@@ -209,6 +219,35 @@ def test_a_run_has_its_name_config_folder_and_command():
         "--config.optimizer.milestones=(0.5, 0.9)",
         f"--workdir=runs/s/{run.name}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "name"),
+    [
+        ("gates.without", "every_second", "without_every_second_shortcut"),
+        ("gates.without", "all_but_first", "with_only_the_first_shortcut_of_each_stage"),
+        ("gates.without", "last_stage", "without_shortcuts_in_the_last_stage"),
+        ("gates.without", "none", "with_all_shortcuts"),
+        ("gates.shortcut_factor", 0.5, "shortcut_factor0.5"),
+        ("gates.shortcut_factor", (1, 0.5, 0), "shortcut_factor_1_0.5_0_"),
+        ("gates.final", (0, 1, 1, 1), "final_0_1_1_1_"),
+        ("gates.shortcut_factor", (1,) * 14 + (0,) * 13, "shortcut_factor14x1_13x0"),
+        ("gates.shortcut_factor", (1.0,) * 13 + (0.25,) + (0.0,) * 13, "shortcut_factor13x1_0.25_13x0"),
+        ("gates.shortcut_factor", (1, 0) * 13 + (1,), f"shortcut_factor{'1_0_' * 13}1"),
+        ("optimizer.milestones", (0.1, 0.2, 0.3, 0.4, 0.5), "milestones_0.1_0.2_0.3_0.4_0.5_"),
+    ],
+)
+def test_names_of_runs_spell_gates_so_that_one_can_read_them(field, value, name):
+    (run,) = planned([{"model.residual": True, "model.depth": 56, field: value, "seed": 0}])
+    assert run.name == f"residual-56-{name}-seed0"
+
+
+def test_runs_whose_factors_differ_in_one_of_many_numbers_have_short_names_of_their_own():
+    many = [round(0.9**block, 3) for block in range(27)]
+    sweep = axis("gates.shortcut_factor", [(*many[:at], 0.12345678, *many[at + 1 :]) for at in range(27)])
+    names = {run.name for run in planned(product(axis("model.residual", [True]), sweep))}
+    assert len(names) == 27
+    assert max(map(len, names)) < 100
 
 
 @pytest.mark.parametrize(

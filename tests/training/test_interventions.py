@@ -1,6 +1,7 @@
 """Gates over the steps of a run and frozen parameters, against constant gates, static nets and the initial values."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,7 +13,14 @@ from resnet_jax.fields import FIELDS
 from resnet_jax.models import gates as gates_of
 from resnet_jax.models.gates import Gate
 from resnet_jax.training import feed, parallel, train
-from resnet_jax.training.interventions import gates_at, interventions_of, stage_gates
+from resnet_jax.training.interventions import (
+    PATTERNS,
+    block_gates,
+    block_names,
+    check_gates,
+    gates_at,
+    interventions_of,
+)
 from resnet_jax.training.program import evaluate, make_program
 
 IMAGE = (8, 8, 1)
@@ -42,8 +50,9 @@ def test_a_config_without_interventions_leaves_the_ungated_program(config):
     assert interventions_of(config, models.build(config.model, 10), IMAGE) == (None, None)
 
 
-def test_every_route_of_the_table_of_fields_has_its_gate():
+def test_every_route_and_pattern_of_the_table_of_fields_is_there():
     assert tuple(gates_of.ROUTES) == FIELDS["gates.route"].choices
+    assert tuple(PATTERNS) == FIELDS["gates.without"].choices
 
 
 @pytest.mark.parametrize(
@@ -68,10 +77,129 @@ def test_factors_multiply_the_gate_of_the_route_in_the_blocks_of_their_stage(con
         assert gate_in(gates.first, "stage1") == gate_in(gates.first, "stage3") == gates_of.RESIDUAL
 
 
+def names(*blocks_by_stage):
+    return {f"stage{stage}/block{block}" for stage, blocks in enumerate(blocks_by_stage, 1) for block in blocks}
+
+
+WITHOUT = {
+    ("every_second", 20): names([1], [0, 2], [1]),
+    ("every_second", 56): names([1, 3, 5, 7], [0, 2, 4, 6, 8], [1, 3, 5, 7]),
+    ("all_but_first", 20): names([1, 2], [1, 2], [1, 2]),
+    ("all_but_first", 56): names(range(1, 9), range(1, 9), range(1, 9)),
+    ("last_stage", 20): names([], [], [0, 1, 2]),
+    ("last_stage", 56): names([], [], range(9)),
+}
+
+
+@pytest.mark.parametrize(("pattern", "depth"), WITHOUT)
+def test_a_pattern_removes_the_shortcuts_of_its_blocks(config, pattern, depth):
+    config.model.depth, config.gates.without, config.gates.final = depth, pattern, (0.5, 1, 1, 1)
+    blocks = block_names(models.build(config.model, 10), IMAGE)
+    assert len(blocks) == (depth - 2) / 2
+    first, last = block_gates(config.gates, blocks)
+    assert {block for block, gate in first.items() if gate == gates_of.PLAIN} == WITHOUT[pattern, depth]
+    assert {block for block, gate in first.items() if gate == gates_of.RESIDUAL} == {*blocks} - WITHOUT[pattern, depth]
+    assert {block for block, gate in last.items() if gate == gates_of.PLAIN} == WITHOUT[pattern, depth]
+
+
+def test_patterns_follow_the_stages_of_every_family():
+    """Inception-ResNet-v2 has stages of 10, 20, 9 and 1 blocks."""
+    blocks = [f"stage{stage}/block{block}" for stage, count in enumerate((10, 20, 9, 1), 1) for block in range(count)]
+    assert PATTERNS["last_stage"](blocks) == {"stage4/block0"}
+    assert blocks[0] not in PATTERNS["every_second"](blocks)
+    assert len(PATTERNS["every_second"](blocks)) == 20
+    assert len(PATTERNS["all_but_first"](blocks)) == 9 + 19 + 8 + 0
+
+
+def test_a_residual_inception_net_takes_patterns_and_one_factor_a_block(config):
+    config.model.family, config.model.depth = "inception", 44
+    config.gates.without, config.gates.branch_factor = "last_stage", (1, 2, 3, 4, 5, 6, 7, 8, 9)
+    first = models.unstack(schedule(config).first)
+    found = {f"{stage}/{block}": Gate(*leaf.tolist()) for (stage, block, _), leaf in first.items()}
+    kept = {
+        f"stage{stage}/block{block}": Gate(stage < 3, stage < 3, 3 * stage + block - 2, 1)
+        for stage in (1, 2, 3)
+        for block in (0, 1, 2)
+    }
+    assert found == kept
+
+
+def test_a_number_for_each_block_is_the_number_of_its_stage_where_these_agree(config):
+    config.model.depth = 20
+    blocks = block_names(models.build(config.model, 10), IMAGE)
+    for field in ("shortcut_factor", "shortcut_gradient", "branch_factor", "branch_gradient"):
+        config.gates[field] = (1, 0.5, 0)
+        by_stage = block_gates(config.gates, blocks)
+        config.gates[field] = (1, 1, 1, 0.5, 0.5, 0.5, 0, 0, 0)
+        assert block_gates(config.gates, blocks) == by_stage
+    config.gates.shortcut_factor = (1, 1, 1, 0.5, 0.25, 0.5, 0, 0, 0)
+    changed = {name for name, gate in block_gates(config.gates, blocks)[0].items() if gate != by_stage[0][name]}
+    assert changed == {"stage2/block1"}
+
+
+def test_a_pattern_multiplies_the_other_gates(config):
+    config.gates.without, config.gates.route = "every_second", "stop_gradient"
+    config.gates.shortcut_factor, config.gates.branch_factor = (0.5, 0.5, 3), (2,)
+    first, _ = block_gates(config.gates, ["stage1/block0", "stage2/block0", "stage3/block0"])
+    assert [*first.values()] == [Gate(0.5, 0, 2, 1), Gate(0, 0, 2, 1), Gate(3, 0, 2, 1)]
+
+
+def hand_written(params, images, without):
+    """Return the logits, in training, of a residual net of basic blocks whose blocks ``without`` are plain."""
+
+    def layer(x, name, number="", stride=1):
+        kernel, order = params[f"{name}/conv{number}/kernel"], ("NHWC", "HWIO", "NHWC")
+        x = jax.lax.conv_general_dilated(x, kernel, (stride, stride), [(1, 1), (1, 1)], dimension_numbers=order)
+        mean, var = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2), keepdims=True)
+        scale, bias = (params[f"{name}/bn{number}/{part}"].reshape(1, 1, 1, -1) for part in ("scale", "bias"))
+        return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+
+    x = jax.nn.relu(layer(images, "stem"))
+    for block in sorted(path.removesuffix("/conv1/kernel") for path in params if path.endswith("/conv1/kernel")):
+        stride = 2 if block in ("stage2/block0", "stage3/block0") else 1
+        y = layer(jax.nn.relu(layer(x, block, 1, stride)), block, 2)
+        if block not in without:
+            half = (y.shape[-1] - x.shape[-1]) // 2
+            y += jnp.pad(x[:, ::stride, ::stride], [(0, 0), (0, 0), (0, 0), (half, half)])
+        x = jax.nn.relu(y)
+    return x.mean((1, 2)) @ params["head/kernel"] + params["head/bias"].reshape(1, -1)
+
+
+def test_value_and_gradients_without_every_second_shortcut_are_those_of_a_hand_written_net(config):
+    config.model.depth, config.gates.without = 20, "every_second"
+    model = models.build(config.model, 10)
+    variables = models.initial_variables(model, 0, IMAGE)
+    whole = {"batch_stats": variables["batch_stats"], "gates": schedule(config).first}
+    images = np.random.default_rng(0).normal(size=(8, *IMAGE)).astype(np.float32)
+
+    def loss(params):
+        logits, _ = model.apply(whole | {"params": params}, images, train=True, mutable=["batch_stats"])
+        return -jax.nn.log_softmax(logits)[:, 0].mean()
+
+    def loss_by_hand(params):
+        return -jax.nn.log_softmax(hand_written(params, images, WITHOUT["every_second", 20]))[:, 0].mean()
+
+    value, gradients = jax.jit(jax.value_and_grad(loss))(variables["params"])
+    expected, expected_gradients = jax.jit(jax.value_and_grad(loss_by_hand))(by_block(variables["params"]))
+    assert value == pytest.approx(expected, rel=1e-4)
+    for path, gradient in by_block(gradients).items():
+        np.testing.assert_allclose(gradient, expected_gradients[path], rtol=2e-2, atol=1e-4, err_msg=path)
+
+
+@pytest.mark.devices(8)
+def test_a_pattern_trains_as_its_factors_given_by_hand(config):
+    config.gates.without = "every_second"
+    pattern = trained(config)
+    config.gates.without, config.gates.shortcut_factor = "none", (1, 0, 1)
+    by_hand = trained(config)
+    np.testing.assert_array_equal(pattern[0], by_hand[0])
+    assert pattern[2] == by_hand[2]
+
+
 def test_gates_move_linearly_within_the_phase_and_are_exact_outside(config):
     config.steps = 100
     config.gates.shortcut_factor, config.gates.final, config.gates.phase = (0.7,), (0, 1, 3, 1), (0.2, 0.6)
-    first, last = (each[0] for each in stage_gates(config.gates, 3))
+    (first, last) = (each["stage1/block0"] for each in block_gates(config.gates, ["stage1/block0"]))
     assert first == Gate(0.7, 0.7, 1, 1)
     assert last == Gate(0, 0, 3, 1)
     gates = schedule(config)
@@ -172,8 +300,13 @@ def test_a_run_with_a_phase_is_evaluated_with_the_gates_of_its_last_step(config,
         ({"model.family": "densenet", "model.depth": 40, "gates.route": "mirror"}, r"is for blocks with shortcuts, wh"),
         (
             {"gates.shortcut_factor": (1, 2)},
-            r"^config\.gates\.shortcut_factor=\(1, 2\) has 2 numbers; give one, or one",
+            r"^config\.gates\.shortcut_factor=\(1, 2\) has 2 numbers; give one, or one for each of the 3 stages or the",
         ),
+        (
+            {"model.depth": 56, "gates.branch_gradient": (1,) * 26},
+            r"^config\.gates\.branch_gradient=\(1, .* 1\) has 26 numbers; .* the 3 stages or the 27 blocks, which --de",
+        ),
+        ({"model.residual": False, "gates.without": "last_stage"}, r"^config\.gates\.without='last_stage' is for bloc"),
         (
             {"optimizer.frozen_below": "stem"},
             r"frozen_below='stem' is no block of residual-8, whose blocks are",
@@ -184,6 +317,29 @@ def test_interventions_on_another_net_are_refused(config, fields, message):
     config.update_from_flattened_dict(fields)
     with pytest.raises(UserError, match=message):
         interventions_of(config, models.build(config.model, 10), (32, 32, 3))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("route", "mirror"), ("without", "last_stage"), ("shortcut_factor", (1, 0, 1)), ("final", (0, 1, 1, 1))],
+)
+def test_removed_shortcuts_are_refused_where_blocks_are_dropped(config, field, value):
+    config.model.survival, config.gates[field] = 0.5, value
+    message = rf"^config\.gates\.{field}=.* removes shortcuts, but with config\.model\.survival=0\.5 a dropped block is"
+    with pytest.raises(UserError, match=message):
+        make_program(config, 10)
+
+
+def test_scaled_shortcuts_are_accepted_where_blocks_are_dropped(config):
+    config.model.survival = 0.5
+    config.gates.shortcut_factor, config.gates.shortcut_gradient, config.gates.branch_factor = (0.5,), (0,), (0,)
+    check_gates(config)
+
+
+def test_a_config_without_the_field_of_patterns_has_all_shortcuts(config):
+    recorded = config.to_dict()
+    del recorded["gates"]["without"]
+    assert from_record(recorded, version=2).gates == config.gates
 
 
 def test_a_factor_that_was_one_number_is_read_as_a_tuple(config):
