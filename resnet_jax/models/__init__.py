@@ -1,13 +1,17 @@
 """Networks: from ``config.model`` to a Flax module. Another kind of net is another row of ``FAMILIES``."""
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from resnet_jax.config import default
+from resnet_jax import registry
+from resnet_jax.config import default, unknown_field
+from resnet_jax.errors import UserError
+from resnet_jax.fields import FIELDS, TITLE_FIELDS
 from resnet_jax.models import densenet, inception, resnet
 from resnet_jax.models.blocks import BottleneckBlock
 from resnet_jax.models.describe import Part as Part
@@ -167,6 +171,82 @@ FAMILIES = {
         Family(inception.imagenet_inception, imagenet_inception_title, imagenet_inception_fields),
     ),
 }
+
+
+def register_family(
+    name: str,
+    make: Callable[..., nn.Module],
+    fields: tuple[str, ...] = ("depth", "residual"),
+    title: Callable[[Fields], str] | None = None,
+    has_gates: bool = False,
+) -> None:
+    """Add a net of the user's own to ``FAMILIES``, for ``config.model.family=name``.
+
+    ``make(model, *, num_classes, dtype, axis_name, sync_batch_norm, unroll, remat)`` returns the net, given a config of
+    the declared fields; ``build`` explains the keywords. The net is called as ``net(images, train)``, with images
+    ``[batch, height, width, channels]``, and returns logits ``[batch, num_classes]``. Its variables are in collections
+    "params" and "batch_stats". Modules named block0, block1, ... are its blocks, which instruments measure; several
+    stages are modules around them.
+
+    Args:
+      name: of the family.
+      make: a function or a class, defined in the user's own file.
+      fields: names of the fields of ``config.model`` that ``make`` may read. Comparisons ignore all others, so runs
+        that differ only in others count as replicates.
+      title: makes the title of a net, with the placeholder ``{depth}``; by default
+        ``usual_title``. It must show each of ``fields`` that ``fields.TITLE_FIELDS`` has.
+      has_gates: whether its blocks read the collection "gates".
+
+    Raises:
+      UserError: the name is taken or not valid, or there is no such field.
+    """
+    for field in fields:
+        if f"model.{field}" not in FIELDS:
+            raise UserError(f"config.model.family={name!r} declares an {unknown_field(f'model.{field}')}")
+    registry.register("model.family", name, make)
+
+    def make_declared(model: Fields, **settings: Any) -> nn.Module:
+        return make(DeclaredFields({field: model[field] for field in ("family", *fields)}), **settings)
+
+    FAMILIES[name] = Family(make_declared, title or functools.partial(usual_title, fields), lambda _: fields, has_gates)
+
+
+class DeclaredFields(Mapping[str, Any]):
+    """The fields of ``config.model`` that a family of the user's own declares, also as attributes."""
+
+    def __init__(self, values: Fields) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._values:
+            raise UserError(
+                f"config.model.family={self._values['family']!r} reads config.model.{name} without declaring it; add "
+                "it to fields in models.register_family, so that comparisons distinguish nets by it."
+            )
+        return self._values[name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # Python and libraries ask for these.
+            raise AttributeError(name)
+        return self[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def usual_title(fields: tuple[str, ...], model: Fields) -> str:
+    """Return the name of the family with those ``fields`` of titles that differ from the defaults.
+
+    For example "plain mine-{depth} widening 2.0".
+    """
+    usual = default().model
+    twin = "" if model["residual"] or "residual" not in fields else "plain "
+    shown = [name for name in fields if f"model.{name}" in TITLE_FIELDS and name not in ("depth", "residual")]
+    others = "".join(f" {name} {model[name]}" for name in shown if model[name] != usual[name])
+    return f"{twin}{model['family']}-{{depth}}{others}"
 
 
 def complete(model: Fields) -> ConfigDict:
