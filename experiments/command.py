@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import resnet_jax
+from resnet_jax import registry
 from resnet_jax.backend import set_xla_flags
 from resnet_jax.config import default, flatten, unknown_field
 from resnet_jax.errors import UserError
@@ -64,18 +65,22 @@ def run(
     main: Callable[[list[str]], int],
     interrupted: str = "Interrupted; the same command continues from the last checkpoint.",
 ) -> NoReturn:
-    """Parse the flags, run ``main`` on the other arguments and exit with its status, or with 2 after a ``UserError``.
+    """Parse the flags, import the files of --import, run ``main`` on the other arguments and exit with its status.
 
-    ``interrupted`` is printed after Ctrl-C.
+    After a ``UserError`` the status is 2. ``interrupted`` is printed after Ctrl-C.
     """
+    # Here, so that --help lists it among the flags of each command.
+    flags.DEFINE_multi_string("import", [], "Python file that registers nets or blocks of your own; docs/library.md.")
 
     def guarded(argv: list[str]) -> int:
         set_up_log()
         set_xla_flags()
-        if "fields" in flags.FLAGS and flags.FLAGS.fields:
-            rich.print(fields_table(default() if config_file(sys.argv) is None else config_from_flags()))
-            return 0
         try:
+            for file in imported_files():
+                registry.import_file(file)
+            if "fields" in flags.FLAGS and flags.FLAGS.fields:
+                rich.print(fields_table(default() if config_file(sys.argv) is None else config_from_flags()))
+                return 0
             return main(argv[1:])
         except UserError as error:
             fail(str(error))
@@ -84,6 +89,11 @@ def run(
             exit_at_once(EXIT_INTERRUPTED)
 
     app.run(guarded, flags_parser=parse_flags)
+
+
+def imported_files() -> list[pathlib.Path]:
+    """Return the files of --import, which only the user gives."""
+    return [pathlib.Path(file) for file in flags.FLAGS["import"].value]
 
 
 def refuse_arguments(arguments: list[str]) -> None:

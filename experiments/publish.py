@@ -93,6 +93,7 @@ def main(arguments: list[str]) -> int:
         problems += not_started({out: sweep})
         found = findings.findings(runs, [sweep])
         words = ["python", "-m", "experiments.publish", str(out), *map(str, beside), *findings.given()]
+        words += [f"--import={file}" for file in command.imported_files()]
         answer = (out / ANSWER).read_text() if (out / ANSWER).exists() else ""
         inside = inside_the_nets(out, beside, runs)
         if inside:

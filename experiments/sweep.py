@@ -169,6 +169,7 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"the sweep varies --config.{field} itself; select runs with --only={field}=VALUE.")
     folder = pathlib.Path(_FOLDER.value or pathlib.Path("runs", pathlib.Path(path).stem))
     words = [sys.executable, "-m", "experiments.main", f"--config={file}"]
+    words += [f"--import={each.resolve()}" for each in command.imported_files()]
     words += [f"--config.{field}={value}" for field, value in common.items()]
     all_runs = runs = plan(base, overrides, folder, words)
     if _ONLY.value:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, config_dict
 
 from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS, MOST_MILESTONES, WITHOUT, Field
+from resnet_jax.registry import EXTENSIBLE
 
 # Numbers of a gate that names of runs spell out; more, one a block, are abridged to about so many characters.
 MOST_SPELLED, LONGEST_ABRIDGED = 4, 60
@@ -141,7 +142,8 @@ def check_value(name: str, value: Any, field: Field) -> None:
     if not has_type(value, field.type):
         raise UserError(f"config.{name}={shown(value)}: expected {field.expected}.")
     if field.choices and value not in field.choices:
-        raise UserError(f"config.{name}={shown(value)} is unknown; choose one of {', '.join(field.choices)}.")
+        hint = " Give a file that registers your own by --import=FILE." if name in EXTENSIBLE else ""
+        raise UserError(f"config.{name}={shown(value)} is unknown; choose one of {', '.join(field.choices)}.{hint}")
     if field.type not in (int, float):
         return
     if isinstance(value, float) and not math.isfinite(value):

@@ -2,7 +2,8 @@
 
 ::
 
-    config.json        version of this format, the whole resolved config, the command that started the run
+    config.json        version of this format, the whole resolved config, the command that started the run, and the
+                       files that define nets and blocks of the user's own
     environment.json   for each start of the run: versions, devices, hosts, git revision, XLA flags
     metrics.jsonl      one object a line: step, epoch, split, loss, error, lr, images_per_second,
                        data_wait, seconds
@@ -28,7 +29,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import from_record
+from resnet_jax import registry
+from resnet_jax.config import flatten, from_record
 from resnet_jax.errors import UserError
 
 # 2: milestones are fractions of the steps, which version 1 gave in steps. Every version is read.
@@ -45,10 +47,12 @@ class RecordedConfig(NamedTuple):
     Attributes:
       config: the whole resolved config.
       command: the words that began the run.
+      registered: what the config uses of the user's own nets and blocks.
     """
 
     config: ConfigDict
     command: list[str]
+    registered: list[registry.Registration]
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -65,11 +69,16 @@ def read_json(path: pathlib.Path) -> Any:
         raise UserError(f"{path} is not valid JSON ({error}); remove it or give another folder.") from error
 
 
-def read_config(workdir: pathlib.Path) -> RecordedConfig | None:
+def read_config(workdir: pathlib.Path, known: bool = True) -> RecordedConfig | None:
     """Return the content of ``config.json`` in ``workdir``, None if there is no such file.
 
+    Args:
+      workdir: the run directory.
+      known: whether the user's own nets and blocks must be registered here too, as titles and fields of a net need.
+
     Raises:
-      UserError: it is not the config of a run, or of a newer version of this project.
+      UserError: it is not the config of a run, or of a newer version of this project, or it uses a net or block that is
+        not registered here.
     """
     path = workdir / "config.json"
     content = read_json(path)
@@ -79,11 +88,22 @@ def read_config(workdir: pathlib.Path) -> RecordedConfig | None:
         version = content["version"]
         if version > FORMAT_VERSION:
             raise UserError(f"format version {version}, of a newer version of this project; update this one.")
-        return RecordedConfig(from_record(content["config"], version), content["command"])
+        registered = registry.from_record(content.get("registered", []))
+        recorded = RecordedConfig(from_record(content["config"], version), content["command"], registered)
     except UserError as error:
         raise UserError(f"{path} has {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not the config of a run; remove it or give another folder.") from error
+    if known:
+        registry.check_registered(registered, workdir)
+    return recorded
+
+
+def write_config(workdir: pathlib.Path, config: ConfigDict, command: list[str]) -> None:
+    """Write ``config.json`` to ``workdir``, as ``read_config`` reads it."""
+    content = {"version": FORMAT_VERSION, "command": command, "config": config.to_dict()}
+    registered = [each._asdict() for each in registry.used_by(flatten(content["config"]))]
+    write_json(workdir / "config.json", content | ({"registered": registered} if registered else {}))
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import signal
+import sys
 import tempfile
 
 from tests import compiled, hermetic
@@ -42,6 +43,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import recipes
+from resnet_jax import models, registry
+from resnet_jax.fields import FIELDS
+from resnet_jax.models.variants import VARIANTS
 from resnet_jax.training import train
 from tests.commands import Commands
 
@@ -78,6 +82,19 @@ def commands():
     """Return what runs commands: ``commands("main", *words)`` gives what ``subprocess.run`` does, but soon."""
     with Commands() as commands:
         yield commands
+
+
+@pytest.fixture
+def registrations():
+    """Let a test register nets and blocks and import files; afterwards nothing is left of them."""
+    tables = (FIELDS, models.FAMILIES, VARIANTS["block"], registry._REGISTERED, registry._QUALIFIED)
+    before = [dict(table) for table in tables]
+    yield
+    for table, rows in zip(tables, before, strict=True):
+        table.clear()
+        table.update(rows)
+    for name in ("net", "own_net", "squeeze_excite", "highway"):  # What these tests import.
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Read run directories, and group their runs into replicates (same net, other seed) and series (other depth)."""
 
 import collections
+import itertools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from resnet_jax import models
 from resnet_jax.config import brief, default, flatten
 from resnet_jax.errors import UserError
 from resnet_jax.fields import INTERVENTION_FIELDS, RECIPE_FIELDS, TITLE_FIELDS
+from resnet_jax.registry import Registration
 from resnet_jax.rundir import MADE_BY_SURGERY, cut_off, read_config, read_json, read_metrics
 
 
@@ -26,6 +28,7 @@ class Run(NamedTuple):
       metrics: the lines of ``metrics.jsonl``.
       summary: None if the run has not ended.
       environments: one per start.
+      registered: what the run uses of the user's own nets and blocks.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Run(NamedTuple):
     metrics: list[dict[str, Any]]
     summary: dict[str, Any] | None
     environments: list[dict[str, Any]]
+    registered: Sequence[Registration] = ()
 
     @property
     def model(self) -> dict[str, Any]:
@@ -123,6 +127,7 @@ def read_run(folder: pathlib.Path) -> Run:
         read_metrics(folder / "metrics.jsonl"),
         read_json(folder / "summary.json"),
         read_json(folder / "environment.json") or [],
+        recorded.registered,
     )
 
 
@@ -150,6 +155,8 @@ def run_directories(folders: Sequence[pathlib.Path]) -> list[pathlib.Path]:
 def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
     """Return all runs in and below ``folders``, and a sentence on each that is unreadable, truncated or not trained.
 
+    A further sentence says where runs use different definitions of a net or block of the user's own.
+
     Raises:
       UserError: a folder does not exist, or there are no readable runs.
     """
@@ -170,7 +177,19 @@ def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
         runs.append(run._replace(name=f"{folder.parent.name}/{folder.name}") if folder.name in shared else run)
     if not runs:
         raise UserError(f"none of the {len(found)} runs can be read; the first problem: {problems[0]}")
-    return runs, problems
+    return runs, problems + other_definitions(runs)
+
+
+def other_definitions(runs: list[Run]) -> list[str]:
+    """Return a sentence on each net or block of the user's own that ``runs`` have from files of several digests."""
+    found: dict[tuple[str, str], dict[str | None, Registration]] = {}
+    for each in itertools.chain.from_iterable(run.registered for run in runs):
+        found.setdefault((each.field, each.name), {})[each.sha256] = each
+    return [
+        f"{' and '.join(map(str, definitions.values()))} are compared as one, though their files differ."
+        for definitions in found.values()
+        if len(definitions) > 1
+    ]
 
 
 def series_fields(run: Run) -> dict[str, Any]:

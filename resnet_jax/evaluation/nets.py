@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from resnet_jax import data, interop, models
+from resnet_jax import data, interop, models, registry
 from resnet_jax.config import check
 from resnet_jax.data.passes import IMAGENET_MEAN, IMAGENET_STD
 from resnet_jax.errors import UserError
@@ -122,6 +122,7 @@ def open_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, ste
     recorded = read_config(workdir)
     if recorded is None:
         raise UserError(f"{workdir} is not a run directory; use one like runs/NAME.")
+    registry.check_definitions(recorded.registered, workdir)
     config = recorded.config
     check(config, devices=1)
     models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.

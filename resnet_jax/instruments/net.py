@@ -93,7 +93,8 @@ class Net:
         last = layers[-1] if layers else None
         own = [each for each in walked if last and (each.path[:-1], each.block) == (last.path, last.block)]
         # Of parallel branches, as in Inception blocks, a share of the depth, which counts the longest.
-        self.layers_a_block = sum(map(bool, (each.multiply_adds for each in own))) or (config.depth - 2) / len(layers)
+        share = max(config.depth - 2, 1) / max(len(layers), 1)
+        self.layers_a_block = sum(map(bool, (each.multiply_adds for each in own))) or share
         self.outputs: Callable[..., tuple[jax.Array, OfBlocks]] = jax.jit(self._outputs, static_argnames="train")
         self.output_gradients: Callable[..., tuple[jax.Array, OfBlocks, Any]] = jax.jit(
             self._output_gradients, static_argnames="train"
@@ -225,6 +226,7 @@ class Net:
         Raises:
           UserError: the blocks of the net have no gates, a norm after the addition, or are dropped at random.
         """
+        self.require_blocks()
         if not models.FAMILIES[self.config.family].has_gates:
             raise UserError(f"the blocks of {self.title} have no shortcut that could be opened or closed")
         if train and self.config.survival < 1:
@@ -250,6 +252,8 @@ class Net:
 
     def require_blocks(self, least: int = 1) -> None:
         """Raise a UserError unless the net has at least ``least`` blocks."""
+        if not self.blocks:
+            raise UserError(f"{self.title} has no blocks, which are modules named block0, block1, ...")
         if len(self.blocks) < least:
             raise UserError(f"{self.title} has fewer than {least} blocks")
 

@@ -22,6 +22,8 @@ from resnet_jax.instruments.net import Net, Variables
 
 def differentiable(net: Net) -> Net:
     """Return ``net`` with its loops over blocks as the platform is quicker at second derivatives."""
+    if not hasattr(net.model, "unroll"):  # A net of the user's own.
+        return net
     twin = copy.copy(net)
     twin.model = net.model.clone(unroll=jax.default_backend() == "cpu" or net.model.unroll)
     return twin

@@ -20,6 +20,8 @@ from resnet_jax.models.families import series_title as series_title
 from resnet_jax.models.families import title as title
 from resnet_jax.models.gates import Gate as Gate
 from resnet_jax.models.gates import gate_blocks as gate_blocks
+from resnet_jax.models.own import register_block as register_block
+from resnet_jax.models.own import register_family as register_family
 from resnet_jax.models.stacking import Path as Path
 from resnet_jax.models.stacking import stack as stack
 from resnet_jax.models.stacking import unstack as unstack

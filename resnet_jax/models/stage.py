@@ -5,6 +5,7 @@ The parameters of alike blocks are stacked (``stacking.py``), so that compile ti
 
 import contextlib
 import dataclasses
+import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resnet_jax.errors import UserError
 from resnet_jax.models.block import Block
 from resnet_jax.models.gates import COLLECTION, LEAF, gated
 from resnet_jax.models.stacking import ALL, FIRST, REST
@@ -22,6 +24,9 @@ from resnet_jax.models.variants.stochastic_depth import with_survival
 RANDOM = ("dropout", "survival")
 # Collections with an entry for each block. Where one is missing, the loop runs without it.
 STACKED = ("params", "batch_stats", "gates", "intermediates", "perturbations")
+
+# Methods of a block that gates and stochastic depth wrap.
+PARTS = ("branch", "shortcut", "gain", "join")
 
 
 class Stage(nn.Module):
@@ -72,10 +77,32 @@ class Stage(nn.Module):
 
 
 def apply(block: Block, x: jax.Array, each: dict[str, jax.Array]) -> tuple[jax.Array, None]:
-    """Return the output of ``block``, by its gate and with its survival probability where it has one."""
+    """Return the output of ``block``, by its gate and with its survival probability where it has one.
+
+    Raises:
+      UserError: the block does without a method by which it would be changed.
+    """
     numbers = [each["number"]] if "number" in each else []
     is_gated = block.has_variable(COLLECTION, LEAF)
-    with nn.intercept_methods(gated) if is_gated else contextlib.nullcontext():
-        if "survival" in each:
-            return with_survival(block, x, each["survival"], *numbers), None
+    if not is_gated and "survival" not in each:
         return block(x, *numbers), None
+    called: set[str] = set()
+    by_gate = nn.intercept_methods(gated) if is_gated else contextlib.nullcontext()
+    with nn.intercept_methods(functools.partial(noting, called=called)), by_gate:
+        y = with_survival(block, x, each["survival"], *numbers) if "survival" in each else block(x, *numbers)
+    for method in PARTS:
+        if method not in called:
+            raise UserError(
+                f"{type(block).__name__} never calls self.{method}, by which gates and stochastic depth change blocks; "
+                "call it, or leave config.gates and config.model.survival at their defaults."
+            )
+    return y, None
+
+
+def noting(
+    call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext, called: set[str]
+) -> Any:
+    """Call a method; if it is a block's, add its name to ``called``."""
+    if isinstance(context.module, Block):
+        called.add(context.method_name)
+    return call(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""One traced walk over a net: its modules in the order of the forward pass, their shapes and declared laws.
+"""One traced walk over a net: its modules in the order of the forward pass, their shapes and laws.
 
 Nothing is computed: the net is traced on shapes. Counts, initial values, stacking, the finder of non-finite layers and
 gates all read this walk.
@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from resnet_jax.errors import UserError
+from resnet_jax.models.layers.flax_laws import Call, law_of
 from resnet_jax.models.layers.init import Declared, Law, declaring
 from resnet_jax.models.stacking import Path, assemble, loop_of, unstacked
 
@@ -72,46 +74,51 @@ def walk(model: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
 
     So a block follows its convolutions, and the blocks of a loop follow each other one by one.
 
+    A variable whose module declares no law of ``layers/init.py`` has the law of its module's own initialiser.
+
     Raises:
-      TypeError: a module declares an initial value by no law of ``resnet_jax.models.layers.init``.
+      UserError: a variable belongs to no module of the net that is called, a run does not keep it, or it has no law.
     """
-    variables, outputs = trace(model, image_shape)
-    own: dict[Path, dict[tuple[str, str], Declared]] = {}
+    variables, calls = trace(model, image_shape)
+    own: dict[Path, dict[tuple[str, str], Variable]] = {}
     lengths: dict[Path, int] = {}
-    for (collection, *path, name), leaf in flatten(variables).items():
-        if not isinstance(leaf, Declared):
-            raise TypeError(f"{'/'.join(path)}/{name} has no law of resnet_jax.models.layers.init as its initialiser")
-        own.setdefault(tuple(path), {})[collection, name] = leaf
-        loop = loop_of(tuple(path))
+    for (collection, *names, name), leaf in flatten(variables).items():
+        path, title = tuple(names), "/".join((*names, name))
+        if path not in calls:
+            raise UserError(f"{title} belongs to no module within the net that is called; make it a module's own.")
+        if collection not in ("params", "batch_stats"):
+            raise UserError(f"{title} is in collection {collection!r}; runs keep only params and batch_stats.")
+        loop, shape = loop_of(path), flax.core.meta.unbox(leaf).shape
         if loop is not None:
-            lengths[loop] = leaf.value.shape[0]
+            lengths[loop], *shape = shape  # The first axis of a loop is that of its blocks.
+        law = leaf.law if isinstance(leaf, Declared) else law_of(calls[path], collection, name, tuple(shape), title)
+        own.setdefault(path, {})[collection, name] = Variable(tuple(shape), law)
 
     def layer(path: Path, index: int | None) -> Layer:
-        stacked = slice(0 if index is None else 1, None)  # The first axis of a loop is that of its blocks.
-        its_own = {at: Variable(leaf.value.shape[stacked], leaf.law) for at, leaf in own.get(path, {}).items()}
-        return Layer(path, index, outputs[path], its_own)
+        return Layer(path, index, calls[path].output_shape, own.get(path, {}))
 
     layers = []
-    for loop, members in itertools.groupby(outputs, loop_of):
+    for loop, members in itertools.groupby(calls, loop_of):
         paths, blocks = list(members), [None] if loop is None else range(lengths[loop])
         layers += [layer(path, index) for index in blocks for path in paths]
     return layers
 
 
-def trace(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[dict[str, Any], dict[Path, tuple[int, ...]]]:
-    """Return the variables of ``model`` on shapes, boxed with their laws, and the output shape of each module."""
-    outputs: dict[Path, tuple[int, ...]] = {}
+def trace(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[dict[str, Any], dict[Path, Call]]:
+    """Return the variables of ``model`` on shapes, boxed with the laws they declare, and the call of each module."""
+    calls: dict[Path, Call] = {}
 
     def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         output = call(*args, **kwargs)
         if context.method_name == "__call__" and context.module.path:
-            outputs.setdefault(context.module.path, output.shape[1:])  # A loop's body is traced more than once.
+            # A loop's body is traced more than once.
+            calls.setdefault(context.module.path, Call.of(context.module, args, kwargs, output))
         return output
 
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     with nn.intercept_methods(watch), declaring():
         variables = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
-    return variables, outputs
+    return variables, calls
 
 
 def flatten(variables: dict[str, Any]) -> dict[Path, Any]:
@@ -128,8 +135,8 @@ def template(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, Any]:
 def initial_variables(model: nn.Module, seed: int, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """Return the initial ``{"params": ..., "batch_stats": ...}`` of ``model``, float32.
 
-    Each variable of each block is drawn by the law that its module declares, addressed by the seed and its own path. So
-    nets share the values of the variables they share, on every backend.
+    Each variable of each block is drawn by its law, addressed by the seed and its own path. So nets share the values of
+    the variables they share, on every backend.
 
     Args:
       model: a module called as ``model(images, train=...)``.

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from resnet_jax import models
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import FORMAT_VERSION, MADE_BY_SURGERY, write_json
+from resnet_jax.rundir import FORMAT_VERSION, MADE_BY_SURGERY, write_config, write_json
 from resnet_jax.surgery.net import Net
 from resnet_jax.training import parallel
 from resnet_jax.training.checkpoints import Checkpoints
@@ -77,8 +77,7 @@ def write_run(
         write_json(out / "environment.json", [start])
         write_json(out / "summary.json", summary)
         # Last, because it makes the folder a run directory.
-        content = {"version": FORMAT_VERSION, "command": command, "config": config.to_dict()}
-        write_json(out / "config.json", content)
+        write_config(out, config, command)
     except BaseException as error:
         shutil.rmtree(out, ignore_errors=True)
         if isinstance(error, OSError):

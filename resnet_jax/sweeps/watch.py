@@ -57,7 +57,7 @@ def row(workdir: pathlib.Path, now: float) -> Row:
     """Return how far the run in ``workdir`` is at time ``now``, in seconds since 1970; it need not exist."""
     try:
         state_now, _, _ = state(workdir).partition(" at step ")
-        summary, recorded = read_json(workdir / "summary.json"), read_config(workdir)
+        summary, recorded = read_json(workdir / "summary.json"), read_config(workdir, known=False)
         if recorded is None:
             return Row(workdir.name, state_now)
         if state_now == "finished":  # Then the summary says all.

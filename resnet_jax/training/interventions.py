@@ -59,6 +59,11 @@ def interventions_of(config: ConfigDict, model: nn.Module, image_shape: tuple[in
     if not is_gated and frozen_below is None:
         return Interventions(None, None)
     blocks = block_names(model, image_shape)
+    if not blocks:
+        raise UserError(
+            f"{models.title(config.model)} has no modules named block0, block1, ..., which config.gates and "
+            "config.optimizer.frozen_below are for; leave them out."
+        )
     if frozen_below is not None and frozen_below not in blocks:
         raise UserError(
             f"config.optimizer.frozen_below={frozen_below!r} is no block of {models.title(config.model)}, whose blocks "

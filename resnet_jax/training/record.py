@@ -16,7 +16,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from resnet_jax import hosts
+from resnet_jax import hosts, registry
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.fields import RUN_FIELDS
@@ -26,6 +26,7 @@ from resnet_jax.rundir import (
     read_config,
     read_json,
     read_metrics,
+    write_config,
     write_json,
     write_text,
     writing,
@@ -67,6 +68,7 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
             f"--workdir={workdir} holds a run of another config, differing in {changes}; "
             "give another --workdir or the same config."
         )
+    registry.check_definitions(recorded.registered, workdir)
 
 
 class RunRecord:
@@ -94,8 +96,7 @@ class RunRecord:
             self._open.enter_context(lock(workdir))
             check_workdir(workdir, config)  # Another process may have started a run there since the first check.
             if not (workdir / "config.json").exists():
-                content = {"version": FORMAT_VERSION, "command": command, "config": config.to_dict()}
-                write_json(workdir / "config.json", content)
+                write_config(workdir, config, command)
             starts = read_json(workdir / "environment.json") or []
             write_json(workdir / "environment.json", [*starts, self._environment])
 

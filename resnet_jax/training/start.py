@@ -9,7 +9,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from resnet_jax import data, models
+from resnet_jax import data, models, registry
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.models import Layer
@@ -95,6 +95,7 @@ def variables_of(config: ConfigDict, program: Program, image_shape: tuple[int, .
     recorded = read_config(workdir)
     if recorded is None:
         raise UserError(f"config.from_run={workdir} is not a run directory; give one like runs/NAME.")
+    registry.check_definitions(recorded.registered, workdir)
     other = recorded.config
     check(other, devices=1)
     if other.data.name == config.data.name:

@@ -91,9 +91,13 @@ def test_values_are_drawn_by_the_law_that_the_module_declares():
         np.testing.assert_array_equal(params["head"]["kernel"], drawn["normal"]["head"]["kernel"])
 
 
-def test_an_initialiser_that_is_not_a_law_is_refused_and_not_ignored():
-    with pytest.raises(TypeError, match="conv/kernel has no law"):
-        models.initial_variables(Halves(nn.initializers.lecun_normal()), 0, (8, 8, 3))
+def test_an_initialiser_that_is_not_a_law_draws_the_values_too():
+    uniform, again = (
+        models.initial_variables(Halves(nn.initializers.uniform(0.5)), 0, (8, 8, 3))["params"] for _ in range(2)
+    )
+    kernel = uniform["conv"]["kernel"]
+    np.testing.assert_array_equal(kernel, again["conv"]["kernel"])
+    assert (kernel.min() >= 0, kernel.max() < 0.5, kernel.max() > 0.4) == (True, True, True)
 
 
 @pytest.mark.parametrize("law", [init.he_normal, init.zeros, init.ones])

@@ -102,8 +102,9 @@ class GroupNorm(nn.Module):
             scale, bias = gain * scale, gain * bias
         groups = math.gcd(self.groups, x.shape[-1])
         plain = nn.GroupNorm(groups, epsilon=self.epsilon, use_bias=False, use_scale=False, dtype=jnp.float32)
-        y = _affine(plain(x).astype(x.dtype), scale, bias, shortcut, relu=False)
-        return self.activation(y) if activate else y
+        relu = activate and self.activation is nn.relu
+        y = _affine(plain(x).astype(x.dtype), scale, bias, shortcut, relu)
+        return self.activation(y) if activate and not relu else y
 
 
 class Bias(nn.Module):

@@ -254,7 +254,8 @@ def require(model: ConfigDict) -> None:
     """Raise a UserError unless each choice of ``model`` has what it needs."""
     for field, variant in choices(model).items():
         for needed, values in variant.needs.items():
-            if model[needed] not in values:
+            is_read = needed != "shortcut" or model.residual
+            if is_read and model[needed] not in values:
                 allowed = " or ".join(repr(getattr(value, "value", value)) for value in values)
                 raise UserError(
                     f"config.model.{field}={model[field]!r} needs config.model.{needed}={allowed}, "
