@@ -689,7 +689,7 @@ FIELDS: dict[str, Field] = {
     "optimizer.frozen_below": Field(
         str,
         None,
-        "Block before which all parameters keep their initial values, without decay, as stage3/block0; running "
+        "Block before which all parameters keep their initial values, without decay, as stage3/block2; running "
         "statistics still move. None: all are trained.",
         role=Role.INTERVENTION,
     ),

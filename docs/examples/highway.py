@@ -18,8 +18,8 @@ class Highway(models.ConvBlock):
 
     @nn.compact
     def __call__(self, x):
-        shape = {"features": self.layers[-1].features, "kernel_size": (1, 1), "strides": self.stride}
-        share = nn.sigmoid(nn.Conv(**shape, bias_init=nn.initializers.constant(BIAS), name="gate")(x))
+        settings = {"dtype": x.dtype, "bias_init": nn.initializers.constant(BIAS), "name": "gate"}
+        share = nn.sigmoid(nn.Conv(self.layers[-1].features, (1, 1), self.stride, **settings)(x))
         shortcut = self.shortcut(x, 1 - share)
         return self.join(self.branch(x), shortcut, self.gain(), share)
 

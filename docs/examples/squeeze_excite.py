@@ -20,8 +20,8 @@ class SqueezeExcite(models.ConvBlock):
     def join(self, branch, shortcut, gain):
         y = self.last_norm()(branch, activate=False)
         features = y.shape[-1]
-        hidden = nn.relu(nn.Dense(features // REDUCTION, name="squeeze")(jnp.mean(y, axis=(1, 2))))
-        share = nn.sigmoid(nn.Dense(features, name="excite")(hidden))
+        hidden = nn.relu(nn.Dense(features // REDUCTION, dtype=y.dtype, name="squeeze")(jnp.mean(y, axis=(1, 2))))
+        share = nn.sigmoid(nn.Dense(features, dtype=y.dtype, name="excite")(hidden))
         return self.activate(self.add(share[:, None, None] * y, shortcut, gain))
 
 

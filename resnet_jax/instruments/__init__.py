@@ -84,7 +84,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     "channels": Instrument(
         channels.measure,
         "Do channels mean the same from block to block, and what do filters look like?",
-        "4 F a block",
+        "2 F",
         (END,),
     ),
     "singular_units": Instrument(
@@ -101,10 +101,10 @@ INSTRUMENTS: dict[str, Instrument] = {
         is_cheap=True,
     ),
     "responses": Instrument(responses.measure, "Are the branches small?", "0", (0, END), is_cheap=True),
-    "branches": Instrument(branches.measure, "How much does a block add to its shortcut?", "4n F", (0, END)),
+    "branches": Instrument(branches.measure, "How much does a block add to its shortcut?", "1 F", (0, END)),
     "confusion": Instrument(confusion.measure, "Do mini-batches disagree about where to go?", "24 G", (0, END)),
     "refinement": Instrument(
-        refinement.measure, "Do blocks move features down the loss?", "4 F of the sets a block", (0, END)
+        refinement.measure, "Do blocks move features down the loss?", "1 G and 1 F of the sets", (0, END)
     ),
     "paths": Instrument(paths.measure, "How long are the paths by which gradients come?", "4 G a block", (0, END)),
     "jacobian": Instrument(

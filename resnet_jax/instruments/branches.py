@@ -11,7 +11,7 @@ the identity" is what the change from step 0 says, not the value. Behind a chang
 with make Var S small. To a plain net S, its input, is not added (``is_added``): 0.746 = 1 / (1 + 1/2 - 1/(2 pi)) says
 that F and the ReLU of another such F are compared. Gains of the branch that training learns count as part of F.
 
-Functions of the net are taken with running statistics once they are settled. Cost: four forward passes a block.
+Functions of the net are taken with running statistics once they are settled. Cost: a forward pass.
 """
 
 from typing import Any

@@ -20,8 +20,8 @@ Pictures, each scaled to a largest absolute value of 1 and rounded to 4 decimals
   since norms make their size of no consequence. Blocks that change the width have none, nor do parallel branches.
 
 Kernels are as learned, before weight standardisation and its like. Functions of the net: statistics are running ones,
-or, where these are not yet of its layers, those of batches; nets of stochastic depth are refused then. Cost: four
-forward passes of a batch a block.
+or, where these are not yet of its layers, those of batches; nets of stochastic depth are refused then. Cost: two
+forward passes of a batch.
 """
 
 import functools

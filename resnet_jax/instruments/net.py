@@ -253,7 +253,7 @@ class Net:
     def require_blocks(self, least: int = 1) -> None:
         """Raise a UserError unless the net has at least ``least`` blocks."""
         if not self.blocks:
-            raise UserError(f"{self.title} has no blocks, which are modules named block0, block1, ...")
+            raise UserError(f'{self.title} has no blocks, which are modules named "block" and a number')
         if len(self.blocks) < least:
             raise UserError(f"{self.title} has fewer than {least} blocks")
 

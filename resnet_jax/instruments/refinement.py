@@ -13,7 +13,7 @@ these are not yet meaningful, with those of each batch, and then dL/dx contains 
 batch-mates, as "statistics" of the measurement says. Once training images are fitted, their gradients are those of the
 few that are not: read both splits.
 
-Cost: one gradient of both splits and, of a residual net, four forward passes a block, by which gates tell its branch.
+Cost: one gradient of both splits and, of a residual net, a forward pass of both.
 """
 
 from typing import Any

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_jax.models import Path
+from resnet_jax.models.stacking import FIRST
 
 # By the number of convolutions.
 BLOCKS = {1: "single", 2: "basic", 3: "bottleneck"}
@@ -39,7 +40,7 @@ class ResidualNames(NamedTuple):
     final_norm: str = ""
 
     def layer_name(self, path: Path) -> str:
-        """Return the name of the layer at ``path``, such as ("stage2", "block0", "shortcut", "conv").
+        """Return the name of the layer at ``path``, such as ("stage2", "block3", "shortcut", "conv").
 
         Raises:
           ValueError: the layer has no name.
@@ -79,11 +80,11 @@ class ResidualNames(NamedTuple):
         def blocks(stage: int) -> int:
             return count(weight(f"stage{stage}", f"block{block}", "conv1") for block in itertools.count())
 
-        stem, first = weight("stem", "conv"), weight("stage1", "block0", "conv1")
+        stem, first = weight("stem", "conv"), weight("stage1", FIRST, "conv1")
         if stem is None or first is None or not stem.ndim == first.ndim == 4:
             return None
         family = "imagenet" if stem.shape[-1] == 7 else "cifar"
-        convolutions = count(weight("stage1", "block0", f"conv{layer}") for layer in (1, 2, 3))
+        convolutions = count(weight("stage1", FIRST, f"conv{layer}") for layer in (1, 2, 3))
         depth = 2 + convolutions * sum(itertools.takewhile(bool, map(blocks, itertools.count(1))))
         widening = first.shape[0] / WIDTHS[family]
         found = {"family": family, "depth": depth, "widening": widening} | self.shortcut_and_order(tensors)
@@ -97,7 +98,7 @@ class ResidualNames(NamedTuple):
 
     def shortcut_and_order(self, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Return the fields ``shortcut``, ``order`` and ``stem_activation`` as far as ``tensors`` determine them."""
-        blocks = [("stage1", "block0"), ("stage1", "block1"), ("stage2", "block0")]
+        blocks = [("stage1", FIRST), ("stage1", "block1"), ("stage2", FIRST)]
         prefixes = [self.prefix(*block) for block in blocks]
         kernels = [tensors.get(f"{prefix}{self.shortcut_conv}.weight") for prefix in prefixes]
         projections = [kernel for kernel in kernels if kernel is not None]

@@ -55,8 +55,8 @@ def register_family(
     ``make(model, *, num_classes, dtype, axis_name, sync_batch_norm, unroll, remat)`` returns the net, given a config of
     the declared fields; ``build`` explains the keywords. The net is called as ``net(images, train)``, with images
     ``[batch, height, width, channels]``, and returns logits ``[batch, num_classes]``. Its variables are in collections
-    "params" and "batch_stats". Modules named block0, block1, ... are its blocks, which instruments measure; several
-    stages are modules around them.
+    "params" and "batch_stats". Modules named "block" and a number are its blocks, which instruments measure;
+    several stages are modules around them.
 
     Args:
       name: of the family.

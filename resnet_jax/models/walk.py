@@ -35,7 +35,7 @@ class Layer(NamedTuple):
     """A module of a net: a convolution, norm or fully connected layer, or a block, stage or stem made of these.
 
     Attributes:
-      path: in the variables, where alike blocks are one, as ("stage2", "rest", "conv1").
+      path: in the variables, where alike blocks are one, as ("stage2", "blocks", "conv1").
       block: its index among the blocks stacked at ``path``; None outside of loops.
       output_shape: without the batch, as ``(height, width, channels)``.
       variables: its own, by collection and name, as ("params", "kernel").

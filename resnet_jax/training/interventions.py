@@ -61,7 +61,7 @@ def interventions_of(config: ConfigDict, model: nn.Module, image_shape: tuple[in
     blocks = block_names(model, image_shape)
     if not blocks:
         raise UserError(
-            f"{models.title(config.model)} has no modules named block0, block1, ..., which config.gates and "
+            f"{models.title(config.model)} has no blocks, modules named 'block' and a number, which config.gates and "
             "config.optimizer.frozen_below are for; leave them out."
         )
     if frozen_below is not None and frozen_below not in blocks:

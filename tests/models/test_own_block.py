@@ -91,6 +91,13 @@ def test_own_blocks_are_counted_and_titled_and_have_a_plain_twin():
 
 
 @pytest.mark.parametrize("name", ["squeeze_excite", "highway"])
+def test_own_blocks_compute_in_bfloat16(name):
+    model = models.build({"depth": 14, "block": name}, 10, "bfloat16")
+    logits = model.apply(models.initial_variables(model, 0, IMAGE), np.float32(images()), train=False)
+    assert logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", ["squeeze_excite", "highway"])
 def test_gates_and_stochastic_depth_change_own_blocks_and_instruments_separate_them(name):
     fields = {"depth": 8, "block": name}
     model = models.build(fields, 10)

@@ -162,7 +162,7 @@ def test_interventions_on_blocks_need_blocks():
     models.register_family("mine", make)
     config = recipes.digits(depth=8, residual=True, family="mine")
     config.optimizer.frozen_below = "stage1/block0"
-    with pytest.raises(UserError, match=r"mine-8 has no modules named block0, block1, \.\.\., which config.gates"):
+    with pytest.raises(UserError, match=r"mine-8 has no blocks, modules named .* which config.gates"):
         interventions_of(config, Net(), IMAGE)
 
 

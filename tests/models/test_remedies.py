@@ -327,5 +327,57 @@ def test_a_remedy_is_in_the_title_and_tells_which_fields_it_reads(fields, title,
     models.template(models.build(fields, 10), (32, 32, 3))
 
 
+@pytest.mark.parametrize(
+    ("fields", "title"),
+    [
+        ({"activation": "swish"}, "swish residual-20"),
+        ({"activation": "gelu", "residual": False}, "GELU plain-20"),
+        ({"activation": "tanh", "norm": "group", "order": "preactivation"}, "tanh preact residual-20"),
+    ],
+)
+def test_the_activation_of_a_net_with_norms_is_a_choice_and_in_the_title(fields, title):
+    assert models.title(fields) == title
+    model = models.build(fields, 10)
+    variables = drawn(model)
+    found = model.apply(variables, np.float32(images()), train=False)
+    usual = models.build(fields | {"activation": "relu"}, 10).apply(variables, np.float32(images()), train=False)
+    assert np.all(np.isfinite(found))
+    assert np.max(np.abs(found - usual)) > 0.01
+
+
+def swish(x):
+    return x / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("order", ["original", "relu_preactivation", "preactivation"])
+def test_a_net_of_another_activation_computes_the_formula_of_its_order(order):
+    with jax.enable_x64(True):
+        fields = {"depth": 14, "activation": "swish", "order": order}
+        model = models.build(fields, 10).clone(dtype=jnp.float64)
+        variables = drawn(model, np.float64)
+        apply = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+        logits, _ = jax.jit(apply)(variables, images())
+    params = variables["params"]
+    x = swish(batch_norm(conv(images(), params["stem"]["conv"]["kernel"]), params["stem"]["bn"]))
+    for block, stride, index in stages(params, 2):
+        is_first = stride == 1 and index == 0  # The stem has activated its input.
+        match order:
+            case "original":
+                y = swish(batch_norm(conv(x, block["conv1"]["kernel"], stride), block["bn1"]))
+                y = batch_norm(conv(y, block["conv2"]["kernel"]), block["bn2"])
+            case "relu_preactivation":
+                y = conv(x if is_first else swish(x), block["conv1"]["kernel"], stride)
+                y = batch_norm(conv(swish(batch_norm(y, block["bn1"])), block["conv2"]["kernel"]), block["bn2"])
+            case "preactivation":
+                y = conv(x if is_first else swish(batch_norm(x, block["bn1"])), block["conv1"]["kernel"], stride)
+                y = conv(swish(batch_norm(y, block["bn2"])), block["conv2"]["kernel"])
+        x = option_a(x, y.shape[-1], stride) + y
+        x = swish(x) if order == "original" else x
+    if order != "original":
+        x = swish(batch_norm(x, params["bn"]) if order == "preactivation" else x)
+    expected = x.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-8, atol=1e-10)
+
+
 def test_every_scaling_is_tested_here():
     assert {*BranchScaling} == {"none", *SCALINGS}

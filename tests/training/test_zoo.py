@@ -31,6 +31,8 @@ NETS = {
     "looks-linear": {"init": "looks_linear", "activation": "crelu", "norm": "none", "residual": False},
     "LSUV": {"init": "lsuv", "norm": "none", "residual": False},
     "repvgg": {"block": "repvgg"},
+    "swish": {"activation": "swish"},
+    "GELU": {"activation": "gelu", "order": "relu_preactivation", "shortcut": "B"},
     "stochastic depth": {"survival": 0.5, "shortcut": "pool"},
     "wide": {"family": "wide", "depth": 10, "widening": 2.0, "dropout": 0.1},
     "DenseNet": {"family": "densenet", "depth": 13, "growth": 8},

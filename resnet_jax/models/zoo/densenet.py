@@ -148,9 +148,9 @@ class DenseLayer(nn.Module):
 class DenseBlock(nn.Module):
     """Layers of which each sees the block's input and the output of all layers before it.
 
-    The layers differ in the width of their input, so that each has arrays of its own, under ``block0``, ``block1`` and
-    so on. To compile faster, loops run over ``LOOPED`` layers at a time, with zeros in the place of the channels that a
-    layer does not have; these are parameters of no net, and nothing reaches them.
+    The layers differ in the width of their input, so that each has arrays of its own, under ``block`` and its
+    number. To compile faster, loops run over ``LOOPED`` layers at a time, with zeros for the channels that a layer does
+    not have; these are parameters of no net, and nothing reaches them.
 
     Attributes:
       layers: how many.
@@ -258,7 +258,7 @@ class DenseNet(nn.Module):
     that the stem or one transition gives. Parameters and initial values are those of the dense net; the weights of the
     channels that are not seen get no gradient.
 
-    Parameter paths read ``stage2/block0/conv1/kernel``, ``transition1/conv/kernel``.
+    Parameter paths read ``stage2/block3/conv1/kernel``, ``transition1/conv/kernel``.
 
     Attributes:
       blocks: layers of each dense block.
