@@ -22,6 +22,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.models import Gate
 from resnet_jax.models.gates import LEAF as GATE
 from resnet_jax.models.gates import PLAIN, RESIDUAL, gate_of
+from resnet_jax.models.layers.addition import Scaled
 from resnet_jax.models.layers.norm import BatchNorm, Bias, GroupNorm
 from resnet_jax.models.stacking import Path, assemble, is_block
 from resnet_jax.models.stage import RANDOM
@@ -276,14 +277,15 @@ def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.I
 
 
 def separate(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-    """Call a method; if it is a block's, record its shortcut and its branch as they are before the addition."""
+    """Call a method; if it is a block's, record its shortcut and branch without gates, before the addition."""
     block = context.module
     if isinstance(block, models.Block) and context.method_name == "join":
         with nn.intercept_methods(functools.partial(record_branch, block=block)):
             return call(*args, **kwargs)
     output = call(*args, **kwargs)
     if isinstance(block, models.Block) and context.method_name == "shortcut":
-        block.sow(RECORDED, PART.format("shortcut"), block.identity(args[0]) if output is None else output)
+        shortcut = output.z if isinstance(output, Scaled) else output
+        block.sow(RECORDED, PART.format("shortcut"), block.identity(args[0]) if shortcut is None else shortcut)
     return output
 
 
@@ -296,7 +298,7 @@ def record_branch(
 ) -> Any:
     """Call a method that ``block`` joins by; if it adds, record the branch without its gate.
 
-    Either the block adds, or its last norm does, which then is the one that is given a shortcut, be it None.
+    Either the block adds, or its last norm does, the only one that is called with a shortcut, which may be None.
     """
     module = context.module
     gain, gate = kwargs.get("gain"), gate_of(block)

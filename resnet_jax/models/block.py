@@ -7,7 +7,7 @@ twice.
 """
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,13 +18,18 @@ from resnet_jax.models.layers.stem import ModuleDef
 
 
 class Block(nn.Module):
-    """relu(F(x) + x); without ``residual`` relu(F(x)), with the same layers and parameters."""
+    """relu(F(x) + x); without ``residual`` relu(F(x)), with the same layers and parameters.
+
+    ``around`` returns the shortcut, given block and input.
+    """
 
     residual: bool
     train: bool
     stride: int
     conv: ModuleDef
     norm: ModuleDef
+    around: Callable[[Any, jax.Array], jax.Array] = lambda block, x: block.identity(x)
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -42,7 +47,7 @@ class Block(nn.Module):
 
     def shortcut(self, x: jax.Array) -> jax.Array | None:
         """Input in the shape of the output (equation 2); None in a plain net."""
-        return self.identity(x) if self.residual else None
+        return self.around(self, x) if self.residual else None
 
     def identity(self, x: jax.Array) -> jax.Array:
         """Input in the shape of the output, without parameters."""
@@ -60,7 +65,7 @@ class Block(nn.Module):
 
     def activate(self, x: jax.Array) -> jax.Array:
         """The activation after the addition."""
-        return nn.relu(x)
+        return self.activation(x)
 
 
 class Conv(NamedTuple):
@@ -84,7 +89,8 @@ def single(width: int, stride: int) -> tuple[Conv, ...]:
 def bottleneck(width: int, stride: int, stride_on_first: bool = True, widening: float = 1.0) -> tuple[Conv, ...]:
     """Return 1x1, 3x3 and 1x1 convolutions, the last four times as wide (figure 5, right).
 
-    The paper's stride is on the first, torchvision's on the 3x3; ``widening`` is that of wide-50-2, without the last.
+    The paper's stride is on the first, torchvision's on the 3x3; ``widening`` multiplies the width of the first two
+    (wide-50-2).
     """
     first, middle = (stride, 1) if stride_on_first else (1, stride)
     inner = round(widening * width)
@@ -101,8 +107,8 @@ def zero_padded(x: jax.Array, features: int, stride: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
 
 
-class ConvBlock(Block):
-    """relu(norm conv relu norm conv x + x), with any convolutions and any shortcut (``around``; None for option A)."""
+class ConvBlock(Block, kw_only=True):
+    """relu(norm conv relu norm conv x + x), with any convolutions, and option A where shapes change."""
 
     projection_has_norm: ClassVar[bool] = True
 
@@ -110,8 +116,6 @@ class ConvBlock(Block):
     dropout: ModuleDef
     dropout_rate: float = 0.0
     convolutions: Callable[[int, int], tuple[Conv, ...]] = basic
-    around: Callable[["ConvBlock", jax.Array], jax.Array] | None = None
-    activation: Callable[[jax.Array], jax.Array] = nn.relu
 
     def branch(self, x: jax.Array) -> jax.Array:
         """F(x) without the norm of its last convolution, which ``join`` applies."""
@@ -134,12 +138,6 @@ class ConvBlock(Block):
         """Convolution ``index`` of the branch."""
         return self.conv(*self.layers[index - 1], name=f"conv{index}")
 
-    def shortcut(self, x: jax.Array) -> jax.Array | None:
-        """Input in the shape of the output; None in a plain net."""
-        if self.residual and self.around is not None:
-            return self.around(self, x)
-        return self.identity(x) if self.residual else None
-
     def identity(self, x: jax.Array) -> jax.Array:
         """Input in the shape of the output, by option A."""
         return zero_padded(x, self.layers[-1].features, self.stride)
@@ -151,10 +149,6 @@ class ConvBlock(Block):
     def last_norm(self) -> nn.Module:
         """The norm of the last convolution."""
         return self.norm(name=f"bn{len(self.layers)}")
-
-    def activate(self, x: jax.Array) -> jax.Array:
-        """The activation after the addition."""
-        return self.activation(x)
 
     @property
     def layers(self) -> tuple[Conv, ...]:

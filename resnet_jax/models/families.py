@@ -98,7 +98,7 @@ def resnet_fields(model: Fields) -> tuple[str, ...]:
 def imagenet_fields(model: Fields) -> tuple[str, ...]:
     """Return the fields of an ImageNet net, whose block follows from its depth."""
     block, _ = resnet.IMAGENET_STAGES.get(model["depth"], ("basic", ()))
-    fields = resnet_fields({**model, "block": block})
+    fields = resnet_fields(complete({**model, "block": block}))
     return tuple(name for name in fields if name != "block")
 
 

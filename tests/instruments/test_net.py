@@ -12,7 +12,7 @@ from configs import recipes
 from resnet_jax import models
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import net_of
-from resnet_jax.models.gates import DELETED, PLAIN, RESIDUAL
+from resnet_jax.models.gates import DELETED, PLAIN, RESIDUAL, Gate
 from tests.instruments.subjects_c import SHAPE, noise
 from tests.surgery.nets import random_net
 
@@ -146,6 +146,22 @@ def test_the_parts_of_a_block_make_its_output(fields, train, joined):
     for block, (branch, shortcut) in found.items():
         assert branch.min() < 0 or joined is plain_sum
         close(joined(branch, shortcut), outputs[block.name])
+
+
+@pytest.mark.parametrize("fields", [{}, {"residual": False}, {"order": "preactivation", "survival": 0.5}], ids=str)
+def test_the_parts_of_a_block_are_without_its_own_gate(fields):
+    """The first block has the same input whatever its gate; the next one has the output that the gates make."""
+    net, variables = of(depth=14, **fields)
+    gate = Gate(0.5, 0.25, 2.0, 0.75)
+    usual = dict(net.parts(net.gated(variables, {}), noise(8), train=False))
+    gated = net.gated(variables, {net.blocks[0].name: gate})
+    found = dict(net.parts(gated, noise(8), train=False))
+    for expected, part in zip(usual[net.blocks[0]], found[net.blocks[0]], strict=True):
+        close(part, expected)
+    branch, shortcut = found[net.blocks[0]]
+    joined = gate.branch * branch + gate.shortcut * shortcut
+    is_linear = net.config.order == "preactivation"
+    close(found[net.blocks[1]].shortcut, joined if is_linear else np.maximum(joined, 0))
 
 
 @pytest.mark.parametrize("residual", [True, False])

@@ -64,7 +64,7 @@ BAD_COMMANDS = [
     ("--config.model.order=post", "config.model.order='post' is unknown; choose one of original, norm_after_addition,"),
     (
         "--config.model.stem_activation=False",
-        "config.model.stem_activation=False is for order 'preactivation', not for",
+        "config.model.stem_activation=False needs config.model.order='preactivation', not",
     ),
     ("--config.model.widening=0.5", "config.model.widening=0.5 must be at least 1."),
     (
