@@ -105,7 +105,7 @@ TYPES = {
 }
 
 
-class Order(enum.StrEnum):
+class OrderName(enum.StrEnum):
     """Names of the orders of norm, ReLU, convolution and addition in a block."""
 
     ORIGINAL = enum.auto()
@@ -115,7 +115,7 @@ class Order(enum.StrEnum):
     PREACTIVATION = enum.auto()
 
 
-class Shortcut(enum.StrEnum):
+class ShortcutName(enum.StrEnum):
     """Names of the shortcuts."""
 
     A = "A"
@@ -128,7 +128,7 @@ class Shortcut(enum.StrEnum):
     DROPOUT = enum.auto()
 
 
-class Block(enum.StrEnum):
+class BlockName(enum.StrEnum):
     """Names of the blocks."""
 
     BASIC = enum.auto()
@@ -137,7 +137,7 @@ class Block(enum.StrEnum):
     REPVGG = enum.auto()
 
 
-class BranchScaling(enum.StrEnum):
+class BranchScalingName(enum.StrEnum):
     """Names of the scalings of branches."""
 
     NONE = enum.auto()
@@ -147,7 +147,7 @@ class BranchScaling(enum.StrEnum):
     NORMALIZER_FREE = enum.auto()
 
 
-class Norm(enum.StrEnum):
+class NormName(enum.StrEnum):
     """Names of the norms."""
 
     BATCH = enum.auto()
@@ -155,7 +155,7 @@ class Norm(enum.StrEnum):
     NONE = enum.auto()
 
 
-class Activation(enum.StrEnum):
+class ActivationName(enum.StrEnum):
     """Names of the activations."""
 
     RELU = enum.auto()
@@ -250,13 +250,13 @@ FIELDS: dict[str, Field] = {
     ),
     "model.shortcut": Field(
         str,
-        Shortcut.A.value,
+        ShortcutName.A.value,
         "A: identity, zero-padded where shapes change. B: projection where shapes change. C: projection always. "
         "pool: as A, by 2x2 average pooling, zeros at the end. conv: 1x1 convolution always. exclusive_gating, "
         "shortcut_gating: as A, times a learned 1 - g(x), exclusive with the branch times g(x). dropout: as A, with "
         "dropout of 1/2.",
-        source="Paper: A on CIFAR-10; stochastic depth: pool; the last four: He 2016, table 1",
-        choices=names(Shortcut),
+        source="Paper: A on CIFAR-10; stochastic depth: pool; conv, gatings, dropout: He 2016, table 1",
+        choices=names(ShortcutName),
     ),
     "model.gating_bias": Field(
         float,
@@ -267,22 +267,22 @@ FIELDS: dict[str, Field] = {
     ),
     "model.block": Field(
         str,
-        Block.BASIC.value,
+        BlockName.BASIC.value,
         "Block of a cifar net: two 3x3 convolutions (basic), 1x1, 3x3 and 1x1 with four times the width (bottleneck), "
         "a single 3x3 (single), or beside it a 1x1 and the input, each with a norm (repvgg). That of an imagenet net "
         "follows from its depth.",
         source="Paper: basic on CIFAR-10; He et al. 2016: bottleneck for 164 and 1001, section 5.1 for single; "
         "Ding et al. 2021, arXiv 2101.03697: repvgg",
-        choices=names(Block),
+        choices=names(BlockName),
         role=Role.NET,
     ),
     "model.order": Field(
         str,
-        Order.ORIGINAL.value,
+        OrderName.ORIGINAL.value,
         "Order of norm, ReLU, convolution and addition in a block; preactivation: norm and ReLU before each "
         "convolution, none after the addition.",
         source="Paper: original; the others: He et al. 2016, table 2",
-        choices=names(Order),
+        choices=names(OrderName),
         role=Role.NET,
     ),
     "model.stem_activation": Field(
@@ -309,11 +309,11 @@ FIELDS: dict[str, Field] = {
     ),
     "model.norm": Field(
         str,
-        Norm.BATCH.value,
+        NormName.BATCH.value,
         "Norm of plain and residual nets: batch norm, group norm (32 groups or fewer), or none, where a bias is in its "
         "place.",
         source="Paper: batch; group: Wu and He 2018, arXiv 1803.08494",
-        choices=names(Norm),
+        choices=names(NormName),
     ),
     "model.reserve": Field(
         bool,
@@ -324,11 +324,11 @@ FIELDS: dict[str, Field] = {
     ),
     "model.branch_scaling": Field(
         str,
-        BranchScaling.NONE.value,
+        BranchScalingName.NONE.value,
         "Scaling of the branches of a residual net, with the order and the norm that it is defined for: Fixup, "
         "SkipInit, ReZero (with the norm of the config), or normalizer-free with scaled weight standardisation.",
         source="arXiv 1901.09321; 2002.10444; 2003.04887; 2101.08692",
-        choices=names(BranchScaling),
+        choices=names(BranchScalingName),
         role=Role.NET,
     ),
     "model.parametrization": Field(
@@ -351,11 +351,11 @@ FIELDS: dict[str, Field] = {
     ),
     "model.activation": Field(
         str,
-        Activation.RELU.value,
+        ActivationName.RELU.value,
         "Activation of plain and residual nets. gelu: the exact one. crelu: relu(x) and relu(-x), of twice the "
         "channels, for plain nets without norms.",
         source="Paper: relu; arXiv 1710.05941: swish; 1606.08415: gelu; 1603.05201: crelu",
-        choices=names(Activation),
+        choices=names(ActivationName),
         role=Role.NET,
     ),
     "model.dropout": Field(
@@ -775,7 +775,9 @@ def bind(field: str, rows: Mapping[str, Any]) -> dict[str, Any]:
     """
     bound = {str(name): row for name, row in rows.items()}
     if unbound := bound.keys() ^ set(FIELDS[field].choices):
-        raise TypeError(f"config.{field} and its table differ in {', '.join(sorted(unbound))}")
+        raise TypeError(
+            f"choices and rows of config.{field} differ in {', '.join(sorted(unbound))}; add or remove a row"
+        )
     return bound
 
 

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_jax.models.layers.addition import Shortcut, whole
+from resnet_jax.models.layers.addition import Addend, whole
 from resnet_jax.models.layers.stem import ModuleDef
 
 
@@ -53,11 +53,11 @@ class Block(nn.Module):
         """Input in the shape of the output, without parameters."""
         return x
 
-    def join(self, branch: jax.Array, shortcut: Shortcut | None, gain: jax.Array | None) -> jax.Array:
+    def join(self, branch: jax.Array, shortcut: Addend | None, gain: jax.Array | None) -> jax.Array:
         """relu(gain * branch + shortcut) (equation 1)."""
         return self.activate(self.add(branch, shortcut, gain))
 
-    def add(self, branch: jax.Array, shortcut: Shortcut | None, gain: jax.Array | None) -> jax.Array:
+    def add(self, branch: jax.Array, shortcut: Addend | None, gain: jax.Array | None) -> jax.Array:
         """Return gain * branch + shortcut; without gain or shortcut these are 1 and 0."""
         if gain is not None:
             branch = jnp.asarray(gain, branch.dtype) * branch
@@ -142,7 +142,7 @@ class ConvBlock(Block, kw_only=True):
         """Input in the shape of the output, by option A."""
         return zero_padded(x, self.layers[-1].features, self.stride)
 
-    def join(self, branch: jax.Array, shortcut: Shortcut | None, gain: jax.Array | None) -> jax.Array:
+    def join(self, branch: jax.Array, shortcut: Addend | None, gain: jax.Array | None) -> jax.Array:
         """relu(gain * norm(branch) + shortcut): norm, addition and ReLU are one operation, which saves time."""
         return self.last_norm()(branch, shortcut, gain=gain)
 

@@ -10,7 +10,7 @@ import flax.linen as nn
 from resnet_jax import registry
 from resnet_jax.config import default, unknown_field
 from resnet_jax.errors import UserError
-from resnet_jax.fields import FIELDS, TITLE_FIELDS, Shortcut, names
+from resnet_jax.fields import FIELDS, TITLE_FIELDS, ShortcutName, names
 from resnet_jax.models.block import Conv, ConvBlock, basic
 from resnet_jax.models.families import FAMILIES, Family, Fields
 from resnet_jax.models.variants import VARIANTS, Variant, given
@@ -35,7 +35,7 @@ def register_block(
     orders = VARIANTS["order"].items()
     # The order whose class is nearest; its net has around the blocks what these expect.
     order = next(order for each in block.__mro__ for order, row in orders if row.block is each)
-    shortcuts = tuple(option for option in names(Shortcut) if VARIANTS["shortcut"][option].block is None)
+    shortcuts = tuple(option for option in names(ShortcutName) if VARIANTS["shortcut"][option].block is None)
     VARIANTS["block"][name] = Variant(
         block,
         given(convolutions=convolutions),

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError
-from resnet_jax.fields import Block, Order, Shortcut
+from resnet_jax.fields import BlockName, OrderName, ShortcutName
 from resnet_jax.models.block import ConvBlock, basic
 from resnet_jax.models.depth import whole_number
 from resnet_jax.models.layers.dropout import Dropout
@@ -34,12 +34,12 @@ from resnet_jax.models.variants.stochastic_depth import survival_probabilities
 
 # Paper, table 1: block, and how many in conv2_x to conv5_x; 200: He et al. 2016, section 5.2.
 IMAGENET_STAGES: dict[int, tuple[str, tuple[int, ...]]] = {
-    18: (Block.BASIC.value, (2, 2, 2, 2)),
-    34: (Block.BASIC.value, (3, 4, 6, 3)),
-    50: (Block.BOTTLENECK.value, (3, 4, 6, 3)),
-    101: (Block.BOTTLENECK.value, (3, 4, 23, 3)),
-    152: (Block.BOTTLENECK.value, (3, 8, 36, 3)),
-    200: (Block.BOTTLENECK.value, (3, 24, 36, 3)),
+    18: (BlockName.BASIC.value, (2, 2, 2, 2)),
+    34: (BlockName.BASIC.value, (3, 4, 6, 3)),
+    50: (BlockName.BOTTLENECK.value, (3, 4, 6, 3)),
+    101: (BlockName.BOTTLENECK.value, (3, 4, 23, 3)),
+    152: (BlockName.BOTTLENECK.value, (3, 8, 36, 3)),
+    200: (BlockName.BOTTLENECK.value, (3, 24, 36, 3)),
 }
 
 
@@ -85,7 +85,7 @@ def of_family(config: ConfigDict) -> ConfigDict:
     """Return ``config`` with what its family decides."""
     config = config.copy_and_resolve_references()
     if config.family == "wide":
-        config.update(block=Block.BASIC.value, order=Order.PREACTIVATION.value, shortcut=Shortcut.B.value)
+        config.update(block=BlockName.BASIC.value, order=OrderName.PREACTIVATION.value, shortcut=ShortcutName.B.value)
         config.update(stem_activation=True, reserve=False)
     if config.family == "imagenet":
         config.block, _ = IMAGENET_STAGES[config.depth]
@@ -119,7 +119,7 @@ def residual_net(config: ConfigDict, stage_sizes: Sequence[int], widths: Sequenc
     whole = [config.widening * width for width in widths]
     if any(width != round(width) for width in whole):
         raise UserError(f"config.model.widening={config.widening:g} makes widths {whole} that are not whole numbers.")
-    if config.block != Block.BOTTLENECK:  # There the inner convolutions alone are widened.
+    if config.block != BlockName.BOTTLENECK:  # There the inner convolutions alone are widened.
         widths = [round(width) for width in whole]
     return ResNet(
         stage_sizes=stage_sizes,

@@ -7,7 +7,7 @@ import numpy as np
 
 from resnet_jax import models
 from resnet_jax.errors import UserError
-from resnet_jax.fields import Order, names
+from resnet_jax.fields import OrderName, names
 from resnet_jax.models import Path, resnet
 from resnet_jax.models.layers import init
 from resnet_jax.models.stacking import is_first
@@ -17,7 +17,7 @@ from resnet_jax.surgery.net import EPSILON, Net, require
 Moments = tuple[np.ndarray, np.ndarray]
 
 # In the order that is left out a norm comes after the addition, and is no identity.
-ZERO_BRANCH_ORDERS = tuple(order for order in names(Order) if order != Order.NORM_AFTER_ADDITION)
+ZERO_BRANCH_ORDERS = tuple(order for order in names(OrderName) if order != OrderName.NORM_AFTER_ADDITION)
 
 
 def insert_identity(net: Net, depth: int, seed: int = 0) -> Net:
@@ -125,7 +125,7 @@ def zero_branch(leaves: dict[Path, np.ndarray], net: Net, name: str) -> None:
     one.
     """
     block, last = ("params", *name.split("/")), net.convolutions
-    if net.parts.order == Order.PREACTIVATION:
+    if net.parts.order == OrderName.PREACTIVATION:
         zeroed = [(*block, f"conv{last}", "kernel")]
     elif net.config.norm == "none":
         zeroed = [(*block, f"conv{last}", "kernel"), (*block, f"bn{last}", "bias")]

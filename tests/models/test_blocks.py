@@ -9,14 +9,14 @@ import pytest
 from flax import traverse_util
 
 from resnet_jax import models
-from resnet_jax.fields import Order, names
+from resnet_jax.fields import OrderName, names
 from resnet_jax.models.block import ConvBlock, zero_padded
 from resnet_jax.models.variants.shortcuts import pooled
 from resnet_jax.models.variants.stochastic_depth import survival_probabilities
 from tests.models.nets import small_net
 
 IMAGE = (8, 8, 1)
-ORDERS, KINDS = names(Order), ("basic", "bottleneck", "single")
+ORDERS, KINDS = names(OrderName), ("basic", "bottleneck", "single")
 
 
 def net(kind="basic", stage_sizes=(3, 2), residual=True, survival=(), dtype=jnp.float32, **fields):

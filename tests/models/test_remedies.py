@@ -10,7 +10,7 @@ from flax import traverse_util
 
 from resnet_jax import models
 from resnet_jax.errors import UserError
-from resnet_jax.fields import BranchScaling
+from resnet_jax.fields import BranchScalingName
 from resnet_jax.models import ConvBlock
 from resnet_jax.models.gates import DELETED, RESIDUAL, Gate
 from resnet_jax.models.layers.parametrization import RELU_GAIN
@@ -380,4 +380,4 @@ def test_a_net_of_another_activation_computes_the_formula_of_its_order(order):
 
 
 def test_every_scaling_is_tested_here():
-    assert {*BranchScaling} == {"none", *SCALINGS}
+    assert {*BranchScalingName} == {"none", *SCALINGS}

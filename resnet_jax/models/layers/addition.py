@@ -21,10 +21,11 @@ class Scaled(NamedTuple):
     gradient: jax.typing.ArrayLike
 
 
-Shortcut = jax.Array | Scaled
+# A shortcut as it is added.
+Addend = jax.Array | Scaled
 
 
-def whole(shortcut: Shortcut) -> jax.Array:
+def whole(shortcut: Addend) -> jax.Array:
     """Return ``shortcut`` as an array."""
     return scaled(*shortcut) if isinstance(shortcut, Scaled) else shortcut
 

@@ -17,10 +17,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_jax.fields import Activation as ActivationName
-from resnet_jax.fields import Norm, bind
+from resnet_jax.fields import ActivationName, NormName, bind
 from resnet_jax.models.layers import init
-from resnet_jax.models.layers.addition import Shortcut, whole
+from resnet_jax.models.layers.addition import Addend, whole
 
 # Rows whose sum is one of the partial sums. With less, the partial sums are an array of their own size; with more, too
 # few blocks of a GPU work, and XLA gives up fusing what leads to the sum.
@@ -54,7 +53,7 @@ class BatchNorm(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        shortcut: Shortcut | None = None,
+        shortcut: Addend | None = None,
         activate: bool = True,
         gain: jax.typing.ArrayLike | None = None,
     ) -> jax.Array:
@@ -90,7 +89,7 @@ class GroupNorm(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        shortcut: Shortcut | None = None,
+        shortcut: Addend | None = None,
         activate: bool = True,
         gain: jax.typing.ArrayLike | None = None,
     ) -> jax.Array:
@@ -124,7 +123,7 @@ class Bias(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        shortcut: Shortcut | None = None,
+        shortcut: Addend | None = None,
         activate: bool = True,
         gain: jax.typing.ArrayLike | None = None,
     ) -> jax.Array:
@@ -156,14 +155,14 @@ ACTIVATIONS: dict[str, Activation] = bind(
 NORMS: dict[str, Callable[[bool, str | None], Callable[..., nn.Module]]] = bind(
     "model.norm",
     {
-        Norm.BATCH: lambda train, axis_name: functools.partial(BatchNorm, train=train, axis_name=axis_name),
-        Norm.GROUP: lambda train, axis_name: GroupNorm,
-        Norm.NONE: lambda train, axis_name: Bias,
+        NormName.BATCH: lambda train, axis_name: functools.partial(BatchNorm, train=train, axis_name=axis_name),
+        NormName.GROUP: lambda train, axis_name: GroupNorm,
+        NormName.NONE: lambda train, axis_name: Bias,
     },
 )
 
 
-def _affine(x: jax.Array, factor: jax.Array, offset: jax.Array, shortcut: Shortcut | None, relu: bool) -> jax.Array:
+def _affine(x: jax.Array, factor: jax.Array, offset: jax.Array, shortcut: Addend | None, relu: bool) -> jax.Array:
     """Return ``relu(factor * x + offset + shortcut)``, computed in float32, of the type of ``x``."""
     y = x * factor[_CHANNELS] + offset[_CHANNELS]
     if shortcut is not None:
@@ -208,7 +207,7 @@ def normalise_by_batch(
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
-    shortcut: Shortcut | None,
+    shortcut: Addend | None,
     relu: bool,
     axis_name: str | None,
     epsilon: float,
@@ -237,7 +236,7 @@ def _normalise_forward(
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
-    shortcut: Shortcut | None,
+    shortcut: Addend | None,
     relu: bool,
     axis_name: str | None,
     epsilon: float,
@@ -255,7 +254,7 @@ def _normalise_forward(
 
 def _normalise_backward(
     relu: bool, axis_name: str | None, epsilon: float, saved: Any, gradients: tuple[jax.Array, jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array, jax.Array, Shortcut | None]:
+) -> tuple[jax.Array, jax.Array, jax.Array, Addend | None]:
     x, shortcut, mean, inverse, factor, offset = saved
     gradient = gradients[0]
     if relu:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError
-from resnet_jax.fields import Activation, Block, BranchScaling, Norm, Order, Shortcut, bind
+from resnet_jax.fields import ActivationName, BlockName, BranchScalingName, NormName, OrderName, ShortcutName, bind
 from resnet_jax.models.block import ConvBlock, basic, bottleneck, single
 from resnet_jax.models.variants import branch_gain, fixup, orders
 from resnet_jax.models.variants.branch_gain import NormalizerFree, ReZero, SkipInit
@@ -62,18 +62,18 @@ SCALED = {
     "residual": (True,),
     "parametrization": ("free",),
     "init": ("he",),
-    "activation": (Activation.RELU,),
-    "block": (Block.BASIC, Block.BOTTLENECK, Block.SINGLE),
-    "shortcut": (Shortcut.A, Shortcut.B, Shortcut.C, Shortcut.POOL, Shortcut.CONV),
+    "activation": (ActivationName.RELU,),
+    "block": (BlockName.BASIC, BlockName.BOTTLENECK, BlockName.SINGLE),
+    "shortcut": (ShortcutName.A, ShortcutName.B, ShortcutName.C, ShortcutName.POOL, ShortcutName.CONV),
 }
 # Initial values in place of norms, for convolutions that do not narrow.
 EXACT = {
-    "norm": (Norm.NONE,),
+    "norm": (NormName.NONE,),
     "parametrization": ("free",),
-    "block": (Block.BASIC, Block.SINGLE),
+    "block": (BlockName.BASIC, BlockName.SINGLE),
 }
 # Initial values for which a plain net is exactly critical.
-CRITICAL = EXACT | {"residual": (False,), "order": (Order.ORIGINAL,), "family": ("cifar",)}
+CRITICAL = EXACT | {"residual": (False,), "order": (OrderName.ORIGINAL,), "family": ("cifar",)}
 NOT_STANDARDIZED = {"parametrization": ("free", "dirac")}  # The gain of standardised kernels is ReLU's.
 
 # By field; the first choice that has a class of blocks decides it.
@@ -81,30 +81,34 @@ VARIANTS: dict[str, dict[Any, Variant]] = {
     "branch_scaling": bind(
         "model.branch_scaling",
         {
-            BranchScaling.NONE: Variant(),
-            BranchScaling.FIXUP: Variant(
+            BranchScalingName.NONE: Variant(),
+            BranchScalingName.FIXUP: Variant(
                 Fixup,
-                needs=SCALED | {"block": (Block.BASIC, Block.BOTTLENECK)},
-                implies={"order": Order.ORIGINAL.value, "norm": Norm.NONE.value},
+                needs=SCALED | {"block": (BlockName.BASIC, BlockName.BOTTLENECK)},
+                implies={"order": OrderName.ORIGINAL.value, "norm": NormName.NONE.value},
                 net=fixup.net,
                 paper="arXiv 1901.09321",
             ),
-            BranchScaling.SKIPINIT: Variant(
+            BranchScalingName.SKIPINIT: Variant(
                 SkipInit,
                 needs=SCALED,
                 # As in the authors' code: the first block has an activation of its own.
-                implies={"order": Order.RELU_PREACTIVATION.value, "norm": Norm.NONE.value, "stem_activation": False},
+                implies={
+                    "order": OrderName.RELU_PREACTIVATION.value,
+                    "norm": NormName.NONE.value,
+                    "stem_activation": False,
+                },
                 paper="arXiv 2002.10444",
             ),
-            BranchScaling.REZERO: Variant(
-                ReZero, needs=SCALED, implies={"order": Order.RELU_BEFORE_ADDITION.value}, paper="arXiv 2003.04887"
+            BranchScalingName.REZERO: Variant(
+                ReZero, needs=SCALED, implies={"order": OrderName.RELU_BEFORE_ADDITION.value}, paper="arXiv 2003.04887"
             ),
-            BranchScaling.NORMALIZER_FREE: Variant(
+            BranchScalingName.NORMALIZER_FREE: Variant(
                 NormalizerFree,
-                needs=SCALED | {"shortcut": (Shortcut.B,)},  # The variance begins at 1 again where shapes change.
+                needs=SCALED | {"shortcut": (ShortcutName.B,)},  # The variance begins at 1 again where shapes change.
                 implies={
-                    "order": Order.RELU_PREACTIVATION.value,
-                    "norm": Norm.NONE.value,
+                    "order": OrderName.RELU_PREACTIVATION.value,
+                    "norm": NormName.NONE.value,
                     "stem_activation": False,
                     "parametrization": "standardized",
                 },
@@ -117,21 +121,21 @@ VARIANTS: dict[str, dict[Any, Variant]] = {
     "block": bind(
         "model.block",
         {
-            Block.BASIC: Variant(
+            BlockName.BASIC: Variant(
                 options=given(convolutions=basic), reads=("reserve",), title="", paper="arXiv 1512.03385, figure 5"
             ),
-            Block.BOTTLENECK: Variant(
+            BlockName.BOTTLENECK: Variant(
                 options=bottleneck_options, reads=("bottleneck_stride",), paper="arXiv 1512.03385, figure 5"
             ),
-            Block.SINGLE: Variant(options=given(convolutions=single), paper="arXiv 1603.05027, section 5.1"),
-            Block.REPVGG: Variant(
+            BlockName.SINGLE: Variant(options=given(convolutions=single), paper="arXiv 1603.05027, section 5.1"),
+            BlockName.REPVGG: Variant(
                 options=given(convolutions=single, around=parallel),
                 needs={
-                    "order": (Order.ORIGINAL,),
-                    "norm": (Norm.BATCH,),
-                    "activation": (Activation.RELU,),
+                    "order": (OrderName.ORIGINAL,),
+                    "norm": (NormName.BATCH,),
+                    "activation": (ActivationName.RELU,),
                     "survival": (1,),
-                    "branch_scaling": (BranchScaling.NONE,),
+                    "branch_scaling": (BranchScalingName.NONE,),
                 },
                 paper="arXiv 2101.03697",
             ),
@@ -140,49 +144,51 @@ VARIANTS: dict[str, dict[Any, Variant]] = {
     "shortcut": bind(
         "model.shortcut",
         {
-            Shortcut.A: Variant(paper="arXiv 1512.03385, section 4.1"),
-            Shortcut.B: Variant(
+            ShortcutName.A: Variant(paper="arXiv 1512.03385, section 4.1"),
+            ShortcutName.B: Variant(
                 options=given(around=Projection(everywhere=False)), paper="arXiv 1512.03385, section 4.1"
             ),
-            Shortcut.C: Variant(options=given(around=Projection()), paper="arXiv 1512.03385, section 4.1"),
-            Shortcut.POOL: Variant(options=given(around=pooled), paper="arXiv 1603.09382"),
-            Shortcut.CONV: Variant(options=given(around=Projection(has_norm=False)), paper="arXiv 1603.05027, table 1"),
-            Shortcut.EXCLUSIVE_GATING: Variant(
+            ShortcutName.C: Variant(options=given(around=Projection()), paper="arXiv 1512.03385, section 4.1"),
+            ShortcutName.POOL: Variant(options=given(around=pooled), paper="arXiv 1603.09382"),
+            ShortcutName.CONV: Variant(
+                options=given(around=Projection(has_norm=False)), paper="arXiv 1603.05027, table 1"
+            ),
+            ShortcutName.EXCLUSIVE_GATING: Variant(
                 ExclusivelyGated,
                 lambda model: {"gating_bias": model.gating_bias},
-                needs={"order": (Order.ORIGINAL,)},
+                needs={"order": (OrderName.ORIGINAL,)},
                 reads=("gating_bias",),
                 paper="arXiv 1603.05027, table 1",
             ),
-            Shortcut.SHORTCUT_GATING: Variant(
+            ShortcutName.SHORTCUT_GATING: Variant(
                 options=lambda model: {"around": functools.partial(shortcut_gated, bias=model.gating_bias)},
                 reads=("gating_bias",),
                 paper="arXiv 1603.05027, table 1",
             ),
-            Shortcut.DROPOUT: Variant(options=given(around=dropped_out), paper="arXiv 1603.05027, table 1"),
+            ShortcutName.DROPOUT: Variant(options=given(around=dropped_out), paper="arXiv 1603.05027, table 1"),
         },
     ),
     "order": bind(
         "model.order",
         {
-            Order.ORIGINAL: Variant(ConvBlock, title="", paper="arXiv 1512.03385, figure 2"),
-            Order.NORM_AFTER_ADDITION: Variant(
+            OrderName.ORIGINAL: Variant(ConvBlock, title="", paper="arXiv 1512.03385, figure 2"),
+            OrderName.NORM_AFTER_ADDITION: Variant(
                 # Nothing is left for the norm where stochastic depth drops the branch.
                 NormAfterAddition,
                 needs={"survival": (1,)},
                 title="norm-after-addition",
                 paper="arXiv 1603.05027, figure 4 b",
             ),
-            Order.RELU_BEFORE_ADDITION: Variant(
+            OrderName.RELU_BEFORE_ADDITION: Variant(
                 ReluBeforeAddition, title="relu-before-addition", paper="arXiv 1603.05027, figure 4 c"
             ),
-            Order.RELU_PREACTIVATION: Variant(
+            OrderName.RELU_PREACTIVATION: Variant(
                 ReluPreactivation,
                 net=orders.relu_preactivation_net,
                 title="relu-preact",
                 paper="arXiv 1603.05027, figure 4 d",
             ),
-            Order.PREACTIVATION: Variant(
+            OrderName.PREACTIVATION: Variant(
                 Preactivation,
                 net=orders.preactivation_net,
                 reads=("stem_activation",),
@@ -193,32 +199,32 @@ VARIANTS: dict[str, dict[Any, Variant]] = {
     ),
     "stem_activation": {
         True: Variant(),
-        False: Variant(needs={"order": (Order.PREACTIVATION,)}, paper="arXiv 1603.05027, appendix"),
+        False: Variant(needs={"order": (OrderName.PREACTIVATION,)}, paper="arXiv 1603.05027, appendix"),
     },
     "reserve": {
         False: Variant(),
-        True: Variant(needs={"block": (Block.BASIC,)}, paper="arXiv 2111.00687"),
+        True: Variant(needs={"block": (BlockName.BASIC,)}, paper="arXiv 2111.00687"),
     },
-    "norm": bind("model.norm", {Norm.BATCH: Variant(), Norm.GROUP: Variant(), Norm.NONE: Variant()}),
+    "norm": bind("model.norm", {NormName.BATCH: Variant(), NormName.GROUP: Variant(), NormName.NONE: Variant()}),
     "activation": bind(
         "model.activation",
         {
-            Activation.RELU: Variant(),
-            Activation.TANH: Variant(needs=NOT_STANDARDIZED),
-            Activation.CRELU: Variant(
+            ActivationName.RELU: Variant(),
+            ActivationName.TANH: Variant(needs=NOT_STANDARDIZED),
+            ActivationName.CRELU: Variant(
                 needs={
-                    "norm": (Norm.NONE,),
+                    "norm": (NormName.NONE,),
                     "residual": (False,),
-                    "order": (Order.ORIGINAL,),
+                    "order": (OrderName.ORIGINAL,),
                     "parametrization": ("free",),
                     "survival": (1,),
-                    "block": (Block.BASIC, Block.SINGLE),
+                    "block": (BlockName.BASIC, BlockName.SINGLE),
                 },
                 title="CReLU",
                 paper="arXiv 1603.05201",
             ),
-            Activation.SWISH: Variant(needs=NOT_STANDARDIZED, paper="arXiv 1710.05941"),
-            Activation.GELU: Variant(needs=NOT_STANDARDIZED, title="GELU", paper="arXiv 1606.08415"),
+            ActivationName.SWISH: Variant(needs=NOT_STANDARDIZED, paper="arXiv 1710.05941"),
+            ActivationName.GELU: Variant(needs=NOT_STANDARDIZED, title="GELU", paper="arXiv 1606.08415"),
         },
     ),
     "init": bind(
@@ -226,10 +232,12 @@ VARIANTS: dict[str, dict[Any, Variant]] = {
         {
             "he": Variant(paper="arXiv 1502.01852"),
             "delta_orthogonal": Variant(
-                needs=CRITICAL | {"activation": (Activation.TANH,)}, title="delta-orthogonal", paper="arXiv 1806.05393"
+                needs=CRITICAL | {"activation": (ActivationName.TANH,)},
+                title="delta-orthogonal",
+                paper="arXiv 1806.05393",
             ),
             "looks_linear": Variant(
-                needs=CRITICAL | {"activation": (Activation.CRELU,)}, title="looks-linear", paper="arXiv 1702.08591"
+                needs=CRITICAL | {"activation": (ActivationName.CRELU,)}, title="looks-linear", paper="arXiv 1702.08591"
             ),
             "lsuv": Variant(needs=EXACT, title="LSUV", paper="arXiv 1511.06422"),
         },

@@ -5,7 +5,7 @@ import jax
 
 from resnet_jax.models.block import ConvBlock
 from resnet_jax.models.layers import init
-from resnet_jax.models.layers.addition import Shortcut
+from resnet_jax.models.layers.addition import Addend
 from resnet_jax.models.layers.stem import ModuleDef
 
 
@@ -57,7 +57,7 @@ class ExclusivelyGated(ConvBlock):
         return (1 - share) * self.identity(x)
 
     def join(  # type: ignore[override]
-        self, branch: jax.Array, shortcut: Shortcut | None, gain: jax.Array | None, share: jax.Array
+        self, branch: jax.Array, shortcut: Addend | None, gain: jax.Array | None, share: jax.Array
     ) -> jax.Array:
         """relu(gain * g(x) norm(branch) + shortcut)."""
         return self.activate(self.add(share * self.last_norm()(branch, activate=False), shortcut, gain))

@@ -19,14 +19,13 @@ import jax
 from ml_collections import ConfigDict
 
 from resnet_jax.models.block import ConvBlock
-from resnet_jax.models.layers.addition import Shortcut
-from resnet_jax.models.variants.shortcuts import Projection
+from resnet_jax.models.layers.addition import Addend
 
 
 class NormAfterAddition(ConvBlock):
     """relu(norm(S + conv relu norm conv x)) (figure 4 b)."""
 
-    def join(self, branch: jax.Array, shortcut: Shortcut | None, gain: jax.Array | None) -> jax.Array:
+    def join(self, branch: jax.Array, shortcut: Addend | None, gain: jax.Array | None) -> jax.Array:
         """relu(norm(gain * branch + shortcut))."""
         return self.last_norm()(self.add(branch, shortcut, gain))
 
@@ -34,7 +33,7 @@ class NormAfterAddition(ConvBlock):
 class ReluBeforeAddition(ConvBlock):
     """S + relu norm conv relu norm conv x (figure 4 c)."""
 
-    def join(self, branch: jax.Array, shortcut: Shortcut | None, gain: jax.Array | None) -> jax.Array:
+    def join(self, branch: jax.Array, shortcut: Addend | None, gain: jax.Array | None) -> jax.Array:
         """relu(norm(branch)) + shortcut."""
         return self.add(self.last_norm()(branch), shortcut, gain)
 
@@ -58,8 +57,9 @@ class SharedBeginning(ConvBlock):
         return self.join(self.branch(x, shared, *numbers), shortcut, self.gain())
 
     def shares(self, x: jax.Array) -> bool:
-        """Whether the shortcut begins as the branch does."""
-        return isinstance(self.around, Projection) and self.around.applies_to(self, x)
+        """Whether the shortcut begins as the branch does: where it is a convolution (``shortcuts.Projection``)."""
+        applies_to = getattr(self.around, "applies_to", None)
+        return applies_to is not None and applies_to(self, x)
 
     def branch(self, x: jax.Array, begun: bool = False, *numbers: jax.Array) -> jax.Array:
         """F(x), of which ``begun`` tells whether ``x`` has passed the first operation."""
@@ -82,7 +82,7 @@ class ReluPreactivation(SharedBeginning):
             return self.norm(name=f"bn{index - 1}")(x)
         return x if self.is_activated else self.activation(x)
 
-    def join(self, branch: jax.Array, shortcut: Shortcut | None, gain: jax.Array | None) -> jax.Array:
+    def join(self, branch: jax.Array, shortcut: Addend | None, gain: jax.Array | None) -> jax.Array:
         """Sum: gain * norm(branch) + shortcut."""
         return self.last_norm()(branch, shortcut, activate=False, gain=gain)
 
@@ -105,7 +105,7 @@ class Preactivation(SharedBeginning):
         """The normalised and activated input of convolution ``index``."""
         return x if index == 1 and self.is_activated else self.norm(name=f"bn{index}")(x)
 
-    def join(self, branch: jax.Array, shortcut: Shortcut | None, gain: jax.Array | None) -> jax.Array:
+    def join(self, branch: jax.Array, shortcut: Addend | None, gain: jax.Array | None) -> jax.Array:
         """Sum: gain * branch + shortcut."""
         return self.add(branch, shortcut, gain)
 
