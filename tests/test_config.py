@@ -14,7 +14,7 @@ from resnet_jax.config import check, check_against_data, check_value, default, f
 from resnet_jax.data import augment
 from resnet_jax.data.images import AUGMENTATIONS
 from resnet_jax.errors import UserError
-from resnet_jax.fields import FIELDS, RECIPE_FIELDS, RUN_FIELDS, TITLE_FIELDS
+from resnet_jax.fields import FIELDS, RECIPE_FIELDS, RUN_FIELDS, TITLE_FIELDS, bind
 from resnet_jax.models import families
 from resnet_jax.models.layers import init, parametrization
 from resnet_jax.training import optimizer, parallel
@@ -66,6 +66,15 @@ def test_a_row_has_a_meaning_and_a_default_that_it_allows(name):
 )
 def test_the_choices_are_those_that_are_implemented(name, implemented):
     assert FIELDS[name].choices == tuple(implemented)
+
+
+def test_a_choice_without_a_row_and_a_row_without_a_choice_are_refused():
+    rows = dict.fromkeys(FIELDS["model.order"].choices, 1)
+    assert bind("model.order", rows) == rows
+    with pytest.raises(TypeError, match=r"config\.model\.order differ in original; add or remove a row"):
+        bind("model.order", {name: row for name, row in rows.items() if name != "original"})
+    with pytest.raises(TypeError, match=r"config\.model\.order differ in another"):
+        bind("model.order", rows | {"another": 1})
 
 
 def test_roles_say_which_configs_are_one_run_one_recipe_and_one_title():
