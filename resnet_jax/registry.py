@@ -102,7 +102,7 @@ def from_record(recorded: Iterable[Mapping[str, Any]]) -> list[Registration]:
       TypeError, ValueError: they are not registrations, or hold more than printable text.
     """
     found = [Registration(**each) for each in recorded]
-    for text in (part for each in found for part in each if part is not None):
+    for text in (text for field, name, *source in found for text in (field, name, *filter(None, source))):
         if not (isinstance(text, str) and text.isprintable()):
             raise ValueError(f"{text!r} is not printable text")
     return found
@@ -163,7 +163,8 @@ def import_file(path: pathlib.Path) -> None:
     if len(_REGISTERED) == before:
         del sys.modules[file.stem]
         raise UserError(
-            f"{flag} registers nothing; call models.register_family in it, as docs/examples/own_net.py does."
+            f"{flag} registers nothing; call models.register_block or models.register_family in it, as the files in "
+            "docs/examples do."
         )
 
 
@@ -180,4 +181,5 @@ def execute(file: pathlib.Path, flag: str) -> None:
         del sys.modules[file.stem]
         lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == str(file)]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-        raise UserError(f"{flag}, line {line}: {type(error).__name__}: {error}") from error
+        where = flag if line is None else f"{flag}, line {line}"
+        raise UserError(f"{where}: {type(error).__name__}: {error}") from error

@@ -117,7 +117,7 @@ def test_a_definition_without_a_file_has_the_digest_of_its_source_or_none():
         ("net.txt", REGISTERS, "net.txt is not a Python file that exists"),
         ("my-net.py", REGISTERS, "cannot be a module; rename it to letters, digits and underscores."),
         ("json.py", REGISTERS, "json.py has the name of another module, json; rename the file."),
-        ("net.py", "x = 1", "net.py registers nothing; call models.register_family in it"),
+        ("net.py", "x = 1", "net.py registers nothing; call models.register_block or models.register_family in it"),
         ("net.py", "\n\n1 / 0", "net.py, line 3: ZeroDivisionError: division by zero"),
         ("net.py", "def f():\n    raise ValueError('bad')\n\nf()", "net.py, line 2: ValueError: bad"),
         ("net.py", "x = (", "net.py, line 1: SyntaxError: '\\(' was never closed"),

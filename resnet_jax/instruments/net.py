@@ -24,6 +24,7 @@ from resnet_jax.models.gates import LEAF as GATE
 from resnet_jax.models.gates import PLAIN, RESIDUAL, gate_of
 from resnet_jax.models.layers.addition import Scaled
 from resnet_jax.models.layers.norm import BatchNorm, Bias, GroupNorm
+from resnet_jax.models.parts import part_of
 from resnet_jax.models.stacking import Path, assemble, is_block
 from resnet_jax.models.stage import RANDOM
 from resnet_jax.models.zoo.densenet import DenseNet
@@ -278,43 +279,44 @@ def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.I
 
 def separate(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
     """Call a method; if it is a block's, record its shortcut and branch without gates, before the addition."""
-    block = context.module
-    if isinstance(block, models.Block) and context.method_name == "join":
-        with nn.intercept_methods(functools.partial(record_branch, block=block)):
+    part = part_of(args, kwargs, context)
+    if part is not None and part.name == "join":
+        with nn.intercept_methods(recording_branch(part.block)):
             return call(*args, **kwargs)
     output = call(*args, **kwargs)
-    if isinstance(block, models.Block) and context.method_name == "shortcut":
+    if part is not None and part.name == "shortcut":
         shortcut = output.z if isinstance(output, Scaled) else output
-        block.sow(RECORDED, PART.format("shortcut"), block.identity(args[0]) if shortcut is None else shortcut)
+        shortcut = part.block.identity(part.args[0]) if shortcut is None else shortcut
+        part.block.sow(RECORDED, PART.format("shortcut"), shortcut)
     return output
 
 
-def record_branch(
-    call: Callable[..., Any],
-    args: Any,
-    kwargs: Any,
-    context: nn.module.InterceptorContext,
-    block: models.Block,
-) -> Any:
-    """Call a method that ``block`` joins by; if it adds, record the branch without its gate.
+def recording_branch(block: models.Block) -> Callable[..., Any]:
+    """Return an interceptor that records the branch of ``block``, which is joining, without its gate.
 
-    Either the block adds, or its last norm does, the only one that is called with a shortcut, which may be None.
+    Either the block adds, or its last norm does: the only norm that is called with a shortcut, which may be None.
     """
-    module = context.module
-    gain, gate = kwargs.get("gain"), gate_of(block)
+    repeated: set[int] = set()  # Identities of norms that are being called again.
 
     def ungated(gain: Any) -> Any:
+        gate = gate_of(block)
         # A closed branch has no gain that could be recovered.
         return gain if gate is None else jnp.where(gate.branch == 0, 1, gain / gate.branch)
 
-    if isinstance(module, models.Block) and context.method_name == "add":
-        branch, _, gain = args
-        block.sow(RECORDED, PART.format("branch"), call(branch, None, ungated(gain)))
-    if isinstance(module, BatchNorm | GroupNorm | Bias) and len(args) > 1:
-        x, shortcut = args  # By keyword below: Flax lets only whole calls repeat, and those come here again.
-        block.sow(RECORDED, PART.format("branch"), module(x, **kwargs | {"activate": False, "gain": ungated(gain)}))
-        return module(x, shortcut=shortcut, **kwargs)
-    return call(*args, **kwargs)
+    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        module, part = context.module, part_of(args, kwargs, context)
+        if part is not None and part.name == "add":
+            branch, _, gain = part.args
+            block.sow(RECORDED, PART.format("branch"), call(branch, None, ungated(gain)))
+        adds = isinstance(module, BatchNorm | GroupNorm | Bias) and (len(args) > 1 or "shortcut" in kwargs)
+        if not adds or id(module) in repeated:
+            return call(*args, **kwargs)
+        repeated.add(id(module))  # Flax lets only whole calls repeat, and those come here again.
+        alone = kwargs | {"shortcut": None, "activate": False, "gain": ungated(kwargs.get("gain"))}
+        block.sow(RECORDED, PART.format("branch"), module(args[0], **alone))
+        return module(*args, **kwargs)
+
+    return intercept
 
 
 _NETS: dict[str, Net] = {}

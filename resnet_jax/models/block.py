@@ -2,8 +2,7 @@
 
 A block has a branch F with a gain, a shortcut, and ``join``, where the two meet; each is a method. A variant from a
 later paper overrides one of them in a file of its own (``variants/``). Gates, stochastic depth and instruments wrap
-them from outside, by ``flax.linen.intercept_methods``; so none calls itself on ``super()``, where it would be wrapped
-twice.
+them at run time, without changing the class (``parts.py``); so ``__call__`` hands on to ``join`` what they return.
 """
 
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resnet_jax.errors import UserError
 from resnet_jax.models.layers.addition import Addend, whole
 from resnet_jax.models.layers.stem import ModuleDef
 
@@ -100,6 +100,8 @@ def bottleneck(width: int, stride: int, stride_on_first: bool = True, widening: 
 def zero_padded(x: jax.Array, features: int, stride: int) -> jax.Array:
     """Return option A: every ``stride``-th pixel, and zeros for new channels, half in front and half at the end."""
     missing = features - x.shape[-1]
+    if missing < 0:
+        raise UserError(f"a block that narrows from {x.shape[-1]} to {features} channels has no identity as shortcut")
     if stride == 1 and not missing:
         return x
     # An index would be a gather where the batch size is free (evaluation/stablehlo.py).

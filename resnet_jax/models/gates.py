@@ -17,8 +17,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from resnet_jax.models.block import Block
 from resnet_jax.models.layers.addition import Scaled, gradient_scaled
+from resnet_jax.models.parts import part_of
 from resnet_jax.models.stacking import assemble
 from resnet_jax.models.walk import walk
 
@@ -69,18 +69,18 @@ def gated(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.I
     A plain block gets the shortcut that it lacks, the identity. The gradient into a branch is scaled at its input: at
     its output the branch's own parameters would get the scaled gradient, too.
     """
-    block, method = context.module, context.method_name
-    if not isinstance(block, Block) or method not in ("branch", "shortcut", "gain"):
+    part = part_of(args, kwargs, context)
+    if part is None or part.name not in ("branch", "shortcut", "gain"):
         return call(*args, **kwargs)
-    gate = gate_of(block)
-    assert gate is not None  # The loop over blocks intercepts those with the collection.
-    if method == "branch":
-        x, *others = args
-        return call(gradient_scaled(x, gate.branch_gradient), *others, **kwargs)
-    found = call(*args, **kwargs)
-    if method == "gain":
+    gate = gate_of(part.block)
+    assert gate is not None  # ``stage.apply`` intercepts only blocks that have the collection.
+    if part.name == "branch":
+        x, *others = part.args
+        return call(gradient_scaled(x, gate.branch_gradient), *others)
+    found = call(*part.args)
+    if part.name == "gain":
         return gate.branch if found is None else found * gate.branch
-    shortcut = block.identity(args[0]) if found is None else found
+    shortcut = part.block.identity(part.args[0]) if found is None else found
     return Scaled(shortcut, gate.shortcut, gate.shortcut_gradient)
 
 

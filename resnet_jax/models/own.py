@@ -27,19 +27,21 @@ def register_block(
       convolutions: returns the convolutions of its branch, given width and stride; two 3x3 by default.
 
     Raises:
-      UserError: the name is taken or not valid, or ``block`` is not such a class.
+      UserError: the name is taken or not valid, or ``block`` is not such a class or has too many convolutions.
     """
     if not (inspect.isclass(block) and issubclass(block, ConvBlock)):
         raise UserError(f"config.model.block={name!r}: {block!r} is not a subclass of models.ConvBlock; give one.")
+    if len(convolutions(1, 1)) > 3:
+        raise UserError(f"config.model.block={name!r} has more than three convolutions, for which no depth is defined.")
     registry.register("model.block", name, block)
     orders = VARIANTS["order"].items()
-    # The order whose class is nearest; its net has around the blocks what these expect.
+    # The order of the nearest ancestor decides stem and final norm.
     order = next(order for each in block.__mro__ for order, row in orders if row.block is each)
     shortcuts = tuple(option for option in names(ShortcutName) if VARIANTS["shortcut"][option].block is None)
     VARIANTS["block"][name] = Variant(
         block,
         given(convolutions=convolutions),
-        needs={"order": (order,), "branch_scaling": ("none",), "shortcut": shortcuts, "init": ("he", "lsuv")},
+        needs={"order": (order,), "branch_scaling": ("none",), "shortcut": shortcuts, "init": ("he",)},
     )
 
 
@@ -48,7 +50,6 @@ def register_family(
     make: Callable[..., nn.Module],
     fields: tuple[str, ...] = ("depth", "residual"),
     title: Callable[[Fields], str] | None = None,
-    has_gates: bool = False,
 ) -> None:
     """Add a net of the user's own to ``FAMILIES``, for ``config.model.family=name``.
 
@@ -65,7 +66,6 @@ def register_family(
         that differ only in others count as replicates.
       title: makes the title of a net, with the placeholder ``{depth}``; by default
         ``usual_title``. It must show each of ``fields`` that ``fields.TITLE_FIELDS`` has.
-      has_gates: whether its blocks read the collection "gates".
 
     Raises:
       UserError: the name is taken or not valid, or there is no such field.
@@ -78,7 +78,8 @@ def register_family(
     def make_declared(model: Fields, **settings: Any) -> nn.Module:
         return make(DeclaredFields({field: model[field] for field in ("family", *fields)}), **settings)
 
-    FAMILIES[name] = Family(make_declared, title or functools.partial(usual_title, fields), lambda _: fields, has_gates)
+    title = title or functools.partial(usual_title, fields)
+    FAMILIES[name] = Family(make_declared, title, lambda _: fields, has_gates=False)
 
 
 class DeclaredFields(Mapping[str, Any]):

@@ -80,7 +80,7 @@ def apply(block: Block, x: jax.Array, each: dict[str, jax.Array]) -> tuple[jax.A
     """Return the output of ``block``, by its gate and with its survival probability where it has one.
 
     Raises:
-      UserError: the block does without a method by which it would be changed.
+      UserError: the block never calls a method that gates and stochastic depth wrap.
     """
     numbers = [each["number"]] if "number" in each else []
     is_gated = block.has_variable(COLLECTION, LEAF)

@@ -9,6 +9,7 @@ import pytest
 from flax import traverse_util
 
 from resnet_jax import models
+from resnet_jax.errors import UserError
 from resnet_jax.fields import OrderName, names
 from resnet_jax.models.block import ConvBlock, zero_padded
 from resnet_jax.models.variants.shortcuts import pooled
@@ -207,6 +208,11 @@ def test_identities_keep_or_average_pixels_and_add_empty_channels():
     np.testing.assert_allclose(averages[..., :4], x.reshape(2, 2, 2, 2, 2, 4).mean((2, 4)), rtol=1e-6)
     assert not np.any(averages[..., 4:])
     assert zero_padded(x, 4, 1) is x
+
+
+def test_a_block_that_narrows_has_no_identity():
+    with pytest.raises(UserError, match=r"narrows from 8 to 4 channels has no identity as shortcut"):
+        zero_padded(np.zeros((1, 2, 2, 8)), 4, 1)
 
 
 def test_learned_gating_begins_where_its_bias_says():

@@ -11,8 +11,10 @@ import pytest
 
 from resnet_jax import models, registry
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.nets import TrainedNet, write_weights
 from resnet_jax.fields import FIELDS
 from resnet_jax.instruments.net import net_of
+from resnet_jax.models.block import basic
 from resnet_jax.models.gates import DELETED, RESIDUAL, Gate
 from tests.models.reference import batch_norm, conv, option_a, relu, stages
 
@@ -131,11 +133,63 @@ def test_a_block_without_the_method_that_gates_wrap_is_refused():
         model.apply(gated, x, train=False)
 
 
+class BySuper(models.ConvBlock):
+    """The block itself, by the methods that it inherits and arguments by keyword."""
+
+    @nn.compact
+    def __call__(self, x):
+        shortcut = self.shortcut(x=x)
+        return self.join(branch=self.branch(x=x), shortcut=shortcut, gain=self.gain())
+
+    def branch(self, x):
+        return super().branch(x)
+
+    def shortcut(self, x):
+        return super().shortcut(x)
+
+    def gain(self):
+        return super().gain()
+
+    def join(self, branch, shortcut, gain):
+        return self.last_norm()(branch, shortcut=shortcut, gain=gain)
+
+
+def test_a_block_of_inherited_methods_is_gated_dropped_and_separated_as_its_ancestor():
+    models.register_block("by_super", BySuper)
+    results = []
+    for block in ("basic", "by_super"):
+        fields = {"depth": 14, "block": block, "survival": 0.5}
+        model = models.build(fields, 10)
+        x, gate = np.float32(images()), models.gate_blocks(model, IMAGE, Gate(0.5, 0.25, 0.75, 0.5))
+        variables = drawn(model) | {"gates": gate}
+
+        def loss(params, model=model, variables=variables, x=x):
+            key = {"survival": jax.random.key(0)}
+            logits, _ = model.apply(variables | {"params": params}, x, train=True, rngs=key, mutable=["batch_stats"])
+            return -jnp.mean(jax.nn.log_softmax(logits)[:, 0])
+
+        net = net_of(models.complete(fields), 10, IMAGE)
+        parts = [tuple(part) for _, part in net.parts(variables, x, train=False)]
+        results.append((jax.jit(jax.value_and_grad(loss))(variables["params"]), parts))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), *results)
+
+
+def test_own_blocks_are_not_exported_under_the_names_of_pytorch(tmp_path):
+    config = models.complete({"depth": 8, "block": "highway"})
+    model = models.build(config, 10)
+    zeros = np.zeros((1, 1, 1), np.float32)
+    net = TrainedNet("mine", config, 10, model, models.initial_variables(model, 0, IMAGE), zeros, zeros + 1, crop=None)
+    with pytest.raises(UserError, match=r"mine uses config\.model\.block='highway' of highway\.py .* no names"):
+        write_weights(net, tmp_path / "mine.safetensors")
+
+
 def test_what_an_own_block_does_not_go_with_is_refused():
     with pytest.raises(UserError, match=r"'highway' needs config\.model\.order='original', not 'preactivation'\."):
         models.build({"depth": 8, "block": "highway", "order": "preactivation"}, 10)
     with pytest.raises(UserError, match=r"'rezero' needs config\.model\.block='basic' or .*, not 'highway'\."):
         models.build({"depth": 8, "block": "highway", "branch_scaling": "rezero"}, 10)
+    with pytest.raises(UserError, match=r"block='deep' has more than three convolutions, for which no depth"):
+        models.register_block("deep", models.ConvBlock, lambda width, stride: 4 * basic(width, stride)[1:])
     with pytest.raises(UserError, match=r"config\.model\.block='list': .* is not a subclass of models\.ConvBlock"):
         models.register_block("list", list)
     with pytest.raises(UserError, match=r"config\.model\.block='basic' is a choice of this project"):

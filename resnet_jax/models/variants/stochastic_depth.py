@@ -14,6 +14,7 @@ import numpy as np
 
 from resnet_jax.models.block import Block
 from resnet_jax.models.layers.addition import whole
+from resnet_jax.models.parts import part_of
 
 
 def survival_probabilities(blocks: int, last: float, rule: str) -> tuple[float, ...]:
@@ -57,8 +58,8 @@ def times_survival(
     call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext, survival: jax.Array
 ) -> Any:
     """Multiply the gain of a residual block by ``survival``."""
-    found, block = call(*args, **kwargs), context.module
-    if context.method_name != "gain" or not isinstance(block, Block) or not block.residual:
+    found, part = call(*args, **kwargs), part_of(args, kwargs, context)
+    if part is None or part.name != "gain" or not part.block.residual:
         return found
     return survival if found is None else survival * found
 
@@ -68,17 +69,17 @@ def dropping_unless(survives: jax.Array | None) -> Callable[..., Any]:
     inputs: list[jax.Array] = []
 
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        block, method = context.module, context.method_name
-        if not isinstance(block, Block):
+        part = part_of(args, kwargs, context)
+        if part is None:
             return call(*args, **kwargs)
-        if method == "__call__":
-            inputs.append(args[0])
-        if method == "branch" and survives is None:
+        if part.name == "__call__":
+            inputs.append(part.args[0])
+        if part.name == "branch" and survives is None:
             return None
-        if method != "join":
+        if part.name != "join":
             return call(*args, **kwargs)
-        shortcut = whole(args[1]) if block.residual else block.identity(inputs[-1])
-        without = block.activate(shortcut)
+        shortcut = whole(part.args[1]) if part.block.residual else part.block.identity(inputs[-1])
+        without = part.block.activate(shortcut)
         return without if survives is None else jnp.where(survives, call(*args, **kwargs), without)
 
     return intercept
