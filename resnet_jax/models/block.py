@@ -77,7 +77,7 @@ class Conv(NamedTuple):
 
 
 def basic(width: int, stride: int, reserved: int = 0) -> tuple[Conv, ...]:
-    """Return two 3x3 convolutions (figure 5, left), with ``reserved`` further channels between them."""
+    """Return two 3x3 convolutions (figure 5, left), with ``reserved`` further channels in the hidden layer."""
     return Conv(width + reserved, 3, stride), Conv(width, 3)
 
 
@@ -112,7 +112,7 @@ def zero_padded(x: jax.Array, features: int, stride: int) -> jax.Array:
 class ConvBlock(Block, kw_only=True):
     """relu(norm conv relu norm conv x + x), with any convolutions, and option A where shapes change."""
 
-    projection_has_norm: ClassVar[bool] = True
+    projection_has_norm: ClassVar[bool] = True  # Read by ``variants/shortcuts.py``.
 
     width: int
     dropout: ModuleDef

@@ -27,7 +27,7 @@ class Family(NamedTuple):
     Attributes:
       make: returns the module, given ``config.model`` and the keywords ``num_classes``, ``dtype``, ``axis_name``,
         ``sync_batch_norm``, ``unroll`` and ``remat``; raises a UserError for a net that does not exist.
-      title: what a net is called, with the placeholder ``{depth}``, as "plain-{depth}".
+      title: returns the name of a net, with the placeholder ``{depth}``, as "plain-{depth}".
       fields: which fields of ``config.model`` a net depends on; comparisons ignore the others.
       has_gates: whether its blocks read the collection "gates".
     """
@@ -196,7 +196,7 @@ def build(
 
 
 def title(model: Fields) -> str:
-    """Return what the net is called, as "plain-56"."""
+    """Return the name of the net, as "plain-56"."""
     whole = complete(model)
     return FAMILIES[whole.family].title(whole).format(depth=whole.depth)
 

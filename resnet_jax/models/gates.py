@@ -1,13 +1,13 @@
 """Gates: interventions on shortcuts as data.
 
-A gated block computes, for its shortcut S and its branch F,
+A gated block computes, for its shortcut S and its branch F, in the original order,
 
     y = relu(P(S(x); a, alpha) + b * F(P(x; 1, beta)))
 
 where P(z; u, v) has the value u * z and passes gradients on times v (``layers/addition.py``). The four numbers of each
 block are arrays in a Flax collection of their own, "gates": arguments of the compiled program, so another intervention
-compiles nothing. The loop over blocks wraps each block by ``gated`` where the collection is present; a program without
-it is the ungated net's.
+compiles nothing. The loop over blocks wraps each block by ``gated`` where the collection is present; without it the
+program is the ungated net's.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ class Gate(NamedTuple):
 
 RESIDUAL = Gate(1, 1, 1, 1)
 PLAIN = Gate(0, 0, 1, 1)
-STOP_GRADIENT = Gate(1, 0, 1, 1)  # Forward a residual net; the gradient flows by branches alone.
+STOP_GRADIENT = Gate(1, 0, 1, 1)  # Forward a residual net; the gradient flows by branches only.
 MIRROR = Gate(0, 1, 1, 1)  # Forward a plain net; what flows back is the gradient of no function.
 SHORTCUT_GRADIENT_ONLY = Gate(1, 1, 1, 0)  # Every branch learns, none passes gradient to the blocks below.
 DELETED = Gate(1, 1, 0, 1)  # The block's output is its shortcut.

@@ -23,9 +23,9 @@ class Part(NamedTuple):
 
 
 def part_of(args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Part | None:
-    """Return the part that an intercepted call is, None if it is no block's.
+    """Return the part that an intercepted call is, None if the method is not a block's.
 
-    A method that an override calls on ``super()`` is none: it is within a part that is wrapped already.
+    A method that an override calls on ``super()`` is not a part: it runs within one that is wrapped already.
     """
     block = context.module
     if not isinstance(block, Block):

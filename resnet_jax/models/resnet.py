@@ -119,7 +119,7 @@ def residual_net(config: ConfigDict, stage_sizes: Sequence[int], widths: Sequenc
     whole = [config.widening * width for width in widths]
     if any(width != round(width) for width in whole):
         raise UserError(f"config.model.widening={config.widening:g} makes widths {whole} that are not whole numbers.")
-    if config.block != BlockName.BOTTLENECK:  # There the inner convolutions alone are widened.
+    if config.block != BlockName.BOTTLENECK:  # In bottlenecks only the inner convolutions are widened.
         widths = [round(width) for width in whole]
     return ResNet(
         stage_sizes=stage_sizes,
@@ -238,7 +238,7 @@ class ResNet(nn.Module):
         return logits_of(x, self.num_classes, self.dtype, self.laws.head)
 
     def norm_of_layers(self, train: bool) -> ModuleDef:
-        """Return what makes the norms.
+        """Return the maker of the norms.
 
         Their scales start at 1 everywhere: a last scale of zero, popular in residual nets, would leave a plain net
         without any gradient.

@@ -39,9 +39,9 @@ class Stage(nn.Module):
       unroll: whether the loop is unrolled, which compiles longer and computes the same.
       remat: whether blocks are rematerialised in the backward pass instead of kept in memory.
       survival: probability that each block's branch is computed in training (stochastic depth); empty without.
-      numbers: a further argument of each block; empty without.
+      numbers: a further argument of each block (1 / beta of normalizer-free nets); empty without.
       first: further attributes of the first block.
-      alike: whether the first block is like the others, and the loop over all of them.
+      alike: whether the first block is like the others, so that the loop covers it, too.
     """
 
     blocks: int

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
-# Makes a layer of which all but its own size and name is decided.
+# Makes a layer, given its own size and name; all else is decided.
 ModuleDef = Callable[..., nn.Module]
 
 

@@ -28,8 +28,8 @@ class Variant(NamedTuple):
     Attributes:
       block: class of the blocks; None where another choice decides it.
       options: returns further attributes of the blocks, given the "model" part of a config.
-      needs: the values that other fields must have.
-      implies: the values that other fields take.
+      needs: the values that other fields must have in the config.
+      implies: the values that other fields take then.
       reads: fields that only nets of this choice depend on.
       net: returns further attributes of the net, given the "model" part of a config and the stage sizes.
       title: name in titles; None for the name itself.
@@ -57,7 +57,7 @@ def bottleneck_options(model: ConfigDict) -> Mapping[str, Any]:
     return {"convolutions": functools.partial(bottleneck, stride_on_first=on_first, widening=model.widening)}
 
 
-# Branches that begin near 0 need shortcuts, and bring what they need in place of norms, initial values and kernels.
+# Branches that begin near 0 need shortcuts; their scaling replaces norms, initial values and parametrisations.
 SCALED = {
     "residual": (True,),
     "parametrization": ("free",),
@@ -76,7 +76,7 @@ EXACT = {
 CRITICAL = EXACT | {"residual": (False,), "order": (OrderName.ORIGINAL,), "family": ("cifar",)}
 NOT_STANDARDIZED = {"parametrization": ("free", "dirac")}  # The gain of standardised kernels is ReLU's.
 
-# By field; the first choice that has a class of blocks decides it.
+# By field. The class of the blocks comes from the first field, in this order, whose choice has one.
 VARIANTS: dict[str, dict[Any, Variant]] = {
     "branch_scaling": bind(
         "model.branch_scaling",
@@ -254,7 +254,7 @@ VARIANTS: dict[str, dict[Any, Variant]] = {
 
 
 def choices(model: ConfigDict) -> dict[str, Variant]:
-    """Return the choices of ``model``, the "model" part of a run's config, by field; a plain net has no shortcut."""
+    """Return the choices of ``model``, the "model" part of a run's config, by field; no shortcut of a plain net."""
     return {field: rows[model[field]] for field, rows in VARIANTS.items() if field != "shortcut" or model.residual}
 
 

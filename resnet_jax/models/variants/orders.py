@@ -62,7 +62,7 @@ class SharedBeginning(ConvBlock):
         return applies_to is not None and applies_to(self, x)
 
     def branch(self, x: jax.Array, begun: bool = False, *numbers: jax.Array) -> jax.Array:
-        """F(x), of which ``begun`` tells whether ``x`` has passed the first operation."""
+        """F(x); with ``begun`` the input ``x`` has passed the first operation already."""
         return self.convolve(x if begun else self.before(1, x, *numbers))
 
 
