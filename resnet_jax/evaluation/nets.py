@@ -230,7 +230,7 @@ def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
                 f"{net.name} has config.model.{field}={net.config[field]!r}, for which PyTorch's nets have no names; "
                 "nothing was written."
             )
-    for own in registry.used_by({f"model.{field}": value for field, value in net.config.items()}):
+    for own in registry.used_by({"model.block": net.config.block}):
         raise UserError(f"{net.name} uses {own}, for which PyTorch's nets have no names; nothing was written.")
     metadata = {
         "model": net.config.to_dict(),
