@@ -116,7 +116,7 @@ def dense_fields(model: Fields) -> tuple[str, ...]:
 
 
 def small_inception_title(model: Fields) -> str:
-    """Return which of the twins ``model`` is, and of which width."""
+    """Return the title of an Inception net for small images: the twin, the depth and the width."""
     width = "" if model["widening"] == 1 else f"-{model['widening']:g}"
     return f"Inception {'residual' if model['residual'] else 'plain'}-{{depth}}{width}"
 
@@ -202,7 +202,7 @@ def title(model: Fields) -> str:
 
 
 def series_title(model: Fields) -> str:
-    """Return what nets that differ from ``model`` in depth alone are called, as "plain" or "WRN-n-4"."""
+    """Return the common name of nets that differ from ``model`` only in depth, as "plain" or "WRN-n-4"."""
     whole = complete(model)
     return FAMILIES[whole.family].title(whole).removesuffix("-{depth}").format(depth="n")
 

@@ -67,7 +67,7 @@ def wide(config: ConfigDict, **settings: Any) -> "ResNet":
     The depth counts the projections, which are where the widths change. Arguments and errors are those of ``cifar``.
     """
     n = whole_number(config.depth, 6, 4)
-    return residual_net(of_family(config), (n,) * 3, (16, 32, 64), **settings)
+    return residual_net(config, (n,) * 3, (16, 32, 64), **settings)
 
 
 def imagenet(config: ConfigDict, **settings: Any) -> "ResNet":
@@ -78,7 +78,7 @@ def imagenet(config: ConfigDict, **settings: Any) -> "ResNet":
             f"choose one of {', '.join(map(str, IMAGENET_STAGES))}."
         )
     _, stage_sizes = IMAGENET_STAGES[config.depth]
-    return residual_net(of_family(config), stage_sizes, (64, 128, 256, 512), imagenet_stem=True, **settings)
+    return residual_net(config, stage_sizes, (64, 128, 256, 512), imagenet_stem=True, **settings)
 
 
 def of_family(config: ConfigDict) -> ConfigDict:
@@ -92,7 +92,7 @@ def of_family(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def parts(config: ConfigDict) -> ConfigDict:
+def effective(config: ConfigDict) -> ConfigDict:
     """Return ``config``, the ``model`` part of a run's config, with all that its family and choices decide.
 
     Raises:
@@ -107,10 +107,10 @@ def residual_net(config: ConfigDict, stage_sizes: Sequence[int], widths: Sequenc
     Raises:
       UserError: the parts do not go together.
     """
-    config = resolved(config)
+    config = effective(config)
     variants = choices(config)
     block = next(variant.block for variant in variants.values() if variant.block is not None)
-    options = {"dropout_rate": config.dropout, "activation": ACTIVATIONS[config.activation]}
+    options: dict[str, Any] = {"dropout_rate": config.dropout}
     further: dict[str, Any] = {"laws": INITS[config.init](config.depth)}
     for variant in reversed(variants.values()):  # Earlier choices go before later ones.
         options |= variant.options(config)
@@ -207,8 +207,9 @@ class ResNet(nn.Module):
         conv = functools.partial(parametrized.block, dtype=self.dtype, kernel_init=self.laws.kernel)
         norm = self.norm_of_layers(train)
         dropout = functools.partial(Dropout, train=train, axis_name=self.axis_name)
-        layers: dict[str, Any] = {"train": train, "conv": conv, "norm": norm, "dropout": dropout}
-        block = functools.partial(self.block, residual=self.residual, **layers, **self.options)
+        activation = ACTIVATIONS[self.activation]
+        layers: dict[str, Any] = {"conv": conv, "norm": norm, "dropout": dropout, "activation": activation}
+        block = functools.partial(self.block, residual=self.residual, train=train, **layers, **self.options)
 
         stem_width = self.stem_width or self.widths[0]
         stem = Stem(stem_width, self.imagenet_stem, self.stem_norm, stem_conv, norm, self.stem_activation, name="stem")
@@ -233,7 +234,7 @@ class ResNet(nn.Module):
                 name=f"stage{index + 1}",
             )(x)
             before += blocks
-        x = self.finish(x, norm, ACTIVATIONS[self.activation])
+        x = self.finish(x, norm, activation)
         x = jnp.mean(x, axis=(1, 2))
         return logits_of(x, self.num_classes, self.dtype, self.laws.head)
 

@@ -11,7 +11,7 @@ from typing import Any
 import flax.traverse_util
 import numpy as np
 
-# Of a module or a variable, as ("params", "stage2", "block3", "conv1", "kernel").
+# The path of a module or a variable, as ("params", "stage2", "block3", "conv1", "kernel").
 Path = tuple[str, ...]
 
 # The first block of a stage where it is not like the others.

@@ -82,7 +82,7 @@ def converted(net: Net, sign: int, residual: bool, **fields: str) -> Net:
     folded = fold_norms(net) if net.config.norm == "batch" else net
     leaves = folded.leaves
     merge = merge_one if net.convolutions == 1 else merge_two
-    pools = net.config.residual and net.parts.shortcut == "pool"
+    pools = net.config.residual and net.effective.shortcut == "pool"
     for name in net.blocks:
         block: Path = ("params", *name.split("/"))
         merge(leaves, block, shortcut_of(leaves, block, net.convolutions, pools), sign)

@@ -41,7 +41,7 @@ def insert_identity(net: Net, depth: int, seed: int = 0) -> Net:
     config = net.config.copy_and_resolve_references()
     config.depth = depth
     deeper: Any = models.build(config, net.model.num_classes)
-    same_block = resnet.parts(config).block == net.parts.block
+    same_block = resnet.effective(config).block == net.effective.block
     grows = all(new >= old for new, old in zip(deeper.stage_sizes, net.model.stage_sizes, strict=True))
     if depth <= net.config.depth or not same_block or not grows:
         raise UserError(
@@ -125,7 +125,7 @@ def zero_branch(leaves: dict[Path, np.ndarray], net: Net, name: str) -> None:
     one.
     """
     block, last = ("params", *name.split("/")), net.convolutions
-    if net.parts.order == OrderName.PREACTIVATION:
+    if net.effective.order == OrderName.PREACTIVATION:
         zeroed = [(*block, f"conv{last}", "kernel")]
     elif net.config.norm == "none":
         zeroed = [(*block, f"conv{last}", "kernel"), (*block, f"bn{last}", "bias")]

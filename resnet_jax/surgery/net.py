@@ -71,9 +71,9 @@ class Net(NamedTuple):
         return sum(name.startswith("conv") for name in layers)
 
     @property
-    def parts(self) -> ConfigDict:
+    def effective(self) -> ConfigDict:
         """The config with all that family and choices decide, such as the order of a wide net."""
-        return resnet.parts(self.config)
+        return resnet.effective(self.config)
 
     def rebuilt(self, leaves: Mapping[Path, np.ndarray], **fields: Any) -> Self:
         """Return the net with other ``leaves`` and other ``fields`` of its config; leaves it has no place for go."""
@@ -102,7 +102,7 @@ def open_net(name: str, config: ConfigDict, variables: dict[str, Any]) -> Net:
 def require(net: Net, operation: str, **allowed: tuple[Any, ...]) -> None:
     """Raise a UserError unless ``net`` has the ``USUAL`` parts and ``allowed`` values, for ``operation``."""
     for name, values in (USUAL | allowed).items():
-        value = net.parts[name]
+        value = net.effective[name]
         if value not in values:
             raise UserError(
                 f"{operation} is not exact for {net.title} with config.model.{name}={value!r}; it needs "

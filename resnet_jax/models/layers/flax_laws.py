@@ -1,4 +1,4 @@
-"""Laws for variables without a law of ``init.py``: those of ordinary Flax layers, such as ``nn.Dense(hidden)``."""
+"""Laws for variables of ordinary Flax layers, such as ``nn.Dense(hidden)``, which have no law of ``init.py``."""
 
 from typing import Any, NamedTuple, Self
 

@@ -49,11 +49,8 @@ class NormalizerFree(ReluPreactivation):
 
     def before(self, index: int, x: jax.Array, *numbers: jax.Array) -> jax.Array:
         """The activated input of convolution ``index``, of the first one over beta."""
-        if index > 1:
-            return self.norm(name=f"bn{index - 1}")(x)
-        (inverse_beta,) = numbers
-        activated = x if self.is_activated else self.activation(x)
-        return jnp.asarray(inverse_beta, x.dtype) * activated
+        activated = super().before(index, x)
+        return activated if index > 1 else jnp.asarray(numbers[0], x.dtype) * activated
 
     def gain(self) -> jax.Array:
         """Alpha times the learned scalar."""

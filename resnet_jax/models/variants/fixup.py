@@ -34,7 +34,7 @@ class Fixup(SharedBeginning):
 
     def branch(self, x: jax.Array, begun: bool = False, *numbers: jax.Array) -> jax.Array:
         """F(x) times its factor."""
-        x = self.convolve(x if begun else self.before(1, x))
+        x = super().branch(x, begun)
         return self.scalar("scale", init.ones, x) * x
 
     def convolution(self, index: int) -> nn.Module:

@@ -91,15 +91,8 @@ class ReluPreactivation(SharedBeginning):
         return x
 
 
-class Preactivation(SharedBeginning):
-    """S + conv relu norm conv relu norm x (figure 4 e).
-
-    Attributes:
-      is_activated: whether the input is activated already, by the stem.
-    """
-
-    projection_has_norm: ClassVar[bool] = False
-    is_activated: bool = False
+class Preactivation(ReluPreactivation):
+    """S + conv relu norm conv relu norm x (figure 4 e): the norm, too, comes before each convolution."""
 
     def before(self, index: int, x: jax.Array, *numbers: jax.Array) -> jax.Array:
         """The normalised and activated input of convolution ``index``."""
@@ -108,10 +101,6 @@ class Preactivation(SharedBeginning):
     def join(self, branch: jax.Array, shortcut: Addend | None, gain: jax.Array | None) -> jax.Array:
         """Sum: gain * branch + shortcut."""
         return self.add(branch, shortcut, gain)
-
-    def activate(self, x: jax.Array) -> jax.Array:
-        """No activation follows the addition."""
-        return x
 
 
 def relu_preactivation_net(model: ConfigDict, stage_sizes: Sequence[int]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def survival_probabilities(blocks: int, last: float, rule: str) -> tuple[float, 
 def with_survival(block: Block, x: jax.Array, survival: jax.Array, *numbers: jax.Array) -> jax.Array:
     """Return ``block(x, *numbers)``, in training with its branch computed with probability ``survival``.
 
-    In evaluation all branches are computed, and those of residual blocks multiplied by ``survival`` (equation 5).
+    In evaluation all branches are computed, in residual blocks multiplied by ``survival`` (equation 5).
     """
     if block.is_initializing():
         return block(x, *numbers)
