@@ -30,8 +30,8 @@ from resnet_jax import data, models
 from resnet_jax.backend import set_up
 from resnet_jax.config import check, spelled
 from resnet_jax.errors import UserError
+from resnet_jax.models.stacking import stage_of
 from resnet_jax.training import first_layer, summary_table, train
-from resnet_jax.training.interventions import block_names, stage_of
 
 _CONFIG = command.define_config("Config file, one of configs/*.py.")
 _WORKDIR = flags.DEFINE_string(
@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
         image_shape, num_classes = data.shape(config.data)
         model = models.build(config.model, num_classes)
         rich.print(models.architecture_table(models.describe(model, image_shape), image_shape))
-        print(blocks_by_stage(block_names(model, image_shape)))
+        print(blocks_by_stage(models.block_names(model, image_shape)))
         return 0
     flag = flags.FLAGS["config"]
     overrides = start_from(config, config_flags.get_override_values(flag))

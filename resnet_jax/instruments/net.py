@@ -25,7 +25,7 @@ from resnet_jax.models.gates import PLAIN, RESIDUAL, gate_of
 from resnet_jax.models.layers.addition import Scaled
 from resnet_jax.models.layers.norm import BatchNorm, Bias, GroupNorm
 from resnet_jax.models.parts import part_of
-from resnet_jax.models.stacking import Path, assemble, is_block
+from resnet_jax.models.stacking import Path, assemble, is_block, stage_of
 from resnet_jax.models.stage import RANDOM
 from resnet_jax.models.zoo.densenet import DenseNet
 
@@ -89,8 +89,7 @@ class Net:
         walked = models.walk(self.model, image_shape)
         layers = [layer for layer in walked if layer.is_block]
         self.blocks = [
-            Block(layer.name, layer.name.partition("/")[0], layer.path, layer.block, layer.output_shape)
-            for layer in layers
+            Block(layer.name, stage_of(layer.name), layer.path, layer.block, layer.output_shape) for layer in layers
         ]
         last = layers[-1] if layers else None
         own = [each for each in walked if last and (each.path[:-1], each.block) == (last.path, last.block)]

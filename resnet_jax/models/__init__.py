@@ -26,6 +26,7 @@ from resnet_jax.models.stacking import Path as Path
 from resnet_jax.models.stacking import stack as stack
 from resnet_jax.models.stacking import unstack as unstack
 from resnet_jax.models.walk import Layer as Layer
+from resnet_jax.models.walk import block_names as block_names
 from resnet_jax.models.walk import initial_variables as initial_variables
 from resnet_jax.models.walk import template as template
 from resnet_jax.models.walk import walk as walk

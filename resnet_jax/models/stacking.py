@@ -26,6 +26,11 @@ def is_first(name: str) -> bool:
     return name.endswith(f"/{FIRST}")
 
 
+def stage_of(block: str) -> str:
+    """Return the stage of ``block``: "stage2" of "stage2/block3"."""
+    return block.partition("/")[0]
+
+
 def is_block(path: Path) -> bool:
     """Return whether the module at ``path`` is a block, or the body of a loop over blocks."""
     return path[-1] in LOOPS or (path[-1].startswith("block") and path[-1][5:].isdecimal())

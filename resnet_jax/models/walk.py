@@ -104,6 +104,11 @@ def walk(model: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
     return layers
 
 
+def block_names(model: nn.Module, image_shape: tuple[int, ...]) -> list[str]:
+    """Return the blocks of ``model`` in forward order, as "stage2/block3"."""
+    return [layer.name for layer in walk(model, image_shape) if layer.is_block]
+
+
 def trace(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[dict[str, Any], dict[Path, Call]]:
     """Return the variables of ``model`` on shapes, boxed with the laws they declare, and the call of each module."""
     calls: dict[Path, Call] = {}

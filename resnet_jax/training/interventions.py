@@ -14,7 +14,7 @@ from resnet_jax import models
 from resnet_jax.config import changed_fields, shown
 from resnet_jax.errors import UserError
 from resnet_jax.models.gates import ROUTES, Gate
-from resnet_jax.models.stacking import Path, assemble
+from resnet_jax.models.stacking import Path, assemble, stage_of
 
 # The fields of ``config.gates`` that multiply the four numbers of a gate, in their order.
 FACTORS = ("shortcut_factor", "shortcut_gradient", "branch_factor", "branch_gradient")
@@ -58,7 +58,7 @@ def interventions_of(config: ConfigDict, model: nn.Module, image_shape: tuple[in
     is_gated, frozen_below = bool(changed_fields(config, "gates")), config.optimizer.frozen_below
     if not is_gated and frozen_below is None:
         return Interventions(None, None)
-    blocks = block_names(model, image_shape)
+    blocks = models.block_names(model, image_shape)
     if not blocks:
         raise UserError(
             f"{models.title(config.model)} has no blocks, modules named 'block' and a number, which config.gates and "
@@ -106,16 +106,6 @@ def removes_shortcuts(name: str, value: Any) -> bool:
         case "gates.final":
             return value[0] == 0
     return False
-
-
-def block_names(model: nn.Module, image_shape: tuple[int, ...]) -> list[str]:
-    """Return the blocks of ``model`` in forward order, as "stage2/block3"."""
-    return [layer.name for layer in models.walk(model, image_shape) if layer.is_block]
-
-
-def stage_of(block: str) -> str:
-    """Return the stage of ``block``: "stage2" of "stage2/block3"."""
-    return block.partition("/")[0]
 
 
 # The patterns of ``config.gates.without``: from the names of all blocks in forward order to those without a shortcut.

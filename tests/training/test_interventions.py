@@ -16,7 +16,6 @@ from resnet_jax.training import feed, parallel, train
 from resnet_jax.training.interventions import (
     PATTERNS,
     block_gates,
-    block_names,
     check_gates,
     gates_at,
     interventions_of,
@@ -94,7 +93,7 @@ WITHOUT = {
 @pytest.mark.parametrize(("pattern", "depth"), WITHOUT)
 def test_a_pattern_removes_the_shortcuts_of_its_blocks(config, pattern, depth):
     config.model.depth, config.gates.without, config.gates.final = depth, pattern, (0.5, 1, 1, 1)
-    blocks = block_names(models.build(config.model, 10), IMAGE)
+    blocks = models.block_names(models.build(config.model, 10), IMAGE)
     assert len(blocks) == (depth - 2) / 2
     first, last = block_gates(config.gates, blocks)
     assert {block for block, gate in first.items() if gate == gates_of.PLAIN} == WITHOUT[pattern, depth]
@@ -126,7 +125,7 @@ def test_a_residual_inception_net_takes_patterns_and_one_factor_a_block(config):
 
 def test_a_number_for_each_block_is_the_number_of_its_stage_where_these_agree(config):
     config.model.depth = 20
-    blocks = block_names(models.build(config.model, 10), IMAGE)
+    blocks = models.block_names(models.build(config.model, 10), IMAGE)
     for field in ("shortcut_factor", "shortcut_gradient", "branch_factor", "branch_gradient"):
         config.gates[field] = (1, 0.5, 0)
         by_stage = block_gates(config.gates, blocks)
