@@ -56,7 +56,8 @@ def from_record(recorded: Mapping[str, Any], version: int) -> ConfigDict:
       version: of the run directory's format.
 
     Raises:
-      UserError: ``recorded`` has a field that does not exist here.
+      UserError: ``recorded`` has a field that does not exist here, or a value that the field cannot have. Whether the
+        user's own nets and blocks are known is not checked.
       TypeError: a field is of another type.
     """
     values = flatten(recorded)
@@ -77,6 +78,9 @@ def from_record(recorded: Mapping[str, Any], version: int) -> ConfigDict:
         for name, value in values.items():
             is_tuple = FIELDS[name].type is tuple and isinstance(value, list)
             config.update_from_flattened_dict({name: tuple(value) if is_tuple else value})
+    for name, value in flatten(config.to_dict()).items():
+        if name not in EXTENSIBLE:
+            check_value(name, value, FIELDS[name])
     return config
 
 
@@ -135,6 +139,12 @@ def unknown_field(name: str) -> str:
     return f"unknown field config.{name if name.isprintable() else shown(name)}; {hint}"
 
 
+def unknown_choice(name: str, value: Any) -> str:
+    """Return a sentence on ``value``, which is none of the choices of field ``name``."""
+    hint = " Give a file that registers your own by --import=FILE." if name in EXTENSIBLE else ""
+    return f"config.{name}={shown(value)} is unknown; choose one of {', '.join(FIELDS[name].choices)}.{hint}"
+
+
 def check_value(name: str, value: Any, field: Field) -> None:
     """Raise a UserError unless ``field``, of name ``name``, may have ``value``."""
     if value is None and field.default is None:
@@ -142,8 +152,7 @@ def check_value(name: str, value: Any, field: Field) -> None:
     if not has_type(value, field.type):
         raise UserError(f"config.{name}={shown(value)}: expected {field.expected}.")
     if field.choices and value not in field.choices:
-        hint = " Give a file that registers your own by --import=FILE." if name in EXTENSIBLE else ""
-        raise UserError(f"config.{name}={shown(value)} is unknown; choose one of {', '.join(field.choices)}.{hint}")
+        raise UserError(unknown_choice(name, value))
     if field.type not in (int, float):
         return
     if isinstance(value, float) and not math.isfinite(value):

@@ -239,7 +239,7 @@ FIELDS: dict[str, Field] = {
         "Weighted layers; which depths a family has is in docs/nets.md.",
         "layers",
         "Paper",
-        Limits(at_most=20_000),  # A digit too many is to be refused, not to fill the memory.
+        Limits(at_least=1, at_most=20_000),  # A digit too many is to be refused, not to fill the memory.
         role=Role.NET,
     ),
     "model.residual": Field(

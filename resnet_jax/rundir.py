@@ -30,8 +30,9 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from resnet_jax import registry
-from resnet_jax.config import flatten, from_record
+from resnet_jax.config import flatten, from_record, unknown_choice
 from resnet_jax.errors import UserError
+from resnet_jax.fields import FIELDS
 
 # 2: milestones are fractions of the steps, which version 1 gave in steps. Every version is read.
 FORMAT_VERSION = 2
@@ -91,11 +92,14 @@ def read_config(workdir: pathlib.Path, known: bool = True) -> RecordedConfig | N
         registered = registry.from_record(content.get("registered", []))
         recorded = RecordedConfig(from_record(content["config"], version), content["command"], registered)
     except UserError as error:
-        raise UserError(f"{path} has {error}") from error
+        raise UserError(f"{path}: {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not the config of a run; remove it or give another folder.") from error
     if known:
         registry.check_registered(registered, workdir)
+        for name, value in flatten(recorded.config.to_dict()).items():
+            if name in registry.EXTENSIBLE and value not in FIELDS[name].choices:
+                raise UserError(f"{path}: {unknown_choice(name, value)}")
     return recorded
 
 

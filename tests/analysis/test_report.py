@@ -98,12 +98,14 @@ def test_a_browser_executes_nothing_of_what_a_run_directory_says(page, open_page
     evil = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
     for index, depth in enumerate((20, 56)):
         folder = tmp_path / "evil" / f"<img src=x onerror=window.hacked=1>{index}"
-        write_run(folder, depth, residual=True, model__shortcut=evil, data__name=evil)
+        write_run(folder, depth, residual=True, data__name=evil)
         for name in ("config.json", "environment.json"):
             text = (folder / name).read_text().replace("experiments.main", evil.replace('"', '\\"'))
             (folder / name).write_text(text.replace("cpu", evil.replace('"', '\\"')))
+    write_run(tmp_path / "evil" / "unknown", 20, residual=True, model__shortcut=evil)
     read, problems = read_runs([tmp_path / "evil"])
     assert len(read) == 2
+    assert "config.model.shortcut='</script><script>" in problems[0]
     nets = group_seeds(read)
     said, left_out, sections = sentences(judge(read)), [*problems, evil], [Section(evil, [evil], [{evil: evil}])]
     rows = text_rows(records(nets))

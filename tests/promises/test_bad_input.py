@@ -50,7 +50,7 @@ BAD_COMMANDS = [
         "config.model.depth=21 is not 6n+2",
     ),
     ("--config.model.depth=2", "config.model.depth=2 is not 6n+2"),
-    ("--config.model.depth=-20", "config.model.depth=-20 is not 6n+2"),
+    ("--config.model.depth=-20", "config.model.depth=-20 must be at least 1"),
     ("--config.model.depth=2000000", "config.model.depth=2000000 must be at most 20000."),
     ("--config.model.depth=deep", "--config.model.depth=deep: expected int."),
     ("--config.model.residual=si", "--config.model.residual=si: expected True or False."),
