@@ -1,6 +1,7 @@
 """The newest checkpoint of a run, for those who go on from its net: another run, evaluation, surgery."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,9 +10,10 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from resnet_jax import data, models, registry
+from resnet_jax import data, identity, models, registry
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
+from resnet_jax.identity import Identity
 from resnet_jax.models import Layer
 from resnet_jax.rundir import KEPT, MADE_BY_SURGERY, read_config, read_json, saved_steps
 from resnet_jax.training.checkpoints import Checkpoints
@@ -37,7 +39,7 @@ def newest_state(
     """
     restored = None
     if (workdir / "checkpoints").is_dir():
-        with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        with Checkpoints(workdir / "checkpoints", read_only=True, run=identity.of_run(workdir)) as checkpoints:
             restored = checkpoints.restore(initial_state(config, model, mesh, image_shape))
     if restored is None:
         raise UserError(f"{workdir} has no checkpoint yet; continue its training or use another run.")
@@ -60,7 +62,7 @@ def state_after(
     template = initial_state(config, model, mesh, image_shape)
     for folder, like in (("checkpoints", template), (KEPT, without_optimizer(template))):
         if step in saved_steps(workdir, folder):
-            with Checkpoints(workdir / folder, read_only=True) as checkpoints:
+            with Checkpoints(workdir / folder, read_only=True, run=identity.of_run(workdir)) as checkpoints:
                 return checkpoints.restore_step(step, like)
     there = available_steps(workdir, config)
     if step in there:  # Step 0: as drawn.
@@ -77,30 +79,32 @@ def available_steps(workdir: pathlib.Path, config: ConfigDict) -> list[int]:
     return sorted({*drawn, *saved_steps(workdir), *saved_steps(workdir, KEPT)})
 
 
-def variables_of(config: ConfigDict, program: Program, image_shape: tuple[int, ...]) -> dict[str, Any]:
+def variables_of(
+    config: ConfigDict, program: Program, image_shape: tuple[int, ...], class_names: Sequence[str]
+) -> dict[str, Any]:
     """Return the variables from which the run of ``config`` starts: those that ``config.from_run`` evaluates.
 
     Args:
       config: of the run that starts.
       program: of the run that starts.
       image_shape: of its images, ``(height, width, channels)``.
+      class_names: of its data.
 
     Returns:
       ``{"params": ..., "batch_stats": ...}`` on the host.
 
     Raises:
-      UserError: ``config.from_run`` is no run directory, has no checkpoint, or holds a net of other layers.
+      UserError: ``config.from_run`` is no run directory, has no checkpoint, or holds a net of other layers or classes.
     """
     workdir = pathlib.Path(config.from_run.replace("{seed}", str(config.seed)))
-    recorded = read_config(workdir)
-    if recorded is None:
-        raise UserError(f"config.from_run={workdir} is not a run directory; give one like runs/NAME.")
-    registry.check_definitions(recorded.registered, workdir)
-    other = recorded.config
-    check(other, devices=1)
+    other, recorded = recorded_run(workdir, f"config.from_run={workdir}")
     if other.data.name == config.data.name:
         other.data.data_dir = config.data.data_dir  # The data may have moved since.
-    other_shape, other_classes = data.shape(other.data)
+    if recorded is None:
+        other_shape, other_classes = data.shape(other.data)
+    else:
+        identity.check_classes(recorded.data["class_names"], class_names, f"config.from_run={workdir}")
+        other_shape, other_classes = tuple(recorded.data["image_shape"]), len(class_names)
     other_model = build_net(other, other_classes)
     here, there = (models.walk(*net) for net in ((program.model, image_shape), (other_model, other_shape)))
     difference = first_difference(here, there)
@@ -112,6 +116,30 @@ def variables_of(config: ConfigDict, program: Program, image_shape: tuple[int, .
     state = newest_state(workdir, other, other_model, program.mesh, other_shape)
     params = evaluated_params(state.params, state.opt_state)
     return jax.device_get({"params": params, "batch_stats": state.batch_stats})
+
+
+def recorded_run(workdir: pathlib.Path, named: str) -> tuple[ConfigDict, Identity | None]:
+    """Return the config of the run in ``workdir``, as it is trained, and what identifies the run, if it is recorded.
+
+    Args:
+      workdir: the run directory.
+      named: what the user has called it, as "--run=runs/a".
+
+    Raises:
+      UserError: there is no run, its config is not that of its start, or it uses other definitions than those here.
+    """
+    there = read_config(workdir)
+    if there is None:
+        raise UserError(f"{named} is not a run directory; give one like runs/NAME.")
+    registry.check_definitions(there.registered, workdir)
+    check(there.config, devices=1)
+    models.build(there.config.model, num_classes=1)  # Refuses a depth that the family does not have.
+    recorded = identity.read(workdir)
+    if recorded is None:
+        logging.warning("%s was made before runs recorded data and classes, so that these are not compared", workdir)
+    else:
+        identity.check_config(recorded, there.config, workdir)
+    return there.config, recorded
 
 
 def is_made(workdir: pathlib.Path) -> bool:
