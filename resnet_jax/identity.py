@@ -1,4 +1,4 @@
-"""What makes a run this run: its config, its data with the names of the classes, and the versions it is computed with.
+"""The identity of a run: its config, its data with the names of the classes, and the versions it is computed with.
 
 It is recorded at the first start of a run, in ``identity.json``. Every later start, every checkpoint and every command
 that opens the run is compared with it, and so are the processes of one start with one another. Another config, other
@@ -21,14 +21,14 @@ from resnet_jax.fields import RUN_FIELDS
 from resnet_jax.rundir import read_json
 
 FILE = "identity.json"
-# Of the data: what a copy of them need not share.
+# Parts of the identity of data in which a copy may differ.
 NOT_SHARED = ("covers", "times")
-# Of the config: what each host may have its own of.
+# Fields of the config in which hosts may differ.
 OF_A_HOST = ("data.data_dir", "data.workers")
 
 
 class Identity(NamedTuple):
-    """What makes a run this run.
+    """The identity of a run.
 
     Attributes:
       config: the fields that a run may not change, by dotted name.
@@ -42,7 +42,7 @@ class Identity(NamedTuple):
 
     @property
     def of_checkpoint(self) -> dict[str, Any]:
-        """What a checkpoint says of the run it belongs to."""
+        """The part that a checkpoint holds, which binds it to its run."""
         text = json.dumps(shared(self.data), sort_keys=True)
         return {"config": self.config, "data": hashlib.sha256(text.encode()).hexdigest()}
 
@@ -64,7 +64,7 @@ def shared(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(workdir: pathlib.Path) -> Identity | None:
-    """Return what the run in ``workdir`` has recorded; None if it was started by a version that did not.
+    """Return the identity that the run in ``workdir`` has recorded; None if an earlier version started the run.
 
     Raises:
       UserError: the file is damaged.
@@ -80,11 +80,11 @@ def read(workdir: pathlib.Path) -> Identity | None:
             return found
     except (KeyError, TypeError):
         pass
-    raise UserError(f"{workdir / FILE} is damaged; restore it, or remove it, and the run is no longer checked by it.")
+    raise UserError(f"{workdir / FILE} is damaged; restore it, or remove it to go on without this check.")
 
 
 def of_run(workdir: pathlib.Path) -> dict[str, Any] | None:
-    """Return what the checkpoints of the run in ``workdir`` must say of it, None if it has recorded nothing of this."""
+    """Return the identity that the checkpoints of the run in ``workdir`` must hold; None if it is not recorded."""
     recorded = read(workdir)
     return recorded and recorded.of_checkpoint
 
@@ -92,7 +92,7 @@ def of_run(workdir: pathlib.Path) -> dict[str, Any] | None:
 def differences(
     there: Mapping[str, Any], here: Mapping[str, Any], places: tuple[str, str] = ("there", "here")
 ) -> list[str]:
-    """Return in what two nested mappings differ, with both values, as in "seed (0 there, 1 here)"."""
+    """Return the differences of two nested mappings, with both values, as in "seed (0 there, 1 here)"."""
     old, new = flatten(there), flatten(here)
     return [
         difference(name, old.get(name), new.get(name), places)
@@ -102,7 +102,7 @@ def differences(
 
 
 def difference(name: str, old: Any, new: Any, places: tuple[str, str]) -> str:
-    """Return how ``name`` differs; of lists the lengths, if they differ, and the first element that does."""
+    """Return the difference of ``name``: of lists, the two lengths if they differ, and the first unequal element."""
     said = []
     if isinstance(old, list) and isinstance(new, list):
         if len(old) != len(new):
@@ -116,7 +116,7 @@ def difference(name: str, old: Any, new: Any, places: tuple[str, str]) -> str:
 
 
 def brief(value: Any) -> str:
-    """Return ``value`` in few characters; of a digest the first 12."""
+    """Return ``value`` in few characters; a digest is cut to its first 12."""
     is_digest = isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)
     return f"sha256 {value[:12]}" if is_digest else shown(value)
 
@@ -134,13 +134,13 @@ def agree(values: Mapping[str, Any]) -> None:
 
 
 def check_config(recorded: Identity, config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Raise a UserError if ``config``, from ``config.json`` in ``workdir``, is not that of the start of the run."""
+    """Raise a UserError unless ``config``, from ``config.json`` in ``workdir``, is the one the run was started with."""
     values = of_config(config)  # A field that did not exist then has a default that means "as before".
     differing = differences(recorded.config, {name: values[name] for name in recorded.config if name in values})
     if differing:
         raise UserError(
-            f"{workdir / 'config.json'} is not that of the start of the run: {', '.join(differing)}; restore it, or "
-            "use another run."
+            f"{workdir / 'config.json'} is not the one the run was started with: {', '.join(differing)}; restore it, "
+            "or use another run."
         )
 
 
@@ -180,5 +180,5 @@ def later_start(recorded: Identity, here: Identity) -> list[str]:
         said.append(f"the files of the data have other modification times; compared were {here.data['covers']}.")
     versions = differences(recorded.versions, here.versions)
     if versions:
-        said.append(f"the versions are not those of the first start: {', '.join(versions)}.")
+        said.append(f"the versions have changed since the first start: {', '.join(versions)}.")
     return said

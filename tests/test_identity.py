@@ -60,7 +60,7 @@ def test_other_versions_are_said_not_refused():
     later = HERE._replace(versions={"jax": "0.10", "code": "c" * 64})
     assert identity.later_start(HERE, HERE) == []
     assert identity.later_start(HERE, later) == [
-        "the versions are not those of the first start: jax ('0.9' there, '0.10' here)."
+        "the versions have changed since the first start: jax ('0.9' there, '0.10' here)."
     ]
 
 
@@ -87,7 +87,9 @@ def test_a_changed_config_file_is_refused_and_fields_that_came_later_are_not(tmp
     config = default()
     older = {name: value for name, value in identity.of_config(config).items() if name != "gates.without"}
     identity.check_config(HERE._replace(config=older), config, tmp_path)
-    with pytest.raises(UserError, match=r"config\.json is not that of the start of the run: seed \(3 there, 0 here\)"):
+    with pytest.raises(
+        UserError, match=r"config\.json is not the one the run was started with: seed \(3 there, 0 here\)"
+    ):
         identity.check_config(HERE._replace(config=older | {"seed": 3}), config, tmp_path)
 
 

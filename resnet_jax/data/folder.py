@@ -57,12 +57,12 @@ class FolderSource:
         return str(pathlib.Path(self.root, self.class_names[self.labels[index]], os.fsdecode(self.names[index])))
 
     def examples_by_class(self) -> list[int]:
-        """Return how many examples there are of each class."""
+        """Return the number of examples of each class."""
         return np.bincount(self.labels, minlength=len(self.class_names)).tolist()
 
     @property
     def file_count(self) -> int:
-        """How many files there are."""
+        """The number of files."""
         return len(self)
 
     def files(self, most: int) -> list[str]:

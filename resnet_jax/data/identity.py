@@ -1,7 +1,7 @@
-"""What makes a data set this one: its classes, how many examples it has, and their content.
+"""The identity of a data set: its classes, the number of its examples, and digests of their content.
 
-Of a set in memory all pixels and labels count. Of a stream it is the files: all their names and, as far as reading them
-is quick, sizes and contents.
+The digest of a set in memory covers all pixels and labels. Those of a stream cover its files: all names and, as far as
+reading them is quick, sizes and contents.
 """
 
 import hashlib
@@ -17,21 +17,22 @@ from resnet_jax.errors import UserError
 
 # Files of up to so many bytes in all are read whole.
 WHOLE_BYTES = 200_000_000
-# Of others, so many of each split, evenly spread, are asked for size and time, and of so many the first bytes are read.
+# Where there are more bytes: of so many files of a split, evenly spread, size and time are asked, and of so many the
+# first bytes are read.
 ASKED_FILES = 100_000
 READ_FILES, READ_BYTES = 1_000, 64_000
 
 
 def identify(dataset: Dataset | Stream) -> dict[str, Any]:
-    """Return what makes ``dataset`` this one, for JSON.
+    """Return the identity of ``dataset``, for JSON.
 
     Returns:
       ``class_names``: of each label.
       ``image_shape``: of the images that a net sees, height, width and channels.
-      ``examples``: of each split, how many there are of each class; of a prepared stream, how many in all.
-      ``covers``: what is compared, in words.
-      ``contents``: SHA-256 of it. Further digests of a stream: ``names`` of its files with their labels, ``sizes``, and
-        ``times`` of modification, None where the files are read whole.
+      ``examples``: by split, the number of examples of each class; in a prepared stream, of all.
+      ``covers``: a text on the parts that the digests cover.
+      ``contents``: SHA-256 of the content. A stream has further digests: ``names`` of its files with their labels,
+        ``sizes``, and ``times`` of modification, None where the files are read whole.
 
     Raises:
       UserError: a file cannot be read.

@@ -105,12 +105,12 @@ class PreparedSource:
         return example[self._keys[0]], label, where
 
     def examples_by_class(self) -> list[int]:
-        """Return how many examples there are in all."""
+        """Return the number of all examples."""
         return [len(self)]
 
     @property
     def file_count(self) -> int:
-        """How many files hold the split."""
+        """The number of files that hold the split."""
         return len(self._shards)
 
     def files(self, most: int) -> list[str]:
@@ -225,7 +225,7 @@ def check_classes(feature: "tfds.features.ClassLabel", where: str) -> tuple[str,
     """Return the names of the classes of ``feature``.
 
     Raises:
-      UserError: there are fewer than two classes, or one without a name; the sentence begins with ``where``.
+      UserError: there are fewer than two classes, or one without a name; the message begins with ``where``.
     """
     if feature.num_classes is None or feature.num_classes < 2:
         raise UserError(f"{where} has fewer than two classes; config.data.name must be a data set of at least two.")

@@ -25,14 +25,14 @@ class ImageSource(Protocol):
         """Return the content of file ``index``, its label, and its name for error messages."""
 
     def examples_by_class(self) -> list[int]:
-        """Return how many examples there are of each class, or in all if only reading them would tell."""
+        """Return the number of examples of each class, or of all if the classes are known only by reading them."""
 
     def names_digest(self) -> str:
         """Return a text that differs between sources whose files have other names or labels."""
 
     @property
     def file_count(self) -> int:
-        """How many files hold the examples."""
+        """The number of files that hold the examples."""
 
     def files(self, most: int) -> list[str]:
         """Return the paths of ``most`` of these files, evenly spread, or of all if there are fewer."""
@@ -51,7 +51,7 @@ class Subset(NamedTuple):
         return self.source[int(self.indices[index])]
 
     def examples_by_class(self) -> list[int]:
-        """Return how many examples there are in all."""
+        """Return the number of all examples."""
         return [len(self)]
 
     def names_digest(self) -> str:
@@ -60,7 +60,7 @@ class Subset(NamedTuple):
 
     @property
     def file_count(self) -> int:
-        """How many files the whole source has."""
+        """The number of files of the whole source."""
         return self.source.file_count
 
     def files(self, most: int) -> list[str]:
@@ -83,7 +83,7 @@ class Stream(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.class_names)
 
 

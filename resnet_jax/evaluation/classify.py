@@ -19,7 +19,7 @@ from resnet_jax.evaluation.predict import predict
 
 
 class Classified(NamedTuple):
-    """What a net says of one image.
+    """The probabilities that a net gives to the classes of an image.
 
     Attributes:
       file: the image.
@@ -33,7 +33,7 @@ class Classified(NamedTuple):
 def classify(
     net: TrainedNet, files: Sequence[pathlib.Path], mesh: Mesh, downsample: int = 1, skip: bool = False
 ) -> list[Classified]:
-    """Return what ``net`` says of each image in ``files``, seen as when it was trained.
+    """Return the probabilities that ``net`` gives to the classes of each image in ``files``, seen as in training.
 
     A net trained on crops sees the central crop of an image of any size and mode. Another one takes images of the size
     it was trained on; a net of grey images takes files in colour only if all their pixels are grey.
@@ -120,6 +120,6 @@ def image_files(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
         if not there:
             raise UserError(f"{path} has no images ({', '.join(SUFFIXES)}); give images or folders of images.")
         if len(there) < len(inside):
-            logging.info("%s: %d files that are no images are ignored", path, len(inside) - len(there))
+            logging.info("%s: %d other files are ignored", path, len(inside) - len(there))
         found += there
     return found

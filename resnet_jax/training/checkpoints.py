@@ -39,7 +39,7 @@ class Checkpoints:
           folder: of the checkpoints.
           read_only: whether nothing in it is changed, so that another process may be writing there.
           newest: how many are kept; None: all.
-          run: what they say of the run they belong to, ``Identity.of_checkpoint``; None: that is not checked.
+          run: the identity of their run, ``Identity.of_checkpoint``; None: it is not checked.
 
         Raises:
           UserError: the folder cannot be written.
@@ -151,7 +151,7 @@ class Checkpoints:
             if differing:
                 raise UserError(
                     f"checkpoint {step} in {self._folder} is of another run, differing in {', '.join(differing)}; "
-                    "put back those of this run, or remove it."
+                    "put back the checkpoints of this run, or remove this one."
                 )
         return state, content["progress"]
 

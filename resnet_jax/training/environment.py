@@ -38,7 +38,7 @@ def environment() -> dict[str, Any]:
 
 
 def versions(started: Mapping[str, Any]) -> dict[str, str]:
-    """Return what of ``started``, an ``environment``, identifies a run: what its numbers were computed with."""
+    """Return the part of ``started``, an ``environment``, that belongs to the identity of a run."""
     return {"python": started["python"], "code": started["code_sha256"], **started["packages"]}
 
 

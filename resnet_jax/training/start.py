@@ -94,7 +94,7 @@ def variables_of(
       ``{"params": ..., "batch_stats": ...}`` on the host.
 
     Raises:
-      UserError: ``config.from_run`` is no run directory, has no checkpoint, or holds a net of other layers or classes.
+      UserError: ``config.from_run`` is not a run directory, has no checkpoint, or has other layers or classes.
     """
     workdir = pathlib.Path(config.from_run.replace("{seed}", str(config.seed)))
     other, recorded = recorded_run(workdir, f"config.from_run={workdir}")
@@ -119,14 +119,14 @@ def variables_of(
 
 
 def recorded_run(workdir: pathlib.Path, named: str) -> tuple[ConfigDict, Identity | None]:
-    """Return the config of the run in ``workdir``, as it is trained, and what identifies the run, if it is recorded.
+    """Return the config of the run in ``workdir`` and its identity, None if that is not recorded.
 
     Args:
       workdir: the run directory.
-      named: what the user has called it, as "--run=runs/a".
+      named: the words with which messages begin, as "--run=runs/a".
 
     Raises:
-      UserError: there is no run, its config is not that of its start, or it uses other definitions than those here.
+      UserError: there is no run, its config has been changed, or it uses other definitions than those here.
     """
     there = read_config(workdir)
     if there is None:

@@ -199,7 +199,7 @@ def test_what_may_change_between_starts_is_recorded(config, tmp_path, caplog):
     config.data.on_bad_image = "skip"
     run_in(tmp_path / "run", config)
     versions, field = starts(tmp_path / "run")[1]["warnings"]
-    assert versions == f"the versions are not those of the first start: jax ('0.1' there, {jax.__version__!r} here)."
+    assert versions == f"the versions have changed since the first start: jax ('0.1' there, {jax.__version__!r} here)."
     assert field == "config.data.on_bad_image is 'skip' now, 'error' at the first start."
     assert versions in caplog.text
     assert field in caplog.text
@@ -221,5 +221,7 @@ def test_a_config_file_of_another_run_is_refused(config, tmp_path):
     config.seed = 1
     run_in(tmp_path / "other", config)
     shutil.copy(tmp_path / "other" / "config.json", tmp_path / "run" / "config.json")
-    with pytest.raises(UserError, match=r"config\.json is not that of the start of the run: seed \(0 there, 1 here\)"):
+    with pytest.raises(
+        UserError, match=r"config\.json is not the one the run was started with: seed \(0 there, 1 here\)"
+    ):
         run_in(tmp_path / "run", config)
