@@ -120,7 +120,7 @@ class RunRecord:
             return [] if is_first_start else ["its first start recorded nothing of its data, which are recorded now."]
         identity.check_config(recorded, at_first.config, self.workdir)
         identity.check_data(recorded, self._here.data, self.workdir)
-        old, new = flatten(at_first.config.to_dict()), flatten(self._config.to_dict())
+        old, new = map(identity.of_all_processes, (at_first.config, self._config))
         changed = [name for name in old if old[name] != new[name] and name != "optimizer.milestones"]
         fields = [f"config.{name} is {new[name]!r} now, {old[name]!r} at the first start." for name in changed]
         return identity.later_start(recorded, self._here) + fields
