@@ -62,7 +62,7 @@ def write_run(
     state = initial_state(config, model, parallel.device_mesh(), image_shape, net.variables)
     parameters, multiply_adds = models.totals(models.describe(model, image_shape))
     start = environment()
-    identity = Identity(of_config(config), data, versions(start))
+    identity = Identity(of_config(config), data, versions())
     summary = {
         "version": FORMAT_VERSION,
         "status": MADE_BY_SURGERY,

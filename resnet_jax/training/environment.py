@@ -7,7 +7,6 @@ import pathlib
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,13 +18,12 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_c
 
 def environment() -> dict[str, Any]:
     """Return the entry of ``environment.json`` for a run that starts now; ``docs/architecture.md`` lists its fields."""
-    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     # Else this is a copy that is installed within the checkout of something else.
     is_checkout = git("ls-files", "--error-unmatch", pathlib.Path(__file__).name) is not None
     return {
         "time": utc_now(),
         "python": platform.python_version(),
-        "packages": {"resnet_jax": resnet_jax.__version__} | versions,
+        "packages": packages(),
         "code_sha256": code_digest(),
         "platform": platform.platform(),
         "device_kind": jax.devices()[0].device_kind,
@@ -37,9 +35,14 @@ def environment() -> dict[str, Any]:
     }
 
 
-def versions(started: Mapping[str, Any]) -> dict[str, str]:
-    """Return the part of ``started``, an ``environment``, that belongs to the identity of a run."""
-    return {"python": started["python"], "code": started["code_sha256"], **started["packages"]}
+def versions() -> dict[str, str]:
+    """Return the part of the environment that belongs to the identity of a run."""
+    return {"python": platform.python_version(), "code": code_digest(), **packages()}
+
+
+def packages() -> dict[str, str]:
+    """Return the versions of this project and of the packages that compute its numbers."""
+    return {"resnet_jax": resnet_jax.__version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def code_digest() -> str:

@@ -20,7 +20,7 @@ from resnet_jax.data import sampling
 from resnet_jax.rundir import KEPT, read_json, saved_steps
 from resnet_jax.training import optimizer, parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints, digest
-from resnet_jax.training.environment import environment, versions
+from resnet_jax.training.environment import versions
 from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.interventions import Interventions
 from resnet_jax.training.program import Metrics, Program, evaluate, make_program
@@ -58,7 +58,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
             {
                 "--workdir": str(workdir),
                 "config": identity.of_all_processes(config),
-                "versions": versions(environment()),
+                "versions": versions(),
             }
         )
     if summary and is_over(summary, config):

@@ -91,7 +91,7 @@ class RunRecord:
         """
         self.workdir = workdir
         self._config, self._command, self._environment = config, command, environment()
-        self._here = Identity(identity.of_config(config), data, versions(self._environment))
+        self._here = Identity(identity.of_config(config), data, versions())
         self._writes = hosts.is_first()
         self._open = contextlib.ExitStack()
         if not self._writes:
