@@ -33,7 +33,7 @@ class Identity(NamedTuple):
     Attributes:
       config: the fields that a run may not change, by dotted name.
       data: as ``data.identify`` returns it.
-      versions: of Python, of the packages and of this project's code.
+      versions: of Python, of the packages and of this project's code, and the settings of JAX that change numbers.
     """
 
     config: dict[str, Any]

@@ -37,7 +37,8 @@ def environment() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the part of the environment that belongs to the identity of a run."""
-    return {"python": platform.python_version(), "code": code_digest(), **packages()}
+    settings = {"xla_flags": os.environ.get("XLA_FLAGS", ""), "x64": str(jax.config.read("jax_enable_x64"))}
+    return {"python": platform.python_version(), "code": code_digest(), **packages(), **settings}
 
 
 def packages() -> dict[str, str]:
