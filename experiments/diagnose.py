@@ -41,6 +41,7 @@ DEFAULTS = instruments.Settings()
 
 _CONFIG = command.define_config("Config file of the net of --weights, one of configs/*.py.")
 _WEIGHTS = flags.DEFINE_string("weights", None, "Weights file of a net, which must fit the net of --config.")
+_WEIGHTS_KEY = command.define_weights_key()
 _OUT = flags.DEFINE_string("out", None, "Folder for what is measured of --weights.")
 _ONLY = flags.DEFINE_list("only", None, "Instruments, see --list; by default those that cost little.")
 _ALL = flags.DEFINE_bool("all", False, "Measure with all instruments.")
@@ -142,7 +143,7 @@ def subject_after(source: Source, step: int | None, settings: instruments.Settin
     model = source.config.model
     defaults = evaluation.ForeignDefaults(model.residual, model.bottleneck_stride)
     shape = data.image_shape(dataset)
-    trained = evaluation.of_weights(source.weights, shape, dataset.num_classes, model, defaults)
+    trained = evaluation.of_weights(source.weights, shape, dataset.num_classes, model, defaults, key=_WEIGHTS_KEY.value)
     return instruments.subject_of(trained, dataset, source.config, settings)
 
 

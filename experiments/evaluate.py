@@ -38,7 +38,8 @@ DEFAULTS = evaluation.ForeignDefaults()
 
 _CONFIG = command.define_config("Config file, one of configs/*.py.")
 _RUNS = flags.DEFINE_multi_string("run", [], "Run directory")
-_WEIGHTS = flags.DEFINE_multi_string("weights", [], "Weights file: .safetensors, .pth, .pt, .th or .bin")
+_WEIGHTS = flags.DEFINE_multi_string("weights", [], "Weights file: of safetensors, or of torch.save.")
+_WEIGHTS_KEY = command.define_weights_key()
 _SPLIT = flags.DEFINE_string("split", "test", "Which images to evaluate: train, validation or test.")
 _PROTOCOL = flags.DEFINE_enum(
     "protocol", "single", evaluation.PROTOCOLS, "Views of an image that are averaged (paper, section 3.4)."
@@ -102,10 +103,8 @@ def nets_from_flags(config: ConfigDict, dataset: data.Dataset | data.Stream, mes
     )
     image_shape = data.image_shape(dataset)
     expected = config.model if len(_WEIGHTS.value) == 1 else None
-    nets += [
-        evaluation.of_weights(pathlib.Path(file), image_shape, dataset.num_classes, expected, defaults, config.dtype)
-        for file in _WEIGHTS.value
-    ]
+    where = (image_shape, dataset.num_classes, expected, defaults, config.dtype, _WEIGHTS_KEY.value)
+    nets += [evaluation.of_weights(pathlib.Path(file), *where) for file in _WEIGHTS.value]
     for net in nets:
         check_protocol(net.name, net.crop, _PROTOCOL.value)
         if net.num_classes != dataset.num_classes:

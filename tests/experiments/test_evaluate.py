@@ -182,7 +182,8 @@ MISTAKES = [
     (("--run=nowhere",), "--run=nowhere is not a run directory; use one like runs/NAME."),
     (("--weights=no.safetensors",), "--config is missing"),
     ((CONFIG, "--weights=no.safetensors"), "no.safetensors is not a file"),
-    ((CONFIG, "--weights=README.md"), "README.md has an unknown suffix"),
+    ((CONFIG, "--weights=README.md"), "README.md is a text file, not the weights; download the weights file itself."),
+    (("--run={plain}", "--weights_key=ema"), "--weights_key is for --weights; give both or neither"),
     (("--run={plain}", "--split=dev"), "--split=dev does not exist; the splits are train, test."),
     (
         ("--run={plain}", "--protocol=ten_crop"),
