@@ -173,6 +173,11 @@ def of_weights(
     recognised = interop.recognise(tensors, str(path))
     metadata = read_metadata(all_metadata, str(path))
     written = metadata.get("model", {})
+    channels = image_shape[-1]
+    if not {"mean", "std"} <= metadata.keys():
+        check_normalisation(defaults.mean, defaults.std, channels)
+    if not 0 <= (defaults.epsilon or 0) < np.inf:
+        raise UserError(f"--epsilon={defaults.epsilon} must be finite and at least 0, e.g. --epsilon=1e-5.")
     fields_of_net = dict(config or recognised.model | written) | {
         name: written.get(name, recognised.model.get(name, getattr(defaults, name)))
         for name in ("residual", "bottleneck_stride")
@@ -190,11 +195,6 @@ def of_weights(
         raise UserError(f"{error} Its names and shapes fit {' '.join(others)}.") from error
     net_config.update(written)  # Of the nets with these tensors, the one that was written.
     model = models.build(net_config, num_classes, dtype)
-    channels = image_shape[-1]
-    if not {"mean", "std"} <= metadata.keys():
-        check_normalisation(defaults.mean, defaults.std, channels)
-    if not 0 <= (defaults.epsilon or 0) < np.inf:
-        raise UserError(f"--epsilon={defaults.epsilon} must be finite and at least 0, e.g. --epsilon=1e-5.")
     mean, std = (metadata.get(name, np.array([[getattr(defaults, name)]], np.float32)) for name in ("mean", "std"))
     if (mean.shape[-1], std.shape[-1]) != (channels, channels):
         raise UserError(f"{path} is of a net for images of {mean.shape[-1]} channels, but these have {channels}.")

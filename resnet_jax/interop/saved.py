@@ -47,11 +47,12 @@ def chosen(content: Any, key: str | None, where: str) -> dict[str, Any]:
         )
     found = [net for net in nets if key in (None, net.key)]
     if len(found) != 1:
-        titles = [f"{net.key!r}{' (a running average)' if AVERAGE.search(net.key.lower()) else ''}" for net in nets]
+        averages = [net.key for net in nets if AVERAGE.search(net.key.lower())]
+        titles = [f"{net.key!r}{' (a running average)' * (net.key in averages)}" for net in nets]
         held = f"{len(nets)} nets: {', '.join(titles)}" if len(nets) > 1 else f"the net {titles[0]}"
         if key is not None and not found:
             raise UserError(f"{where} holds no net {key!r} but {held}; give another --weights_key.")
-        raise UserError(f"{where} holds {held}; choose one, e.g. --weights_key={nets[-1].key}.")
+        raise UserError(f"{where} holds {held}; choose one, e.g. --weights_key={[*averages, nets[-1].key][0]}.")
     [net] = found
     if net.key != ".":
         logging.info("%s: reading the net %r", where, net.key)
