@@ -120,9 +120,13 @@ def sources_from_flags(arguments: list[str]) -> list[Source]:
     if _WEIGHTS.value is not None:
         if _OUT.value is None:
             raise UserError("--out is missing; give a folder for what is measured of --weights.")
-        file = pathlib.Path(_WEIGHTS.value)
+        file, out = pathlib.Path(_WEIGHTS.value), pathlib.Path(_OUT.value)
+        name = evaluation.weights_name(file, _WEIGHTS_KEY.value)
+        others = {each.run for each in record.read(out)} - {name}
+        if others:
+            raise UserError(f"--out={out} has measurements of {', '.join(sorted(others))}, not {name}; give another.")
         config = scaling.resolved(command.config_from_flags(), devices=1)
-        return [Source(file.stem, pathlib.Path(_OUT.value), config, [None], weights=file)]
+        return [Source(name, out, config, [None], weights=file)]
     if _OUT.value is not None or _CONFIG.value is not None:
         raise UserError("--out and --config are for --weights; what is measured of a run is in its own directory.")
     sources = []

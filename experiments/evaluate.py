@@ -20,6 +20,7 @@ import rich
 from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from rich.markup import escape
 from rich.progress import track
 
 from experiments import command, processes
@@ -137,7 +138,9 @@ def main(arguments: list[str]) -> int:
     rows, logits, labels = [], [], np.array([])
     for net in nets:
         count, examples = data.examples(dataset, _SPLIT.value, skip=config.data.on_bad_image == "skip")
-        shown = track(examples, net.name, count, console=console, transient=True, disable=not console.is_terminal)
+        shown = track(
+            examples, escape(net.name), count, console=console, transient=True, disable=not console.is_terminal
+        )
         seen_labels: list[int] = []
         settings = (config.parallel.mapper, config.eval_batch_size, _PROTOCOL.value, _FLIP.value)
         found, rate = evaluation.predict(net, images_of(shown, seen_labels), mesh, *settings)

@@ -1,4 +1,4 @@
-"""What a weights file written here records of its net, next to the tensors: JSON in the metadata of the file."""
+"""The record of a net in a weights file written here: JSON in the metadata of the file, next to the tensors."""
 
 import json
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ METADATA_KEY = "resnet_jax"
 
 
 def read_metadata(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Return what the file ``where`` records of its net, as ``TrainedNet`` holds it; empty for files from elsewhere.
+    """Return the attributes of ``TrainedNet`` that the file ``where`` records; none for files from elsewhere.
 
-    Under "model" are the fields that the net reads. What is not recorded, as in files of older versions, is missing.
+    "model" has the fields that the net reads. Files of older versions record less.
 
     Raises:
       UserError: the metadata are damaged, or of a newer version of this project.

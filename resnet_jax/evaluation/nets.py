@@ -201,13 +201,18 @@ def of_weights(
     crop = metadata.get("crop", CROPS.get(net_config.family))
     # Of files written before it was recorded, the mean of each pixel tells it.
     size = metadata.get("size", mean.shape[:2] if mean[..., 0].size > 1 and crop is None else None)
-    net = TrainedNet(path.stem, net_config, num_classes, model, variables, mean, std, crop, size=size)
+    net = TrainedNet(weights_name(path, key), net_config, num_classes, model, variables, mean, std, crop, size=size)
     check_size(net, image_shape)
     return net
 
 
+def weights_name(path: pathlib.Path, key: str | None) -> str:
+    """Return the name of the net in the weights file ``path``, with its ``key`` if it was chosen by one."""
+    return path.stem if key is None else f"{path.stem} ({key})"
+
+
 def check_normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -> None:
-    """Raise a UserError unless ``mean`` and ``std`` are those of pixels scaled to [0, 1], one for each channel."""
+    """Raise a UserError unless ``mean`` and ``std`` fit pixels scaled to [0, 1] and have a value per channel."""
     example = ",".join(map(str, IMAGENET_MEAN)), ",".join(map(str, IMAGENET_STD))
     for name, values, like, limits, at_least in (
         ("mean", mean, example[0], "from 0 to 1", 0.0),

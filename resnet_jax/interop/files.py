@@ -28,6 +28,7 @@ IGNORED_CLASSES = {
     "numpy.core.multiarray": ("_reconstruct", "scalar"),
     "numpy._core.multiarray": ("_reconstruct", "scalar"),
 }
+SAFE_PYTORCH = (2, 6)  # The first whose weights_only=True keeps its promise: CVE-2025-32434.
 SAVE = "save the net's tensors only, by torch.save(net.state_dict(), FILE)"
 
 
@@ -82,12 +83,17 @@ def read_pytorch(path: pathlib.Path) -> tuple[Any, dict[str, str]]:
     ``IGNORED_CLASSES``.
 
     Raises:
-      UserError: the file is damaged or would execute code, or PyTorch is not installed.
+      UserError: the file is damaged or would execute code, or PyTorch is not installed or too old.
     """
     try:
         import torch
     except ImportError as error:
         raise UserError(f"{path} needs PyTorch to be read; pip install torch, or use a safetensors file.") from error
+    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_PYTORCH:
+        raise UserError(
+            f"{path} needs PyTorch 2.6 or newer to be read, because {torch.__version__} can be made to execute code; "
+            "pip install -U torch, or use a safetensors file."
+        )
     # PyTorch finds an allowed class by its module and name.
     ignored = [
         type(name, (Ignored,), {"__module__": module}) for module, names in IGNORED_CLASSES.items() for name in names
@@ -103,17 +109,17 @@ def read_pytorch(path: pathlib.Path) -> tuple[Any, dict[str, str]]:
 
 
 def reason(error: str) -> str:
-    """Return why ``torch.load`` raised ``error``, and the way out."""
+    """Explanation of ``error``, the text of an exception of ``torch.load``, and the way out."""
     found = re.search(r"GLOBAL (\S+)", error)
     if found:
         return f"it also holds {found[1]}, and no code is executed here); nothing was loaded; {SAVE}"
     if "Unsupported operand" in error:
-        return f"torch.save was given another pickle_protocol); nothing was loaded; {SAVE}"
+        return f"it is damaged, or torch.save was given another pickle_protocol); nothing was loaded; {SAVE}"
     return f"it is damaged); nothing was loaded; download it again, or {SAVE}"
 
 
 class Ignored:
-    """Stands for an object of another class, of which nothing is kept and nothing executed."""
+    """Stands for an object of another class: nothing of it is kept or executed."""
 
     def __new__(cls, *_: Any) -> "Ignored":
         return object.__new__(cls)

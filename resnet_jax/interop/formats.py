@@ -20,7 +20,7 @@ OLDER_PYTORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 AGAIN = "download or copy it again"
 UNPACK = "unpack it and give the weights file in it"
 CONVERT = "convert it to PyTorch's names and save it as safetensors, see docs/weights.md"
-# Other formats: where their mark lies, the mark, what the file is, and the way out.
+# Other formats: offset of their mark, the mark, description and way out.
 MARKS = (
     (
         0,
@@ -99,15 +99,17 @@ def check_archive(path: pathlib.Path) -> None:
     """Raise a UserError unless the zip archive ``path`` is one of ``torch.save``."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names, damaged = archive.namelist(), archive.testzip()  # PyTorch does not compare checksums.
     except Exception as error:  # zipfile raises nearly anything on damaged files.
         raise UserError(
-            f"{path} is not a complete file: it begins as one of torch.save, but lacks a sound end; {AGAIN}."
+            f"{path} is not a complete file: it begins as one of torch.save, but is cut off or damaged; {AGAIN}."
         ) from error
     members = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in members:
         what, way_out = "a TorchScript program", "save the net's state_dict: torch.save(net.state_dict(), FILE)"
     elif "data.pkl" in members:
+        if damaged:
+            raise UserError(f"{path} is not a complete file: {damaged} in it has another checksum; {AGAIN}.")
         return
     elif any(name.endswith(".npy") for name in members):
         what, way_out = "an archive of NumPy arrays (.npz)", CONVERT
@@ -119,7 +121,7 @@ def check_archive(path: pathlib.Path) -> None:
 
 
 def other_format(name: str, start: bytes, end: bytes) -> tuple[str, str] | None:
-    """Return what a file is that is not read, and the way out; None if that is unknown.
+    """Return the description of a format that is not read, and the way out; None for an unknown format.
 
     Args:
       name: of the file, in lower case.

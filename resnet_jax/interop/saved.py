@@ -13,7 +13,7 @@ from resnet_jax.errors import UserError
 # averaged nets, and counts that the profiler thop leaves.
 IGNORED = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")
 # Names of running averages of weights.
-AVERAGE = re.compile(r"(?<![a-z])(ema|swa|shadow|averaged?)")
+AVERAGE = re.compile(r"(?<![a-z])(ema|swa|shadow|avg|averag)")
 
 
 class SavedNet(NamedTuple):
@@ -71,7 +71,8 @@ def saved_nets(content: Any) -> list[SavedNet]:
             continue
         seen.add(id(value))
         parts = [
-            (str(name), part) for name, part in (value.items() if isinstance(value, Mapping) else enumerate(value))
+            (printable(name), part)
+            for name, part in (value.items() if isinstance(value, Mapping) else enumerate(value))
         ]
         tensors = {name: part for name, part in parts if is_tensor(part) and name.rpartition(".")[2] not in IGNORED}
         if is_net(key, tensors):
@@ -80,13 +81,19 @@ def saved_nets(content: Any) -> list[SavedNet]:
     return nets
 
 
+def printable(name: Any) -> str:
+    """Return ``name`` as text without control characters, which a terminal would obey."""
+    text = str(name)
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
 def is_tensor(value: Any) -> bool:
     """Return whether ``value`` is a tensor, of whichever library."""
     return hasattr(value, "dtype") and hasattr(value, "ndim")
 
 
 def is_net(key: str, tensors: Mapping[str, Any]) -> bool:
-    """Return whether ``tensors`` are those of a net, not the state of an optimiser or a figure.
+    """Return whether ``tensors`` belong to a net, not to the state of an optimiser or to a metric.
 
     Tensors of any name count under the key of a running average: it must not be overlooked.
     """

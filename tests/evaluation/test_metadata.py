@@ -1,4 +1,4 @@
-"""What weights files written here record of their nets: restored if it is sound, else refused in one sentence."""
+"""The record of a net in a weights file written here: restored if it is sound, else refused in one message."""
 
 import json
 

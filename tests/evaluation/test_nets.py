@@ -355,4 +355,5 @@ def test_one_net_of_a_file_of_two_is_chosen_by_its_key(tmp_path):
         evaluation.of_weights(tmp_path / "both.safetensors", *rest)
     for key, value in (("model", 1), ("ema", 2)):
         net = evaluation.of_weights(tmp_path / "both.safetensors", *rest, key=key)
+        assert net.name == f"both ({key})"
         np.testing.assert_array_equal(net.variables["params"]["head"]["bias"], value)

@@ -73,6 +73,15 @@ def test_without_pytorch_its_files_are_refused_and_safetensors_read(tmp_path, mo
     assert_tensors(interop.read(tmp_path / "w.safetensors")[0])
 
 
+def test_a_pytorch_whose_safe_loading_is_not_safe_reads_nothing(tmp_path, monkeypatch, torch):
+    torch.save({"a.weight": torch.zeros(2)}, tmp_path / "w.pth")
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cu124")
+    with pytest.raises(
+        UserError, match=r"w\.pth needs PyTorch 2\.6 or newer to be read, because 2\.5\.1\+cu124 can be"
+    ):
+        interop.read(tmp_path / "w.pth")
+
+
 class Evil:
     """Unpickling this would run code."""
 
@@ -102,6 +111,16 @@ def test_options_next_to_the_tensors_are_ignored(tmp_path, torch, zipped):
     torch.save({"state_dict": tensors} | options, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     assert_tensors(interop.read(tmp_path / "w.pth")[0])
     assert set(torch.serialization.get_safe_globals()) == allowed
+
+
+def test_a_changed_byte_of_a_tensor_is_noticed(tmp_path, torch):
+    """PyTorch itself loads such a file."""
+    path = tmp_path / "w.pth"
+    torch.save({"a.weight": torch.ones(64, 64)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(np.ones(9, np.float32).tobytes(), np.full(9, 3, np.float32).tobytes(), 1))
+    with pytest.raises(UserError, match=r"w\.pth is not a complete file: \S+ in it has another checksum; download or"):
+        interop.read(path)
 
 
 def refusals(tmp_path, torch):

@@ -100,6 +100,7 @@ def test_running_averages_are_named_as_such_also_without_names_of_tensors():
         {"state_dict": net(), "ema": {"decay": 0.999, "shadow_params": list(net().values())}},
         {"state_dict": net(), "EMA": {"conv1weight": np.zeros((2, 2))}},
         {"state_dict": net(), "swa_state": {"a": np.zeros(2)}},
+        {"state_dict": net(), "model_avg": net()},
     ):
         with pytest.raises(UserError, match=r"holds 2 nets: 'state_dict', '\S+' \(a running average\); choose one"):
             saved.chosen(content, None, "w.pth")
@@ -130,3 +131,11 @@ def test_content_that_refers_to_itself_is_read():
     content = {"state_dict": net()}
     content["again"] = [content, {"deeper": content}]
     assert [each.key for each in saved.saved_nets(content)] == ["state_dict"]
+
+
+def test_no_control_character_of_a_name_reaches_the_terminal():
+    for content in ({"\x1b[2J": net(), "b": net()}, {"ema\x1b[2J": net(), "b\n": net()}):
+        with pytest.raises(UserError) as caught:
+            saved.chosen(content, None, "w.pth")
+        assert str(caught.value).isprintable()
+    assert all(name.isprintable() for name in saved.chosen(net() | {"\x1b[2J.weight": np.zeros(2)}, None, "w.pth"))
