@@ -176,8 +176,8 @@ def of_weights(
     channels = image_shape[-1]
     if not {"mean", "std"} <= metadata.keys():
         check_normalisation(defaults.mean, defaults.std, channels)
-    if not 0 <= (defaults.epsilon or 0) < np.inf:
-        raise UserError(f"--epsilon={defaults.epsilon} must be finite and at least 0, e.g. --epsilon=1e-5.")
+    if not 0 <= (defaults.epsilon or 0) <= 1:
+        raise UserError(f"--epsilon={defaults.epsilon} must be from 0 to 1, e.g. --epsilon=1e-5.")
     fields_of_net = dict(config or recognised.model | written) | {
         name: written.get(name, recognised.model.get(name, getattr(defaults, name)))
         for name in ("residual", "bottleneck_stride")

@@ -287,9 +287,9 @@ def foreign(path, **changes):
             r"--mean has 2 and --std 1 values, but the images have 1 channels; give one value per ch",
         ),
         ({"mean": ()}, r"--mean has 0 and --std 1 values"),
-        ({"epsilon": float("inf")}, r"--epsilon=inf must be finite and at least 0, e\.g\. --epsilon=1e-5"),
-        ({"epsilon": float("nan")}, r"--epsilon=nan must be finite"),
-        ({"epsilon": -1e-5}, r"--epsilon=-1e-05 must be finite and at least 0"),
+        ({"epsilon": float("inf")}, r"--epsilon=inf must be from 0 to 1, e\.g\. --epsilon=1e-5"),
+        ({"epsilon": float("nan")}, r"--epsilon=nan must be from 0 to 1"),
+        ({"epsilon": -1e-5}, r"--epsilon=-1e-05 must be from 0 to 1"),
     ],
     ids=lambda value: str(value)[:30],
 )
