@@ -43,6 +43,18 @@ def define_config(meaning: str) -> flags.FlagHolder:
     return config_flags.DEFINE_config_file("config", None, meaning, lock_config=True)
 
 
+def define_weights_key() -> flags.FlagHolder:
+    """Define --weights_key, after --weights. Each command that takes weights does."""
+    meaning = "Which net of a weights file that holds several: its key in the file, e.g. state_dict_ema."
+    key = flags.DEFINE_string("weights_key", None, meaning)
+    flags.register_multi_flags_validator(
+        ["weights", "weights_key"],
+        lambda given: given["weights"] or given["weights_key"] is None,
+        "--weights_key is for --weights; give both or neither",
+    )
+    return key
+
+
 def fields_table(config: ConfigDict) -> Table:
     """Return the fields with their values in ``config`` as a table."""
     values = flatten(config.to_dict())

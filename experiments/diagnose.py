@@ -41,6 +41,7 @@ DEFAULTS = instruments.Settings()
 
 _CONFIG = command.define_config("Config file of the net of --weights, one of configs/*.py.")
 _WEIGHTS = flags.DEFINE_string("weights", None, "Weights file of a net, which must fit the net of --config.")
+_WEIGHTS_KEY = command.define_weights_key()
 _OUT = flags.DEFINE_string("out", None, "Folder for what is measured of --weights.")
 _ONLY = flags.DEFINE_list("only", None, "Instruments, see --list; by default those that cost little.")
 _ALL = flags.DEFINE_bool("all", False, "Measure with all instruments.")
@@ -119,9 +120,13 @@ def sources_from_flags(arguments: list[str]) -> list[Source]:
     if _WEIGHTS.value is not None:
         if _OUT.value is None:
             raise UserError("--out is missing; give a folder for what is measured of --weights.")
-        file = pathlib.Path(_WEIGHTS.value)
+        file, out = pathlib.Path(_WEIGHTS.value), pathlib.Path(_OUT.value)
+        name = evaluation.weights_name(file, _WEIGHTS_KEY.value)
+        others = {each.run for each in record.read(out)} - {name}
+        if others:
+            raise UserError(f"--out={out} has measurements of {', '.join(sorted(others))}, not {name}; give another.")
         config = scaling.resolved(command.config_from_flags(), devices=1)
-        return [Source(file.stem, pathlib.Path(_OUT.value), config, [None], weights=file)]
+        return [Source(name, out, config, [None], weights=file)]
     if _OUT.value is not None or _CONFIG.value is not None:
         raise UserError("--out and --config are for --weights; what is measured of a run is in its own directory.")
     sources = []
@@ -142,7 +147,7 @@ def subject_after(source: Source, step: int | None, settings: instruments.Settin
     model = source.config.model
     defaults = evaluation.ForeignDefaults(model.residual, model.bottleneck_stride)
     shape = data.image_shape(dataset)
-    trained = evaluation.of_weights(source.weights, shape, dataset.num_classes, model, defaults)
+    trained = evaluation.of_weights(source.weights, shape, dataset.num_classes, model, defaults, key=_WEIGHTS_KEY.value)
     return instruments.subject_of(trained, dataset, source.config, settings)
 
 

@@ -21,6 +21,7 @@ import rich
 from absl import flags, logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from rich.markup import escape
 from rich.progress import track
 
 from experiments import command, processes
@@ -40,7 +41,8 @@ DEFAULTS = evaluation.ForeignDefaults()
 
 _CONFIG = command.define_config("Config file, one of configs/*.py.")
 _RUNS = flags.DEFINE_multi_string("run", [], "Run directory")
-_WEIGHTS = flags.DEFINE_multi_string("weights", [], "Weights file: .safetensors, .pth, .pt, .th or .bin")
+_WEIGHTS = flags.DEFINE_multi_string("weights", [], "Weights file: of safetensors, or of torch.save.")
+_WEIGHTS_KEY = command.define_weights_key()
 _SPLIT = flags.DEFINE_string("split", "test", "Which images to evaluate: train, validation or test.")
 _PROTOCOL = flags.DEFINE_enum(
     "protocol", "single", evaluation.PROTOCOLS, "Views of an image that are averaged (paper, section 3.4)."
@@ -104,10 +106,8 @@ def nets_from_flags(config: ConfigDict, dataset: data.Dataset | data.Stream, mes
     )
     image_shape = data.image_shape(dataset)
     expected = config.model if len(_WEIGHTS.value) == 1 else None
-    nets += [
-        evaluation.of_weights(pathlib.Path(file), image_shape, dataset.num_classes, expected, defaults, config.dtype)
-        for file in _WEIGHTS.value
-    ]
+    where = (image_shape, dataset.num_classes, expected, defaults, config.dtype, _WEIGHTS_KEY.value)
+    nets += [evaluation.of_weights(pathlib.Path(file), *where) for file in _WEIGHTS.value]
     for net in nets:
         identity.check_classes(net.class_names, dataset.class_names, net.name)
         check_protocol(net.name, net.crop, _PROTOCOL.value)
@@ -160,7 +160,9 @@ def main(arguments: list[str]) -> int:
     rows, logits, labels = [], [], np.array([])
     for net in nets:
         count, examples = data.examples(dataset, _SPLIT.value, skip=config.data.on_bad_image == "skip")
-        shown = track(examples, net.name, count, console=console, transient=True, disable=not console.is_terminal)
+        shown = track(
+            examples, escape(net.name), count, console=console, transient=True, disable=not console.is_terminal
+        )
         seen_labels: list[int] = []
         settings = (config.parallel.mapper, config.eval_batch_size, _PROTOCOL.value, _FLIP.value)
         found, rate = evaluation.predict(net, images_of(shown, seen_labels), mesh, *settings)

@@ -30,6 +30,7 @@ from resnet_jax.training import parallel
 _CONFIG = command.define_config("Config file of the net of --weights, one of configs/*.py.")
 _RUN = flags.DEFINE_string("run", None, "Run directory.")
 _WEIGHTS = flags.DEFINE_string("weights", None, "Weights file of a net, which must fit the net of --config.")
+_WEIGHTS_KEY = command.define_weights_key()
 _TOP = flags.DEFINE_integer("top", 3, "How many classes of each image are shown.", 1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the probabilities of all classes.")
 _DATA_DIR = flags.DEFINE_string(
@@ -63,8 +64,8 @@ def net_from_flags() -> tuple[evaluation.TrainedNet, ConfigDict]:
     check(config, devices=1)
     model = config.model
     defaults = evaluation.ForeignDefaults(model.residual, model.bottleneck_stride)
-    image_shape, num_classes = evaluation.recorded_shape(file) or data.shape(config.data)
-    net = evaluation.of_weights(file, image_shape, num_classes, model, defaults, config.dtype)
+    image_shape, num_classes = evaluation.recorded_shape(file, _WEIGHTS_KEY.value) or data.shape(config.data)
+    net = evaluation.of_weights(file, image_shape, num_classes, model, defaults, config.dtype, _WEIGHTS_KEY.value)
     if net.size is None and net.crop is None:  # A file from elsewhere says nothing of it.
         height, width, _ = image_shape
         net = net._replace(size=(height, width))

@@ -40,6 +40,7 @@ from resnet_jax.training import scaling
 _CONFIG = command.define_config("Config file of the net of --weights, one of configs/*.py.")
 _RUN = flags.DEFINE_string("run", None, "Run directory of the trained net.")
 _WEIGHTS = flags.DEFINE_string("weights", None, "Weights file of the trained net, which must fit the net of --config.")
+_WEIGHTS_KEY = command.define_weights_key()
 _OUT = flags.DEFINE_string("out", None, "Run directory for the new net; a new folder.")
 _IMAGES = flags.DEFINE_integer(
     "images", surgery.IMAGES, "Training images on which nets are compared and statistics taken.", 1
@@ -85,7 +86,7 @@ def original_from_flags() -> surgery.Original:
     file = pathlib.Path(_WEIGHTS.value)
     defaults = evaluation.ForeignDefaults(config.model.residual, config.model.bottleneck_stride)
     shape = data.image_shape(dataset)
-    net = evaluation.of_weights(file, shape, dataset.num_classes, config.model, defaults)
+    net = evaluation.of_weights(file, shape, dataset.num_classes, config.model, defaults, key=_WEIGHTS_KEY.value)
     mean, std = data.normalisation(dataset, config.data)
     if not (np.allclose(net.mean, mean) and np.allclose(net.std, 1 if std is None else std)):
         raise UserError(
@@ -93,7 +94,8 @@ def original_from_flags() -> surgery.Original:
             f"{config.data.mean!r} and config.data.std={config.data.std!r}; give the config of its run, or for weights "
             "from elsewhere --config.data.mean=imagenet --config.data.std=imagenet."
         )
-    return surgery.Original(net, config, dataset, {"weights": str(file.resolve())})
+    key = {} if _WEIGHTS_KEY.value is None else {"weights_key": _WEIGHTS_KEY.value}
+    return surgery.Original(net, config, dataset, {"weights": str(file.resolve())} | key)
 
 
 def main(arguments: list[str]) -> int:

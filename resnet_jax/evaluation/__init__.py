@@ -9,6 +9,7 @@ from resnet_jax.evaluation.nets import of_run as of_run
 from resnet_jax.evaluation.nets import of_weights as of_weights
 from resnet_jax.evaluation.nets import open_run as open_run
 from resnet_jax.evaluation.nets import recorded_shape as recorded_shape
+from resnet_jax.evaluation.nets import weights_name as weights_name
 from resnet_jax.evaluation.nets import write_weights as write_weights
 from resnet_jax.evaluation.predict import predict as predict
 from resnet_jax.evaluation.sample import sample as sample

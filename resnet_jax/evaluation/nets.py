@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from resnet_jax import data, identity, interop, models, registry
 from resnet_jax.data.passes import IMAGENET_MEAN, IMAGENET_STD
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.metadata import METADATA_KEY, read_metadata
 from resnet_jax.evaluation.views import CROP
 from resnet_jax.models.zoo.inception import IMAGENET_NETS
 from resnet_jax.rundir import read_normalisation
@@ -27,8 +29,6 @@ from resnet_jax.training.step import net_variables
 CROPS = {"imagenet": CROP, "imagenet_densenet": CROP, **dict.fromkeys(IMAGENET_NETS, 299)}
 # Fields of ``config.model`` of which PyTorch's nets have one value alone.
 NAMED = {"norm": "batch", "branch_scaling": "none", "parametrization": "free", "activation": "relu"}
-# The metadata key of weights files written here.
-METADATA_KEY = "resnet_jax"
 
 
 class TrainedNet(NamedTuple):
@@ -177,25 +177,31 @@ def of_weights(
     config: ConfigDict | None = None,
     defaults: ForeignDefaults = ForeignDefaults(),  # noqa: B008 - a tuple.
     dtype: str = "float32",
+    key: str | None = None,
 ) -> TrainedNet:
     """Return the net whose weights are in file ``path``, under one of the naming schemes of ``interop``.
 
     Args:
-      path: a safetensors file, or one of PyTorch's if PyTorch is installed.
+      path: a safetensors file, or one of PyTorch's if PyTorch is installed; its content says which.
       image_shape: ``(height, width, channels)``.
       num_classes: width of the head.
       config: ``config.model`` of the net that the weights must fit; None to infer it from their names and shapes.
       defaults: what these do not determine; the metadata of files written here take precedence.
       dtype: of the computation.
+      key: of the net, if the file holds several, such as "state_dict_ema".
 
     Raises:
       UserError: the file cannot be read, or does not fit the net, or the net does not take images of ``image_shape``.
     """
-    tensors, all_metadata = interop.read(path)
+    tensors, all_metadata = interop.read(path, key)
     recognised = interop.recognise(tensors, str(path))
-    metadata = json.loads(all_metadata.get(METADATA_KEY, "{}"))
-    own = models.complete(metadata["model"]) if metadata else {}
-    written = {name: own[name] for name in models.fields_read(own)} if own else {}
+    metadata = read_metadata(all_metadata, str(path))
+    written = metadata.get("model", {})
+    channels = image_shape[-1]
+    if not {"mean", "std"} <= metadata.keys():
+        check_normalisation(defaults.mean, defaults.std, channels)
+    if not 0 <= (defaults.epsilon or 0) <= 1:
+        raise UserError(f"--epsilon={defaults.epsilon} must be from 0 to 1, e.g. --epsilon=1e-5.")
     fields_of_net = dict(config or recognised.model | written) | {
         name: written.get(name, recognised.model.get(name, getattr(defaults, name)))
         for name in ("residual", "bottleneck_stride")
@@ -213,20 +219,14 @@ def of_weights(
         raise UserError(f"{error} Its names and shapes fit {' '.join(others)}.") from error
     net_config.update(written)  # Of the nets with these tensors, the one that was written.
     model = models.build(net_config, num_classes, dtype)
-    mean, std = (np.array(metadata.get(name) or [[getattr(defaults, name)]], np.float32) for name in ("mean", "std"))
-    channels = image_shape[-1]
+    mean, std = (metadata.get(name, np.array([[getattr(defaults, name)]], np.float32)) for name in ("mean", "std"))
     if (mean.shape[-1], std.shape[-1]) != (channels, channels):
-        raise UserError(
-            f"--mean has {mean.shape[-1]} and --std {std.shape[-1]} values, but the images have {channels} channels; "
-            "give one value per channel."
-        )
+        raise UserError(f"{path} is of a net for images of {mean.shape[-1]} channels, but these have {channels}.")
     crop = metadata.get("crop", CROPS.get(net_config.family))
     # Of files written before it was recorded, the mean of each pixel tells it.
     size = metadata.get("size", mean.shape[:2] if mean[..., 0].size > 1 and crop is None else None)
-    size = None if size is None else tuple(size)
-    names = metadata.get("class_names")
     net = TrainedNet(
-        path.stem,
+        weights_name(path, key),
         net_config,
         num_classes,
         model,
@@ -235,26 +235,50 @@ def of_weights(
         std,
         crop,
         size=size,
-        class_names=names and tuple(names),
+        class_names=metadata.get("class_names"),
     )
     check_size(net, image_shape)
     return net
 
 
-def recorded_shape(path: pathlib.Path) -> tuple[tuple[int, int, int], int] | None:
+def recorded_shape(path: pathlib.Path, key: str | None = None) -> tuple[tuple[int, int, int], int] | None:
     """Return shape of the images and number of classes of the weights file ``path``; None if it does not record them.
 
     Raises:
-      UserError: the file cannot be read.
+      UserError: the file cannot be read, or ``key`` is none of its nets.
     """
-    _, all_metadata = interop.read(path)
-    metadata = json.loads(all_metadata.get(METADATA_KEY, "{}"))
+    _, all_metadata = interop.read(path, key)
+    metadata = read_metadata(all_metadata, str(path))
     side = metadata.get("crop")
-    size = metadata.get("size") or (side and [side, side])
-    if not size:
+    size = metadata.get("size") or (side and (side, side))
+    if not (size and {"mean", "num_classes"} <= metadata.keys()):
         return None
     height, width = size
-    return (height, width, len(metadata["mean"][0][0])), metadata["num_classes"]
+    return (height, width, metadata["mean"].shape[-1]), metadata["num_classes"]
+
+
+def weights_name(path: pathlib.Path, key: str | None) -> str:
+    """Return the name of the net in the weights file ``path``, with its ``key`` if it was chosen by one."""
+    return path.stem if key is None else f"{path.stem} ({key})"
+
+
+def check_normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -> None:
+    """Raise a UserError unless ``mean`` and ``std`` fit pixels scaled to [0, 1] and have a value per channel."""
+    example = ",".join(map(str, IMAGENET_MEAN)), ",".join(map(str, IMAGENET_STD))
+    for name, values, like, limits, at_least in (
+        ("mean", mean, example[0], "from 0 to 1", 0.0),
+        ("std", std, example[1], "above 0 and at most 1", np.finfo(np.float32).tiny),
+    ):
+        if not all(at_least <= value <= 1 for value in values):
+            raise UserError(
+                f"--{name}={','.join(map(str, values))} must be {limits}, for pixels scaled to [0, 1], e.g. --{name}="
+                f"{like}; divide values for pixels of 0 to 255 by 255."
+            )
+    if (len(mean), len(std)) != (channels, channels):
+        raise UserError(
+            f"--mean has {len(mean)} and --std {len(std)} values, but the images have {channels} channels; "
+            "give one value per channel."
+        )
 
 
 def check_size(net: TrainedNet, image_shape: tuple[int, ...]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from resnet_jax.data import augment
+from resnet_jax.errors import UserError
 from resnet_jax.evaluation.nets import TrainedNet, check_size
 from resnet_jax.evaluation.scores import average
 from resnet_jax.evaluation.views import views
@@ -111,7 +112,7 @@ def predict(
       flip: whether mirrored views are averaged too.
 
     Raises:
-      UserError: an image has another size than the net takes.
+      UserError: an image has another size than the net takes, or logits are not finite.
     """
     batches = Batches(net, mesh, mapper)
     waiting: dict[Shape, list[tuple[int, np.ndarray]]] = collections.defaultdict(list)
@@ -131,9 +132,20 @@ def predict(
     assert batches.start is not None  # There is an image at least.
     rate = len(batches.logits) / (time.perf_counter() - batches.start)
     logits = [batches.logits[example] for example in sorted(batches.logits)]
+    check_finite(net.name, logits)
     if all(len(each) == 1 for each in logits):
         return np.stack(list(itertools.chain.from_iterable(logits))), rate
     return np.stack([average(each) for each in logits]), rate
+
+
+def check_finite(name: str, logits: Sequence[Sequence[np.ndarray]]) -> None:
+    """Raise a UserError unless all ``logits`` of the net ``name``, of the views of each image, are finite."""
+    broken = sum(not np.isfinite(views).all() for views in logits)
+    if broken:
+        raise UserError(
+            f"the logits of {name} are inf or NaN for {broken} of {len(logits)} images, so it has no error; training "
+            "diverged, or the weights need another --mean, --std, --epsilon or --config.dtype=float32."
+        )
 
 
 def batch_of(shape: Shape, crop: int | None, batch_size: int) -> int:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax import data
+from resnet_jax import data, identity
 from resnet_jax.data import augment, sampling
 from resnet_jax.data.sources import Subset
 from resnet_jax.evaluation.nets import TrainedNet
@@ -29,7 +29,11 @@ def sample(
 
     Returns:
       Float32 ``[count, height, width, channels]`` and int ``[count]``.
+
+    Raises:
+      UserError: the net was trained on other classes than ``dataset`` has.
     """
+    identity.check_classes(net.class_names, dataset.class_names, net.name)
     examples, _ = data.examples(dataset, split)
     chosen = np.sort(sampling.epoch_order(seed, 0, examples)[:count])
     part: data.Dataset | data.Stream

@@ -38,11 +38,14 @@ def fields(tensors: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
     Compression is 0.5 if the first transition keeps half of its channels, rounded down, else what it keeps.
     """
 
-    def weight(stage: int, block: int, layer: str) -> np.ndarray | None:
-        return tensors.get(f"{layer_name((f'stage{stage}', f'block{block}', layer))}.weight")
+    def kernel(*layer: str) -> np.ndarray | None:
+        tensor = tensors.get(f"{layer_name(layer)}.weight")
+        return None if tensor is None or tensor.ndim != 4 else tensor
 
-    transition = tensors.get(f"{layer_name(('transition1', 'conv'))}.weight")
-    first = weight(1, 0, "conv1")
+    def weight(stage: int, block: int, layer: str) -> np.ndarray | None:
+        return kernel(f"stage{stage}", f"block{block}", layer)
+
+    transition, first = kernel("transition1", "conv"), weight(1, 0, "conv1")
     if transition is None or first is None:
         return None
     blocks: list[int] = []

@@ -1,76 +1,155 @@
 """Files of tensors: safetensors, and PyTorch's own format if PyTorch is installed."""
 
 import pathlib
+import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+from absl import logging
 
 from resnet_jax.errors import UserError
+from resnet_jax.interop import saved
+from resnet_jax.interop.formats import Format, format_of
 
-# Counters of PyTorch's batch norms, which these nets do not use.
-IGNORED = "num_batches_tracked"
-# Keys under which training programs save the tensors among other things.
-NESTED = ("state_dict", "model_state_dict", "model")
-PYTORCH_SUFFIXES = (".pth", ".pt", ".th", ".bin")
+# Types that are read, by their names in safetensors and in PyTorch.
+FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+# Classes of the options and figures that training programs save next to tensors, by module.
+IGNORED_CLASSES = {
+    "argparse": ("Namespace",),
+    "types": ("SimpleNamespace",),
+    "datetime": ("date", "datetime", "timedelta"),
+    "pathlib": ("PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath"),
+    "pathlib._local": ("PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath"),
+    "numpy": ("dtype", "ndarray"),
+    "numpy.core.multiarray": ("_reconstruct", "scalar"),
+    "numpy._core.multiarray": ("_reconstruct", "scalar"),
+}
+SAFE_PYTORCH = (2, 6)  # The first whose weights_only=True keeps its promise: CVE-2025-32434.
+SAVE = "save the net's tensors only, by torch.save(net.state_dict(), FILE)"
 
 
-def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the tensors in ``path`` by name, as float32, and the metadata of a safetensors file.
+def read(path: pathlib.Path, key: str | None = None) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the tensors of the net in ``path`` by name, as float32, and the metadata of a safetensors file.
 
-    Nothing in the file is executed.
+    Nothing in the file is executed. A prefix that all names share is left out.
+
+    Args:
+      path: the file, whose format is recognised by its content.
+      key: of the net, if the file holds several, such as "state_dict_ema".
 
     Raises:
-      UserError: the file is missing, damaged or of another format, or needs PyTorch, which is not installed.
+      UserError: the file is missing, damaged or of another format, needs PyTorch, which is not installed, holds no net,
+        or several nets and no ``key`` is given, or a tensor is not of floats.
     """
-    if not path.is_file():
-        raise UserError(f"{path} is not a file; use a weights file like weights.safetensors.")
-    metadata: dict[str, str] = {}
-    if path.suffix == ".safetensors":
-        try:
-            with safetensors.safe_open(path, framework="flax") as file:
-                names, metadata = file.keys(), file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in names if not name.endswith(IGNORED)}
-        except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise UserError(
-                f"{path} is not a complete safetensors file ({error}); download or export it again."
-            ) from error
-    elif path.suffix in PYTORCH_SUFFIXES:
-        tensors = read_pytorch(path)
-    else:
-        raise UserError(f"{path} has an unknown suffix; use {', '.join(('.safetensors', *PYTORCH_SUFFIXES))}.")
-    return {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}, metadata
+    reader = read_safetensors if format_of(path) is Format.SAFETENSORS else read_pytorch
+    content, metadata = reader(path)
+    tensors = saved.chosen(content, key, str(path))
+    types = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
+    for name, type_ in types.items():
+        check_type(path, name, type_)
+    if "float64" in types.values():
+        logging.info("%s: rounding float64 to float32", path)
+    return {name: as_float32(path, name, tensor) for name, tensor in tensors.items()}, metadata
 
 
-def read_pytorch(path: pathlib.Path) -> dict[str, Any]:
-    """Return the tensors in a file of ``torch.save``, also nested under ``NESTED`` or from a ``DataParallel`` net.
+def read_safetensors(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the tensors in a safetensors file and its metadata.
 
     Raises:
-      UserError: it holds no tensors, is damaged or would execute code, or PyTorch is not installed.
+      UserError: the file is damaged or incomplete, or a tensor is not of floats.
+    """
+    try:
+        # NumPy does not have bfloat16.
+        with safetensors.safe_open(path, "numpy") as file, safetensors.safe_open(path, "flax") as of_jax:
+            tensors = {}
+            for name in file.keys():  # noqa: SIM118 - the file is not a dictionary.
+                if name.rpartition(".")[2] not in saved.IGNORED:
+                    type_ = file.get_slice(name).get_dtype()
+                    check_type(path, name, FLOATS.get(type_, type_))
+                    tensors[name] = (of_jax if type_ == "BF16" else file).get_tensor(name)
+            return tensors, file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is not a complete safetensors file ({error}); download or export it again.") from error
+
+
+def read_pytorch(path: pathlib.Path) -> tuple[Any, dict[str, str]]:
+    """Return the content of a file of ``torch.save``, and no metadata.
+
+    What is neither a tensor nor one of Python's plain types becomes an ``Ignored`` if its class is in
+    ``IGNORED_CLASSES``.
+
+    Raises:
+      UserError: the file is damaged or would execute code, or PyTorch is not installed or too old.
     """
     try:
         import torch
     except ImportError as error:
         raise UserError(f"{path} needs PyTorch to be read; pip install torch, or use a safetensors file.") from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # PyTorch raises nearly anything on damaged files.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is not a complete file of tensors only ({reason}); nothing was loaded.") from error
-    for name in NESTED:
-        if isinstance(content, dict) and isinstance(content.get(name), dict):
-            content = content[name]
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_PYTORCH:
         raise UserError(
-            f"{path} does not hold a dictionary of tensors; save it with torch.save(net.state_dict(), FILE)."
+            f"{path} needs PyTorch 2.6 or newer to be read, because {torch.__version__} can be made to execute code; "
+            "pip install -U torch, or use a safetensors file."
         )
-    return {
-        name.removeprefix("module."): tensor.detach().float().numpy()
-        for name, tensor in content.items()
-        if not name.endswith(IGNORED)
-    }
+    # PyTorch finds an allowed class by its module and name.
+    ignored = [
+        type(name, (Ignored,), {"__module__": module}) for module, names in IGNORED_CLASSES.items() for name in names
+    ]
+    try:
+        # An open file, because PyTorch would let the suffix of a name decide.
+        allowed, quiet = torch.serialization.safe_globals(ignored), warnings.catch_warnings(action="ignore")
+        with allowed, quiet, path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True), {}
+    except Exception as error:  # PyTorch raises nearly anything on damaged files.
+        # Its own messages advise to execute the file.
+        raise UserError(f"{path} is not a complete file of tensors only ({reason(str(error))}.") from None
+
+
+def reason(error: str) -> str:
+    """Explanation of ``error``, the text of an exception of ``torch.load``, and the way out."""
+    found = re.search(r"GLOBAL (\S+)", error)
+    if found:
+        return f"it also holds {found[1]}, and no code is executed here); nothing was loaded; {SAVE}"
+    if "Unsupported operand" in error:
+        return f"it is damaged, or torch.save was given another pickle_protocol); nothing was loaded; {SAVE}"
+    return f"it is damaged); nothing was loaded; download it again, or {SAVE}"
+
+
+class Ignored:
+    """Stands for an object of another class: nothing of it is kept or executed."""
+
+    def __new__(cls, *_: Any) -> "Ignored":
+        return object.__new__(cls)
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def check_type(path: pathlib.Path, name: str, type_: str) -> None:
+    """Raise a UserError unless ``type_``, of the tensor ``name`` in ``path``, is one of floats."""
+    if type_ not in FLOATS.values():
+        *others, last = FLOATS.values()
+        raise UserError(f"{path}: tensor {name} is of type {type_}; save it as {', '.join(others)} or {last}.")
+
+
+def as_float32(path: pathlib.Path, name: str, tensor: Any) -> np.ndarray:
+    """Return the tensor ``name`` in ``path``, of any library, as an array; what is too large becomes inf.
+
+    Raises:
+      UserError: it is sparse, or has no values.
+    """
+    if not hasattr(tensor, "detach"):
+        with np.errstate(over="ignore"):
+            return np.asarray(tensor, np.float32)
+    try:
+        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            raise ValueError("it repeats its values")
+        return tensor.detach().float().numpy()
+    except Exception as error:  # PyTorch raises many kinds.
+        raise UserError(f"{path}: tensor {name} is not an ordinary one with all its values; {SAVE}.") from error
 
 
 def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:

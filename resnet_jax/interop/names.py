@@ -118,8 +118,11 @@ def recognise(tensors: Mapping[str, np.ndarray], where: str) -> Recognised:
       where: the file they come from, for error messages.
 
     Raises:
-      UserError: the names follow no known scheme.
+      UserError: the names follow no known scheme, or a tensor is empty.
     """
+    for name, tensor in tensors.items():
+        if not tensor.size:
+            raise UserError(f"{where}: tensor {name} has no values, being of shape {tensor.shape}; export it again.")
     known = [Recognised(scheme, model) for scheme in SCHEMES if (model := scheme.fields(tensors)) is not None]
     if not known:
         titles = ", ".join(scheme.title for scheme in SCHEMES)
@@ -163,7 +166,8 @@ def from_torch(
       epsilon: of the batch norms that the tensors were trained with; None for that of ``scheme``.
 
     Raises:
-      UserError: a tensor is missing, unexpected, of another shape or non-finite; each is logged.
+      UserError: a tensor is missing, unexpected, of another shape or non-finite, or a variance is negative; each is
+        logged.
     """
     wanted = to_torch(like, scheme)
     faults = []
@@ -173,6 +177,8 @@ def from_torch(
             faults.append(f"{name}: {shapes[0] or 'missing'} in the file, {shapes[1] or 'missing'} in the net")
         elif not np.isfinite(tensors[name]).all():
             faults.append(f"{name}: non-finite (inf or NaN)")
+        elif name.endswith(TENSORS["var"]) and (tensors[name] < 0).any():
+            faults.append(f"{name}: negative, which no variance is")
     for fault in faults:
         logging.error("%s", fault)
     if faults:

@@ -253,3 +253,108 @@ def test_foreign_weights_need_a_mean_and_deviation_per_channel(run, tmp_path, co
     assert foreign.kind == "plain-8"
     np.testing.assert_array_equal(foreign.mean, np.full((1, 1, 1), 0.5))
     np.testing.assert_array_equal(foreign.std, np.full((1, 1, 1), 0.25))
+
+
+FOREIGN = {"mean": (0.5,), "std": (0.25,)}
+
+
+def foreign(path, **changes):
+    """Write the tensors of an initial residual-8 with ``changes`` to ``path``, as from elsewhere; return it."""
+    net = written(path.with_name("own.safetensors"), depth=8)
+    tensors = interop.to_torch(net.variables, interop.scheme_of_family("cifar"))
+    interop.write(path, tensors | changes, {})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"mean": (125.3,)},
+            r"--mean=125\.3 must be from 0 to 1, for pixels scaled to \[0, 1\], e\.g\. --mean=0\.485,",
+        ),
+        ({"mean": (-0.1,)}, r"--mean=-0\.1 must be from 0 to 1"),
+        ({"mean": (float("nan"),)}, r"--mean=nan must be from 0 to 1"),
+        (
+            {"std": (63.0,)},
+            r"--std=63\.0 must be above 0 and at most 1, .* divide values for pixels of 0 to 255 by 255",
+        ),
+        ({"std": (0.0,)}, r"--std=0\.0 must be above 0 and at most 1"),
+        ({"std": (1e-45,)}, r"--std=1e-45 must be above 0 and at most 1"),
+        ({"std": (-0.229,)}, r"--std=-0\.229 must be above 0 and at most 1"),
+        ({"std": (float("inf"),)}, r"--std=inf must be above 0 and at most 1"),
+        (
+            {"mean": (0.5, 0.5)},
+            r"--mean has 2 and --std 1 values, but the images have 1 channels; give one value per ch",
+        ),
+        ({"mean": ()}, r"--mean has 0 and --std 1 values"),
+        ({"epsilon": float("inf")}, r"--epsilon=inf must be from 0 to 1, e\.g\. --epsilon=1e-5"),
+        ({"epsilon": float("nan")}, r"--epsilon=nan must be from 0 to 1"),
+        ({"epsilon": -1e-5}, r"--epsilon=-1e-05 must be from 0 to 1"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_normalisation_that_cannot_be_is_refused(tmp_path, values, message):
+    path = foreign(tmp_path / "foreign.safetensors")
+    with pytest.raises(UserError, match=message):
+        evaluation.of_weights(path, (8, 8, 1), 10, defaults=evaluation.ForeignDefaults(**FOREIGN | values))
+
+
+@pytest.mark.parametrize("values", [{"mean": (0.0,), "std": (1.0,)}, {"mean": (1.0,), "std": (1 / 255,)}], ids=str)
+def test_any_scale_of_pixels_between_0_and_1_is_accepted(tmp_path, values):
+    path = foreign(tmp_path / "foreign.safetensors")
+    net = evaluation.of_weights(path, (8, 8, 1), 10, defaults=evaluation.ForeignDefaults(**values))
+    assert net.std.item() == np.float32(values["std"][0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("bn1.running_var", -1e-3, "negative, which no variance is"),
+        ("bn1.running_var", np.nan, r"non-finite \(inf or NaN\)"),
+        ("bn1.weight", np.inf, r"non-finite \(inf or NaN\)"),
+    ],
+)
+def test_weights_that_no_net_has_are_refused_by_name(tmp_path, name, value, fault):
+    """Negative weights and means are sound."""
+    tensor = np.ones(16, np.float32)
+    tensor[3] = value
+    path = foreign(tmp_path / "foreign.safetensors", **{name: tensor, "bn1.running_mean": -np.ones(16, np.float32)})
+    with pytest.raises(UserError, match=rf"in 1 of \d+ tensors, e\.g\. {name}: {fault}; nothing was loaded"):
+        evaluation.of_weights(path, (8, 8, 1), 10, defaults=evaluation.ForeignDefaults(**FOREIGN))
+
+
+def test_a_tensor_without_values_is_refused_by_name(tmp_path):
+    path = foreign(tmp_path / "foreign.safetensors", **{"layer1.0.conv1.weight": np.zeros((0, 16, 3, 3), np.float32)})
+    with pytest.raises(
+        UserError, match=r"tensor layer1\.0\.conv1\.weight has no values, being of shape \(0, 16, 3, 3\)"
+    ):
+        evaluation.of_weights(path, (8, 8, 1), 10, defaults=evaluation.ForeignDefaults(**FOREIGN))
+
+
+def test_metadata_of_other_channels_than_the_tensors_are_refused(tmp_path):
+    path = tmp_path / "net.safetensors"
+    written(path, depth=8)
+    tensors, metadata = interop.read(path)
+    recorded = json.loads(metadata["resnet_jax"]) | {"mean": [[[0.5] * 3]]}
+    interop.write(path, tensors, {"resnet_jax": json.dumps(recorded)})
+    with pytest.raises(UserError, match=r"net\.safetensors is of a net for images of 3 channels, but these have 1"):
+        evaluation.of_weights(path, (8, 8, 1), 10)
+
+
+def test_one_net_of_a_file_of_two_is_chosen_by_its_key(tmp_path):
+    first, second = ({"linear.bias": np.full(10, value, np.float32)} for value in (1, 2))
+    raw, _ = interop.read(foreign(tmp_path / "raw.safetensors", **first))
+    average, _ = interop.read(foreign(tmp_path / "average.safetensors", **second))
+    both = {f"model.{name}": tensor for name, tensor in raw.items()}
+    both |= {f"ema.module.{name}": tensor for name, tensor in average.items()}
+    interop.write(tmp_path / "both.safetensors", both, {})
+    rest = ((8, 8, 1), 10, None, evaluation.ForeignDefaults(**FOREIGN))
+    with pytest.raises(
+        UserError, match=r"holds 2 nets: 'ema' \(a running average\), 'model'; choose one, e\.g\. --weights_key=ema"
+    ):
+        evaluation.of_weights(tmp_path / "both.safetensors", *rest)
+    for key, value in (("model", 1), ("ema", 2)):
+        net = evaluation.of_weights(tmp_path / "both.safetensors", *rest, key=key)
+        assert net.name == f"both ({key})"
+        np.testing.assert_array_equal(net.variables["params"]["head"]["bias"], value)

@@ -7,6 +7,8 @@ import scipy.special
 
 from configs import recipes
 from resnet_jax import evaluation, models
+from resnet_jax.errors import UserError
+from resnet_jax.evaluation.predict import check_finite
 from resnet_jax.evaluation.views import views
 from resnet_jax.training import parallel
 
@@ -95,3 +97,20 @@ def test_one_scale_is_the_mean_of_the_heads_answers_over_the_map():
     everywhere = features[0] @ head["kernel"] + head["bias"][None, None]
     assert everywhere.shape == (3, 5, 10)
     np.testing.assert_allclose(logits[0], everywhere.mean(axis=(0, 1)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_logits_that_are_not_finite_are_reported_and_not_scored(value):
+    broken = net()
+    broken.variables["params"]["head"]["bias"][3] = value
+    with pytest.raises(
+        UserError, match=r"^the logits of net are inf or NaN for 3 of 3 images, so it has no error; train"
+    ):
+        evaluation.predict(broken, images(3), mesh(1))
+
+
+def test_only_images_whose_logits_are_not_finite_count():
+    logits = [[np.zeros(2)], [np.zeros(2), np.array([0, np.nan])], [np.zeros(2)]]
+    with pytest.raises(UserError, match=r"for 1 of 3 images"):
+        check_finite("net", logits)
+    check_finite("net", logits[::2])

@@ -80,3 +80,11 @@ def test_the_table_says_per_cent(rate):
     assert "8.27%" in text
     assert "0.34%" in text
     assert ("1,234" in text) == (rate is not None)
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[red]w[/red]", "a[b"])
+def test_names_are_shown_as_they_are(name):
+    row = evaluation.Row(name, name, evaluation.Scores(0.5, 0.0827, 0.0034), None)
+    console = Console(width=120, file=io.StringIO())
+    console.print(evaluation.table([row], f"title {name}"))
+    assert console.file.getvalue().count(name) == 3

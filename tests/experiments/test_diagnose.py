@@ -89,6 +89,12 @@ def test_weights_are_measured_with_their_running_statistics(commands, runs, tmp_
     [each] = record.read(tmp_path / "out")
     assert (each.run, each.step, each.seed, each.statistics) == ("net", None, None, "running")
 
+    file.rename(tmp_path / "other.safetensors")
+    words = (CONFIG, *SMALL, f"--weights={tmp_path / 'other.safetensors'}", *FEW, "--only=responses")
+    done = commands("diagnose", *words, f"--out={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert f"--out={tmp_path / 'out'} has measurements of net, not other; give another." in done.stderr
+
 
 def test_what_a_net_has_not_is_said_in_a_sentence(commands, runs, tmp_path):
     done = commands("main", CONFIG, *SMALL, "--config.model.norm=group", f"--workdir={tmp_path / 'group'}")

@@ -183,7 +183,8 @@ MISTAKES = [
     (("--run=nowhere",), "--run=nowhere is not a run directory; use one like runs/NAME."),
     (("--weights=no.safetensors",), "--config is missing"),
     ((CONFIG, "--weights=no.safetensors"), "no.safetensors is not a file"),
-    ((CONFIG, "--weights=README.md"), "README.md has an unknown suffix"),
+    ((CONFIG, "--weights=README.md"), "README.md is a text file, not the weights; download the weights file itself."),
+    (("--run={plain}", "--weights_key=ema"), "--weights_key is for --weights; give both or neither"),
     (("--run={plain}", "--split=dev"), "--split=dev does not exist; the splits are train, test."),
     (
         ("--run={plain}", "--protocol=ten_crop"),
@@ -196,6 +197,10 @@ MISTAKES = [
         "--predictions=no/p.npz is in a folder that does not exist; choose a new file",
     ),
     (("--run={plain}", "--mean=a,b"), "--mean=a,b must be numbers, e.g. 0.5,0.5,0.5."),
+    (
+        (CONFIG, "--weights={foreign}", "--mean=125.3", "--std=63"),
+        "--mean=125.3 must be from 0 to 1, for pixels scaled",
+    ),
     (("--run={plain}", "--epsilon=-1"), "--epsilon"),
     (("{plain}",), "unexpected argument"),
     (
@@ -206,12 +211,41 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: str(value)[:40])
-def test_mistakes_are_refused_in_one_sentence(commands, runs, words, message):
-    done = commands("evaluate", *[word.format(plain=runs[0]) for word in words])
+def test_mistakes_are_refused_in_one_sentence(commands, runs, tmp_path, words, message):
+    foreign = tmp_path / "foreign.safetensors"
+    names = ("conv1.weight", "layer1.0.conv1.weight")
+    interop.write(foreign, dict.fromkeys(names, np.zeros((16, 16, 3, 3), np.float32)), {})
+    done = commands("evaluate", *[word.format(plain=runs[0], foreign=foreign) for word in words])
     assert done.returncode == 2, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert message in line
     assert "Traceback" not in done.stderr
+
+
+def test_of_a_file_of_two_nets_the_chosen_one_is_evaluated(commands, runs, tmp_path):
+    exported, both = tmp_path / "net.safetensors", tmp_path / "both.pth.tar"
+    assert commands("export", f"--run={runs[1]}", f"--output={exported}").returncode == 0
+    tensors, metadata = interop.read(exported)
+    zeros = {f"model.{name}": np.zeros_like(tensor) for name, tensor in tensors.items()}
+    average = {f"model_ema.module.{name}": tensor for name, tensor in tensors.items()}
+    interop.write(both, zeros | average, {"resnet_jax": metadata["resnet_jax"]})
+    words = (CONFIG, *SMALL, f"--weights={both}")
+    done = commands("evaluate", *words)
+    assert done.returncode == 2
+    assert "both.pth.tar holds 2 nets: 'model', 'model_ema' (a running average); choose one, e.g. --w" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = commands("evaluate", *words, "--weights_key=model_ema", f"--output={tmp_path / 'o.json'}")
+    assert done.returncode == 0, done.stderr
+    assert "both.pth.tar: leaving out the prefix 'module.' of all names" in done.stderr
+    [net] = read_json(tmp_path / "o.json")["nets"]
+    assert net["name"] == "both.pth (model_ema)"
+    assert net["top1_error"] == pytest.approx(read_json(runs[1] / "summary.json")["final"]["test"]["error"])
+
+
+def test_every_command_that_takes_weights_takes_their_key():
+    for path in pathlib.Path(__file__).parents[2].joinpath("experiments").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert ('("weights", ' in text) == ("command.define_weights_key()" in text), path
 
 
 def test_an_export_needs_a_run(commands):
