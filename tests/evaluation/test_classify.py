@@ -89,7 +89,7 @@ def test_what_is_not_an_image_is_refused_or_skipped_and_what_is_missing_is_refus
 def test_non_finite_numbers_are_an_error(grey, tmp_path):
     files, _ = write_digits(tmp_path, 1)
     broken = grey._replace(std=np.full_like(grey.std, np.nan))
-    with pytest.raises(UserError, match=r"^run .*finite"):
+    with pytest.raises(UserError, match=r"^the logits of run are inf or NaN for 1 of 1 images"):
         evaluation.classify(broken, files, MESH)
 
 
