@@ -38,9 +38,11 @@ def feature_classes() -> set[str]:
     """Return the names under which TFDS finds its own classes of features without importing anything."""
     import tensorflow_datasets as tfds
 
-    own = [each for each in vars(tfds.features).values() if isinstance(each, type)]
-    connectors = [each for each in own if issubclass(each, tfds.features.FeatureConnector)]
-    return {name for each in connectors for name in (f"{each.__module__}.{each.__name__}", *each.ALIASES)}
+    connector = tfds.features.FeatureConnector
+    own: list[Any] = [
+        each for each in vars(tfds.features).values() if isinstance(each, type) and issubclass(each, connector)
+    ]
+    return {name for each in own for name in (f"{each.__module__}.{each.__name__}", *each.ALIASES)}
 
 
 def check_features(value: Any, allowed: set[str], file: pathlib.Path) -> None:
