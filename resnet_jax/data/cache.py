@@ -15,7 +15,7 @@ from resnet_jax.data.dataset import Dataset, Split
 def cached(source: pathlib.Path, decode: Callable[[], Dataset]) -> Dataset:
     """Return the data set in folder ``source``, from the cache if the folder has not changed since it was decoded.
 
-    An unreadable cache file is replaced. If the cache cannot be written, or others may write there, a warning is logged.
+    An unreadable cache file is replaced; if there can be no cache, or others may write to it, a warning is logged.
     """
     try:
         path = cache_folder("datasets") / f"{source.parent.name}-{source.name}-{fingerprint(source)}.npz"
