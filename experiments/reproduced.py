@@ -16,7 +16,7 @@ from resnet_jax.analysis.rates import LAYERS, measure
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.analysis.tables import markdown_table, records
 from resnet_jax.analysis.verdict import judge
-from resnet_jax.rundir import read_json
+from resnet_jax.rundir import read_json, read_sweep
 
 
 class Reproduced(NamedTuple):
@@ -137,7 +137,7 @@ def growth_of_gradients(folder: pathlib.Path, net: str) -> str:
 
 def growth_of_steps(folder: pathlib.Path, series: str, threshold: float) -> str:
     """Return by what factor the steps to a training loss of ``threshold`` grow for every ten layers more."""
-    sweep = read_json(folder / "sweep.json")
+    sweep = read_sweep(folder)
     growth = next(
         each
         for each in measure(nets_of_study(read_runs([folder])[0], sweep), [threshold]).growths

@@ -38,7 +38,7 @@ from rich.table import Table
 from experiments import command
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json, write_json
+from resnet_jax.rundir import read_sweep, write_json
 from resnet_jax.sweeps import claims, display, local, slurm
 from resnet_jax.sweeps.grid import Overrides, tuned_fields
 from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, failure, log_of, only, plan, shard, state, value_of
@@ -82,7 +82,7 @@ def load_sweep(file: str) -> tuple[str, dict[str, list[str]], list[Overrides]]:
 
 def check_sweep(folder: pathlib.Path, file: str) -> None:
     """Raise a UserError if ``folder`` holds another sweep than that of ``file``."""
-    recorded = read_json(folder / "sweep.json")
+    recorded = read_sweep(folder)
     if recorded is not None and recorded["file"] != file:
         raise UserError(f"--folder={folder} already holds the sweep {recorded['file']}; choose another --folder.")
 
@@ -111,7 +111,7 @@ def plan_table(runs: list[PlannedRun], costs: list[Cost]) -> Table:
 
 def recorded_runs(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the run directories of the sweep in ``folder``, also those that do not exist yet."""
-    recorded = read_json(folder / "sweep.json")
+    recorded = read_sweep(folder)
     if recorded is None:
         raise UserError(f"--folder={folder} has no sweep.json, so no sweep has begun there; give its --config too.")
     if _ONLY.value or _SHARD.value:

@@ -1,7 +1,6 @@
 """The comparison as one self-contained HTML page that opens from disk, without a network."""
 
 import html
-import io
 import pathlib
 import shlex
 import string
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
 from resnet_jax.analysis.figures import WIDTHS, colours, draw_depths
+from resnet_jax.analysis.pictures import svg
 from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths, nets_of
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
@@ -217,11 +217,3 @@ def table_of(rows: Iterable[dict[str, Any]]) -> str:
         for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
-
-
-def svg(figure: Figure) -> str:
-    """Return matplotlib ``figure`` as an SVG element."""
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg")
-    text = stream.getvalue()
-    return text[text.index("<svg") :]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from resnet_jax.analysis import why, why_figures
 from resnet_jax.analysis.contrast import RULE
 from resnet_jax.analysis.filters import draw_filters
-from resnet_jax.analysis.report import svg
+from resnet_jax.analysis.pictures import save, svg
 from resnet_jax.rundir import write_text
 
 FILTERS_NOTE = (
@@ -37,9 +37,9 @@ def write_pictures(out: pathlib.Path, page: why.Page, suffixes: Sequence[str]) -
     for panel in page.panels:
         figure = why_figures.draw(panel, colours)
         for suffix in suffixes:
-            figure.savefig(out / f"{panel.name}.{suffix}", dpi=120)
+            save(figure, out / f"{panel.name}.{suffix}")
     for label, measurement in page.filters.items():
-        draw_filters(measurement).savefig(out / f"{filters_name(label)}.png", dpi=120)
+        save(draw_filters(measurement), out / f"{filters_name(label)}.png")
 
 
 def filters_name(label: str) -> str:

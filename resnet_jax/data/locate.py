@@ -72,7 +72,7 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path | None:
     if not found:
         return None
     newest = max(found, key=lambda folder: [int(part) for part in folder.name.split(".")])
-    info = read_json(newest / "dataset_info.json")
+    info = read_json((newest / "dataset_info.json").resolve())  # Unlike a record it may be a link.
     if not isinstance(info, dict):
         raise UserError(
             f"{newest} has no valid dataset_info.json; remove the folder and run the same command to prepare the data "

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_config, read_json, read_metrics
+from resnet_jax.rundir import open_own, read_config, read_json, read_metrics, within
 from resnet_jax.sweeps.plan import EXPLAINED, PlannedRun, failure, log_of, record_failure
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -114,7 +114,7 @@ def start(run: PlannedRun, cores: list[int], task: TaskID, environment: dict[str
     """
     try:
         run.workdir.parent.mkdir(parents=True, exist_ok=True)
-        with log_of(run.workdir).open("wb") as log:
+        with open_own(log_of(run.workdir), "wb") as log:
             process = subprocess.Popen(run.command, stdout=log, stderr=log, env=environment)
     except OSError as error:
         raise UserError(
@@ -150,7 +150,7 @@ def outcome(worker: Worker) -> str:
     if summary and summary["status"] == "preempted":
         return f"{run.name}: stopped by a signal after step {summary['steps']:,}; the same command resumes it"
     reason = killed(status) or f"failed with exit status {status}"
-    log = log_of(run.workdir).read_text(errors="replace").rstrip().splitlines()
+    log = within(log_of(run.workdir)).read_text(errors="replace").rstrip().splitlines()
     return "\n".join(
         [f"{run.name}: {reason}; the last lines of {log_of(run.workdir)}:", *(f"    {line}" for line in log[-5:])]
     )
