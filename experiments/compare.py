@@ -29,10 +29,10 @@ import sys
 import time
 from typing import NamedTuple
 
-import rich
 from absl import flags
 
 from experiments import command, findings
+from resnet_jax import terminal
 from resnet_jax.analysis import tables, why, why_report
 from resnet_jax.analysis.contrast import RULE
 from resnet_jax.analysis.diagnosed import read_diagnosed
@@ -124,18 +124,18 @@ def say(comparison: Comparison) -> None:
     """Print tables, verdict and what else was found."""
     found, question = comparison.found, comparison.question
     if comparison.rows:
-        rich.print(tables.terminal_table(comparison.rows))
+        terminal.stdout.print(tables.terminal_table(comparison.rows))
     for section in found.sections:
         if section.rows:
-            rich.print(tables.terminal_table(section.rows, section.title))
+            terminal.stdout.print(tables.terminal_table(section.rows, section.title))
     beside = [each.sentence for each in found.literature]
-    for sentence in [*comparison.left_out, *[question] * bool(question), *found.verdict, *beside]:
-        print(sentence)
+    for sentence in [*comparison.left_out, *[" ".join(question.split())] * bool(question), *found.verdict, *beside]:
+        terminal.say(sentence)
     for section in found.sections:
         for text in section.texts:
-            print(text)
+            terminal.say(text)
     for panel in comparison.panels:
-        print(f"{panel.title}: {panel.says}")
+        terminal.say(f"{panel.title}: {panel.says}")
 
 
 def run_directories_of(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -171,7 +171,7 @@ def watch(folders: list[pathlib.Path], out: pathlib.Path) -> None:
                     says = f"{page}: {states['finished']} of {len(rows)} runs finished, {states[TRAINING]} training"
                 except (UserError, OSError) as error:  # OSError: a run directory has vanished meanwhile.
                     says = f"nothing compared yet: {error}"
-                print(f"{time.strftime('%H:%M:%S')} {says}", flush=True)
+                terminal.say(f"{time.strftime('%H:%M:%S')} {says}")
             time.sleep(max(SECONDS_BETWEEN_LOOKS, PAUSE * (time.monotonic() - start)))
     finally:
         if page.exists():
@@ -187,8 +187,8 @@ def main(arguments: list[str]) -> int:
     if _WATCH.value:
         watch(folders, out)
     say(compare(folders, out))
-    print(f"Training curves: {out / 'curves.png'}")
-    print(f"Report: {out / 'report.html'}")
+    terminal.say(f"Training curves: {out / 'curves.png'}")
+    terminal.say(f"Report: {out / 'report.html'}")
     return 0
 
 

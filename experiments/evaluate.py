@@ -16,10 +16,10 @@ import sys
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import rich
 from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from rich.markup import escape
 from rich.progress import track
 
 from experiments import command, processes
@@ -27,11 +27,12 @@ from resnet_jax import data, evaluation, models
 from resnet_jax.backend import set_up
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
+from resnet_jax.escape import printable
 from resnet_jax.evaluation.views import check_protocol
 from resnet_jax.fields import FIELDS
 from resnet_jax.hosts import together
 from resnet_jax.rundir import read_config, write_json
-from resnet_jax.terminal import console
+from resnet_jax.terminal import console, say, stdout
 from resnet_jax.training import parallel
 
 DEFAULTS = evaluation.ForeignDefaults()
@@ -138,7 +139,8 @@ def main(arguments: list[str]) -> int:
     rows, logits, labels = [], [], np.array([])
     for net in nets:
         count, examples = data.examples(dataset, _SPLIT.value, skip=config.data.on_bad_image == "skip")
-        shown = track(examples, net.name, count, console=console, transient=True, disable=not console.is_terminal)
+        name = escape(printable(net.name))
+        shown = track(examples, name, count, console=console, transient=True, disable=not console.is_terminal)
         seen_labels: list[int] = []
         settings = (config.parallel.mapper, config.eval_batch_size, _PROTOCOL.value, _FLIP.value)
         found, rate = evaluation.predict(net, images_of(shown, seen_labels), mesh, *settings)
@@ -155,15 +157,15 @@ def main(arguments: list[str]) -> int:
     seen = {"data": config.data.name, "split": _SPLIT.value, "images": len(labels)}
     views = {"protocol": _PROTOCOL.value, "flip": _FLIP.value}
     title = f"{config.data.name} {_SPLIT.value}, {len(labels):,} images, {_PROTOCOL.value}{' and flip' * _FLIP.value}"
-    rich.print(evaluation.table(rows, title))
+    stdout.print(evaluation.table(rows, title))
     if output:
         with command.saving(output):
             write_json(output, {"command": words, **seen, **views, "nets": evaluation.records(rows)})
-        print(f"Results: {output}")
+        say(f"Results: {output}")
     if predictions:
         with command.saving(predictions), predictions.open("xb") as file:
             np.savez(file, logits=logits[0], labels=labels)
-        print(f"Logits and labels: {predictions}")
+        say(f"Logits and labels: {predictions}")
     return 0
 
 

@@ -28,6 +28,7 @@ from resnet_jax.analysis.runs import Run, group_seeds, read_runs
 from resnet_jax.errors import UserError
 from resnet_jax.instruments.record import FOLDER
 from resnet_jax.rundir import read_sweep, within, write_bytes, write_json, write_text
+from resnet_jax.terminal import say
 
 _OUT = flags.DEFINE_string("out", None, "Folder of the page; by default results/ plus the name of the study's folder.")
 flags.adopt_module_key_flags(findings)
@@ -109,7 +110,7 @@ def main(arguments: list[str]) -> int:
             save(found.figures[name], out / f"{name}.png")
         write_json(out / "found.json", summary)
         write_text(out / "README.md", study.page(sweep, summary, found, rows, inside))
-    print(f"The page: {out / 'README.md'}")
+    say(f"The page: {out / 'README.md'}")
     return 0
 
 

@@ -16,6 +16,7 @@ from resnet_jax.analysis.rates import LAYERS, measure
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.analysis.tables import markdown_table, records
 from resnet_jax.analysis.verdict import judge
+from resnet_jax.escape import Markdown, markdown
 from resnet_jax.rundir import read_json, read_sweep
 
 
@@ -83,7 +84,9 @@ def reproduced(results: pathlib.Path) -> list[Reproduced]:
 def reproduced_table(rows: list[Reproduced], results: str) -> str:
     """Return ``rows`` as Markdown, with links to the records in the folder ``results``."""
     columns = ("", "published", "here")
-    here = [row.here if row.record is None else f"[{row.here}]({results}/{row.record})" for row in rows]
+    here = [
+        row.here if row.record is None else Markdown(f"[{markdown(row.here)}]({results}/{row.record})") for row in rows
+    ]
     return markdown_table(
         [
             dict(zip(columns, (row.what, row.published, value), strict=True))

@@ -25,6 +25,7 @@ from resnet_jax.analysis.findings import nets_of_study
 from resnet_jax.analysis.runs import Replicates, read_runs, run_directories
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_sweep
+from resnet_jax.terminal import say
 
 _OUT = flags.DEFINE_string("out", None, "Output folder; by default the first folder.")
 
@@ -56,12 +57,12 @@ def main(arguments: list[str]) -> int:
         page = why.page(measured, *studies)
         why_report.write(out, page, words)
     for sentence in itertools.chain(*problems):
-        print(sentence)
+        say(sentence)
     for panel in page.panels:
-        print(f"{panel.title}: {panel.says}")
+        say(f"{panel.title}: {panel.says}")
     for sentence in page.foot:
-        print(sentence)
-    print(f"The page: {out / 'why.html'}")
+        say(sentence)
+    say(f"The page: {out / 'why.html'}")
     return 0
 
 

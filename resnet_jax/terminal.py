@@ -3,7 +3,7 @@
 from typing import Any
 
 from rich.console import Console
-from rich.progress import TextColumn
+from rich.progress import Task, TextColumn
 from rich.text import Text
 
 from resnet_jax.escape import printable, printable_lines
@@ -20,12 +20,21 @@ class Terminal(Console):
         return super().render_str(printable_lines(text), **settings)
 
 
+class PlainColumn(TextColumn):
+    """A column of a progress bar that shows text as it is."""
+
+    def __init__(self, text_format: str) -> None:
+        super().__init__(text_format, markup=False)
+
+    def render(self, task: Task) -> Text:
+        """Return the text for ``task``."""
+        return Text(printable(super().render(task).plain))
+
+
 # Standard error, where the log goes: both must use one console or they write over each other.
 console = Terminal(stderr=True)
 # Standard output, for tables.
-output = Terminal()
-# The column of a progress bar that describes the task.
-DESCRIPTION = TextColumn("{task.description}", markup=False)
+stdout = Terminal()
 
 
 def say(text: str) -> None:

@@ -5,10 +5,21 @@ import pathlib
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import Formatter, LogFormatter, ScalarFormatter
 
 from resnet_jax.escape import printable_lines
 from resnet_jax.rundir import write_bytes
+
+
+class PrintableLabels(Formatter):
+    """Labels at an axis that were given, with control characters escaped."""
+
+    def __init__(self, labels: Formatter) -> None:
+        self._labels = labels
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Return the label at ``x``, the one of number ``pos``."""
+        return printable_lines(self._labels(x, pos))
 
 
 def save(figure: Figure, path: pathlib.Path, dpi: int = 120) -> None:
@@ -38,10 +49,10 @@ def make_literal(figure: Figure) -> None:
     numbers = set()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         formatter = axis.get_major_formatter()
-        if isinstance(formatter, FixedFormatter):
-            formatter.seq = list(map(printable_lines, formatter.seq))
-        else:
+        if isinstance(formatter, (ScalarFormatter, LogFormatter)):
             numbers |= {id(text) for text in axis.findobj(Text) if text is not axis.label}
+        elif not isinstance(formatter, PrintableLabels):  # Panels may share it.
+            axis.set_major_formatter(PrintableLabels(formatter))
     for text in figure.findobj(Text):
         if isinstance(text, Text) and id(text) not in numbers:
             text.set_parse_math(False)

@@ -104,7 +104,7 @@ def section(part: Section) -> str:
 def interactive_curves(nets: Sequence[Replicates]) -> str:
     """Return the curves of all runs as HTML, one panel per series, with buttons for axis and scale."""
     panels = group_depths(nets)
-    titles = [nets_of(series) for series in panels]
+    titles = [html.escape(nets_of(series), quote=False) for series in panels]
     spacing = 0.3 / (len(panels) + 1)
     layout = make_subplots(len(panels), 1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=spacing).layout
     layout.update(curves_layout(len(panels)))
@@ -129,7 +129,7 @@ def interactive_curves(nets: Sequence[Replicates]) -> str:
                         "y": 100 * curves["step"][1][kept],
                         "xaxis": f"x{row}",
                         "yaxis": f"y{row}",
-                        "name": net.label,
+                        "name": html.escape(net.label, quote=False),  # Plotly takes some HTML in labels.
                         "legendgroup": net.label,
                         "showlegend": index == 0 and split == "test",
                         "mode": "lines",
