@@ -186,7 +186,7 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Write ``text`` to ``path`` whole or not at all."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))  # File names may hold what is no UTF-8.
 
 
 def write_bytes(path: pathlib.Path, content: bytes | bytearray) -> None:

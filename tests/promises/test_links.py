@@ -78,6 +78,7 @@ def test_publish_copies_nothing_through_links(commands, sweep, outside, tmp_path
         shutil.rmtree(out, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_publish_writes_nothing_through_links(commands, sweep, outside, tmp_path):
     out = tmp_path / "results"
     assert commands("publish", sweep, f"--out={out}").returncode == 0

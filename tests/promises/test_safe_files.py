@@ -11,6 +11,8 @@ import sys
 import pytest
 
 from resnet_jax.training import train
+from tests.analysis.measured import measure
+from tests.analysis.synthetic import write_run
 from tests.data.conftest import tiny_splits, write_set
 from tests.promises.runs import ROOT
 
@@ -151,3 +153,33 @@ def test_no_command_executes_code_that_the_data_set_of_a_run_names(theirs, name)
     assert not (theirs / "executed").exists(), "the code was executed"
     assert result.returncode == 2
     assert "names the class 'theirs.evil.Evil', which is not one of TFDS's own features" in result.stderr
+
+
+@pytest.mark.slow
+def test_hostile_names_are_shown_as_text_by_every_command_that_shows_runs(commands, tmp_path):
+    names = ["[/x]", "$\\frac{$", "a\x1b[2J\x9b1mb", "<img src=x>", "![x](http://tracker.example/x.png)", "\udcff"]
+    folder = tmp_path / "sweep [/y]"
+    for seed, name in enumerate(names):
+        write_run(folder / name.replace("/", "\u2215"), 20, False, 0.1, seed, status="finished" if seed else None)
+        measure(folder / name.replace("/", "\u2215"), False, 20, seed, 2)
+    write_run(folder / "x", 20, False, 0.1, 9, data__name="$\\frac{$ [/x] <img src=x> \x1b[2J")
+    write_run(folder / "y", 20, False, 0.1, 9)
+    content = {
+        "file": "x.py",
+        "question": "![x](http://tracker.example/x.png) <script>",
+        "command": ["```", "[/x]\x1b"],
+    }
+    (folder / "sweep.json").write_text(json.dumps(content | {"runs": {"x": {}, "y": {}, "[x]": {}}}))
+    out = tmp_path / "out"
+    for words in (
+        ("compare", folder),
+        ("why", folder, f"--out={out}"),
+        ("publish", folder, f"--out={tmp_path / 'page'}"),
+    ):
+        done = commands(*words)
+        assert done.returncode == 0, done.stderr
+        for said in (done.stdout, done.stderr):
+            assert all(each.isprintable() for each in said.replace("\n", "")), said
+    for page in (out / "why.md", tmp_path / "page" / "README.md", folder / "comparison" / "table.md"):
+        text = page.read_text(encoding="utf-8").replace("\\[", "")
+        assert not [harm for harm in ("<img", "<script", "](http", "\x1b") if harm in text], page
