@@ -12,22 +12,22 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-import rich
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 from rich import box
 from rich.logging import RichHandler
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import resnet_jax
 from resnet_jax import registry
 from resnet_jax.backend import set_xla_flags
 from resnet_jax.config import default, flatten, unknown_field
 from resnet_jax.errors import UserError
+from resnet_jax.escape import printable, printable_lines
 from resnet_jax.fields import FIELDS
 from resnet_jax.hosts import exit_at_once
-from resnet_jax.terminal import console
+from resnet_jax.terminal import console, stdout
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
@@ -58,7 +58,7 @@ def define_weights_key() -> flags.FlagHolder:
 def fields_table(config: ConfigDict) -> Table:
     """Return the fields with their values in ``config`` as a table."""
     values = flatten(config.to_dict())
-    meaning_column = escape("meaning [unit]; what it may be; source of the default")
+    meaning_column = "meaning [unit]; what it may be; source of the default"
     table = Table("field", "value", meaning_column, box=box.SIMPLE_HEAD, pad_edge=False)
     table.columns[0].no_wrap = True
     table.columns[1].max_width, table.columns[1].overflow = 12, "fold"
@@ -69,7 +69,7 @@ def fields_table(config: ConfigDict) -> Table:
         meaning = field.meaning + f" [{field.unit}]" * bool(field.unit)
         may_be = ", ".join(field.choices) or ", ".join(filter(None, (field.expected, str(field.limits))))
         details = f"{may_be}; {field.source}" if field.source else may_be
-        table.add_row(name, escape(str(value)), f"{escape(meaning)}\n[dim]{escape(details)}[/dim]")
+        table.add_row(name, str(value), Text.assemble(meaning, "\n", (details, "dim")))
     return table
 
 
@@ -91,7 +91,7 @@ def run(
             for file in imported_files():
                 registry.import_file(file)
             if "fields" in flags.FLAGS and flags.FLAGS.fields:
-                rich.print(fields_table(default() if config_file(sys.argv) is None else config_from_flags()))
+                stdout.print(fields_table(default() if config_file(sys.argv) is None else config_from_flags()))
                 return 0
             return main(argv[1:])
         except UserError as error:
@@ -116,7 +116,8 @@ def refuse_arguments(arguments: list[str]) -> None:
 
 def fail(sentence: str) -> NoReturn:
     """Print ``sentence`` on one line, even if it quotes line breaks, and exit with status 2."""
-    sys.stderr.write(f"error: {' '.join(sentence.split())}\n")  # In one call, because threads may be printing too.
+    line = printable(" ".join(sentence.split()))
+    sys.stderr.write(f"error: {line}\n")  # In one call, because threads may be printing too.
     exit_at_once(EXIT_USER)
 
 
@@ -214,8 +215,13 @@ def set_up_log() -> None:
             return False
         return record.levelno >= standard_logging.WARNING or record.pathname.startswith(ours)
 
+    def escaped(record: standard_logging.LogRecord) -> bool:
+        record.msg, record.args = printable_lines(record.getMessage()), None
+        return True
+
     root = standard_logging.getLogger()
     if console.is_terminal:
         root.handlers = [RichHandler(console=console, show_path=False, show_level=False)]
     for handler in root.handlers:
         handler.addFilter(is_wanted)
+        handler.addFilter(escaped)

@@ -29,19 +29,20 @@ import sys
 import time
 from typing import NamedTuple
 
-import rich
 from absl import flags
 
 from experiments import command, findings
+from resnet_jax import terminal
 from resnet_jax.analysis import tables, why, why_report
 from resnet_jax.analysis.contrast import RULE
 from resnet_jax.analysis.diagnosed import read_diagnosed
 from resnet_jax.analysis.findings import Findings, not_started
 from resnet_jax.analysis.panels import Panel
+from resnet_jax.analysis.pictures import save
 from resnet_jax.analysis.report import Section, refreshing, report
 from resnet_jax.analysis.runs import group_seeds, read_runs, run_directories
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json, write_json, write_text
+from resnet_jax.rundir import read_sweep, within, write_json, write_text
 from resnet_jax.sweeps.watch import TRAINING, all_over, row, written
 
 _OUT = flags.DEFINE_string("out", None, "Output folder; by default comparison/ in the first folder.")
@@ -84,7 +85,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
       UserError: there is nothing to compare, the flags do not fit the runs, or ``out`` cannot be written.
     """
     runs, problems = read_runs(folders)
-    sweeps = {folder: sweep for folder in folders if (sweep := read_json(folder / "sweep.json"))}
+    sweeps = {folder: sweep for folder in folders if (sweep := read_sweep(folder))}
     problems += not_started(sweeps)
     found = findings.findings(runs, list(sweeps.values()))
     nets = group_seeds(runs)
@@ -100,7 +101,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
         out.mkdir(parents=True, exist_ok=True)
         for name, figure in found.figures.items():
             for suffix in ("png", "svg"):
-                figure.savefig(out / f"{name}.{suffix}", dpi=200)
+                save(figure, out / f"{name}.{suffix}", dpi=200)
         write_text(out / "table.md", tables.markdown_table(rows))
         write_text(out / "table.csv", tables.csv_table(records))
         if found.rates:
@@ -123,23 +124,23 @@ def say(comparison: Comparison) -> None:
     """Print tables, verdict and what else was found."""
     found, question = comparison.found, comparison.question
     if comparison.rows:
-        rich.print(tables.terminal_table(comparison.rows))
+        terminal.stdout.print(tables.terminal_table(comparison.rows))
     for section in found.sections:
         if section.rows:
-            rich.print(tables.terminal_table(section.rows, section.title))
+            terminal.stdout.print(tables.terminal_table(section.rows, section.title))
     beside = [each.sentence for each in found.literature]
-    for sentence in [*comparison.left_out, *[question] * bool(question), *found.verdict, *beside]:
-        print(sentence)
+    for sentence in [*comparison.left_out, *[" ".join(question.split())] * bool(question), *found.verdict, *beside]:
+        terminal.say(sentence)
     for section in found.sections:
         for text in section.texts:
-            print(text)
+            terminal.say(text)
     for panel in comparison.panels:
-        print(f"{panel.title}: {panel.says}")
+        terminal.say(f"{panel.title}: {panel.says}")
 
 
 def run_directories_of(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the run directories in and below ``folder``, and those that its sweep will make."""
-    sweep = read_json(folder / "sweep.json")
+    sweep = read_sweep(folder)
     try:
         found = run_directories([folder])
     except UserError:  # There are none yet.
@@ -170,11 +171,11 @@ def watch(folders: list[pathlib.Path], out: pathlib.Path) -> None:
                     says = f"{page}: {states['finished']} of {len(rows)} runs finished, {states[TRAINING]} training"
                 except (UserError, OSError) as error:  # OSError: a run directory has vanished meanwhile.
                     says = f"nothing compared yet: {error}"
-                print(f"{time.strftime('%H:%M:%S')} {says}", flush=True)
+                terminal.say(f"{time.strftime('%H:%M:%S')} {says}")
             time.sleep(max(SECONDS_BETWEEN_LOOKS, PAUSE * (time.monotonic() - start)))
     finally:
         if page.exists():
-            write_text(page, page.read_text().replace(refreshing(SECONDS_BETWEEN_LOOKS), ""))
+            write_text(page, within(page).read_text(encoding="utf-8").replace(refreshing(SECONDS_BETWEEN_LOOKS), ""))
 
 
 def main(arguments: list[str]) -> int:
@@ -182,12 +183,12 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         raise UserError("no folder given; give a run directory or a folder of run directories, e.g. runs/digits_depth.")
     folders = [pathlib.Path(argument) for argument in arguments]
-    out = pathlib.Path(_OUT.value or folders[0] / "comparison")
+    out = pathlib.Path(_OUT.value) if _OUT.value else within(folders[0] / "comparison")
     if _WATCH.value:
         watch(folders, out)
     say(compare(folders, out))
-    print(f"Training curves: {out / 'curves.png'}")
-    print(f"Report: {out / 'report.html'}")
+    terminal.say(f"Training curves: {out / 'curves.png'}")
+    terminal.say(f"Report: {out / 'report.html'}")
     return 0
 
 

@@ -19,11 +19,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import rich
 from absl import flags
 from ml_collections import ConfigDict
 from rich import box
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, TaskProgressColumn
 from rich.table import Table
 
 from experiments import command
@@ -33,7 +32,7 @@ from resnet_jax.backend import set_up
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import END, INSTRUMENTS, record
 from resnet_jax.rundir import KEPT, read_config, saved_steps
-from resnet_jax.terminal import console
+from resnet_jax.terminal import PlainColumn, console, say, stdout
 from resnet_jax.training import scaling
 from resnet_jax.training.start import available_steps
 
@@ -186,7 +185,7 @@ def measure(
 def main(arguments: list[str]) -> int:
     """Measure; return the exit status."""
     if _LIST.value:
-        rich.print(instruments_table())
+        stdout.print(instruments_table())
         return 0
     names = chosen_instruments()
     settings = instruments.Settings(_EXAMPLES.value, _BATCH.value, _SEED.value)
@@ -194,7 +193,8 @@ def main(arguments: list[str]) -> int:
     set_up()
     measured, refusals = 0, dict[str, None]()
     plans = [(source, list(planned(source, names, settings._asdict()))) for source in sources]
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    columns = (PlainColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         for source, steps in plans:
             for step, new in steps:
                 count, said = measure(source, step, new, settings, progress)
@@ -203,7 +203,7 @@ def main(arguments: list[str]) -> int:
                 if not console.is_terminal:
                     console.print(f"{source.name}, step {step}: {', '.join(new)}")
     for sentence in refusals:
-        print(sentence)
+        say(sentence)
     runs = [source.folder for source in sources if source.weights is None]
     missing = [folder for folder in runs if not saved_steps(folder, KEPT)]
     if missing:

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import rich
 from absl import flags, logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -29,11 +28,12 @@ from resnet_jax import data, evaluation, identity, models
 from resnet_jax.backend import set_up
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
+from resnet_jax.escape import printable
 from resnet_jax.evaluation.views import check_protocol
 from resnet_jax.fields import FIELDS
 from resnet_jax.hosts import together
 from resnet_jax.rundir import read_config, write_json
-from resnet_jax.terminal import console
+from resnet_jax.terminal import console, say, stdout
 from resnet_jax.training import parallel
 from resnet_jax.training.checkpoints import digest
 
@@ -160,9 +160,8 @@ def main(arguments: list[str]) -> int:
     rows, logits, labels = [], [], np.array([])
     for net in nets:
         count, examples = data.examples(dataset, _SPLIT.value, skip=config.data.on_bad_image == "skip")
-        shown = track(
-            examples, escape(net.name), count, console=console, transient=True, disable=not console.is_terminal
-        )
+        name = escape(printable(net.name))
+        shown = track(examples, name, count, console=console, transient=True, disable=not console.is_terminal)
         seen_labels: list[int] = []
         settings = (config.parallel.mapper, config.eval_batch_size, _PROTOCOL.value, _FLIP.value)
         found, rate = evaluation.predict(net, images_of(shown, seen_labels), mesh, *settings)
@@ -177,17 +176,17 @@ def main(arguments: list[str]) -> int:
     if not is_first:
         return 0
     title = f"{config.data.name} {_SPLIT.value}, {len(labels):,} images, {_PROTOCOL.value}{' and flip' * _FLIP.value}"
-    rich.print(evaluation.table(rows, title))
+    stdout.print(evaluation.table(rows, title))
     if output:
         with command.saving(output):
             said = {"warnings": warnings} if warnings else {}
             seen |= {"images": len(labels)}
             write_json(output, {"command": words, **seen, **views, "nets": evaluation.records(rows), **said})
-        print(f"Results: {output}")
+        say(f"Results: {output}")
     if predictions:
         with command.saving(predictions), predictions.open("xb") as file:
             np.savez(file, logits=logits[0], labels=labels)
-        print(f"Logits and labels: {predictions}")
+        say(f"Logits and labels: {predictions}")
     return 0
 
 

@@ -22,6 +22,7 @@ from absl import flags
 from experiments import command
 from resnet_jax import evaluation
 from resnet_jax.errors import UserError
+from resnet_jax.terminal import say
 from resnet_jax.training import parallel
 
 # From a format, which is also the suffix of its files, to what writes a net in it.
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> int:
     path = command.new_file("output", _OUTPUT.value or run / f"{net.name}.{_FORMAT.value}")
     with command.saving(path):
         WRITERS[_FORMAT.value](net, path)
-    print(f"Exported {net.kind} of {run} to {path}")
+    say(f"Exported {net.kind} of {run} to {path}")
     return 0
 
 

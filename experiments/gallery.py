@@ -16,6 +16,7 @@ from experiments import command
 from experiments.reproduced import reproduced, reproduced_table
 from resnet_jax.analysis import gallery
 from resnet_jax.errors import UserError
+from resnet_jax.escape import Markdown, markdown, prose
 from resnet_jax.rundir import read_json, write_text
 
 COMMAND = "python -m experiments.gallery"
@@ -32,22 +33,18 @@ def found(folder: pathlib.Path) -> dict[str, Any]:
     return content
 
 
-def picture(folder: pathlib.Path, figure: str, title: str) -> str:
-    """Return ``figure`` of the study in ``folder`` as Markdown, with a link to its page."""
-    return f"[![{title}]({folder}/{figure}.png)]({folder}/README.md)"
-
-
 def front(results: pathlib.Path) -> str:
     """Return the section of the front page that is made from the records in ``results``."""
     shown, inside = found(results / FRONT), found(results / INSIDE)
     panel = next(panel for panel in inside["inside"] if panel["figure"] == "why_gradients")
+    question, says = gallery.question_of(shown), markdown(panel["says"])
     parts = [
-        f"**{shown['question']}** {' '.join(shown['answer'].split())}",
-        picture(pathlib.Path(results.name, FRONT), shown["figure"], shown["question"]),
-        "\n>\n".join(f"> {sentence}" for sentence in shown["verdict"]),
+        f"**{question}** {prose(' '.join(shown['answer'].split()))}",
+        gallery.picture(f"{results.name}/{FRONT}", shown["figure"], question),
+        "\n>\n".join(f"> {markdown(sentence)}" for sentence in shown["verdict"]),
         reproduced_table(reproduced(results), results.name).rstrip(),
-        f"**Why? What differs inside the nets:** {panel['says'][0].lower()}{panel['says'][1:]}",
-        picture(pathlib.Path(results.name, INSIDE), panel["figure"], "Norms of gradients over blocks"),
+        f"**Why? What differs inside the nets:** {says[0].lower()}{says[1:]}",
+        gallery.picture(f"{results.name}/{INSIDE}", panel["figure"], Markdown("Norms of gradients over blocks")),
     ]
     return "\n\n".join(parts)
 

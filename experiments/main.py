@@ -21,7 +21,6 @@ import pathlib
 import sys
 from typing import Any
 
-import rich
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -31,6 +30,7 @@ from resnet_jax.backend import set_up
 from resnet_jax.config import check, spelled
 from resnet_jax.errors import UserError
 from resnet_jax.models.stacking import stage_of
+from resnet_jax.terminal import say, stdout
 from resnet_jax.training import first_layer, summary_table, train
 
 _CONFIG = command.define_config("Config file, one of configs/*.py.")
@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> int:
         models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have, before data load.
         image_shape, num_classes = data.shape(config.data)
         model = models.build(config.model, num_classes)
-        rich.print(models.architecture_table(models.describe(model, image_shape), image_shape))
+        stdout.print(models.architecture_table(models.describe(model, image_shape), image_shape))
         print(blocks_by_stage(models.block_names(model, image_shape)))
         return 0
     flag = flags.FLAGS["config"]
@@ -98,12 +98,12 @@ def main(arguments: list[str]) -> int:
     status = summary["status"]
     bad_layer = first_layer(config, workdir) if status == "diverged" and _DEBUG_NANS.value else None
     if is_first:
-        rich.print(summary_table(summary))
-        print(f"The run is recorded in {workdir}")
+        stdout.print(summary_table(summary))
+        say(f"The run is recorded in {workdir}")
         if status == "preempted":
             print("The same command resumes it.")
         if status == "diverged":
-            print(bad_layer or "The same command with --debug_nans finds the first layer with non-finite values.")
+            say(bad_layer or "The same command with --debug_nans finds the first layer with non-finite values.")
     return {"finished": 0, "preempted": command.EXIT_PREEMPTED, "diverged": 1}[status]
 
 

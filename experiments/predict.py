@@ -13,10 +13,8 @@ Exit status: 0 done, 2 the command, the net or an image needs fixing.
 import pathlib
 import sys
 
-import rich
 from absl import flags
 from ml_collections import ConfigDict
-from rich.markup import escape
 from rich.table import Table
 
 from experiments import command
@@ -25,6 +23,7 @@ from resnet_jax.backend import set_up
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_config, write_json
+from resnet_jax.terminal import say, stdout
 from resnet_jax.training import parallel
 
 _CONFIG = command.define_config("Config file of the net of --weights, one of configs/*.py.")
@@ -40,13 +39,13 @@ _DATA_DIR = flags.DEFINE_string(
 
 def table(found: list[evaluation.Classified], title: str, top: int) -> Table:
     """Return ``found`` as a table of the ``top`` most probable classes of each image."""
-    printed = Table(title=escape(title))
+    printed = Table(title=title)
     printed.add_column("image", overflow="fold")
     printed.add_column("class", overflow="fold")
     printed.add_column("probability", justify="right")
     for file, probabilities in found:
         for row, (name, probability) in enumerate([*probabilities.items()][:top]):
-            printed.add_row("" if row else escape(str(file)), escape(name), f"{probability:.1%}")
+            printed.add_row("" if row else str(file), name, f"{probability:.1%}")
     return printed
 
 
@@ -82,9 +81,9 @@ def main(arguments: list[str]) -> int:
     net, config = net_from_flags()
     skip = config.on_bad_image == "skip"
     found = evaluation.classify(net, files, parallel.device_mesh(), config.downsample, skip)
-    rich.print(table(found, f"{net.kind} of {net.name}, {len(found):,} images", _TOP.value))
+    stdout.print(table(found, f"{net.kind} of {net.name}, {len(found):,} images", _TOP.value))
     if net.class_names is None:
-        print("The file does not name its classes: they are numbered from 0, in the order of its data set.")
+        say("The file does not name its classes: they are numbered from 0, in the order of its data set.")
     if output:
         content = {
             "command": ["python", "-m", "experiments.predict", *sys.argv[1:]],
@@ -93,7 +92,7 @@ def main(arguments: list[str]) -> int:
         }
         with command.saving(output):
             write_json(output, content)
-        print(f"Probabilities of all classes: {output}")
+        say(f"Probabilities of all classes: {output}")
     return 0
 
 

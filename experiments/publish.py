@@ -16,7 +16,6 @@ Exit status: 0 done, 2 there is nothing to publish or the command needs fixing.
 
 import pathlib
 import shlex
-import shutil
 
 from absl import flags
 
@@ -24,10 +23,12 @@ from experiments import command, findings
 from resnet_jax.analysis import study, tables, why, why_report
 from resnet_jax.analysis.diagnosed import read_diagnosed
 from resnet_jax.analysis.findings import nets_of_study, not_started
+from resnet_jax.analysis.pictures import save
 from resnet_jax.analysis.runs import Run, group_seeds, read_runs
 from resnet_jax.errors import UserError
 from resnet_jax.instruments.record import FOLDER
-from resnet_jax.rundir import read_json, write_json, write_text
+from resnet_jax.rundir import read_sweep, within, write_bytes, write_json, write_text
+from resnet_jax.terminal import say
 
 _OUT = flags.DEFINE_string("out", None, "Folder of the page; by default results/ plus the name of the study's folder.")
 flags.adopt_module_key_flags(findings)
@@ -44,21 +45,26 @@ def copy_records(folder: pathlib.Path, out: pathlib.Path, names: list[str]) -> N
     Raises:
       UserError: ``out`` holds another study, or something else.
     """
-    there = read_json(out / "sweep.json")
+    there = read_sweep(out)
     if there is None and out.is_dir() and any(out.iterdir()):
         raise UserError(f"--out={out} holds something else than a study; choose another --out.")
-    here = read_json(folder / "sweep.json")
+    here = read_sweep(folder)
     assert here is not None
     if there is not None and there["file"] != here["file"]:
         raise UserError(f"--out={out} holds the study {there['file']}; choose another --out.")
     for run in names:
-        for name in RECORDS:
-            if (folder / run / name).exists():
-                (out / run).mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / run / name, out / run / name)
-        if (folder / run / FOLDER).is_dir():
-            shutil.copytree(folder / run / FOLDER, out / run / FOLDER, dirs_exist_ok=True)
-    shutil.copyfile(folder / "sweep.json", out / "sweep.json")
+        measured = (folder / run / FOLDER).glob("*.jsonl")
+        for file in (*(folder / run / name for name in RECORDS), *measured):
+            if file.exists():
+                copy(folder, out, file.relative_to(folder))
+    copy(folder, out, pathlib.Path("sweep.json"))
+
+
+def copy(folder: pathlib.Path, out: pathlib.Path, name: pathlib.Path) -> None:
+    """Copy the file ``name`` in ``folder`` to ``out``; raise a UserError if a link leaves either."""
+    content = within(folder / name, folder).read_bytes()
+    within((out / name).parent, out).mkdir(parents=True, exist_ok=True)
+    write_bytes(out / name, content)
 
 
 def inside_the_nets(out: pathlib.Path, beside: list[pathlib.Path], runs: list[Run]) -> why.Page | None:
@@ -73,7 +79,7 @@ def inside_the_nets(out: pathlib.Path, beside: list[pathlib.Path], runs: list[Ru
     measured = read_diagnosed([out], nets)
     if not measured:
         return None
-    others = (nets_of_study(read_runs([folder])[0], read_json(folder / "sweep.json")) for folder in beside)
+    others = (nets_of_study(read_runs([folder])[0], read_sweep(folder)) for folder in beside)
     return why.page(measured, nets, *others)
 
 
@@ -82,7 +88,7 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         raise UserError("give the folder of a sweep, e.g. runs/digits_single or results/digits_single.")
     folder, *beside = map(pathlib.Path, arguments)
-    sweep = read_json(folder / "sweep.json") if folder.is_dir() else None
+    sweep = read_sweep(folder) if folder.is_dir() else None
     if sweep is None:
         raise UserError(f"{folder} is not the folder of a sweep: it has no sweep.json; publish one like runs/NAME.")
     out = pathlib.Path(_OUT.value or pathlib.Path("results", folder.resolve().name))
@@ -94,17 +100,17 @@ def main(arguments: list[str]) -> int:
         found = findings.findings(runs, [sweep])
         words = ["python", "-m", "experiments.publish", str(out), *map(str, beside), *findings.given()]
         words += [f"--import={file}" for file in command.imported_files()]
-        answer = (out / ANSWER).read_text() if (out / ANSWER).exists() else ""
+        answer = within(out / ANSWER).read_text(encoding="utf-8") if (out / ANSWER).exists() else ""
         inside = inside_the_nets(out, beside, runs)
         if inside:
             why_report.write_pictures(out, inside, ("png",))
         summary = study.summary(sweep, runs, found, problems, shlex.join(words), answer, inside)
         rows = tables.text_rows(tables.records(group_seeds(runs)))
         for name in study.shown(found):
-            found.figures[name].savefig(out / f"{name}.png", dpi=120)
+            save(found.figures[name], out / f"{name}.png")
         write_json(out / "found.json", summary)
         write_text(out / "README.md", study.page(sweep, summary, found, rows, inside))
-    print(f"The page: {out / 'README.md'}")
+    say(f"The page: {out / 'README.md'}")
     return 0
 
 

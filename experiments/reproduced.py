@@ -16,7 +16,8 @@ from resnet_jax.analysis.rates import LAYERS, measure
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.analysis.tables import markdown_table, records
 from resnet_jax.analysis.verdict import judge
-from resnet_jax.rundir import read_json
+from resnet_jax.escape import Markdown, markdown
+from resnet_jax.rundir import read_json, read_sweep
 
 
 class Reproduced(NamedTuple):
@@ -83,7 +84,9 @@ def reproduced(results: pathlib.Path) -> list[Reproduced]:
 def reproduced_table(rows: list[Reproduced], results: str) -> str:
     """Return ``rows`` as Markdown, with links to the records in the folder ``results``."""
     columns = ("", "published", "here")
-    here = [row.here if row.record is None else f"[{row.here}]({results}/{row.record})" for row in rows]
+    here = [
+        row.here if row.record is None else Markdown(f"[{markdown(row.here)}]({results}/{row.record})") for row in rows
+    ]
     return markdown_table(
         [
             dict(zip(columns, (row.what, row.published, value), strict=True))
@@ -137,7 +140,7 @@ def growth_of_gradients(folder: pathlib.Path, net: str) -> str:
 
 def growth_of_steps(folder: pathlib.Path, series: str, threshold: float) -> str:
     """Return by what factor the steps to a training loss of ``threshold`` grow for every ten layers more."""
-    sweep = read_json(folder / "sweep.json")
+    sweep = read_sweep(folder)
     growth = next(
         each
         for each in measure(nets_of_study(read_runs([folder])[0], sweep), [threshold]).growths

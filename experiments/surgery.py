@@ -35,6 +35,7 @@ from experiments import command
 from resnet_jax import data, evaluation, surgery
 from resnet_jax.backend import set_up
 from resnet_jax.errors import UserError
+from resnet_jax.terminal import say
 from resnet_jax.training import scaling
 
 _CONFIG = command.define_config("Config file of the net of --weights, one of configs/*.py.")
@@ -109,8 +110,8 @@ def main(arguments: list[str]) -> int:
     words = ["python", "-m", "experiments.surgery", *sys.argv[1:]]
     made = surgery.operate(name, original_from_flags(), out, _IMAGES.value, words, **settings)
     for sentence in made.says:
-        print(sentence)
-    print(f"The run directory of the new net, {made.net.title}, is {out}")
+        say(sentence)
+    say(f"The run directory of the new net, {made.net.title}, is {out}")
     return 0
 
 

@@ -29,21 +29,19 @@ import sys
 from typing import Any
 
 import jax
-import rich
 from absl import flags
 from ml_collections import config_flags
-from rich.console import Console
 from rich.table import Table
 
 from experiments import command
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json, write_json
+from resnet_jax.rundir import read_sweep, within, write_json
 from resnet_jax.sweeps import claims, display, local, slurm
 from resnet_jax.sweeps.grid import Overrides, tuned_fields
 from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, failure, log_of, only, plan, shard, state, value_of
 from resnet_jax.sweeps.watch import FAILED
-from resnet_jax.terminal import console
+from resnet_jax.terminal import Terminal, console, say, stdout
 from resnet_jax.training.record import check_workdir
 
 _CONFIG = command.define_config("Sweep file, one of configs/sweeps/*.py.")
@@ -82,16 +80,16 @@ def load_sweep(file: str) -> tuple[str, dict[str, list[str]], list[Overrides]]:
 
 def check_sweep(folder: pathlib.Path, file: str) -> None:
     """Raise a UserError if ``folder`` holds another sweep than that of ``file``."""
-    recorded = read_json(folder / "sweep.json")
+    recorded = read_sweep(folder)
     if recorded is not None and recorded["file"] != file:
         raise UserError(f"--folder={folder} already holds the sweep {recorded['file']}; choose another --folder.")
 
 
 def check_runs(runs: list[PlannedRun]) -> None:
-    """Raise a UserError if a run directory of ``runs`` holds a run of another config."""
+    """Raise a UserError if a run directory of ``runs`` holds a run of another config, or is a link to elsewhere."""
     for run in runs:
         try:
-            check_workdir(run.workdir, run.config)
+            check_workdir(within(run.workdir), run.config)
         except UserError as error:
             raise UserError(f"{error} The run directories of a sweep are in --folder.") from error
 
@@ -111,7 +109,7 @@ def plan_table(runs: list[PlannedRun], costs: list[Cost]) -> Table:
 
 def recorded_runs(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the run directories of the sweep in ``folder``, also those that do not exist yet."""
-    recorded = read_json(folder / "sweep.json")
+    recorded = read_sweep(folder)
     if recorded is None:
         raise UserError(f"--folder={folder} has no sweep.json, so no sweep has begun there; give its --config too.")
     if _ONLY.value or _SHARD.value:
@@ -122,7 +120,7 @@ def recorded_runs(folder: pathlib.Path) -> list[pathlib.Path]:
 def watch(folder: pathlib.Path, workdirs: list[pathlib.Path], multiply_adds: dict[str, int]) -> int:
     """Show how far the runs in ``workdirs`` are until none is left to do; return the exit status."""
     try:
-        rows = display.watch(folder, workdirs, multiply_adds, Console(force_terminal=sys.stdout.isatty()))
+        rows = display.watch(folder, workdirs, multiply_adds, Terminal(force_terminal=sys.stdout.isatty()))
     except KeyboardInterrupt:
         print("No longer watched; the runs go on.", file=sys.stderr)
         return command.EXIT_INTERRUPTED
@@ -135,7 +133,7 @@ def print_failures(workdirs: list[pathlib.Path]) -> None:
     for workdir in workdirs:
         if state(workdir) == "failed":
             reason = (failure(workdir) or "").removesuffix(".")
-            print(f"{workdir.name} failed: {reason}. Its log is {log_of(workdir)}.")
+            say(f"{workdir.name} failed: {reason}. Its log is {log_of(workdir)}.")
 
 
 def slurm_settings(words: list[str]) -> dict[str, Any]:
@@ -178,7 +176,7 @@ def main(arguments: list[str]) -> int:
         runs = shard(runs, _SHARD.value)
     costs = {run.name: cost(run.config) for run in runs}
     if _DRY_RUN.value:
-        rich.print(plan_table(runs, list(costs.values())))
+        stdout.print(plan_table(runs, list(costs.values())))
         print_failures([run.workdir for run in runs])
         return 0
     check_sweep(folder, path)
@@ -204,15 +202,15 @@ def main(arguments: list[str]) -> int:
     if finished:
         console.print(f"{len(finished)} of {len(finished) + len(runs)} runs have already finished.")
     if _LAUNCHER.value == "slurm":
-        jobs = slurm.submit(runs, folder / "slurm", slurm_settings(_SLURM.value))
+        jobs = slurm.submit(runs, within(folder / "slurm"), slurm_settings(_SLURM.value))
         print(f"Submitted {len(jobs)} jobs: {', '.join(job.job_id for job in jobs)}.")
         print(f"The log of each run is {folder / 'NAME.log'}; submitit's own are in {folder / 'slurm'}.")
         print("The same command with --watch instead of --launcher=slurm shows how far they are.")
         return 0
     failed = local.train_all(runs, min(_WORKERS.value or local.fitting_workers(), max(len(runs), 1)), console)
     if failed:
-        print(f"{len(failed)} of {len(runs)} runs failed: {', '.join(run.name for run in failed)}.")
-    print(f"The runs are recorded in {folder}")
+        say(f"{len(failed)} of {len(runs)} runs failed: {', '.join(run.name for run in failed)}.")
+    say(f"The runs are recorded in {folder}")
     return 1 if failed else 0
 
 

@@ -24,7 +24,8 @@ from resnet_jax.analysis import diagnosed, why, why_report
 from resnet_jax.analysis.findings import nets_of_study
 from resnet_jax.analysis.runs import Replicates, read_runs, run_directories
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json
+from resnet_jax.rundir import read_sweep
+from resnet_jax.terminal import say
 
 _OUT = flags.DEFINE_string("out", None, "Output folder; by default the first folder.")
 
@@ -38,7 +39,7 @@ def nets_in(folder: pathlib.Path) -> tuple[list[Replicates], list[str]]:
             raise
         return [], []
     runs, problems = read_runs([folder])
-    return nets_of_study(runs, read_json(folder / "sweep.json")), problems
+    return nets_of_study(runs, read_sweep(folder)), problems
 
 
 def main(arguments: list[str]) -> int:
@@ -56,12 +57,12 @@ def main(arguments: list[str]) -> int:
         page = why.page(measured, *studies)
         why_report.write(out, page, words)
     for sentence in itertools.chain(*problems):
-        print(sentence)
+        say(sentence)
     for panel in page.panels:
-        print(f"{panel.title}: {panel.says}")
+        say(f"{panel.title}: {panel.says}")
     for sentence in page.foot:
-        print(sentence)
-    print(f"The page: {out / 'why.html'}")
+        say(sentence)
+    say(f"The page: {out / 'why.html'}")
     return 0
 
 

@@ -44,20 +44,21 @@ def set_xla_flags(deterministic: bool = False) -> None:
 
 
 def keep_compiled_programs() -> None:
-    """Let JAX keep compiled programs in this project's cache folder, unless ``JAX_COMPILATION_CACHE_DIR`` is set.
+    """Let JAX keep compiled programs in this project's cache folder, or that of ``JAX_COMPILATION_CACHE_DIR``.
 
     The second start of a config then takes seconds, and the runs of a sweep that differ only in the seed compile once.
-    The folder is private to the user, because whoever can write there can run code as the user.
+    Whoever can write there can run code as the user, so a folder that is not private is not used.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if given is not None and (not given or "://" in given):
         return
-    folder = cache_folder() / "compiled"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = make_private(pathlib.Path(given)) if given else cache_folder("compiled")
     except OSError as error:
-        logging.warning("compiled programs cannot be cached in %s: %s", folder, error)
-        return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+        logging.warning("compiled programs are not cached: %s", error)
+        jax.config.update("jax_compilation_cache_dir", None)
+    else:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def keep_freed_memory() -> None:
@@ -75,6 +76,28 @@ def keep_freed_memory() -> None:
         mallopt(mmap_threshold, 2**31 - 1)
 
 
-def cache_folder() -> pathlib.Path:
-    """Return the folder of this project's caches, ``$XDG_CACHE_HOME/resnet_jax`` or ``~/.cache/resnet_jax``."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "resnet_jax"
+def cache_folder(name: str) -> pathlib.Path:
+    """Return the folder ``name`` of this project's caches in ``$XDG_CACHE_HOME/resnet_jax`` or ``~/.cache/resnet_jax``.
+
+    Raises:
+      OSError: it cannot be created, or is not private to this user.
+    """
+    caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "resnet_jax"
+    return make_private(make_private(caches) / name)
+
+
+def make_private(folder: pathlib.Path) -> pathlib.Path:
+    """Return ``folder``, created with its missing parents for this user only, whatever the umask.
+
+    Raises:
+      PermissionError: it is there, but belongs to another user, or others may write to it.
+      OSError: it cannot be created.
+    """
+    for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)  # By itself pathlib gives parents the mode that the umask leaves.
+    status = folder.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        raise PermissionError(f"{folder} belongs to another user; remove it or choose another folder")
+    if status.st_mode & 0o022:
+        raise PermissionError(f"other users may write to {folder}; remove it or choose another folder")
+    return folder

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import functools
 import importlib.util
+import ipaddress
 import multiprocessing.util
 import os
 import re
@@ -72,6 +73,7 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
             coordinator,
             num_processes,
             process_id,
+            coordinator_bind_address=bind_address(coordinator) if coordinator and process_id == 0 else None,
             initialization_timeout=JOIN_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
@@ -84,7 +86,7 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
         reason = " ".join(str(error).split())
         raise UserError(
             f"the processes of this run could not connect ({reason}); "
-            "check --coordinator, if it is given, and start the same command on every host."
+            "check --coordinator, if it is given, and start the same command once on every host."
         ) from error
     if has_all_gpus():
         jax.config.update("jax_cuda_visible_devices", "all")
@@ -97,6 +99,48 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
     # after the heartbeats, from a thread of its own while Python waits for the devices; only a C handler sees that.
     sys.excepthook = _exit_after_exception
     ctypes.CDLL(None).signal(signal.SIGABRT, _exit_after_abort)
+
+
+def bind_address(coordinator: str) -> str | None:
+    """Return the address at which process 0 listens, so that only the network of ``coordinator`` reaches it.
+
+    None leaves it to JAX: ``JAX_COORDINATOR_BIND_ADDRESS`` or, with a warning, every interface. That is needed where
+    ``coordinator`` is the address of a gateway, and where it is a name that other hosts know by another address: on
+    Debian a host's own name is 127.0.1.1.
+    """
+    if "JAX_COORDINATOR_BIND_ADDRESS" in os.environ:
+        return None
+    host, _, port = coordinator.rpartition(":")
+    host = host.strip("[]")
+    try:
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    except (OSError, OverflowError, ValueError):  # JAX reports it.
+        return None
+    is_name = host != "localhost" and not _is_address(host)
+    for family, kind, protocol, _, (address, *rest) in found:
+        place = ipaddress.ip_address(address)
+        if place.is_unspecified or (place.is_loopback and is_name):
+            continue
+        with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:
+            probe.bind((address, 0, *rest[1:]))  # It fails unless the address is one of this host.
+            scoped = host if ":" in host else address  # Only as given it has the zone of a link-local address.
+            return f"[{scoped}]:{port}" if family == socket.AF_INET6 else f"{address}:{port}"
+    logging.warning(
+        "--coordinator=%s is not an address of this host, so process 0 listens at port %s of every interface; "
+        "let nobody else reach that port",
+        coordinator,
+        port,
+    )
+    return None
+
+
+def _is_address(host: str) -> bool:
+    """Return whether ``host`` is an IP address, not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _address_towards(coordinator: str) -> str:
@@ -164,7 +208,10 @@ def exit_at_once(status: int) -> NoReturn:
         os._exit(status)
 
 
-_LOST = "error: another process of this run has died or cannot be reached; start the same command on every host.\n"
+_LOST = (
+    "error: another process of this run has died, cannot be reached or was started twice; start the same command once "
+    "on every host.\n"
+)
 # Of two threads that notice a failure, one speaks.
 _leaving = threading.RLock()
 

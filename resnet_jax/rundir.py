@@ -22,12 +22,14 @@ Errors are fractions. ``docs/architecture.md`` describes every field.
 """
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
 import re
+import stat
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -59,14 +61,60 @@ class RecordedConfig(NamedTuple):
     registered: list[registry.Registration]
 
 
+def within(path: pathlib.Path, folder: pathlib.Path | None = None) -> pathlib.Path:
+    """Return ``path``, once it is sure that it lies in ``folder`` even if it is a link, or something on the way is.
+
+    Folders that the user names may be links; what others have put into them may not lead anywhere else.
+
+    Args:
+      path: of what is read, or of a folder that is written to.
+      folder: by default the one that ``path`` names.
+
+    Raises:
+      UserError: it lies elsewhere.
+    """
+    folder = path.parent if folder is None else folder
+    try:
+        if path.resolve().is_relative_to(folder.resolve()):
+            return path
+    except (OSError, RuntimeError):  # Links in a circle.
+        pass
+    raise UserError(f"{path} is a link that leaves {folder}; replace it by a copy of what it points to, or remove it.")
+
+
+def open_own(path: pathlib.Path, mode: str) -> IO[Any]:
+    """Return ``path``, opened for writing in ``mode``; unlike ``open`` it never writes through a link.
+
+    Raises:
+      UserError: ``path`` is a link, has another name too, or is not a regular file.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags & ~os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            os.close(descriptor)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+        if flags & os.O_TRUNC:
+            os.ftruncate(descriptor, 0)
+        return descriptor
+
+    try:
+        return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=opener)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):  # ENXIO: a pipe that nobody reads.
+            raise
+        raise UserError(f"{path} is a link or no regular file, to which nothing is written; remove it.") from error
+
+
 def read_json(path: pathlib.Path) -> Any:
     """Return the content of the JSON file ``path``, None if there is no such file.
 
     Raises:
-      UserError: the file is not JSON.
+      UserError: the file is not JSON, or a link that leaves its folder.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(within(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -106,6 +154,27 @@ def read_config(workdir: pathlib.Path, known: bool = True) -> RecordedConfig | N
     return recorded
 
 
+def read_sweep(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Return the content of ``sweep.json`` in ``folder``, None if there is no such file.
+
+    Raises:
+      UserError: it is damaged, or a name of a run in it leads out of ``folder``.
+    """
+    path = folder / "sweep.json"
+    content = read_json(path)
+    if content is None:
+        return None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not the record of a sweep; remove it or give another folder.")
+    for name in content.get("runs", ()):
+        if pathlib.PurePath(name).parts != (name,) or name == ".." or not name.isprintable():
+            raise UserError(
+                f"{path} has a run {name!r}, which is not the name of a folder; rename it there or remove the file."
+            )
+        within(folder / name)
+    return content
+
+
 def write_config(workdir: pathlib.Path, config: ConfigDict, command: list[str]) -> None:
     """Write ``config.json`` to ``workdir``, as ``read_config`` reads it."""
     content = {"version": FORMAT_VERSION, "command": command, "config": config.to_dict()}
@@ -120,13 +189,14 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Write ``text`` to ``path`` whole or not at all."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))  # File names may hold what is no UTF-8.
 
 
 def write_bytes(path: pathlib.Path, content: bytes | bytearray) -> None:
     """Write ``content`` to ``path`` whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    partial.unlink(missing_ok=True)  # Of a process that was killed, or a link to something else.
+    with partial.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())  # Else a power cut could leave an empty file under the final name.
@@ -160,7 +230,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")
+    lines = within(path).read_text(encoding="utf-8").split("\n")
     try:
         return [json.loads(line) for line in lines[:-1]]
     except ValueError as error:
@@ -169,7 +239,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 def saved_steps(workdir: pathlib.Path, folder: str = "checkpoints") -> list[int]:
     """Return the steps of each checkpoint in ``folder`` of ``workdir``, rising."""
-    checkpoints = workdir / folder
+    checkpoints = within(workdir / folder)
     names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
     return sorted(int(name) for name in names if name.isdecimal())  # Others are still being written.
 
@@ -183,7 +253,7 @@ def cut_off(metrics: pathlib.Path) -> bool:
     """Return whether the last line of the file ``metrics`` is incomplete."""
     if not metrics.exists() or metrics.stat().st_size == 0:
         return False
-    with metrics.open("rb") as file:
+    with within(metrics).open("rb") as file:
         file.seek(-1, 2)
         return file.read(1) != b"\n"
 

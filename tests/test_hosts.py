@@ -1,5 +1,7 @@
 """The processes of one run, as one of them sees the others; tests/promises/test_many_hosts.py starts real ones."""
 
+import socket
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -26,6 +28,65 @@ from resnet_jax.training.parallel import device_mesh
 def test_incomplete_and_wrong_flags_are_refused(given, message):
     with pytest.raises(UserError, match=f"^{message}"):
         hosts.join_processes(*given)
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("coordinator", ["127.0.0.1:7", "[::1]:7", "[0:0:0:0:0:0:0:1]:7"])
+def test_process_0_listens_at_the_address_given(coordinator, caplog):
+    if "[" in coordinator and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    assert hosts.bind_address(coordinator) == coordinator
+    assert caplog.text == ""
+
+
+def test_process_0_listens_at_the_address_of_a_name(monkeypatch):
+    def getaddrinfo(host, port, **settings):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("192.0.2.1", "127.0.0.1")]
+
+    monkeypatch.setattr(hosts.socket, "getaddrinfo", getaddrinfo)
+    assert hosts.bind_address("localhost:7") == "127.0.0.1:7"
+    assert hosts.bind_address("here:7") is None, "other hosts may know this name by another address"
+
+
+@pytest.mark.parametrize("coordinator", ["192.0.2.1:7", "0.0.0.0:7", "[::]:7", "[2001:db8::1]:7"])
+def test_process_0_warns_where_it_listens_at_every_interface(coordinator, caplog):
+    assert hosts.bind_address(coordinator) is None
+    assert (
+        f"--coordinator={coordinator} is not an address of this host, so process 0 listens at port 7 of" in caplog.text
+    )
+
+
+def test_what_the_user_binds_to_is_left_to_jax(monkeypatch, caplog):
+    monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", "[::]:7")
+    assert hosts.bind_address("192.0.2.1:7") is None
+    assert caplog.text == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.2 is not an address of this host")
+def test_no_other_interface_reaches_the_coordinator(commands):
+    program = """
+import socket
+from resnet_jax import hosts
+
+with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    port = probe.getsockname()[1]
+hosts.join_processes(f"127.0.0.1:{port}", 1, 0)
+socket.create_connection(("127.0.0.1", port)).close()
+try:
+    socket.create_connection(("127.0.0.2", port)).close()
+except ConnectionRefusedError:
+    print("refused")
+"""
+    assert commands("", program=program).stdout == "refused\n"
 
 
 def test_a_process_alone_joins_no_other_and_is_the_first():

@@ -1,5 +1,7 @@
 """Files that are written whole or not at all, and read as they were."""
 
+import json
+import os
 import re
 
 import pytest
@@ -53,3 +55,89 @@ def test_the_newest_checkpoint_is_the_last_that_is_complete(tmp_path):
     for name in ("5", "10", "15.orbax-checkpoint-tmp"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     assert rundir.saved_step(tmp_path) == 10
+
+
+def test_a_link_is_followed_within_its_folder_and_through_the_folder_itself(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "a.json").write_text("1")
+    (tmp_path / "run" / "b.json").symlink_to("a.json")
+    (tmp_path / "named").symlink_to("run")
+    assert rundir.read_json(tmp_path / "named" / "b.json") == 1
+
+
+@pytest.mark.parametrize("target", ["../secret", "/etc/passwd", "../run2/secret", "circle"])
+def test_a_record_that_is_a_link_out_of_its_folder_is_not_read(tmp_path, target):
+    for folder in ("run", "run2"):
+        (tmp_path / folder).mkdir()
+    for file in ("secret", "run2/secret"):
+        (tmp_path / file).write_text("{}\n")
+    link = tmp_path / "run" / "circle"
+    link.symlink_to(target)
+    for read in (rundir.read_json, rundir.within):
+        with pytest.raises(
+            UserError, match=re.escape(f"{link} is a link that leaves {tmp_path / 'run'}; replace it by")
+        ):
+            read(link)
+    if target != "circle":  # Which does not exist.
+        for read in (rundir.read_metrics, rundir.cut_off):
+            with pytest.raises(UserError, match="is a link that leaves"):
+                read(link)
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name in ("a.json", "a.json.partial", "lock"):
+        (tmp_path / name).symlink_to(victim)
+    rundir.write_json(tmp_path / "a.json", 1)
+    assert rundir.read_json(tmp_path / "a.json") == 1
+    for mode in ("a", "a+", "ab+", "wb"):
+        with pytest.raises(
+            UserError, match="lock is a link or no regular file, to which nothing is written; remove it"
+        ):
+            rundir.open_own(tmp_path / "lock", mode)
+    assert victim.read_text() == "mine"
+
+
+def test_nothing_is_written_to_a_pipe_a_file_of_another_name_or_a_device(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "other name").hardlink_to(tmp_path / "victim")
+    (tmp_path / "device").symlink_to(os.devnull)
+    for name in ("pipe", "other name", "device"):
+        for mode in ("a", "a+", "wb"):
+            with pytest.raises(UserError, match=f"{name} is a link or no regular file"):
+                rundir.open_own(tmp_path / name, mode)
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
+def test_a_file_is_opened_as_by_open_itself(tmp_path):
+    with rundir.open_own(tmp_path / "a", "a") as file:
+        file.write("é")
+    with rundir.open_own(tmp_path / "a", "ab+") as file:
+        file.write(b"b")
+        file.seek(0)
+        assert file.read() == "éb".encode()
+    with rundir.open_own(tmp_path / "a", "wb"):
+        pass
+    assert (tmp_path / "a").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "name", ["../other", "/etc", "a/b", "..", ".", "", "a/", "a\0b", "a\nb", "a\x1b[2J", "\udcff"], ids=repr
+)
+def test_the_name_of_a_run_is_that_of_a_folder_in_the_sweep(tmp_path, name):
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": {"plain-20": {}, name: {}}}))
+    with pytest.raises(
+        UserError, match=re.escape(f"{tmp_path / 'sweep.json'} has a run {name!r}, which is not the name")
+    ):
+        rundir.read_sweep(tmp_path)
+
+
+def test_a_run_that_is_a_link_out_of_its_sweep_is_refused(tmp_path):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text(json.dumps({"runs": {"plain-20": {}}}))
+    assert rundir.read_sweep(tmp_path / "sweep") == {"runs": {"plain-20": {}}}
+    (tmp_path / "sweep" / "plain-20").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="plain-20 is a link that leaves"):
+        rundir.read_sweep(tmp_path / "sweep")

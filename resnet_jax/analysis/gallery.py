@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from resnet_jax.analysis.study import bullets, emphasised
 from resnet_jax.analysis.tables import markdown_table
+from resnet_jax.escape import Markdown, fenced, markdown, prose
 
 # More sentences than these are folded away.
 SHOWN_SENTENCES = 4
@@ -30,9 +32,9 @@ def page(studies: Mapping[str, dict[str, Any]], reports: Sequence[str], command:
         *(part for name, study in answered.items() for part in entry(name, study)),
     ]
     if others or reports:
-        links = [f"[{name}]({name}/README.md), {studies[name]['question']}" for name in others]
-        links += [f"[{name}]({name}/why.md), what weights that others trained look like inside" for name in reports]
-        parts += ["## Further records", bullets(links)]
+        links = [f"{link(name, 'README.md')}, {question_of(studies[name])}" for name in others]
+        links += [f"{link(name, 'why.md')}, what weights that others trained look like inside" for name in reports]
+        parts += ["## Further records", bullets(map(Markdown, links))]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -40,15 +42,16 @@ def contents_row(name: str, study: dict[str, Any]) -> dict[str, str]:
     """Return the line of ``study`` in the table of contents."""
     results = {each["result"] for each in study["literature"]}
     beside = "**contradicts**" if "contradicts" in results else "agrees" if "agrees" in results else "".join(results)
-    return dict(zip(CONTENTS, (f"[{name}](#{name})", study["question"], beside), strict=True))
+    cells = (Markdown(f"[{markdown(name)}](#{quote(name)})"), question_of(study), Markdown(beside))
+    return dict(zip(CONTENTS, cells, strict=True))
 
 
 def entry(name: str, study: dict[str, Any]) -> Iterator[str]:
     """Yield the parts of the section on ``study``."""
-    yield f"## {name}"
-    yield f"**{study['question']}**"
-    yield study["answer"]
-    yield f"[![{study['question']}]({name}/{study['figure']}.png)]({name}/README.md)"
+    yield f"## {markdown(name)}"
+    yield f"**{question_of(study)}**"
+    yield prose(study["answer"])
+    yield picture(name, study["figure"], question_of(study))
     sentences = [*study["verdict"], *study["left_out"]]
     compared = [emphasised(each) for each in study["literature"]]
     if len(sentences) > SHOWN_SENTENCES:
@@ -58,8 +61,23 @@ def entry(name: str, study: dict[str, Any]) -> Iterator[str]:
         yield bullets([*sentences, *compared])
     if study["inside"]:
         yield folded("Inside the nets", [each["says"] for each in study["inside"]])
-    yield f"{study['run']} [Page, records and figures]({name}/README.md)."
-    yield "```sh\n" + "\n".join(study["commands"]) + "\n```"
+    yield f"{markdown(study['run'])} [Page, records and figures]({quote(name)}/README.md)."
+    yield fenced("\n".join(study["commands"]))
+
+
+def question_of(study: dict[str, Any]) -> Markdown:
+    """Return the question of ``study`` as one line."""
+    return prose(" ".join(study["question"].split()))
+
+
+def link(folder: str, page: str) -> str:
+    """Return a link to ``page`` of the study in ``folder``."""
+    return f"[{markdown(folder)}]({quote(folder)}/{page})"
+
+
+def picture(folder: str, figure: str, title: Markdown) -> str:
+    """Return ``figure`` of the study in ``folder``, with a link to its page."""
+    return f"[![{title}]({quote(folder)}/{quote(figure, safe='')}.png)]({quote(folder)}/README.md)"
 
 
 def folded(title: str, texts: list[str]) -> str:

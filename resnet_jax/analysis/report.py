@@ -1,7 +1,6 @@
 """The comparison as one self-contained HTML page that opens from disk, without a network."""
 
 import html
-import io
 import pathlib
 import shlex
 import string
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
 from resnet_jax.analysis.figures import WIDTHS, colours, draw_depths
+from resnet_jax.analysis.pictures import svg
 from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths, nets_of
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
@@ -104,7 +104,7 @@ def section(part: Section) -> str:
 def interactive_curves(nets: Sequence[Replicates]) -> str:
     """Return the curves of all runs as HTML, one panel per series, with buttons for axis and scale."""
     panels = group_depths(nets)
-    titles = [nets_of(series) for series in panels]
+    titles = [html.escape(nets_of(series), quote=False) for series in panels]
     spacing = 0.3 / (len(panels) + 1)
     layout = make_subplots(len(panels), 1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=spacing).layout
     layout.update(curves_layout(len(panels)))
@@ -129,7 +129,7 @@ def interactive_curves(nets: Sequence[Replicates]) -> str:
                         "y": 100 * curves["step"][1][kept],
                         "xaxis": f"x{row}",
                         "yaxis": f"y{row}",
-                        "name": net.label,
+                        "name": html.escape(net.label, quote=False),  # Plotly takes some HTML in labels.
                         "legendgroup": net.label,
                         "showlegend": index == 0 and split == "test",
                         "mode": "lines",
@@ -217,11 +217,3 @@ def table_of(rows: Iterable[dict[str, Any]]) -> str:
         for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
-
-
-def svg(figure: Figure) -> str:
-    """Return matplotlib ``figure`` as an SVG element."""
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg")
-    text = stream.getvalue()
-    return text[text.index("<svg") :]

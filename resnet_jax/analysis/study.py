@@ -9,6 +9,7 @@ from resnet_jax.analysis.findings import Findings
 from resnet_jax.analysis.report import Section
 from resnet_jax.analysis.runs import Run, group_depths
 from resnet_jax.analysis.tables import markdown_table
+from resnet_jax.escape import Markdown, fenced, markdown, prose
 
 # Of the figures that a page shows, what each is.
 CAPTIONS = {
@@ -76,13 +77,13 @@ def page(
     train, publish = study["commands"]
     compared = [emphasised(each) for each in study["literature"]]
     parts = [
-        f"# {study['question']}",
-        *protocol,
+        f"# {prose(study['question'])}",
+        *map(prose, protocol),
         "## What was run",
-        study["run"],
-        f"```sh\n{train}\n{publish}    # this page, from the records beside it\n```",
+        markdown(study["run"]),
+        fenced(f"{train}\n{publish}    # this page, from the records beside it"),
         "## What was found",
-        study["answer"],
+        prose(study["answer"]),
         bullets([*study["verdict"], *compared, *study["left_out"]]),
         *(f"![{CAPTIONS[name]}]({name}.png)\n\n{CAPTIONS[name]}." for name in shown(found)),
         *(part for section in sections for part in section_parts(section)),
@@ -104,12 +105,13 @@ def shown(found: Findings) -> list[str]:
 def section_parts(section: Section) -> list[str]:
     """Return heading, sentences and table of ``section``; its figure is one of the page's own."""
     table = markdown_table(list(section.rows)).rstrip()
-    return [f"### {section.title}", bullets(section.texts), table]
+    return [f"### {markdown(section.title)}", bullets(section.texts), table]
 
 
-def emphasised(comparison: dict[str, Any]) -> str:
+def emphasised(comparison: dict[str, Any]) -> Markdown:
     """Return the sentence of ``comparison``, a ``literature.Comparison`` as a dictionary, in bold if it contradicts."""
-    return f"**{comparison['sentence']}**" if comparison["result"] == "contradicts" else comparison["sentence"]
+    sentence = markdown(comparison["sentence"])
+    return Markdown(f"**{sentence}**") if comparison["result"] == "contradicts" else sentence
 
 
 def chief_figure(found: Findings) -> str:
@@ -139,8 +141,8 @@ def what_was_run(runs: Sequence[Run], planned: int) -> str:
 
 
 def bullets(texts: Iterable[str]) -> str:
-    """Return ``texts`` as a list."""
-    return "\n".join(f"- {text}" for text in texts)
+    """Return ``texts``, of text or Markdown, as a list."""
+    return "\n".join(f"- {markdown(text)}" for text in texts)
 
 
 def brief_rows(rows: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from resnet_jax import models
 from resnet_jax.analysis.runs import Replicates, Run
 from resnet_jax.config import default, flatten
+from resnet_jax.escape import markdown
 from resnet_jax.fields import INTERVENTION_FIELDS
 
 PUBLISHED = pathlib.Path(__file__).with_name("published.json")
@@ -114,9 +116,14 @@ def terminal_table(
 
 
 def markdown_table(rows: Sequence[dict[str, str]], left: Sequence[str] = ("net", "source")) -> str:
-    """Return ``rows``, such as the result of ``text_rows``, as Markdown; the columns ``left`` are aligned there."""
+    """Return ``rows``, of text or Markdown, as a table in Markdown; the columns ``left`` are aligned there."""
     if not rows:
         return ""
     lines = [list(rows[0]), ["---" if name in left else "---:" for name in rows[0]]]
-    lines += [list(row.values()) for row in rows]
+    lines += [[cell(each) for each in row.values()] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def cell(text: str) -> str:
+    """Return ``text``, which may be Markdown, as a cell of a table in Markdown."""
+    return re.sub(r"(?<!\\)\|", r"\|", " ".join(markdown(text).split()))

@@ -117,9 +117,11 @@ def interactive(panel: Panel, colours: dict[int, str], with_library: bool) -> st
 def traces_of(line: Line, plot: Plot, colour: str, suffix: str, is_first: bool) -> list[dict[str, Any]]:
     """Return ``line`` as traces: its median, and its range where there is one."""
     middle, low, high = middle_and_range(line)
-    common = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "legendgroup": line.label, "name": line.label}
+    name = html.escape(line.label, quote=False)  # Plotly takes some HTML in labels.
+    common = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "legendgroup": line.label, "name": name}
     if plot.ticks:
-        bars = {"type": "bar", "orientation": "h", "x": middle, "y": list(plot.ticks), "marker": {"color": colour}}
+        ticks = [html.escape(each, quote=False) for each in plot.ticks]
+        bars = {"type": "bar", "orientation": "h", "x": middle, "y": ticks, "marker": {"color": colour}}
         return [{**common, **bars, "showlegend": is_first}]
     style = {"color": colour, "dash": "dash" if line.is_dashed else "solid", "width": 2}
     drawn = {"type": "scatter", "mode": "lines", "x": line.x, "y": middle, "line": style, "showlegend": is_first}

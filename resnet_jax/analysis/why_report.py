@@ -5,10 +5,11 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+from resnet_jax import escape
 from resnet_jax.analysis import why, why_figures
 from resnet_jax.analysis.contrast import RULE
 from resnet_jax.analysis.filters import draw_filters
-from resnet_jax.analysis.report import svg
+from resnet_jax.analysis.pictures import save, svg
 from resnet_jax.rundir import write_text
 
 FILTERS_NOTE = (
@@ -27,7 +28,7 @@ STYLE = (
 def write(out: pathlib.Path, page: why.Page, command: str) -> None:
     """Write ``page``, which ``command`` makes, and its pictures to the existing folder ``out``."""
     write_pictures(out, page, ("png", "svg"))
-    write_text(out / "why.md", f"# {TITLE}\n\n```sh\n{command}\n```\n\n{markdown(page)}")
+    write_text(out / "why.md", f"# {TITLE}\n\n{escape.fenced(command)}\n\n{markdown(page)}")
     write_text(out / "why.html", whole_page(page, command))
 
 
@@ -37,9 +38,9 @@ def write_pictures(out: pathlib.Path, page: why.Page, suffixes: Sequence[str]) -
     for panel in page.panels:
         figure = why_figures.draw(panel, colours)
         for suffix in suffixes:
-            figure.savefig(out / f"{panel.name}.{suffix}", dpi=120)
+            save(figure, out / f"{panel.name}.{suffix}")
     for label, measurement in page.filters.items():
-        draw_filters(measurement).savefig(out / f"{filters_name(label)}.png", dpi=120)
+        save(draw_filters(measurement), out / f"{filters_name(label)}.png")
 
 
 def filters_name(label: str) -> str:
@@ -52,10 +53,11 @@ def markdown(page: why.Page) -> str:
     parts = [RULE]
     for panel in page.panels:
         picture = f"![{panel.title}]({panel.name}.png)"
-        parts += [f"### {panel.title}", f"**{panel.says}**", picture, panel.note]
+        parts += [f"### {panel.title}", f"**{escape.markdown(panel.says)}**", picture, escape.markdown(panel.note)]
     for label in page.filters:
-        parts += [f"### Filters of {label}", f"![Filters of {label}]({filters_name(label)}.png)", FILTERS_NOTE]
-    return "\n\n".join(filter(None, [*parts, *page.foot])) + "\n"
+        title = f"Filters of {escape.markdown(label)}"
+        parts += [f"### {title}", f"![{title}]({filters_name(label)}.png)", FILTERS_NOTE]
+    return "\n\n".join(filter(None, [*parts, *map(escape.markdown, page.foot)])) + "\n"
 
 
 def sections(page: why.Page, with_library: bool) -> str:

@@ -15,9 +15,13 @@ from resnet_jax.data.dataset import Dataset, Split
 def cached(source: pathlib.Path, decode: Callable[[], Dataset]) -> Dataset:
     """Return the data set in folder ``source``, from the cache if the folder has not changed since it was decoded.
 
-    An unreadable cache file is replaced; if the cache cannot be written, a warning is logged.
+    An unreadable cache file is replaced; if there can be no cache, or others may write to it, a warning is logged.
     """
-    path = cache_folder() / "datasets" / f"{source.parent.name}-{source.name}-{fingerprint(source)}.v2.npz"
+    try:
+        path = cache_folder("datasets") / f"{source.parent.name}-{source.name}-{fingerprint(source)}.v2.npz"
+    except OSError as error:
+        logging.warning("Decoded images are not cached: %s", error)
+        return decode()
     try:
         return read(path)
     except FileNotFoundError:
@@ -51,7 +55,6 @@ def write(path: pathlib.Path, dataset: Dataset) -> None:
     arrays = {"class_names": np.array(dataset.class_names)}
     for name, split in dataset.splits.items():
         arrays |= {f"{name}_images": split.images, f"{name}_labels": split.labels}
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
         try:
             np.savez(file, **arrays)  # type: ignore[arg-type]

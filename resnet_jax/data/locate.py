@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from rich.filesize import decimal
 
 from resnet_jax.data import prepare
+from resnet_jax.data.builder import open_builder
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json
 
@@ -71,7 +72,7 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path | None:
     if not found:
         return None
     newest = max(found, key=lambda folder: [int(part) for part in folder.name.split(".")])
-    info = read_json(newest / "dataset_info.json")
+    info = read_json((newest / "dataset_info.json").resolve())  # Unlike a record it may be a link.
     if not isinstance(info, dict):
         raise UserError(
             f"{newest} has no valid dataset_info.json; remove the folder and run the same command to prepare the data "
@@ -95,7 +96,7 @@ def summary(folder: pathlib.Path) -> str:
     import tensorflow_datasets as tfds
 
     with reporting_damage(folder):
-        info = tfds.builder_from_directory(str(folder)).info
+        info = open_builder(folder).info
         examples = " and ".join(f"{split.num_examples:,} {name}" for name, split in info.splits.items())
         labels = [feature for feature in info.features.values() if isinstance(feature, tfds.features.ClassLabel)]
     classes = f" of {labels[0].num_classes:,} classes" if labels else ""

@@ -196,5 +196,7 @@ def download_and_prepare(name: str, root: str, manual_dir: str | None = None) ->
     logging.set_verbosity(logging.ERROR)  # TFDS warns about what is expected, such as ImageNet's missing test split.
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    builder = tfds.builder(name, data_dir=root, file_format="array_record")
+    # Not tfds.builder, which would open what lies under ``root`` for some names, unchecked.
+    dataset, settings = tfds.core.naming.parse_builder_name_kwargs(name)
+    builder = tfds.builder_cls(dataset.name)(**settings, data_dir=root, file_format="array_record")
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))

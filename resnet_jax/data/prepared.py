@@ -10,6 +10,7 @@ import PIL.Image
 from absl import logging
 
 from resnet_jax.data import cache
+from resnet_jax.data.builder import open_builder
 from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.locate import located, reporting_damage
 from resnet_jax.errors import UserError
@@ -45,9 +46,7 @@ def open_sources(name: str, data_dir: str | None) -> tuple[tuple[str, ...], dict
       UserError: the data set is unknown, missing or damaged, or its images lack a single label.
     """
     with located(name, data_dir) as folder, reporting_damage(folder):
-        import tensorflow_datasets as tfds
-
-        info = tfds.builder_from_directory(str(folder)).info
+        info = open_builder(folder).info
         keys = image_and_label(folder, info)
         num_classes = info.features[keys[1]].num_classes
         sources = {
@@ -92,7 +91,7 @@ class PreparedSource:
             import tensorflow_datasets as tfds
 
             encoded = {self._keys[0]: tfds.decode.SkipDecoding()}
-            self._files = tfds.builder_from_directory(self._folder).as_data_source(self._split, decoders=encoded)
+            self._files = open_builder(pathlib.Path(self._folder)).as_data_source(self._split, decoders=encoded)
         example = self._files[index]
         name = example.get("file_name", b"")
         name = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
@@ -137,7 +136,7 @@ def decode(folder: pathlib.Path) -> Dataset:
     """Do the work of ``read``, which reports what this raises on a damaged data set."""
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(str(folder))
+    builder = open_builder(folder)
     info = builder.info
     image_key, label_key = image_and_label(folder, info)
     class_names = check_classes(info.features[label_key], str(folder))

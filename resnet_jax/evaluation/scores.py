@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.special
-from rich.markup import escape
 from rich.table import Table
 
 
@@ -71,11 +70,11 @@ def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def table(rows: Sequence[Row], title: str) -> Table:
     """Return ``rows`` as a table, errors in per cent."""
-    printed = Table(title=escape(title))
+    printed = Table(title=title)
     for column in ("weights", "net", "loss", "top-1 error", "top-5 error", "images/s"):
         printed.add_column(column, justify="left" if column in ("weights", "net") else "right", overflow="fold")
     for name, net, scores, rate in rows:
         errors = (f"{error:.2%}" for error in (scores.top1_error, scores.top5_error))
         speed = "" if rate is None else f"{rate:,.1f}" if rate < 10 else f"{rate:,.0f}"
-        printed.add_row(escape(name), escape(net), f"{scores.loss:.4f}", *errors, speed)
+        printed.add_row(name, net, f"{scores.loss:.4f}", *errors, speed)
     return printed

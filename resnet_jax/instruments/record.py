@@ -10,6 +10,7 @@ import numpy as np
 
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import INSTRUMENTS, Subject
+from resnet_jax.rundir import open_own, within
 from resnet_jax.training.environment import environment
 
 VERSION = 1
@@ -102,8 +103,8 @@ def add(folder: pathlib.Path, measurement: Measurement) -> None:
     line = json.dumps({"version": VERSION} | plain(measurement._asdict()))
     path = folder / FOLDER / f"{measurement.instrument}.jsonl"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
+        within(path.parent).mkdir(parents=True, exist_ok=True)
+        with open_own(path, "ab+") as file:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)  # A line that was being written when a measurement ended.
             file.write(f"{line}\n".encode())
@@ -119,7 +120,8 @@ def read(folder: pathlib.Path, instrument: str | None = None) -> list[Measuremen
     """
     measurements = []
     for path in sorted((folder / FOLDER).glob(f"{instrument or '*'}.jsonl")):
-        lines = path.read_text().split("\n")[:-1]  # An incomplete last line is of a measurement that was interrupted.
+        content = within(path, folder).read_text(encoding="utf-8")
+        lines = content.split("\n")[:-1]  # An incomplete last line is of a measurement that was interrupted.
         try:
             measurements += [Measurement.of_line(line) for line in lines]
         except (ValueError, KeyError) as error:

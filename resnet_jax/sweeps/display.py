@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from rich import box
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -39,7 +38,7 @@ def watch(
     """
 
     def draw(rows: Sequence[Row], **limits: int) -> Table:
-        title = f"{escape(str(folder))} at {time.strftime('%H:%M:%S')}"
+        title = f"{folder} at {time.strftime('%H:%M:%S')}"
         return table(title, rows, seconds_left(rows, multiply_adds), **limits)
 
     in_place = console.is_terminal and not console.is_dumb_terminal

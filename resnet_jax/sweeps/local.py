@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import psutil
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_config, read_json, read_metrics
+from resnet_jax.rundir import open_own, read_config, read_json, read_metrics, within
 from resnet_jax.sweeps.plan import EXPLAINED, PlannedRun, failure, log_of, record_failure
+from resnet_jax.terminal import PlainColumn
 
 SECONDS_BETWEEN_LOOKS = 0.5
 GIB_PER_WORKER = 3
@@ -63,7 +64,8 @@ def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[Pl
     free = [cores[index::workers] or cores for index in range(workers)]
     waiting, failed = list(runs), []
     running: list[Worker] = []
-    columns = (TextColumn("{task.fields[name]}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
+    name, description = (PlainColumn(f"{{task.{each}}}") for each in ("fields[name]", "description"))
+    columns = (name, BarColumn(), TaskProgressColumn(), description)
     progress = Progress(*columns, console=console, disable=not console.is_terminal)
     with sigterm_as_interrupt(), progress:
         overall = progress.add_task("", name="runs", total=len(runs))
@@ -84,7 +86,7 @@ def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[Pl
                     free.append(worker.cores)
                     progress.remove_task(worker.task)
                     progress.advance(overall)
-                    console.print(outcome(worker), markup=False, highlight=False)
+                    console.print(outcome(worker), highlight=False)
                     if worker.process.returncode:
                         failed.append(worker.run)
                         explain(worker)
@@ -114,7 +116,7 @@ def start(run: PlannedRun, cores: list[int], task: TaskID, environment: dict[str
     """
     try:
         run.workdir.parent.mkdir(parents=True, exist_ok=True)
-        with log_of(run.workdir).open("wb") as log:
+        with open_own(log_of(run.workdir), "wb") as log:
             process = subprocess.Popen(run.command, stdout=log, stderr=log, env=environment)
     except OSError as error:
         raise UserError(
@@ -150,7 +152,7 @@ def outcome(worker: Worker) -> str:
     if summary and summary["status"] == "preempted":
         return f"{run.name}: stopped by a signal after step {summary['steps']:,}; the same command resumes it"
     reason = killed(status) or f"failed with exit status {status}"
-    log = log_of(run.workdir).read_text(errors="replace").rstrip().splitlines()
+    log = within(log_of(run.workdir)).read_text(errors="replace").rstrip().splitlines()
     return "\n".join(
         [f"{run.name}: {reason}; the last lines of {log_of(run.workdir)}:", *(f"    {line}" for line in log[-5:])]
     )

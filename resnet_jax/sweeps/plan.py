@@ -14,7 +14,7 @@ from resnet_jax import data, models
 from resnet_jax.config import brief, check, flatten
 from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS, TITLE_FIELDS, TUNABLE_FIELDS
-from resnet_jax.rundir import cut_off, read_json
+from resnet_jax.rundir import cut_off, open_own, read_json, within
 from resnet_jax.sweeps.grid import Overrides, tuned_fields
 
 # Each convolution has two more of its size in the backward pass: the gradients by its input and by its kernel.
@@ -203,12 +203,12 @@ def state(workdir: pathlib.Path) -> str:
 def failure(workdir: pathlib.Path) -> str | None:
     """Return the sentence with which the last process of the run failed, None if its log does not end with one."""
     log = log_of(workdir)
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = within(log).read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     return lines[-1].removeprefix("error: ") if lines and lines[-1].startswith("error: ") else None
 
 
 def record_failure(workdir: pathlib.Path, sentence: str) -> None:
     """End the log of the run in ``workdir`` with ``sentence``, the reason why it failed."""
     line_break = "\n" * cut_off(log_of(workdir))  # What is killed may leave half a line.
-    with log_of(workdir).open("a") as log:
+    with open_own(log_of(workdir), "a") as log:
         log.write(f"{line_break}error: {sentence}\n")

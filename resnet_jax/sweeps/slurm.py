@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import submitit
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import saved_step
+from resnet_jax.rundir import open_own, saved_step
 from resnet_jax.sweeps.plan import EXPLAINED, PlannedRun, log_of, record_failure
 
 # Starts in a row without a new checkpoint after which a job is not queued again.
@@ -47,7 +47,7 @@ class Training:
           RuntimeError: the exit status is another.
         """
         self._first_step = saved_step(workdir)
-        with log_of(workdir).open("ab") as log:
+        with open_own(log_of(workdir), "ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         status = self._process.wait()
         if status in EXPLAINED:
@@ -109,6 +109,6 @@ def submit(
         reason = " ".join(str(error).split())
         raise UserError(f"--launcher=slurm with --slurm={settings} cannot submit: {reason}.") from error
     for run, job in zip(runs, jobs, strict=True):
-        with log_of(run.workdir).open("a") as log:
+        with open_own(log_of(run.workdir), "a") as log:
             log.write(f"queued as job {job.job_id}\n")  # Also says that an error above belongs to an earlier job.
     return jobs

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import math
+import os
 import pathlib
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ from absl import logging
 from resnet_jax import identity
 from resnet_jax.errors import UserError
 from resnet_jax.hosts import is_lost_process
-from resnet_jax.rundir import writing
+from resnet_jax.rundir import within, writing
 from resnet_jax.training.step import TrainState
 
 # Orbax warns of every folder that is only read, and logs tracebacks of errors that it then raises.
@@ -42,9 +43,14 @@ class Checkpoints:
           run: the identity of their run, ``Identity.of_checkpoint``; None: it is not checked.
 
         Raises:
-          UserError: the folder cannot be written.
+          UserError: the folder cannot be written, or it is a link that leaves its run, or has one.
         """
         self._folder, self._run, self._read_only = folder.absolute(), run, read_only
+        within(folder)
+        for path, folders, files in os.walk(folder):
+            for inside in (pathlib.Path(path, name) for name in (*folders, *files)):
+                if inside.is_symlink():
+                    within(inside, folder)
         if read_only:
             options = ocp.CheckpointManagerOptions(read_only=True)
         else:

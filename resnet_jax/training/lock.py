@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from absl import logging
 
 from resnet_jax.errors import UserError
+from resnet_jax.rundir import open_own
 from resnet_jax.training.environment import utc_now
 
 
@@ -20,9 +21,9 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
     The system releases the lock when the process ends, however it ends; the file stays and names the last holder.
 
     Raises:
-      UserError: another process holds it.
+      UserError: another process holds it, or it is a link.
     """
-    with (workdir / "lock").open("a+") as file:
+    with open_own(workdir / "lock", "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -25,9 +25,11 @@ from resnet_jax.identity import Identity
 from resnet_jax.rundir import (
     FORMAT_VERSION,
     cut_off,
+    open_own,
     read_config,
     read_json,
     read_metrics,
+    within,
     write_config,
     write_json,
     write_normalisation,
@@ -170,10 +172,11 @@ class RunRecord:
                 if line["step"] < step or (line["step"] == step and line["split"] not in due)
             ]
             write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-            self._metrics = self._open.enter_context(path.open("a"))
+            self._metrics = self._open.enter_context(open_own(path, "a"))
             # Not tensorboardX's SummaryWriter, whose thread hangs for ever when the disk is full.
-            (self.workdir / "tensorboard").mkdir(exist_ok=True)
-            self._events = EventsWriter(str(self.workdir / "tensorboard" / "events"), f".{os.getpid()}.{step}")
+            tensorboard = within(self.workdir / "tensorboard")
+            tensorboard.mkdir(exist_ok=True)
+            self._events = EventsWriter(str(tensorboard / "events"), f".{os.getpid()}.{step}")
             self._open.callback(self._events.close)
             self._events.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 

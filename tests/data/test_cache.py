@@ -77,3 +77,10 @@ def test_without_a_place_for_the_cache_the_set_is_still_there(source, dataset, t
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert_same(cache.cached(source, lambda: dataset), dataset)
+
+
+def test_a_cache_that_others_may_write_to_is_neither_read_nor_written(source, dataset, cache_folder):
+    cache.cached(source, lambda: dataset)
+    (cache_folder / "resnet_jax" / "datasets").chmod(0o777)
+    changed = dataset._replace(num_classes=4)
+    assert_same(cache.cached(source, lambda: changed), changed)

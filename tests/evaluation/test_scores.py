@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.special
 import sklearn.metrics
-from rich.console import Console
 
 from resnet_jax import evaluation
+from resnet_jax.terminal import Terminal
 
 
 def draws(examples=500, classes=10):
@@ -85,6 +85,6 @@ def test_the_table_says_per_cent(rate):
 @pytest.mark.parametrize("name", ["[/x]", "[red]w[/red]", "a[b"])
 def test_names_are_shown_as_they_are(name):
     row = evaluation.Row(name, name, evaluation.Scores(0.5, 0.0827, 0.0034), None)
-    console = Console(width=120, file=io.StringIO())
+    console = Terminal(width=120, file=io.StringIO())
     console.print(evaluation.table([row], f"title {name}"))
     assert console.file.getvalue().count(name) == 3

@@ -26,7 +26,10 @@ SETTINGS = {
 }
 
 # What a process says last when another one of its run is gone.
-LOST = "error: another process of this run has died or cannot be reached; start the same command on every host."
+LOST = (
+    "error: another process of this run has died, cannot be reached or was started twice; start the same command once "
+    "on every host."
+)
 
 
 def words_of(workdir, **settings):

@@ -2,13 +2,18 @@
 
 import ast
 import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from resnet_jax.training import train
+from tests.analysis.measured import measure
+from tests.analysis.synthetic import write_run
+from tests.data.conftest import tiny_splits, write_set
 from tests.promises.runs import ROOT
 
 # What turns bytes into code.
@@ -98,3 +103,83 @@ def test_a_config_json_with_code_is_text(config, tmp_path):
         [sys.executable, "-m", "experiments.compare", str(tmp_path)], cwd=ROOT, capture_output=True, check=False
     )
     assert not pathlib.Path(ROOT, "made").exists()
+
+
+@pytest.fixture(scope="module")
+def theirs(whole, tmp_path_factory):
+    """Return a working directory with the folder of a stranger: a run, its data set, and code that the data set names.
+
+    Executed, the code leaves the file "executed" in the working directory.
+    """
+    here = tmp_path_factory.mktemp("here")
+    run = here / "theirs" / "run"
+    shutil.copytree(whole, run)
+    content = json.loads((run / "config.json").read_text())
+    content["config"]["data"] |= {"name": "tiny", "data_dir": "theirs/tfds"}
+    (run / "config.json").write_text(json.dumps(content))
+    (here / "theirs" / "evil.py").write_text("import pathlib; pathlib.Path('executed').touch()\n")
+    features = write_set(here / "theirs" / "tfds", "tiny", tiny_splits()) / "features.json"
+    content = json.loads(features.read_text())
+    content["featuresDict"]["features"]["more"] = {"pythonClassName": "theirs.evil.Evil", "text": {}}
+    features.write_text(json.dumps(content))
+    return here
+
+
+COMMANDS = {
+    "evaluate": ("evaluate", "--run=theirs/run"),
+    "start from it": ("main", f"--config={ROOT}/configs/digits_resnet20.py", "--from=theirs/run"),
+    "train its config": ("main", f"--config={ROOT}/configs/digits_resnet20.py", "--workdir=new"),
+    "diagnose": ("diagnose", "theirs/run"),
+    "export": ("export", "--run=theirs/run"),
+    "surgery": ("surgery", "fold_norms", "--run=theirs/run", "--out=new"),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name != "evaluate" else ()) for name in COMMANDS]
+)
+def test_no_command_executes_code_that_the_data_set_of_a_run_names(theirs, name):
+    command, *words = COMMANDS[name]
+    if command == "main":
+        words += ["--config.data.name=tiny", "--config.data.data_dir=theirs/tfds"]
+    result = subprocess.run(
+        [sys.executable, "-m", f"experiments.{command}", *words],
+        cwd=theirs,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not (theirs / "executed").exists(), "the code was executed"
+    assert result.returncode == 2
+    assert "names the class 'theirs.evil.Evil', which is not one of TFDS's own features" in result.stderr
+
+
+@pytest.mark.slow
+def test_hostile_names_are_shown_as_text_by_every_command_that_shows_runs(commands, tmp_path):
+    names = ["[/x]", "$\\frac{$", "a\x1b[2J\x9b1mb", "<img src=x>", "![x](http://tracker.example/x.png)", "\udcff"]
+    folder = tmp_path / "sweep [/y]"
+    for seed, name in enumerate(names):
+        write_run(folder / name.replace("/", "\u2215"), 20, False, 0.1, seed, status="finished" if seed else None)
+        measure(folder / name.replace("/", "\u2215"), False, 20, seed, 2)
+    write_run(folder / "x", 20, False, 0.1, 9, data__name="$\\frac{$ [/x] <img src=x> \x1b[2J")
+    write_run(folder / "y", 20, False, 0.1, 9)
+    content = {
+        "file": "x.py",
+        "question": "![x](http://tracker.example/x.png) <script>",
+        "command": ["```", "[/x]\x1b"],
+    }
+    (folder / "sweep.json").write_text(json.dumps(content | {"runs": {"x": {}, "y": {}, "[x]": {}}}))
+    out = tmp_path / "out"
+    for words in (
+        ("compare", folder),
+        ("why", folder, f"--out={out}"),
+        ("publish", folder, f"--out={tmp_path / 'page'}"),
+    ):
+        done = commands(*words)
+        assert done.returncode == 0, done.stderr
+        for said in (done.stdout, done.stderr):
+            assert all(each.isprintable() for each in said.replace("\n", "")), said
+    for page in (out / "why.md", tmp_path / "page" / "README.md", folder / "comparison" / "table.md"):
+        text = page.read_text(encoding="utf-8").replace("\\[", "")
+        assert not [harm for harm in ("<img", "<script", "](http", "\x1b") if harm in text], page
