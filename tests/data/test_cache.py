@@ -46,7 +46,7 @@ def test_an_unchanged_set_is_decoded_once(source, dataset, cache_folder):
 def test_a_changed_set_is_decoded_again(source, dataset):
     cache.cached(source, lambda: dataset)
     (source / "shard").write_text("other content")
-    changed = dataset._replace(num_classes=4)
+    changed = dataset._replace(class_names=("a", "b", "c", "d"))
     assert_same(cache.cached(source, lambda: changed), changed)
 
 
@@ -82,5 +82,5 @@ def test_without_a_place_for_the_cache_the_set_is_still_there(source, dataset, t
 def test_a_cache_that_others_may_write_to_is_neither_read_nor_written(source, dataset, cache_folder):
     cache.cached(source, lambda: dataset)
     (cache_folder / "resnet_jax" / "datasets").chmod(0o777)
-    changed = dataset._replace(num_classes=4)
+    changed = dataset._replace(class_names=("a", "b", "c", "d"))
     assert_same(cache.cached(source, lambda: changed), changed)

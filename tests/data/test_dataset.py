@@ -82,7 +82,7 @@ def test_all_splits_are_downsampled_before_anything_is_computed_from_them():
     assert {split.images.shape[1:] for split in half.splits.values()} == {(4, 4, 1)}
     mean, _ = data.normalisation(half, recipes.digits(depth=8, residual=True).data)
     np.testing.assert_allclose(mean, half.splits["train"].images.mean(axis=0) / 255, rtol=1e-6)
-    assert data.digest(half) != data.digest(whole)
+    assert data.identify(half)["contents"] != data.identify(whole)["contents"]
 
 
 def test_what_does_not_divide_the_images_is_refused_with_or_without_reading_them():

@@ -74,7 +74,7 @@ def test_a_class_that_no_member_thinks_possible_has_no_chance():
 @pytest.mark.parametrize("rate", [None, 1234.5])
 def test_the_table_says_per_cent(rate):
     row = evaluation.Row("net", "plain-20", evaluation.Scores(0.5, 0.0827, 0.0034), rate)
-    console = Console(width=120, file=io.StringIO())
+    console = Terminal(width=120, file=io.StringIO())
     console.print(evaluation.table([row], "title"))
     text = console.file.getvalue()
     assert "8.27%" in text
