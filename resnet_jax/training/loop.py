@@ -23,6 +23,7 @@ from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.interventions import Interventions
 from resnet_jax.training.program import Metrics, Program, evaluate, make_program
+from resnet_jax.training.progress import announce
 from resnet_jax.training.record import RunRecord, check_workdir
 from resnet_jax.training.reporter import Reporter
 from resnet_jax.training.start import variables_of
@@ -62,6 +63,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         check_against_data(config, examples, data.image_shape(dataset))
         program = make_program(config, dataset.num_classes)
         interventions = program.interventions(data.image_shape(dataset))
+        announce(config, dataset, program)
     with hosts.together():
         start = None
         if config.from_run is not None and not saved_steps(workdir):
