@@ -63,13 +63,13 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         check_against_data(config, examples, data.image_shape(dataset))
         program = make_program(config, dataset.num_classes)
         interventions = program.interventions(data.image_shape(dataset))
-        announce(config, dataset, program)
     with hosts.together():
         start = None
         if config.from_run is not None and not saved_steps(workdir):
             start = variables_of(config, program, data.image_shape(dataset))
     with hosts.together():
         record = RunRecord(workdir, config, command or [])
+    announce(config, dataset, program)
     with record, contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         del dataset  # Its examples are on the devices now.
         with contextlib.ExitStack() as folders:

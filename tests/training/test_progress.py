@@ -36,7 +36,7 @@ def test_a_start_says_what_it_has_found_and_what_it_does_before_it_compiles(
     def stop(*_):
         raise UserError("enough")
 
-    monkeypatch.setattr(loop, "RunRecord", stop)
+    monkeypatch.setattr(loop, "open_feed", stop)
     config.model.depth = depth
     config.data.validation_examples = 100
     with caplog.at_level("INFO", logger="absl"), pytest.raises(UserError, match="enough"):
