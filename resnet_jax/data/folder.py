@@ -236,10 +236,11 @@ def split(source: FolderSource, test_fraction: float) -> dict[str, FolderSource]
 
     Files are chosen in the order of a hash of ``CLASS/FILE``, so every machine chooses the same ones, and the choice
     hardly changes when files are added. The fraction is of all files, not of each class. The last file of a class in
-    that order stays in "train", so that every class is learned. Both splits keep all ``class_names``.
+    that order stays in "train", so that every class is learned, unless each has a single image. Both splits keep all
+    ``class_names``.
 
     Raises:
-      UserError: a split would be left without images, or a class without training images.
+      UserError: a split would be left without images, or a class without training images although some have several.
     """
     examples = len(source)
     count = max(1, round(test_fraction * examples)) if 0 < test_fraction < 1 else 0
@@ -262,13 +263,27 @@ def split(source: FolderSource, test_fraction: float) -> dict[str, FolderSource]
 
 
 def check_trained(source: FolderSource, labels: np.ndarray, setting: str) -> None:
-    """Raise a UserError that names a class without any of the training ``labels`` that ``setting`` leaves."""
+    """Raise a UserError that names a class without any of the training ``labels``, which ``setting`` leaves.
+
+    If there is no more than one image for each class, as in a sample of ImageNet, it is only logged: no smaller value
+    would help.
+    """
     counts = np.bincount(labels, minlength=len(source.class_names))
-    if not counts.all():
+    missing = [source.class_names[label] for label in np.flatnonzero(counts == 0)]
+    if not missing:
+        return
+    if len(source) > len(source.class_names):
         raise UserError(
-            f"{setting} leaves the class {source.class_names[counts.argmin()]} of {source.root} without a training "
-            "image; add images or choose a smaller value."
+            f"{setting} leaves the class {missing[0]} of {source.root} without a training image; add images or choose "
+            "a smaller value."
         )
+    logging.warning(
+        "%s: %d of %d classes have no training image, e.g. %s",
+        source.root,
+        len(missing),
+        len(source.class_names),
+        missing[0],
+    )
 
 
 def path_hash(source: FolderSource, index: int) -> bytes:

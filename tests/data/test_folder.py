@@ -160,6 +160,16 @@ def test_every_class_stays_in_training_as_long_as_there_are_other_files(tmp_path
         folder.load(str(tmp_path), 0.5)
 
 
+def test_one_image_in_each_class_still_makes_two_splits_with_a_warning(tmp_path, caplog):
+    write_classes(tmp_path, **{f"c{index}": 1 for index in range(20)})
+    splits = folder.load(str(tmp_path), 0.1)
+    assert {name: len(source) for name, source in splits.items()} == {"train": 18, "test": 2}
+    assert all(len(source.class_names) == 20 for source in splits.values())
+    [warning] = caplog.messages
+    tested = [splits["test"].class_names[label] for label in splits["test"].labels]
+    assert warning == f"{tmp_path}: 2 of 20 classes have no training image, e.g. {tested[0]}"
+
+
 def test_a_class_that_validation_leaves_without_a_training_image_is_refused(tmp_path):
     write_classes(tmp_path, cat=40, dog=2)
     splits = folder.load(str(tmp_path), 0.1)
