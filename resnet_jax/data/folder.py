@@ -5,15 +5,13 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import re
 import unicodedata
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
-from resnet_jax.data.layout import SUFFIXES, class_folders, is_image, is_system, split_folders
+from resnet_jax.data.layout import SUFFIXES, class_folders, is_system, list_folder, split_folders, suffix_of
 from resnet_jax.errors import UserError
 
 LAYOUT = "a folder with one folder of images per class, or with two such folders, train/ and val/"
@@ -67,18 +65,6 @@ class FolderSource:
         """Return a hash of the names and labels of the files, not of their content."""
         content = (repr(self.class_names).encode(), self.names.tobytes(), self.labels.tobytes())
         return hashlib.sha256(b"".join(content)).hexdigest()
-
-
-class Listing(NamedTuple):
-    """The files of a class folder.
-
-    Attributes:
-      images: names of the images, sorted, bytes ``[images]``.
-      ignored: number of other files, by suffix.
-    """
-
-    images: np.ndarray
-    ignored: collections.Counter[str]
 
 
 def load(root: str, test_fraction: float) -> dict[str, FolderSource]:
@@ -182,53 +168,6 @@ def check_spellings(root: pathlib.Path, folders: list[str]) -> None:
                 "only in Unicode's normal form (NFC and NFD); merge or rename them."
             )
         raise UserError(f"{root} has classes {other} and {name}, which differ only in case; merge or rename them.")
-
-
-def list_folder(folder: pathlib.Path) -> Listing:
-    """Return the files of class folder ``folder``.
-
-    A broken link whose name is that of an image is among these, so that reading it raises an error.
-
-    Raises:
-      UserError: a subfolder has images.
-    """
-    images, ignored = [], collections.Counter[str]()
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_system(entry.name):
-                continue
-            if entry.is_dir():
-                ignored += list_subfolder(folder, entry.name)
-            elif is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
-                images.append(os.fsencode(entry.name))
-            else:
-                ignored[suffix_of(entry.name)] += 1
-    return Listing(np.array(sorted(images), np.bytes_), ignored)
-
-
-def list_subfolder(folder: pathlib.Path, name: str) -> collections.Counter[str]:
-    """Return the number of files, by suffix, in and below subfolder ``name`` of class folder ``folder``.
-
-    Raises:
-      UserError: one is an image.
-    """
-    ignored = collections.Counter[str]()
-    for _, folders, files in os.walk(folder / name):
-        folders[:] = [each for each in folders if not is_system(each)]
-        files = [file for file in files if not is_system(file)]
-        if any(is_image(file) for file in files):
-            raise UserError(
-                f"{folder} has images in its subfolder {name}, but only files directly in a class folder are used; "
-                f"move them into {folder}, or set config.data.data_dir to the folder whose folders are the classes."
-            )
-        ignored.update(suffix_of(file) for file in files)
-    return ignored
-
-
-def suffix_of(name: str) -> str:
-    """Return the suffix of file ``name`` in lower case, or "other" if that is not a usual one."""
-    suffix = pathlib.Path(name).suffix.lower()
-    return suffix if re.fullmatch(r"\.\w{1,8}", suffix, re.ASCII) else "other"
 
 
 def split(source: FolderSource, test_fraction: float) -> dict[str, FolderSource]:

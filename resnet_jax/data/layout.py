@@ -1,8 +1,12 @@
-"""Which folders hold splits and classes, which are of the system, and which are laid out in another way."""
+"""Which folders hold splits and classes, which files of these are used, and which layouts are refused."""
 
+import collections
 import os
 import pathlib
 import re
+from typing import NamedTuple
+
+import numpy as np
 
 from resnet_jax.errors import UserError
 
@@ -11,7 +15,7 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", "
 # The first that exists is the test split. ImageNet's own "test" has no labels, so it comes last.
 TEST_FOLDERS = ("val", "validation", "test")
 # Other spellings of splits, which are never classes.
-_MORE = r"([ ._-]?(set|data|dataset|images?|imgs?|split|files|\d+))*"
+_MORE = r"([ ._-]?(set|data|images?|imgs?|split|files|\d))*"
 TRAIN_LIKE = re.compile(rf"train(ing)?{_MORE}", re.IGNORECASE)
 TEST_LIKE = re.compile(
     rf"(val|valid|validate|validation|tests?|testing|eval|evaluation|dev|holdout){_MORE}", re.IGNORECASE
@@ -21,6 +25,18 @@ SYSTEM_FOLDERS = {
     *("__macosx", "$recycle.bin", "system volume information", "recycler", "found.000", "lost+found"),
     *("@eadir", "#recycle", "@recycle", "#snapshot", "@tmp", "__pycache__"),
 }
+
+
+class Listing(NamedTuple):
+    """The files of a class folder.
+
+    Attributes:
+      images: names of the images, sorted, bytes ``[images]``.
+      ignored: number of other files, by suffix.
+    """
+
+    images: np.ndarray
+    ignored: collections.Counter[str]
 
 
 def is_system(name: str) -> bool:
@@ -44,11 +60,10 @@ def class_folders(root: pathlib.Path) -> list[str]:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if is_system(entry.name):
                 continue
-            path = pathlib.Path(entry)
-            if entry.is_symlink() and not is_image(entry.name) and not path.exists():
+            if entry.is_symlink() and not is_image(entry.name) and not pathlib.Path(entry).exists():
                 raise UserError(
-                    f"{path} is a link to {path.readlink()}, which does not exist or cannot be reached; "
-                    "mount or repair it, or remove the link."
+                    f"{entry.path} is a link to {pathlib.Path(entry).readlink()}, which does not exist or cannot be "
+                    "reached; mount or repair it, or remove the link."
                 )
             if entry.is_dir():
                 folders.append(entry.name)
@@ -111,3 +126,50 @@ def check_sorted(train: pathlib.Path, test: pathlib.Path) -> None:
         f"{test}/CLASS{listed}"
         + (f", and the images in {train}/CLASS/{names[0]} up into {train}/CLASS." if nested else ".")
     )
+
+
+def list_folder(folder: pathlib.Path) -> Listing:
+    """Return the files of class folder ``folder``.
+
+    A broken link whose name is that of an image is among these, so that reading it raises an error.
+
+    Raises:
+      UserError: a subfolder has images.
+    """
+    images, ignored = [], collections.Counter[str]()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_system(entry.name):
+                continue
+            if entry.is_dir():
+                ignored += list_subfolder(folder, entry.name)
+            elif is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
+                images.append(os.fsencode(entry.name))
+            else:
+                ignored[suffix_of(entry.name)] += 1
+    return Listing(np.array(sorted(images), np.bytes_), ignored)
+
+
+def list_subfolder(folder: pathlib.Path, name: str) -> collections.Counter[str]:
+    """Return the number of files, by suffix, in and below subfolder ``name`` of class folder ``folder``.
+
+    Raises:
+      UserError: one is an image.
+    """
+    ignored = collections.Counter[str]()
+    for _, folders, files in os.walk(folder / name):
+        folders[:] = [each for each in folders if not is_system(each)]
+        files = [file for file in files if not is_system(file)]
+        if any(is_image(file) for file in files):
+            raise UserError(
+                f"{folder} has images in its subfolder {name}, but only files directly in a class folder are used; "
+                f"move them into {folder}, or set config.data.data_dir to the folder whose folders are the classes."
+            )
+        ignored.update(suffix_of(file) for file in files)
+    return ignored
+
+
+def suffix_of(name: str) -> str:
+    """Return the suffix of file ``name`` in lower case, or "other" if that is not a usual one."""
+    suffix = pathlib.Path(name).suffix.lower()
+    return suffix if re.fullmatch(r"\.\w{1,8}", suffix, re.ASCII) else "other"

@@ -268,7 +268,7 @@ TWO = ("cat/1.jpg", "dog/1.jpg")
         ("train", "valid", "rename valid to val, so that"),
         ("TRAIN", "TEST", "rename TRAIN to train and TEST to test, so that"),
         ("Training", "Testing", "rename Training to train and Testing to test, so that"),
-        ("train_set", "test-images", "rename train_set to train and test-images to test, so that"),
+        ("train_dataset2", "test-images", "rename train_dataset2 to train and test-images to test, so that"),
     ],
 )
 @pytest.mark.parametrize("names", [TWO, ("1.jpg",)], ids=["with classes", "flat"])
@@ -295,6 +295,12 @@ def test_one_split_without_the_other_is_refused(tmp_path, split, advice):
         with pytest.raises(UserError, match=f"^{tmp_path} {advice}"):
             folder.load(str(tmp_path), 0.5)
         write(tmp_path, "cat/1.jpg", "dog/1.jpg")  # Class folders beside it.
+
+
+def test_names_that_only_begin_like_a_split_are_classes(tmp_path):
+    names = ("dev board", "eval" + "1" * 100 + "x", "test tube", "testament", "train" + "1" * 100 + "x", "valley")
+    write(tmp_path, *[f"{name}/{index}.jpg" for name in names for index in range(2)])
+    assert folder.load(str(tmp_path), 0.1)["train"].class_names == names
 
 
 def test_a_flat_folder_test_beside_classes_is_not_a_class(tmp_path):
