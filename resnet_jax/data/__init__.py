@@ -8,6 +8,7 @@ from resnet_jax.data.passes import normalisation as normalisation
 from resnet_jax.data.sources import SHAPES as SHAPES
 from resnet_jax.data.sources import ImageSource as ImageSource
 from resnet_jax.data.sources import Stream as Stream
+from resnet_jax.data.sources import contents as contents
 from resnet_jax.data.sources import image_shape as image_shape
 from resnet_jax.data.sources import load as load
 from resnet_jax.data.sources import shape as shape

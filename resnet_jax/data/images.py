@@ -1,9 +1,9 @@
 """Decoding of image files, and cropping on the host (paper, section 3.4).
 
 Pixels are those of ``Image.open(file).convert("RGB")``, as in torchvision's ``ImageFolder``: the format is recognised
-by the content, never by the name; the alpha channel and all frames but the first are dropped; 16-bit grey is clipped at
-255. EXIF rotation is ignored, as torchvision and TensorFlow do. Common JPEGs are decoded by simplejpeg, all other files
-by Pillow, which also diagnoses damaged files.
+by the content, never by the name; the alpha channel and all frames but the first are dropped. Unlike there, grey of
+more than 8 bits is scaled to 8 bits instead of clipped. EXIF rotation is ignored, as torchvision and TensorFlow do.
+Common JPEGs are decoded by simplejpeg, all other files by Pillow, which also diagnoses damaged files.
 
 A crop is decoded, cut and resized in one go. Its box is ``(left, top, right, bottom)`` in pixels of the original image,
 not necessarily integers. Flips are not done here.
@@ -15,11 +15,14 @@ import math
 import re
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from resnet_jax.data import metadata
 
 try:
     import cykooz_resizer
@@ -42,6 +45,9 @@ COLOURS = ("Gray", "YCbCr", "RGB")
 # JPEG markers: start of frame of the common kinds, and start of the pixel data, which comes after any frame header.
 STARTS_OF_FRAMES = (0xC0, 0xC1, 0xC2, 0xDA)
 END_OF_IMAGE = b"\xff\xd9"
+# Tags of TIFF, and values of the last two.
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
+WHITE_IS_ZERO, SIGNED = 0, 2
 # An entry of ``warnings.filters``.
 QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
@@ -54,13 +60,52 @@ def decode(encoded: bytes, where: str) -> np.ndarray:
     """Return the whole image in file ``encoded``, uint8 ``[height, width, 3]``, read-only.
 
     Raises:
-      BadImage: it is not an image, is truncated, or has more pixels than Pillow considers safe (179 million).
+      BadImage: it is not an image, is truncated, has more pixels than Pillow considers safe (179 million), or its
+        pixels have no defined brightness.
     """
     image = open_image(encoded, where)
     with reading(where):
         image.load()
+        check_unsigned(image)
+        if image.mode == "F" or image.mode.startswith("I"):
+            levels = grey_levels(image)
+            return np.broadcast_to(levels[..., None], (*levels.shape, 3))
         # ``convert`` would copy 8-bit RGB.
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def check_unsigned(image: ImageFile.ImageFile) -> None:
+    """Raise a ValueError if ``image`` holds signed integers, whose black and white no file defines."""
+    if SIGNED in tiff_tags(image).get(SAMPLE_FORMAT, ()):
+        raise ValueError("its pixels are signed integers; convert it to 8 or 16 unsigned bits")
+
+
+def grey_levels(image: ImageFile.ImageFile) -> np.ndarray:
+    """Return the pixels of a loaded grey ``image`` of more than 8 bits, scaled to uint8 ``[height, width]``.
+
+    Raises:
+      ValueError: it has floats outside 0 to 1 or 32-bit integers, whose white no file defines.
+    """
+    tags, pixels = tiff_tags(image), np.asarray(image)
+    if image.mode == "F":
+        if not (pixels.min() >= 0 and pixels.max() <= 1):  # False for NaN too.
+            raise ValueError(
+                f"its pixels are floats from {pixels.min():g} to {pixels.max():g}, not from 0 to 1; "
+                "scale them or convert it to 8 or 16 bits"
+            )
+        levels = np.round(pixels * np.float32(255)).astype(np.uint8)
+    elif image.mode == "I" and image.format == "TIFF":
+        raise ValueError("its pixels are 32-bit integers; convert it to 8 or 16 bits")
+    else:  # Pillow gives PNG and PPM of 16 bits mode I too, and leaves TIFF of 12 bits from 0 to 4095.
+        white = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1
+        levels = np.round(np.arange(white + 1) * (255 / white)).astype(np.uint8)[pixels]
+    # Pillow does not invert such images.
+    return 255 - levels if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else levels
+
+
+def tiff_tags(image: ImageFile.ImageFile) -> Mapping[int, Any]:
+    """Return the tags of a TIFF, none for other formats."""
+    return image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
 
 
 def train_crop(encoded: bytes, where: str, augmentation: str, rng: np.random.Generator, side: int = 224) -> np.ndarray:
@@ -246,7 +291,7 @@ def open_image(encoded: bytes, where: str) -> ImageFile.ImageFile:
     if not encoded:
         raise BadImage(f"{where} is empty.")
     with reading(where):
-        return Image.open(io.BytesIO(encoded), formats=FORMATS)
+        return Image.open(io.BytesIO(metadata.stripped(encoded)), formats=FORMATS)
 
 
 @contextlib.contextmanager
@@ -263,7 +308,8 @@ def reading(where: str) -> Iterator[None]:
     except MemoryError:  # Not the file's fault.
         raise
     except UnidentifiedImageError as error:
-        raise BadImage(f"{where} cannot be decoded as an image (not one of {', '.join(FORMATS)}).") from error
+        kinds = f"not one of {', '.join(FORMATS)}, or of a kind that Pillow does not read"
+        raise BadImage(f"{where} cannot be decoded as an image ({kinds}).") from error
     except Exception as error:  # Pillow's decoders raise anything on damaged files.
         reason = " ".join(f"{error or type(error).__name__}".split())[:300].rstrip(".")
         raise BadImage(f"{where} cannot be decoded as an image ({reason}).") from error

@@ -51,6 +51,7 @@ def located(name: str, data_dir: str | None, manual_dir: pathlib.Path | None = N
     try:
         folder = find(name, root)
         if folder is None:
+            check_holds_sets(root)
             check_known(name, root)
             prepare.prepare(name, root, manual_dir)
             folder = find(name, root)
@@ -59,6 +60,23 @@ def located(name: str, data_dir: str | None, manual_dir: pathlib.Path | None = N
         yield folder
     except OSError as error:
         raise UserError(f"{root} cannot be read ({error}); set config.data.data_dir to another folder.") from error
+
+
+def check_holds_sets(root: pathlib.Path) -> None:
+    """Raise a UserError that names the folder to give instead if ``root`` is a folder of one prepared data set."""
+    root = root.absolute()
+    # The folder of a set has a folder for each version, or for each configuration and version.
+    for pattern in ("dataset_info.json", "*/dataset_info.json", "*/*/dataset_info.json"):
+        for file in root.glob(pattern):
+            info = None
+            with contextlib.suppress(UserError):  # Another set may be damaged.
+                info = read_json(file)
+            name = info.get("name") if isinstance(info, dict) else None
+            own = next((folder for folder in file.parents[:3] if folder.name == name), None)
+            if own in (root, *root.parents):
+                raise UserError(
+                    f"{root} is the folder of the data set {name}; set config.data.data_dir to {own.parent}."
+                )
 
 
 def find(name: str, root: pathlib.Path) -> pathlib.Path | None:

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 from absl import logging
 
-from resnet_jax.data import cache
+from resnet_jax.data import cache, metadata
 from resnet_jax.data.builder import open_builder
 from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.locate import located, reporting_damage
@@ -180,7 +180,7 @@ def decode_images(encoded: Sequence[bytes], feature: "tfds.features.Image", wher
         )
     images = []
     for file in encoded:
-        with PIL.Image.open(io.BytesIO(file)) as image:
+        with PIL.Image.open(io.BytesIO(metadata.stripped(file))) as image:
             images.append(np.asarray(image))
             if image.mode != mode:
                 raise UserError(

@@ -167,7 +167,7 @@ def hold_out_sources(splits: dict[str, ImageSource], validation_examples: int) -
     Image folders are sorted by class, so the last examples would all be of one class.
 
     Raises:
-      UserError: no training example would be left.
+      UserError: no training example would be left, or none of a class.
     """
     train = splits["train"]
     check_held_out(validation_examples, len(train))
@@ -175,6 +175,8 @@ def hold_out_sources(splits: dict[str, ImageSource], validation_examples: int) -
         return splits
     order = sampling.epoch_order(0, 0, len(train))
     validation, remaining = np.sort(order[:validation_examples]), np.sort(order[validation_examples:])
+    if isinstance(train, folder.FolderSource):
+        folder.check_trained(train, train.labels[remaining], f"config.data.validation_examples={validation_examples}")
     return splits | {"train": Subset(train, remaining), "validation": Subset(train, validation)}
 
 
@@ -185,6 +187,28 @@ def check_held_out(validation_examples: int, examples: int) -> None:
             f"config.data.validation_examples={validation_examples} must be from 0 to {examples - 1}: "
             f"there are {examples} training examples."
         )
+
+
+def contents(dataset: Dataset | Stream) -> str:
+    """Return the number of classes, of images in each split and of ignored files as text."""
+    names = {"train": "training"}
+    if isinstance(dataset, Stream):
+        counts = {name: len(source) for name, source in dataset.splits.items()}
+    else:
+        counts = {name: len(split.labels) for name, split in dataset.splits.items()}
+    images = [f"{counts[name]:,} {names.get(name, name)}" for name in ("train", "validation", "test") if name in counts]
+    text = f"{dataset.num_classes:,} classes, {', '.join(images[:-1])} and {images[-1]} images"
+    count = ignored_files(dataset)
+    return text + (f", {count:,} file{'s' * (count > 1)} ignored" if count else "")
+
+
+def ignored_files(dataset: Dataset | Stream) -> int:
+    """Return the number of files in the class folders of ``dataset`` that are not used, 0 if it has no such folders."""
+    sources = dataset.splits.values() if isinstance(dataset, Stream) else ()
+    whole = (source.source if isinstance(source, Subset) else source for source in sources)
+    # Two splits may come from the same folders.
+    folders = {source.root: source for source in whole if isinstance(source, folder.FolderSource)}
+    return sum(sum(source.ignored.values()) for source in folders.values())
 
 
 def image_shape(dataset: Dataset | Stream) -> tuple[int, ...]:

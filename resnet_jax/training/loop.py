@@ -24,6 +24,7 @@ from resnet_jax.training.environment import versions
 from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.interventions import Interventions
 from resnet_jax.training.program import Metrics, Program, evaluate, make_program
+from resnet_jax.training.progress import announce
 from resnet_jax.training.record import RunRecord, check_workdir
 from resnet_jax.training.reporter import Reporter
 from resnet_jax.training.start import variables_of
@@ -83,6 +84,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         identity.agree({"net of config.from_run": start and digest(start, {})})
     with hosts.together():
         record = RunRecord(workdir, config, command or [], found)
+    announce(config, dataset, program)
     with record, contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         del dataset  # Its examples are on the devices now.
         record.normalisation(*feed.normalisation)

@@ -1,4 +1,4 @@
-"""What the user sees of a run: a progress line on a terminal, log lines elsewhere, and a table at the end."""
+"""What the user sees of a run: a line at its start, progress on a terminal, log lines elsewhere, a table at the end."""
 
 import datetime
 import math
@@ -8,12 +8,26 @@ from types import TracebackType
 from typing import Any, Self, SupportsFloat
 
 from absl import logging
+from ml_collections import ConfigDict
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
+from resnet_jax import data, hosts, models
 from resnet_jax.terminal import console
+from resnet_jax.training.program import Program
 
 SECONDS_BETWEEN_UPDATES = 0.25
+
+
+def announce(config: ConfigDict, dataset: data.Dataset | data.Stream, program: Program) -> None:
+    """Log what a start has found and what it does: the data set, the net and the devices."""
+    if not hosts.is_first():
+        return
+    parameters, _ = models.totals(models.describe(program.model, data.image_shape(dataset)))
+    size = f"{parameters / 1e6:,.2f} M" if parameters >= 1e5 else f"{parameters:,}"
+    devices = f"{program.mesh.size} device{'s' * (program.mesh.size > 1)}"
+    net = models.title(config.model)
+    logging.info("%s; %s, %s parameters, %s; compiling", data.contents(dataset), net, size, devices)
 
 
 class Pace:

@@ -1,6 +1,7 @@
 """Decoding and cropping, against Pillow step by step and against torchvision."""
 
 import contextlib
+import functools
 import io
 import pickle
 import struct
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from resnet_jax.data import images
-from tests.images import photo
+from tests.images import photo, png_chunk, tiff
 
 SIZES = [(256, 256), (500, 375), (375, 500), (333, 500), (640, 256), (97, 61), (1, 1), (3, 300), (224, 224)]
 
@@ -259,16 +260,13 @@ def test_a_file_that_is_cut_off_below_the_crop_is_bad():
 # Kinds of files.
 
 
-def deep_png(channels):
-    """Return a PNG of 16 bits a channel, which Pillow does not write for colours."""
-    pixels = np.random.default_rng(0).integers(0, 2**16, (12, 10, channels)).astype(">u2")
-
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", 10, 12, 16, {1: 0, 3: 2}[channels], 0, 0, 0)
+def deep_png():
+    """Return a colour PNG of 16 bits a channel, which Pillow does not write."""
+    pixels = np.random.default_rng(0).integers(0, 2**16, (12, 10, 3)).astype(">u2")
+    header = struct.pack(">IIBBBBB", 10, 12, 16, 2, 0, 0, 0)
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
 def without_segment(jpeg, marker):
@@ -314,8 +312,7 @@ def kinds():
         "palette png": file(palette, "png"),
         "palette png with a transparent colour": file(palette, "png", transparency=3),
         "palette png with transparencies": file(palette, "png", transparency=bytes(range(200))),
-        "grey png of 16 bits": deep_png(1),
-        "png of 16 bits": deep_png(3),
+        "png of 16 bits": deep_png(),
         "webp": file(image, "webp"),
         "webp with alpha": file(alpha, "webp"),
         "gif": file(image, "gif"),
@@ -324,7 +321,6 @@ def kinds():
         "ppm": file(image, "ppm"),
         "tiff": file(image, "tiff"),
         "cmyk tiff": file(image.convert("CMYK"), "tiff"),
-        "tiff of 16 bits": file(Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30)), "tiff"),
     }
 
 
@@ -366,13 +362,97 @@ def test_what_pillow_warns_of_is_not_heard_in_any_thread(kind):
     assert heard == []
 
 
+# Grey of more than 8 bits.
+
+# A ramp from black to white, and its levels in 8 bits.
+DEEP = np.linspace(0, 65535, 600).round().astype(np.uint16).reshape(20, 30)
+LEVELS = DEEP / 257
+SHARES = (DEEP / 65535).astype(np.float32)
+WHITE_IS_ZERO = (262, 3, 1, bytes(4))
+
+
+def deflated(pixels, order):
+    """Return ``pixels`` as a compressed TIFF."""
+    content = zlib.compress(pixels.astype(pixels.dtype.newbyteorder(order)).tobytes())
+    long = functools.partial(struct.pack, f"{order}I")
+    compression = (259, 3, 1, struct.pack(f"{order}HH", 8, 0))
+    tags = [compression, (279, 4, 1, long(len(content)))]
+    return tiff(pixels, [*tags, (273, 4, 1, long(len(tiff(pixels, tags))))], order) + content
+
+
+def twelve_bits(pixels):
+    """Return ``pixels`` below 4096 as a TIFF of 12 bits a pixel, two pixels in three bytes."""
+    first, second = pixels[:, ::2], pixels[:, 1::2]
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1).astype(np.uint8)
+    tags = [(256, 3, 1, struct.pack("<HH", pixels.shape[1], 0)), (258, 3, 1, struct.pack("<HH", 12, 0))]
+    return tiff(packed.reshape(len(pixels), -1), tags)
+
+
+GREYS = {
+    "png": file(Image.fromarray(DEEP), "png"),
+    "pgm": b"P5\n30 20\n65535\n" + DEEP.astype(">u2").tobytes(),
+    "pgm of 10 bits": b"P5\n30 20\n1023\n" + (DEEP >> 6).astype(">u2").tobytes(),
+    "plain pgm": b"P2\n30 20\n65535\n" + " ".join(map(str, DEEP.flat)).encode(),
+    "tiff": tiff(DEEP),
+    "big-endian tiff": tiff(DEEP, order=">"),
+    "compressed tiff": deflated(DEEP, "<"),
+    "compressed big-endian tiff": deflated(DEEP, ">"),
+    "tiff of 12 bits": twelve_bits(DEEP >> 4),
+    "tiff whose white is zero": tiff(65535 - DEEP, [WHITE_IS_ZERO]),
+    "tiff of floats": tiff(SHARES),
+    "big-endian tiff of floats": tiff(SHARES, order=">"),
+    "tiff of floats whose white is zero": tiff(1 - SHARES, [WHITE_IS_ZERO]),
+    "pfm": b"Pf\n30 20\n-1.0\n" + SHARES[::-1].astype("<f4").tobytes(),
+}
+
+
+@pytest.mark.parametrize("kind", GREYS)
+def test_grey_of_more_than_8_bits_keeps_its_brightness(kind):
+    grey = images.decode(GREYS[kind], "it")
+    assert (grey.shape, grey.dtype) == ((20, 30, 3), np.uint8)
+    np.testing.assert_array_equal(grey, grey[..., :1].repeat(3, -1))
+    tolerance = 0.51 if not any(word in kind for word in ("10 bits", "12 bits")) else 0.8
+    np.testing.assert_allclose(grey[..., 0], LEVELS, rtol=0, atol=tolerance)
+    assert (grey.min(), grey.max()) == (0, 255)
+    want = images.central_crop(file(Image.fromarray(grey), "png"), "it", side=16)
+    np.testing.assert_array_equal(images.central_crop(GREYS[kind], "it", side=16), want)
+
+
+def test_16_bits_that_were_8_are_the_8_bits():
+    for levels in (np.arange(256, dtype=np.uint16)[None], np.arange(256, dtype=np.uint16)[::-1][None]):
+        for encoded in (tiff(levels * 257), file(Image.fromarray(levels * 257), "png")):
+            np.testing.assert_array_equal(images.decode(encoded, "it")[..., 1], levels)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (LEVELS.astype(np.float32), r"floats from 0 to 255, not from 0 to 1; scale them or convert it to 8 or 16 bits"),
+        (SHARES - np.float32(0.5), r"floats from -0\.5 to 0\.5"),
+        (np.where(SHARES == 1, np.nan, SHARES), r"floats from nan to nan"),
+        (np.where(SHARES == 1, np.inf, SHARES), r"floats from 0 to inf"),
+        (DEEP.astype(np.uint32), r"32-bit integers|Pillow does not read"),
+        (DEEP.astype(np.int32), r"signed integers; convert it to 8 or 16 unsigned bits"),
+        ((DEEP // 2).astype(np.int16), r"signed integers"),
+        ((DEEP // 512).astype(np.int8), r"signed integers"),
+        (SHARES.astype(np.float64), r"Pillow does not read"),
+        (SHARES.astype(np.float16), r"Pillow does not read"),
+    ],
+    ids=["0..255", "negative", "NaN", "infinite", "uint32", "int32", "int16", "int8", "float64", "float16"],
+)
+def test_pixels_without_a_defined_brightness_are_refused_by_name(pixels, reason, order):
+    for read in (images.decode, images.central_crop):
+        with pytest.raises(images.BadImage, match=rf"^a/b\.tif cannot be decoded as an image \(.*({reason}).*\)\.$"):
+            read(tiff(pixels, order=order), "a/b.tif")
+
+
 # Files that are no images.
 
 
 def bomb(pixels):
     """Return a PNG of the header alone, which claims ``pixels`` in a row."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", pixels, 1, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", pixels, 1, 8, 2, 0, 0, 0))
 
 
 BAD = {

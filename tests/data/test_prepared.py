@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from resnet_jax.data import prepare, prepared
 from resnet_jax.data.dataset import means
 from resnet_jax.errors import UserError
 from tests.data.bad_sets import BAD_SETS
-from tests.data.conftest import tiny_splits, write_set
+from tests.data.conftest import png, tiny_splits, write_set
+from tests.images import png_chunk
 
 
 def assert_equal(dataset, splits):
@@ -118,6 +120,15 @@ def test_a_set_is_cached_once_for_all_sizes(tiny_set, cache_folder):
         for split, (images, _) in splits.items():
             np.testing.assert_array_equal(found.splits[split].images, means(images, factor))
         assert len(list(cache_folder.rglob("*.npz"))) == 1
+
+
+def test_metadata_of_images_do_not_hide_them(tmp_path):
+    splits = tiny_splits()
+    comment = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3_000_000)))
+    images, labels = splits["train"]
+    encoded = [file[:33] + comment + file[33:] for file in map(png, images)]  # After the header.
+    write_set(tmp_path, "tiny", splits | {"train": (encoded, labels)}, shape=(8, 8, 3))
+    np.testing.assert_array_equal(prepared.load("tiny", str(tmp_path)).splits["train"].images, images)
 
 
 def test_reading_needs_no_tensorflow(tiny_set):

@@ -3,9 +3,11 @@
 import io
 import math
 
+import pytest
 from rich.console import Console
 
-from resnet_jax.training import progress
+from resnet_jax.errors import UserError
+from resnet_jax.training import loop, progress
 from resnet_jax.training.progress import Pace, ProgressLine, summary_table
 
 
@@ -23,6 +25,31 @@ class FixedPace(Pace):
 
     def steps_per_second(self, step):
         return 10.0
+
+
+@pytest.mark.parametrize(
+    ("depth", "net"), [(8, "residual-8, 75,002 parameters"), (20, "residual-20, 0.27 M parameters")]
+)
+def test_a_start_says_what_it_has_found_and_what_it_does_before_it_compiles(
+    config, tmp_path, monkeypatch, caplog, depth, net
+):
+    def stop(*_):
+        raise UserError("enough")
+
+    monkeypatch.setattr(loop, "open_feed", stop)
+    config.model.depth = depth
+    config.data.validation_examples = 100
+    with caplog.at_level("INFO", logger="absl"), pytest.raises(UserError, match="enough"):
+        loop.train(config, tmp_path / "run")
+    found = "10 classes, 1,400 training, 100 validation and 297 test images"
+    assert caplog.messages == [f"{found}; {net}, 2 devices; compiling"]
+
+
+def test_of_several_processes_the_first_says_it(config, monkeypatch, caplog):
+    monkeypatch.setattr(progress.hosts, "is_first", lambda: False)
+    with caplog.at_level("INFO", logger="absl"):
+        progress.announce(config, dataset=None, program=None)
+    assert caplog.text == ""
 
 
 def test_the_line_on_a_terminal_has_percentage_rates_time_to_go_loss_and_error(monkeypatch):
