@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.data import digits, folder, prepared, sampling
+from resnet_jax.data import digits, folder, locate, prepared, sampling
 from resnet_jax.data.dataset import Dataset, Split, downsample, downsampled_shape
 from resnet_jax.errors import UserError
 
@@ -63,6 +63,20 @@ class Stream(NamedTuple):
         """Return the SHA-256 of the digests of the sources, which do not cover the content of their images."""
         digests = [(name, source.digest()) for name, source in sorted(self.splits.items())]
         return hashlib.sha256(repr((self.side, digests)).encode()).hexdigest()
+
+
+class Facts(NamedTuple):
+    """What a run must fit of its data set.
+
+    Attributes:
+      examples: number of training examples.
+      image_shape: ``(height, width, channels)`` of what the net sees.
+      num_classes: number of classes.
+    """
+
+    examples: int
+    image_shape: tuple[int, ...]
+    num_classes: int
 
 
 class Origin(NamedTuple):
@@ -170,6 +184,22 @@ def image_shape(dataset: Dataset | Stream) -> tuple[int, ...]:
     if isinstance(dataset, Stream):
         return (dataset.side, dataset.side, 3)
     return dataset.splits["train"].images.shape[1:]
+
+
+def facts(dataset: Dataset | Stream) -> Facts:
+    """Return what a run must fit of ``dataset``."""
+    train = dataset.splits["train"]
+    examples = len(train.labels) if isinstance(train, Split) else len(train)
+    return Facts(examples, image_shape(dataset), dataset.num_classes)
+
+
+def is_prepared(config: ConfigDict) -> bool:
+    """Return whether the data set of ``config`` can be loaded without being downloaded and prepared first.
+
+    Raises:
+      UserError: its name is unknown, or it is incomplete.
+    """
+    return config.name in ORIGINS or locate.is_prepared(config.name, config.data_dir)
 
 
 def shape(config: ConfigDict) -> tuple[tuple[int, ...], int]:

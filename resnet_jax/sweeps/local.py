@@ -1,6 +1,7 @@
 """Train the runs of a sweep on this machine, several at a time."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import jax
 import psutil
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
@@ -30,15 +32,24 @@ class Worker(NamedTuple):
     task: TaskID
 
 
+@functools.cache
+def devices() -> tuple[str, int]:
+    """Return the backend that runs on this machine use and their number of devices; this process may use another."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return "cpu", jax.device_count("cpu")
+    question = [sys.executable, "-c", "import jax; print(jax.default_backend(), jax.device_count())"]
+    answer = subprocess.run(question, capture_output=True, text=True, check=False).stdout.split()
+    return (answer[-2], int(answer[-1])) if len(answer) > 1 and answer[-1].isdecimal() else ("cpu", 1)
+
+
 def fitting_workers() -> int:
     """Return how many runs this machine should train at a time.
 
     A run uses all accelerators of its host, so with accelerators it is one. On CPUs it is one per core if memory
     suffices: small nets train faster with one core each than by sharing cores.
     """
-    question = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
-    backend = subprocess.run(question, capture_output=True, text=True, check=False).stdout.strip()
-    if backend not in ("cpu", ""):
+    backend, _ = devices()
+    if backend != "cpu":
         return 1
     memory = psutil.virtual_memory().available // (GIB_PER_WORKER * 2**30)
     return max(1, min(len(available_cores()), memory))

@@ -1,7 +1,7 @@
 """The newest checkpoint of a run, for those who go on from its net: another run, evaluation, surgery."""
 
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -40,7 +40,7 @@ def newest_state(
         with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
             restored = checkpoints.restore(initial_state(config, model, mesh, image_shape))
     if restored is None:
-        raise UserError(f"{workdir} has no checkpoint yet; continue its training or use another run.")
+        raise no_checkpoint(workdir)
     state, _ = restored
     logging.info("%s: using the checkpoint of step %d", workdir, int(state.step))
     return state
@@ -91,27 +91,76 @@ def variables_of(config: ConfigDict, program: Program, image_shape: tuple[int, .
     Raises:
       UserError: ``config.from_run`` is no run directory, has no checkpoint, or holds a net of other layers.
     """
-    workdir = pathlib.Path(config.from_run.replace("{seed}", str(config.seed)))
-    recorded = read_config(workdir)
-    if recorded is None:
-        raise UserError(f"config.from_run={workdir} is not a run directory; give one like runs/NAME.")
-    registry.check_definitions(recorded.registered, workdir)
-    other = recorded.config
-    check(other, devices=1)
+    source = source_of(config, program.model, image_shape)
+    state = newest_state(source.workdir, source.config, source.model, program.mesh, source.image_shape)
+    params = evaluated_params(state.params, state.opt_state)
+    return jax.device_get({"params": params, "batch_stats": state.batch_stats})
+
+
+class Source(NamedTuple):
+    """The run from whose newest checkpoint another starts.
+
+    Attributes:
+      workdir: its run directory.
+      config: of it.
+      model: of it.
+      image_shape: of its images, ``(height, width, channels)``.
+    """
+
+    workdir: pathlib.Path
+    config: ConfigDict
+    model: nn.Module
+    image_shape: tuple[int, ...]
+
+
+def source_path(config: ConfigDict) -> pathlib.Path:
+    """Return the run directory that ``config.from_run`` names."""
+    return pathlib.Path(config.from_run.replace("{seed}", str(config.seed)))
+
+
+def source_of(
+    config: ConfigDict, model: nn.Module, image_shape: tuple[int, ...], planned: ConfigDict | None = None
+) -> Source:
+    """Return the run from which the run of ``config`` starts; no checkpoint is read.
+
+    Args:
+      config: of the run that starts.
+      model: its net.
+      image_shape: of its images, ``(height, width, channels)``.
+      planned: config of the other run if that is still to be trained, so that it has no run directory yet.
+
+    Raises:
+      UserError: ``config.from_run`` is no run directory, has no checkpoint, or holds a net of other layers.
+    """
+    workdir = source_path(config)
+    if planned is None:
+        recorded = read_config(workdir)
+        if recorded is None:
+            raise UserError(f"config.from_run={workdir} is not a run directory; give one like runs/NAME.")
+        registry.check_definitions(recorded.registered, workdir)
+        other = recorded.config
+        check(other, devices=1)
+        if not saved_steps(workdir):
+            raise no_checkpoint(workdir)
+    else:
+        other = planned.copy_and_resolve_references()
     if other.data.name == config.data.name:
         other.data.data_dir = config.data.data_dir  # The data may have moved since.
     other_shape, other_classes = data.shape(other.data)
     other_model = build_net(other, other_classes)
-    here, there = (models.walk(*net) for net in ((program.model, image_shape), (other_model, other_shape)))
+    here, there = (models.walk(*net) for net in ((model, image_shape), (other_model, other_shape)))
     difference = first_difference(here, there)
     if difference is not None:
         raise UserError(
             f"config.from_run={workdir} holds {models.title(other.model)}, but this run trains "
             f"{models.title(config.model)}; they differ in {difference}: give a run of a net with the same layers."
         )
-    state = newest_state(workdir, other, other_model, program.mesh, other_shape)
-    params = evaluated_params(state.params, state.opt_state)
-    return jax.device_get({"params": params, "batch_stats": state.batch_stats})
+    return Source(workdir, other, other_model, other_shape)
+
+
+def no_checkpoint(workdir: pathlib.Path) -> UserError:
+    """Return the error that the run in ``workdir`` has saved no checkpoint."""
+    return UserError(f"{workdir} has no checkpoint yet; continue its training or use another run.")
 
 
 def is_made(workdir: pathlib.Path) -> bool:
