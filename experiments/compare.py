@@ -61,7 +61,7 @@ class Comparison(NamedTuple):
       rows: of the table of all nets.
       found: in the runs.
       panels: what experiments.diagnose has measured of them.
-      left_out: sentences on runs that are not in the verdict or could not be read.
+      left_out: sentences on runs that are not in the verdict, not drawn or could not be read.
       question: of the sweeps, if there is one.
     """
 
@@ -95,7 +95,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
     question = _QUESTION.value or " ".join(sweep["question"].partition("\n\n")[0] for sweep in sweeps.values())
     reproduce = [shlex.join(sweep["command"]) for sweep in sweeps.values()]
     reproduce.append(shlex.join(["python", "-m", "experiments.compare", *sys.argv[1:]]))
-    left_out = [*problems, *found.left_out]
+    left_out = [*problems, *found.left_out, *found.not_drawn]
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, figure in found.figures.items():
@@ -112,7 +112,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
             sections.append(Section(why_report.TITLE, [RULE], html=panels))
         title = ", ".join(folder.name for folder in folders)
         verdict = [*found.verdict, *(each.sentence for each in found.literature)]
-        parts = (found.nets, rows, verdict, left_out, reproduce, sections)
+        parts = (found.drawn, rows, verdict, left_out, reproduce, sections)
         write_text(out / "report.html", report(title, question, runs, *parts, refresh=refresh))
     except OSError as error:
         raise UserError(f"--out={out} cannot be written ({error.strerror}); choose another --out.") from error
