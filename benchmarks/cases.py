@@ -118,7 +118,7 @@ def state_shapes(config: ConfigDict, program: Program, image_shape: tuple[int, .
 def example_shapes(config: ConfigDict, image_shape: tuple[int, ...], classes: int) -> StepInputs:
     """Return what every step of ``config`` reads; in place of the examples are shapes, if they lie on the device."""
     one = data.Split(np.zeros((1, *image_shape), np.uint8), np.zeros(1, np.int32))
-    mean, std = data.normalisation(data.Dataset(classes, {"train": one}), config.data)
+    mean, std = data.normalisation(data.Dataset(tuple(map(str, range(classes))), {"train": one}), config.data)
     images = labels = None
     if config.data.image_size is None:
         mean = np.broadcast_to(mean, image_shape)

@@ -71,9 +71,9 @@ def subject(config: ConfigDict, mesh: Mesh | None = None) -> Subject:
         random = np.random.default_rng(0)
         images = random.integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8)
         splits = {"train": data.Split(images, random.integers(0, 10, 10_000).astype(np.int32))}
-        dataset = data.Dataset(10, splits)
+        dataset = data.Dataset(tuple("0123456789"), splits)
     program = make_program(config, 10, mesh)
-    examples, _ = feed.place(dataset, config, program.mesh)
+    examples, _ = feed.place(dataset, data.normalisation(dataset, config.data), config.seed, program.mesh)
     return Subject(program, program.init(dataset.splits["train"].images.shape[1:]), examples, dataset.splits["train"])
 
 

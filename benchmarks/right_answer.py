@@ -45,7 +45,8 @@ def step_of(device: jax.Device, residual: bool, dtype: str, perturbation: float 
     images = random.integers(0, 256, (BATCH_SIZE, 32, 32, 3), dtype=np.uint8)
     splits = {"train": data.Split(images, random.integers(0, 10, BATCH_SIZE).astype(np.int32))}
     program = make_program(config, 10, mesh)
-    examples, _ = feed.place(data.Dataset(10, splits), config, mesh)
+    dataset = data.Dataset(tuple("0123456789"), splits)
+    examples, _ = feed.place(dataset, data.normalisation(dataset, config.data), config.seed, mesh)
     before = program.init((32, 32, 3))
     start = jax.tree.map(
         lambda leaf: (leaf * (1 + perturbation * random.standard_normal(leaf.shape))).astype(leaf.dtype),

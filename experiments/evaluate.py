@@ -14,16 +14,17 @@ Exit status: 0 done, 2 the command, the weights or the data needs fixing.
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import rich
-from absl import flags
+from absl import flags, logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.progress import track
 
 from experiments import command, processes
-from resnet_jax import data, evaluation, models
+from resnet_jax import data, evaluation, identity, models
 from resnet_jax.backend import set_up
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
@@ -33,6 +34,7 @@ from resnet_jax.hosts import together
 from resnet_jax.rundir import read_config, write_json
 from resnet_jax.terminal import console
 from resnet_jax.training import parallel
+from resnet_jax.training.checkpoints import digest
 
 DEFAULTS = evaluation.ForeignDefaults()
 
@@ -107,6 +109,7 @@ def nets_from_flags(config: ConfigDict, dataset: data.Dataset | data.Stream, mes
         for file in _WEIGHTS.value
     ]
     for net in nets:
+        identity.check_classes(net.class_names, dataset.class_names, net.name)
         check_protocol(net.name, net.crop, _PROTOCOL.value)
         if net.num_classes != dataset.num_classes:
             raise UserError(
@@ -114,6 +117,17 @@ def nets_from_flags(config: ConfigDict, dataset: data.Dataset | data.Stream, mes
                 "it on its own data set."
             )
     return nets
+
+
+def changed_data(found: dict[str, Any]) -> list[str]:
+    """Return sentences on the runs that were trained on other data than ``found``, as of ``data.identify``."""
+    said = []
+    for run in _RUNS.value:
+        recorded = identity.read(pathlib.Path(run))
+        said += identity.changed_data(recorded, found, run) if recorded else []
+    for sentence in said:
+        logging.warning("%s", sentence)
+    return said
 
 
 def main(arguments: list[str]) -> int:
@@ -134,6 +148,14 @@ def main(arguments: list[str]) -> int:
         if _SPLIT.value not in dataset.splits:
             raise UserError(f"--split={_SPLIT.value} does not exist; the splits are {', '.join(dataset.splits)}.")
         nets = nets_from_flags(config, dataset, mesh)
+        images = data.identify(dataset)
+        warnings = [] if _CONFIG.value else changed_data(images)
+    seen = {"data": config.data.name, "split": _SPLIT.value}
+    views = {"protocol": _PROTOCOL.value, "flip": _FLIP.value}
+    with together():
+        digests = [digest(net.variables, {}) for net in nets]
+        fields = identity.of_all_processes(config)
+        identity.agree({"config": fields, "data": identity.shared(images), "nets": digests, **seen, **views})
 
     rows, logits, labels = [], [], np.array([])
     for net in nets:
@@ -152,13 +174,13 @@ def main(arguments: list[str]) -> int:
     words = ["python", "-m", "experiments.evaluate", *sys.argv[1:]]
     if not is_first:
         return 0
-    seen = {"data": config.data.name, "split": _SPLIT.value, "images": len(labels)}
-    views = {"protocol": _PROTOCOL.value, "flip": _FLIP.value}
     title = f"{config.data.name} {_SPLIT.value}, {len(labels):,} images, {_PROTOCOL.value}{' and flip' * _FLIP.value}"
     rich.print(evaluation.table(rows, title))
     if output:
         with command.saving(output):
-            write_json(output, {"command": words, **seen, **views, "nets": evaluation.records(rows)})
+            said = {"warnings": warnings} if warnings else {}
+            seen |= {"images": len(labels)}
+            write_json(output, {"command": words, **seen, **views, "nets": evaluation.records(rows), **said})
         print(f"Results: {output}")
     if predictions:
         with command.saving(predictions), predictions.open("xb") as file:

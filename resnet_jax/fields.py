@@ -571,6 +571,7 @@ FIELDS: dict[str, Field] = {
         "error",
         "What a streamed image that cannot be decoded does: end the run, or be left out.",
         choices=("error", "skip"),
+        may_change=True,
     ),
     "data.workers": Field(
         int,
@@ -716,6 +717,7 @@ FIELDS: dict[str, Field] = {
         "steps",
         limits=Limits(at_least=1, at_most=10_000),  # Their batches are in memory at the same time.
         role=Role.EXECUTION,
+        may_change=True,
     ),
     "compile.unroll": Field(
         bool,
@@ -730,6 +732,7 @@ FIELDS: dict[str, Field] = {
         False,
         "Whether blocks are rematerialised in the backward pass: slower, with less memory.",
         role=Role.EXECUTION,
+        may_change=True,
     ),
     "parallel.mapper": Field(
         str,
@@ -737,13 +740,26 @@ FIELDS: dict[str, Field] = {
         "What maps the step over the devices.",
         choices=("shard_map", "pmap"),
         role=Role.EXECUTION,
+        may_change=True,
     ),
     # What is recorded.
     "log_every": Field(
-        int, 100, "Steps between records of the running training error.", "steps", limits=COUNT, role=Role.RECORD
+        int,
+        100,
+        "Steps between records of the running training error.",
+        "steps",
+        limits=COUNT,
+        role=Role.RECORD,
+        may_change=True,
     ),
     "eval_every": Field(
-        int, 2_000, "Steps between evaluations on whole splits.", "steps", limits=COUNT, role=Role.RECORD
+        int,
+        2_000,
+        "Steps between evaluations on whole splits.",
+        "steps",
+        limits=COUNT,
+        role=Role.RECORD,
+        may_change=True,
     ),
     "eval_batch_size": Field(
         int,
@@ -752,8 +768,11 @@ FIELDS: dict[str, Field] = {
         "examples",
         limits=COUNT,
         role=Role.EXECUTION,
+        may_change=True,
     ),
-    "checkpoint_every": Field(int, 2_000, "Steps between checkpoints.", "steps", limits=COUNT, role=Role.RECORD),
+    "checkpoint_every": Field(
+        int, 2_000, "Steps between checkpoints.", "steps", limits=COUNT, role=Role.RECORD, may_change=True
+    ),
     "keep_checkpoints": Field(
         tuple,
         (),

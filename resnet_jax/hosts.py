@@ -1,6 +1,7 @@
 """The processes of one run, one on each host: how they start together, fail together and vote.
 
-``join_processes``, ``together`` and ``any_process`` are collective: every process must call them, in the same order.
+``join_processes``, ``together``, ``gather`` and ``any_process`` are collective: every process must call them, in the
+same order.
 """
 
 import contextlib
@@ -195,6 +196,18 @@ def together() -> Iterator[None]:
             )
     if error is not None:
         raise error
+
+
+def gather(text: str) -> list[str]:
+    """Return the ``text`` of each process, in their order; every process must call this."""
+    if jax.process_count() == 1:
+        return [text]
+    content = np.frombuffer(text.encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.array(len(content))).tolist()
+    padded = np.zeros(max(lengths), np.uint8)
+    padded[: len(content)] = content
+    rows = multihost_utils.process_allgather(padded)
+    return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
 
 
 def any_process(flag: bool, mesh: Mesh) -> jax.Array | bool:

@@ -4,6 +4,8 @@
 
     config.json        version of this format, the whole resolved config, the command that started the run, and the
                        files that define nets and blocks of the user's own
+    identity.json      digests of config, data and versions at the first start, and the names of the classes
+    normalisation.json by what images are normalised
     environment.json   for each start of the run: versions, devices, hosts, git revision, XLA flags
     metrics.jsonl      one object a line: step, epoch, split, loss, error, lr, images_per_second,
                        data_wait, seconds
@@ -27,6 +29,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax import registry
@@ -183,3 +186,30 @@ def cut_off(metrics: pathlib.Path) -> bool:
     with metrics.open("rb") as file:
         file.seek(-1, 2)
         return file.read(1) != b"\n"
+
+
+def write_normalisation(workdir: pathlib.Path, mean: np.ndarray, std: np.ndarray | None) -> None:
+    """Write by what images are normalised, so that the net can be used without the data it was trained on."""
+    content = {"mean": mean.tolist(), "std": None if std is None else std.tolist()}
+    write_text(workdir / "normalisation.json", json.dumps(content) + "\n")
+
+
+def read_normalisation(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Return by what the run in ``workdir`` normalises images, as ``data.normalisation``; None if it is not recorded.
+
+    Raises:
+      UserError: the record is damaged.
+    """
+    path = workdir / "normalisation.json"
+    content = read_json(path)
+    if content is None:
+        return None
+    try:
+        mean, std = (None if content[name] is None else np.array(content[name], np.float32) for name in ("mean", "std"))
+        if mean is not None and all(
+            np.isfinite(each).all() and each.ndim == 3 for each in (mean, std) if each is not None
+        ):
+            return mean, std
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise UserError(f"{path} is damaged; restore it, or remove it, and the data are read instead.")

@@ -78,7 +78,9 @@ def test_a_choice_without_a_row_and_a_row_without_a_choice_are_refused():
 
 
 def test_roles_say_which_configs_are_one_run_one_recipe_and_one_title():
-    may_change = {"data.data_dir", "data.workers", "stop_at_divergence", "keep_checkpoints", "compile.unroll"}
+    where = {"data.data_dir", "data.workers", "compile.unroll", "compile.remat", "parallel.mapper"}
+    how_often = {"log_every", "eval_every", "eval_batch_size", "checkpoint_every", "steps_per_dispatch"}
+    may_change = where | how_often | {"stop_at_divergence", "keep_checkpoints", "data.on_bad_image"}
     assert FIELDS.keys() - set(RUN_FIELDS) == may_change
     assert FIELDS.keys() - set(RECIPE_FIELDS) == {
         "data.data_dir",

@@ -2,7 +2,7 @@
 
 from resnet_jax.data.dataset import Dataset as Dataset
 from resnet_jax.data.dataset import Split as Split
-from resnet_jax.data.dataset import digest as digest
+from resnet_jax.data.identity import identify as identify
 from resnet_jax.data.passes import examples as examples
 from resnet_jax.data.passes import normalisation as normalisation
 from resnet_jax.data.sources import SHAPES as SHAPES

@@ -17,7 +17,7 @@ def cached(source: pathlib.Path, decode: Callable[[], Dataset]) -> Dataset:
 
     An unreadable cache file is replaced; if the cache cannot be written, a warning is logged.
     """
-    path = cache_folder() / "datasets" / f"{source.parent.name}-{source.name}-{fingerprint(source)}.npz"
+    path = cache_folder() / "datasets" / f"{source.parent.name}-{source.name}-{fingerprint(source)}.v2.npz"
     try:
         return read(path)
     except FileNotFoundError:
@@ -43,12 +43,12 @@ def read(path: pathlib.Path) -> Dataset:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         # By name: a damaged file may hold others.
         splits = {name: Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "test")}
-        return Dataset(int(arrays["num_classes"]), splits)
+        return Dataset(tuple(arrays["class_names"].tolist()), splits)
 
 
 def write(path: pathlib.Path, dataset: Dataset) -> None:
     """Write ``dataset`` to ``path`` atomically."""
-    arrays = {"num_classes": np.array(dataset.num_classes)}
+    arrays = {"class_names": np.array(dataset.class_names)}
     for name, split in dataset.splits.items():
         arrays |= {f"{name}_images": split.images, f"{name}_labels": split.labels}
     path.parent.mkdir(parents=True, exist_ok=True)

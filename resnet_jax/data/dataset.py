@@ -26,12 +26,17 @@ class Dataset(NamedTuple):
     """A classification data set.
 
     Attributes:
-      num_classes: number of classes.
+      class_names: of each label.
       splits: "train" and "test", and "validation" if training examples are held out.
     """
 
-    num_classes: int
+    class_names: tuple[str, ...]
     splits: dict[str, Split]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
 
 
 def downsample(dataset: Dataset, factor: int) -> Dataset:

@@ -19,4 +19,6 @@ def load() -> Dataset:
     labels = digits.target.astype(np.int32)
     order = np.random.default_rng(0).permutation(len(labels))
     parts = {"train": order[TEST_EXAMPLES:], "test": order[:TEST_EXAMPLES]}
-    return Dataset(10, {split: Split(images[part], labels[part]) for split, part in parts.items()})
+    return Dataset(
+        tuple(map(str, range(10))), {split: Split(images[part], labels[part]) for split, part in parts.items()}
+    )

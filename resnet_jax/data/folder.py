@@ -56,8 +56,21 @@ class FolderSource:
         """Return the path of file ``index``."""
         return str(pathlib.Path(self.root, self.class_names[self.labels[index]], os.fsdecode(self.names[index])))
 
-    def digest(self) -> str:
-        """Return a hash of the names and labels of the files, not of their content."""
+    def examples_by_class(self) -> list[int]:
+        """Return the number of examples of each class."""
+        return np.bincount(self.labels, minlength=len(self.class_names)).tolist()
+
+    @property
+    def file_count(self) -> int:
+        """The number of files."""
+        return len(self)
+
+    def files(self, most: int) -> list[str]:
+        """Return the paths of ``most`` files, evenly spread, or of all if there are fewer."""
+        return [self.file(int(index)) for index in np.linspace(0, len(self) - 1, min(most, len(self)))]
+
+    def names_digest(self) -> str:
+        """Return a hash of the names and labels of the files."""
         content = (repr(self.class_names).encode(), self.names.tobytes(), self.labels.tobytes())
         return hashlib.sha256(b"".join(content)).hexdigest()
 

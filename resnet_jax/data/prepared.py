@@ -35,8 +35,8 @@ def load(name: str, data_dir: str | None) -> Dataset:
         return cache.cached(folder, lambda: read(folder))
 
 
-def open_sources(name: str, data_dir: str | None) -> tuple[int, dict[str, Any]]:
-    """Return the number of classes and the train and test split of TFDS data set ``name``, images still encoded.
+def open_sources(name: str, data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the names of the classes and the train and test split of TFDS data set ``name``, images still encoded.
 
     The arguments are those of ``load``. "validation" serves as test split if that is missing or has no labels, as in
     ImageNet.
@@ -61,8 +61,8 @@ def open_sources(name: str, data_dir: str | None) -> tuple[int, dict[str, Any]]:
                 f"{folder} has the splits {', '.join(info.splits)}; "
                 "config.data.name must be a data set with a train and a test (or validation) split, with labels."
             )
-        check_classes(info.features[keys[1]], str(folder))
-        return num_classes, {"train": sources["train"], "test": sources[labelled[0]]}
+        class_names = check_classes(info.features[keys[1]], str(folder))
+        return class_names, {"train": sources["train"], "test": sources[labelled[0]]}
 
 
 class PreparedSource:
@@ -70,6 +70,7 @@ class PreparedSource:
 
     def __init__(self, folder: str, split: str, keys: tuple[str, str], examples: int, num_classes: int) -> None:
         """Describe ``split`` of the data set in ``folder``; ``keys`` are its features for image and label."""
+        self._shards = sorted(pathlib.Path(folder).glob(f"*-{split}.*-of-*"))
         self._folder, self._split, self._keys, self._examples = folder, split, keys, examples
         self._num_classes = num_classes
         self._files: Any = None
@@ -103,9 +104,23 @@ class PreparedSource:
             )
         return example[self._keys[0]], label, where
 
-    def digest(self) -> str:
-        """Return the split and TFDS's description of the data set, with sizes and counts but not its content."""
-        return f"{self._split} {pathlib.Path(self._folder, 'dataset_info.json').read_text()}"
+    def examples_by_class(self) -> list[int]:
+        """Return the number of all examples."""
+        return [len(self)]
+
+    @property
+    def file_count(self) -> int:
+        """The number of files that hold the split."""
+        return len(self._shards)
+
+    def files(self, most: int) -> list[str]:
+        """Return the paths of ``most`` files, evenly spread, or of all if there are fewer."""
+        chosen = np.linspace(0, len(self._shards) - 1, min(most, len(self._shards)))
+        return [str(self._shards[int(index)]) for index in chosen]
+
+    def names_digest(self) -> str:
+        """Return the names of the files."""
+        return repr([shard.name for shard in self._shards])
 
 
 def read(folder: pathlib.Path) -> Dataset:
@@ -125,7 +140,7 @@ def decode(folder: pathlib.Path) -> Dataset:
     builder = tfds.builder_from_directory(str(folder))
     info = builder.info
     image_key, label_key = image_and_label(folder, info)
-    check_classes(info.features[label_key], str(folder))
+    class_names = check_classes(info.features[label_key], str(folder))
     sources = {"train": "train", "test": "test" if "test" in info.splits else "validation"}
     if not set(sources.values()) <= set(info.splits):
         raise UserError(
@@ -148,7 +163,7 @@ def decode(folder: pathlib.Path) -> Dataset:
             f"{folder} has training images of {size(train)} and test images of {size(test)} pixels; "
             "config.data.name must be a data set of uint8 images of one size."
         )
-    return Dataset(info.features[label_key].num_classes, splits)
+    return Dataset(class_names, splits)
 
 
 def decode_images(encoded: Sequence[bytes], feature: "tfds.features.Image", where: str) -> np.ndarray:
@@ -206,10 +221,11 @@ def check_labels(labels: Sequence[int], feature: "tfds.features.ClassLabel", whe
     return np.array(labels, np.int32)
 
 
-def check_classes(feature: "tfds.features.ClassLabel", where: str) -> None:
-    """Raise a UserError unless ``feature`` has at least two classes and a name for each.
+def check_classes(feature: "tfds.features.ClassLabel", where: str) -> tuple[str, ...]:
+    """Return the names of the classes of ``feature``.
 
-    The sentence begins with ``where``.
+    Raises:
+      UserError: there are fewer than two classes, or one without a name; the message begins with ``where``.
     """
     if feature.num_classes is None or feature.num_classes < 2:
         raise UserError(f"{where} has fewer than two classes; config.data.name must be a data set of at least two.")
@@ -218,6 +234,7 @@ def check_classes(feature: "tfds.features.ClassLabel", where: str) -> None:
             f"{where} has {feature.num_classes} classes but {len(feature.names)} class names in its labels.txt; "
             "prepare the data set again."
         )
+    return tuple(feature.names)
 
 
 def image_and_label(folder: pathlib.Path, info: "tfds.core.DatasetInfo") -> tuple[str, str]:

@@ -4,8 +4,7 @@ Without ``image_size`` a data set is loaded into memory (``Dataset``); with it, 
 decoded and cropped when they are needed (``Stream``).
 """
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,8 +24,18 @@ class ImageSource(Protocol):
     def __getitem__(self, index: int) -> tuple[bytes, int, str]:
         """Return the content of file ``index``, its label, and its name for error messages."""
 
-    def digest(self) -> str:
-        """Return a text that differs between sources."""
+    def examples_by_class(self) -> list[int]:
+        """Return the number of examples of each class, or of all if the classes are known only by reading them."""
+
+    def names_digest(self) -> str:
+        """Return a text that differs between sources whose files have other names or labels."""
+
+    @property
+    def file_count(self) -> int:
+        """The number of files that hold the examples."""
+
+    def files(self, most: int) -> list[str]:
+        """Return the paths of ``most`` of these files, evenly spread, or of all if there are fewer."""
 
 
 class Subset(NamedTuple):
@@ -41,28 +50,41 @@ class Subset(NamedTuple):
     def __getitem__(self, index: int) -> tuple[bytes, int, str]:  # type: ignore[override]
         return self.source[int(self.indices[index])]
 
-    def digest(self) -> str:
-        """Return a text that differs between sources."""
-        return f"{self.source.digest()} {self.indices.tolist()}"
+    def examples_by_class(self) -> list[int]:
+        """Return the number of all examples."""
+        return [len(self)]
+
+    def names_digest(self) -> str:
+        """Return a text that differs between sources, or between subsets of one."""
+        return f"{self.source.names_digest()} {self.indices.tolist()}"
+
+    @property
+    def file_count(self) -> int:
+        """The number of files of the whole source."""
+        return self.source.file_count
+
+    def files(self, most: int) -> list[str]:
+        """Return paths of the whole source."""
+        return self.source.files(most)
 
 
 class Stream(NamedTuple):
     """A classification data set whose images are decoded when they are needed.
 
     Attributes:
-      num_classes: number of classes.
+      class_names: of each label.
       splits: "train" and "test", and "validation" if training examples are held out.
       side: height and width of the crops that a net sees.
     """
 
-    num_classes: int
+    class_names: tuple[str, ...]
     splits: dict[str, ImageSource]
     side: int
 
-    def digest(self) -> str:
-        """Return the SHA-256 of the digests of the sources, which do not cover the content of their images."""
-        digests = [(name, source.digest()) for name, source in sorted(self.splits.items())]
-        return hashlib.sha256(repr((self.side, digests)).encode()).hexdigest()
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
 
 
 class Facts(NamedTuple):
@@ -72,11 +94,13 @@ class Facts(NamedTuple):
       examples: number of training examples.
       image_shape: ``(height, width, channels)`` of what the net sees.
       num_classes: number of classes.
+      class_names: by label; None if they are not known.
     """
 
     examples: int
     image_shape: tuple[int, ...]
     num_classes: int
+    class_names: Sequence[str] | None
 
 
 class Origin(NamedTuple):
@@ -84,19 +108,19 @@ class Origin(NamedTuple):
 
     Attributes:
       load: returns the data set in memory.
-      open: returns the number of classes, and a source for "train" and "test".
+      open: returns the names of the classes, and a source for "train" and "test".
     """
 
     load: Callable[[ConfigDict], Dataset] | None = None
-    open: Callable[[ConfigDict], tuple[int, dict[str, ImageSource]]] | None = None
+    open: Callable[[ConfigDict], tuple[tuple[str, ...], dict[str, ImageSource]]] | None = None
 
 
-def open_folder(config: ConfigDict) -> tuple[int, dict[str, ImageSource]]:
-    """Return the number of classes and the splits of the image folders in ``config.data_dir``."""
+def open_folder(config: ConfigDict) -> tuple[tuple[str, ...], dict[str, ImageSource]]:
+    """Return the names of the classes and the splits of the image folders in ``config.data_dir``."""
     if config.data_dir is None:
         raise UserError("config.data.name=folder needs config.data.data_dir, the folder of the class folders.")
     splits = folder.load(config.data_dir, config.test_fraction)
-    return len(splits["train"].class_names), {**splits}
+    return splits["train"].class_names, {**splits}
 
 
 # By config.data.name; any other name is a data set of TensorFlow Datasets.
@@ -131,8 +155,8 @@ def load(config: ConfigDict) -> Dataset | Stream:
         return hold_out(downsample(origin.load(config), config.downsample), config.validation_examples)
     if origin.open is None:
         raise UserError(f"config.data.name={config.name} has no image files to crop; set config.data.image_size=None.")
-    num_classes, splits = origin.open(config)
-    return Stream(num_classes, hold_out_sources(splits, config.validation_examples), config.image_size)
+    class_names, splits = origin.open(config)
+    return Stream(class_names, hold_out_sources(splits, config.validation_examples), config.image_size)
 
 
 def hold_out(dataset: Dataset, validation_examples: int) -> Dataset:
@@ -190,7 +214,7 @@ def facts(dataset: Dataset | Stream) -> Facts:
     """Return what a run must fit of ``dataset``."""
     train = dataset.splits["train"]
     examples = len(train.labels) if isinstance(train, Split) else len(train)
-    return Facts(examples, image_shape(dataset), dataset.num_classes)
+    return Facts(examples, image_shape(dataset), dataset.num_classes, dataset.class_names)
 
 
 def is_prepared(config: ConfigDict) -> bool:

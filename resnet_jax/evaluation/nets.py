@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from resnet_jax import data, interop, models, registry
-from resnet_jax.config import check
+from resnet_jax import data, identity, interop, models, registry
 from resnet_jax.data.passes import IMAGENET_MEAN, IMAGENET_STD
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import CROP
 from resnet_jax.models.zoo.inception import IMAGENET_NETS
-from resnet_jax.rundir import read_config
+from resnet_jax.rundir import read_normalisation
 from resnet_jax.training import program
 from resnet_jax.training.interventions import gates_at, interventions_of
 from resnet_jax.training.optimizer import evaluated_params
-from resnet_jax.training.start import newest_state, state_after
+from resnet_jax.training.start import newest_state, recorded_run, state_after
 from resnet_jax.training.step import net_variables
 
 # Side of the crops that published nets of a family were trained on; the others take images as they are.
@@ -45,6 +45,7 @@ class TrainedNet(NamedTuple):
       crop: side of the crops it was trained on; None if it takes images as they are.
       step: the steps it was trained for, of a run.
       size: height and width of the images it takes as they are; None: of any.
+      class_names: of each label; None if they are not known.
     """
 
     name: str
@@ -57,6 +58,7 @@ class TrainedNet(NamedTuple):
     crop: int | None
     step: int | None = None
     size: tuple[int, int] | None = None
+    class_names: tuple[str, ...] | None = None
 
     @property
     def kind(self) -> str:
@@ -92,23 +94,21 @@ class OpenRun(NamedTuple):
       net: the net.
       config: of the run; the data set is where it is now.
       dataset: of this config.
+      warnings: sentences on how the data have changed since.
     """
 
     net: TrainedNet
     config: ConfigDict
     dataset: data.Dataset | data.Stream
+    warnings: list[str]
 
 
 def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, step: int | None = None) -> TrainedNet:
-    """Return the net of ``open_run``, whose arguments and errors are the same."""
-    return open_run(workdir, mesh, data_dir, step).net
-
-
-def open_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, step: int | None = None) -> OpenRun:
-    """Return a net of the run in ``workdir``, which may still be training, with config and data set.
+    """Return a net of the run in ``workdir``, which may still be training.
 
     Its parameters are those that the run evaluates: their running average where it keeps one, which nets kept by
-    ``config.keep_checkpoints`` lack.
+    ``config.keep_checkpoints`` lack. Its data are only read if an earlier version made the run, which did not record
+    their classes and how they are normalised.
 
     Args:
       workdir: the run directory.
@@ -119,31 +119,55 @@ def open_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, ste
     Raises:
       UserError: ``workdir`` holds no run, the run has no intact checkpoint, or its data set is missing.
     """
-    recorded = read_config(workdir)
-    if recorded is None:
-        raise UserError(f"{workdir} is not a run directory; use one like runs/NAME.")
-    registry.check_definitions(recorded.registered, workdir)
-    config = recorded.config
-    check(config, devices=1)
-    models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
+    config, recorded = recorded_run(workdir, str(workdir))
     config.data.data_dir = data_dir or config.data.data_dir
-    dataset = data.load(config.data)
-    image_shape = data.image_shape(dataset)
-    model = program.build_net(config, dataset.num_classes)
+    normalisation = read_normalisation(workdir)
+    if recorded is not None and normalisation is not None:
+        image_shape, class_names = tuple(recorded.data["image_shape"]), tuple(recorded.data["class_names"])
+        mean, std = normalisation
+    else:
+        dataset = data.load(config.data)
+        image_shape, class_names = data.image_shape(dataset), dataset.class_names
+        mean, std = data.normalisation(dataset, config.data)
+    model = program.build_net(config, len(class_names))
     where = (workdir, config, model, mesh, image_shape)
     state = newest_state(*where) if step is None else state_after(*where, step)
     gates = gates_at(interventions_of(config, model, image_shape).gates, int(state.step))
     params = evaluated_params(state.params, state.opt_state) if state.opt_state else state.params
     variables = jax.device_get(net_variables(params, state.batch_stats, gates))
-    mean, std = data.normalisation(dataset, config.data)
-    if std is None:
-        std = np.ones((1, 1, image_shape[-1]), np.float32)
-    name, crop = workdir.resolve().name, config.data.image_size
-    height, width, _ = image_shape
-    size = (height, width) if crop is None else None
-    step = int(state.step)
-    net = TrainedNet(name, config.model, dataset.num_classes, model, variables, mean, std, crop, step, size)
-    return OpenRun(net, config, dataset)
+    crop = config.data.image_size
+    height, width, channels = image_shape
+    return TrainedNet(
+        workdir.resolve().name,
+        config.model,
+        len(class_names),
+        model,
+        variables,
+        mean,
+        np.ones((1, 1, channels), np.float32) if std is None else std,
+        crop,
+        int(state.step),
+        (height, width) if crop is None else None,
+        class_names,
+    )
+
+
+def open_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, step: int | None = None) -> OpenRun:
+    """Return the net of ``of_run``, whose arguments are the same, with config and data set.
+
+    Raises:
+      UserError: as of ``of_run``, or the data now have other classes, or images of another shape.
+    """
+    config, recorded = recorded_run(workdir, str(workdir))
+    config.data.data_dir = data_dir or config.data.data_dir
+    net = of_run(workdir, mesh, data_dir, step)
+    dataset = data.load(config.data)
+    identity.check_classes(net.class_names, dataset.class_names, str(workdir))
+    check_size(net, data.image_shape(dataset))
+    warnings = identity.changed_data(recorded, data.identify(dataset), str(workdir)) if recorded else []
+    for sentence in warnings:
+        logging.warning("%s", sentence)
+    return OpenRun(net, config, dataset, warnings)
 
 
 def of_weights(
@@ -200,9 +224,37 @@ def of_weights(
     # Of files written before it was recorded, the mean of each pixel tells it.
     size = metadata.get("size", mean.shape[:2] if mean[..., 0].size > 1 and crop is None else None)
     size = None if size is None else tuple(size)
-    net = TrainedNet(path.stem, net_config, num_classes, model, variables, mean, std, crop, size=size)
+    names = metadata.get("class_names")
+    net = TrainedNet(
+        path.stem,
+        net_config,
+        num_classes,
+        model,
+        variables,
+        mean,
+        std,
+        crop,
+        size=size,
+        class_names=names and tuple(names),
+    )
     check_size(net, image_shape)
     return net
+
+
+def recorded_shape(path: pathlib.Path) -> tuple[tuple[int, int, int], int] | None:
+    """Return shape of the images and number of classes of the weights file ``path``; None if it does not record them.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    _, all_metadata = interop.read(path)
+    metadata = json.loads(all_metadata.get(METADATA_KEY, "{}"))
+    side = metadata.get("crop")
+    size = metadata.get("size") or (side and [side, side])
+    if not size:
+        return None
+    height, width = size
+    return (height, width, len(metadata["mean"][0][0])), metadata["num_classes"]
 
 
 def check_size(net: TrainedNet, image_shape: tuple[int, ...]) -> None:
@@ -235,6 +287,7 @@ def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
     metadata = {
         "model": net.config.to_dict(),
         "num_classes": net.num_classes,
+        "class_names": net.class_names,
         "crop": net.crop,
         "size": net.size,
         "pixels": "(uint8 / 255 - mean) / std, [height, width, channels]",

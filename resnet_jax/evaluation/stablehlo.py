@@ -11,7 +11,7 @@ from resnet_jax.data import augment
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.nets import TrainedNet
 from resnet_jax.evaluation.predict import mean_for
-from resnet_jax.rundir import write_bytes
+from resnet_jax.rundir import write_bytes, write_json
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -46,8 +46,16 @@ def exported(net: TrainedNet) -> export.Exported:
 def write_stablehlo(net: TrainedNet, path: pathlib.Path) -> None:
     """Write ``exported(net)`` to file ``path`` atomically, for ``jax.export.deserialize``.
 
+    The program returns logits. The names of their classes, if the net has them, are in a second file, ``path`` with
+    ".json" appended.
+
     Raises:
-      UserError: ``net`` takes images of any size.
+      UserError: ``net`` takes images of any size, or the second file exists.
       OSError: the file cannot be written.
     """
+    names = path.with_name(f"{path.name}.json")
+    if names.exists():
+        raise UserError(f"{names} already exists; remove it or choose another file.")
     write_bytes(path, exported(net).serialize())
+    if net.class_names is not None:
+        write_json(names, {"class_names": net.class_names})

@@ -33,7 +33,7 @@ class Measurement(NamedTuple):
       result: of the instrument; its module says what is in it.
       seconds: that it took, compiling included.
       command: the words of the command line.
-      environment: versions, device and date, as in ``environment.json``.
+      environment: versions, device and date, as in ``environment.json``; "warnings" if the data have changed.
     """
 
     instrument: str
@@ -89,7 +89,7 @@ def measure(name: str, subject: Subject, command: Sequence[str] = ()) -> Measure
         result=result,
         seconds=round(time.perf_counter() - start, 2),
         command=list(command),
-        environment=environment(),
+        environment=environment() | ({"warnings": [*subject.warnings]} if subject.warnings else {}),
     )
 
 

@@ -1,6 +1,7 @@
 """The subject of a measurement: a net after so many steps, and the images it is measured on."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -55,6 +56,7 @@ class Subject(NamedTuple):
       name: of the run or the file of weights.
       seed: of the run; None for weights.
       data: name of the data set.
+      warnings: on how the data have changed since the run was trained.
     """
 
     net: Net
@@ -67,6 +69,7 @@ class Subject(NamedTuple):
     name: str = ""
     seed: int | None = None
     data: str = ""
+    warnings: Sequence[str] = ()
 
     @property
     def batch(self) -> Images:
@@ -100,8 +103,8 @@ def of_run(
     Raises:
       UserError: there is no run, or no net of this step, or its data set is missing.
     """
-    trained, config, dataset = evaluation.open_run(workdir, parallel.device_mesh(), data_dir, step)
-    return subject_of(trained, dataset, config, settings, is_made(workdir))
+    trained, config, dataset, warnings = evaluation.open_run(workdir, parallel.device_mesh(), data_dir, step)
+    return subject_of(trained, dataset, config, settings, is_made(workdir))._replace(warnings=warnings)
 
 
 def subject_of(

@@ -4,16 +4,18 @@ import pathlib
 import shutil
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import FORMAT_VERSION, MADE_BY_SURGERY, write_config, write_json
+from resnet_jax.identity import FILE, Identity, of_config
+from resnet_jax.rundir import FORMAT_VERSION, MADE_BY_SURGERY, write_config, write_json, write_normalisation
 from resnet_jax.surgery.net import Net
 from resnet_jax.training import parallel
 from resnet_jax.training.checkpoints import Checkpoints
-from resnet_jax.training.environment import environment
+from resnet_jax.training.environment import environment, versions
 from resnet_jax.training.program import build_net, initial_state
 
 
@@ -35,7 +37,8 @@ def write_run(
     out: pathlib.Path,
     config: ConfigDict,
     net: Net,
-    image_shape: tuple[int, ...],
+    data: dict[str, Any],
+    normalisation: tuple[np.ndarray, np.ndarray],
     surgery: dict[str, Any],
     command: list[str],
 ) -> None:
@@ -45,7 +48,8 @@ def write_run(
       out: a new folder; if writing fails, there is none afterwards.
       config: of the new run.
       net: its net.
-      image_shape: ``(height, width, channels)`` of its images.
+      data: as ``data.identify`` returns it, of the images that the net is for.
+      normalisation: mean and standard deviation of the original net.
       surgery: the content of ``surgery.json``, without the version.
       command: the words of the command line.
 
@@ -53,10 +57,12 @@ def write_run(
       UserError: ``out`` exists or cannot be written.
     """
     check_new(out)
+    image_shape = tuple(data["image_shape"])
     model = build_net(config, net.model.num_classes)
     state = initial_state(config, model, parallel.device_mesh(), image_shape, net.variables)
     parameters, multiply_adds = models.totals(models.describe(model, image_shape))
     start = environment()
+    identity = Identity(of_config(config), data, versions(start))
     summary = {
         "version": FORMAT_VERSION,
         "status": MADE_BY_SURGERY,
@@ -67,14 +73,21 @@ def write_run(
         "skipped_images": None,
         "final": {},
         "best": {},
-        "repeat": {"command": command, "config": flatten(config.to_dict()), "environment": start, "data_sha256": None},
+        "repeat": {
+            "command": command,
+            "config": flatten(config.to_dict()),
+            "environment": start,
+            "data_sha256": data["contents"],
+        },
     }
     try:
         out.mkdir(parents=True)
-        with Checkpoints(out / "checkpoints") as checkpoints:
+        with Checkpoints(out / "checkpoints", run=identity.of_checkpoint) as checkpoints:
             checkpoints.save(0, state, {"seconds": 0.0, "recent": [], "due": [], "bad": None})
         write_json(out / "surgery.json", {"version": FORMAT_VERSION} | surgery)
         write_json(out / "environment.json", [start])
+        write_json(out / FILE, identity._asdict())
+        write_normalisation(out, *normalisation)
         write_json(out / "summary.json", summary)
         # Last, because it makes the folder a run directory.
         write_config(out, config, command)

@@ -25,7 +25,8 @@ class Original(NamedTuple):
       trained: the net.
       config: of its run, or that its weights fit.
       dataset: of this config.
-      source: where it comes from, for the record: ``{"run": ..., "step": ...}`` or ``{"weights": ...}``.
+      source: where it comes from, for the record: ``{"run": ..., "step": ...}``, with "warnings" if its data have
+        changed since, or ``{"weights": ...}``.
     """
 
     trained: evaluation.TrainedNet
@@ -52,8 +53,8 @@ def of_run(workdir: pathlib.Path, data_dir: str | None = None) -> Original:
     Raises:
       UserError: there is no run, it has no checkpoint, or its data set is missing.
     """
-    trained, config, dataset = evaluation.open_run(workdir, parallel.device_mesh(), data_dir)
-    source = {"run": str(workdir.resolve()), "step": trained.step}
+    trained, config, dataset, warnings = evaluation.open_run(workdir, parallel.device_mesh(), data_dir)
+    source = {"run": str(workdir.resolve()), "step": trained.step} | ({"warnings": warnings} if warnings else {})
     return Original(trained, config, dataset, source)
 
 
@@ -100,7 +101,9 @@ def operate(
         "error_after": after,
     }
     content = {"operation": name, "settings": settings, "source": source, "checks": checks}
-    write_run(out, config_of(config, new), new, data.image_shape(dataset), content, list(command))
+    write_run(
+        out, config_of(config, new), new, data.identify(dataset), (trained.mean, trained.std), content, [*command]
+    )
     says = [done]
     if differences is not None:
         of_blocks = (

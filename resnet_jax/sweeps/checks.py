@@ -69,7 +69,10 @@ class Checks:
         if config.from_run is None or saved_steps(run.workdir):
             return
         planned = self._still_to_train(source_path(config))
-        self._once((net, source_path(config)), lambda: source_of(config, program.model, facts.image_shape, planned))
+        self._once(
+            (net, source_path(config)),
+            lambda: source_of(config, program.model, facts.image_shape, facts.class_names, planned),
+        )
 
     def _still_to_train(self, workdir: pathlib.Path) -> ConfigDict | None:
         """Return the config of the run of this sweep that will have been trained in ``workdir``, None if there is none.
@@ -91,7 +94,7 @@ class Checks:
         self.unchecked.append(
             f"Data set {config.name} is not on this machine yet, so whether its size suits the runs is not checked."
         )
-        return data.Facts(sys.maxsize, *data.shape(config))
+        return data.Facts(sys.maxsize, *data.shape(config), class_names=None)
 
     def _once(self, key: Hashable, function: Callable[[], Any]) -> Any:
         """Return what ``function`` returns, or raise its UserError; it is called once for each ``key``."""

@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from resnet_jax import identity
 from resnet_jax.errors import UserError
 from resnet_jax.hosts import is_lost_process
 from resnet_jax.rundir import writing
@@ -25,18 +26,25 @@ logging.get_absl_logger().addFilter(lambda record: "/orbax/" not in record.pathn
 class Checkpoints:
     """The checkpoints of one run, by default its newest two; they are written while training goes on."""
 
-    def __init__(self, folder: pathlib.Path, read_only: bool = False, newest: int | None = 2) -> None:
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        read_only: bool = False,
+        newest: int | None = 2,
+        run: dict[str, Any] | None = None,
+    ) -> None:
         """Open ``folder``, and create it if it is missing; every process of a run must do so.
 
         Args:
           folder: of the checkpoints.
           read_only: whether nothing in it is changed, so that another process may be writing there.
           newest: how many are kept; None: all.
+          run: the identity of their run, ``Identity.of_checkpoint``; None: it is not checked.
 
         Raises:
           UserError: the folder cannot be written.
         """
-        self._folder, self._read_only = folder.absolute(), read_only
+        self._folder, self._run, self._read_only = folder.absolute(), run, read_only
         if read_only:
             options = ocp.CheckpointManagerOptions(read_only=True)
         else:
@@ -66,7 +74,7 @@ class Checkpoints:
           UserError: this checkpoint, or the one before, cannot be written.
         """
         progress = copy.deepcopy(progress)  # The caller may change it while it is written in the background.
-        content = {"progress": progress, "sha256": digest(state, progress)}
+        content = {"progress": progress, "run": self._run, "sha256": digest(state, progress)}
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(content))
         with writing(self._folder):
             self._manager.save(step, args=items, force=True)
@@ -87,12 +95,14 @@ class Checkpoints:
           before: only checkpoints of fewer steps count.
 
         Raises:
-          UserError: there are checkpoints, but all are damaged.
+          UserError: there are checkpoints, but all are damaged, or one is of another run or of a net of other shapes.
         """
         damaged = []
         for step in sorted((step for step in self.steps if step < before), reverse=True):
             try:
                 restored = self._read(step, template)
+            except UserError:  # It is of another run.
+                raise
             except Exception as error:  # Orbax raises many kinds of exceptions for damaged files.
                 if says_nothing_of_files(error):
                     raise
@@ -107,6 +117,7 @@ class Checkpoints:
                 logging.warning("checkpoint %d is %s; the older checkpoint %d is used", newer, done, step)
             return restored
         if damaged:
+            self._check_shapes(damaged[0], template)
             raise UserError(
                 f"all checkpoints in {self._folder} are damaged; remove that folder to train from the beginning."
             )
@@ -116,13 +127,16 @@ class Checkpoints:
         """Return the state that was saved for ``step``, placed as ``template``.
 
         Raises:
-          UserError: that checkpoint is damaged.
+          UserError: that checkpoint is damaged, of another run or of a net of other shapes.
         """
         try:
             return self._read(step, template)[0]
+        except UserError:  # It is of another run.
+            raise
         except Exception as error:  # Orbax raises many kinds of exceptions for damaged files.
             if says_nothing_of_files(error):
                 raise
+            self._check_shapes(step, template)
             raise UserError(f"checkpoint {step} in {self._folder} is damaged; use another step.") from error
 
     def _read(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -132,7 +146,33 @@ class Checkpoints:
         state, content = restored["state"], restored["progress"]
         if content["sha256"] != digest(state, content["progress"]):
             raise ValueError("its content differs from what was saved")
+        if self._run is not None and content.get("run") is not None:
+            differing = identity.differences(content["run"], self._run)
+            if differing:
+                raise UserError(
+                    f"checkpoint {step} in {self._folder} is of another run, differing in {', '.join(differing)}; "
+                    "put back the checkpoints of this run, or remove this one."
+                )
         return state, content["progress"]
+
+    def _check_shapes(self, step: int, template: TrainState) -> None:
+        """Raise a UserError if the arrays of checkpoint ``step`` have other shapes than ``template``, not damage."""
+        try:
+            shapes = shapes_by_path(self._manager.item_metadata(step)["state"])
+        except Exception:  # It cannot even be asked, so it is damaged.
+            return
+        for path, shape in shapes_by_path(template).items():
+            if shapes.get(path, shape) != shape:
+                raise UserError(
+                    f"checkpoint {step} in {self._folder} is of another net: {path} has shape {shapes[path]} there, "
+                    f"{shape} here; use the config and the classes that it was trained with."
+                )
+
+
+def shapes_by_path(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays in ``tree`` by their paths, as in "params/head/kernel"."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def says_nothing_of_files(error: Exception) -> bool:
@@ -140,8 +180,8 @@ def says_nothing_of_files(error: Exception) -> bool:
     return isinstance(error, jax.errors.JaxRuntimeError) or is_lost_process(error)
 
 
-def digest(state: TrainState, progress: dict[str, Any]) -> str:
-    """Return the SHA-256 of every number of ``state``, with its path, and of ``progress``."""
+def digest(state: Any, progress: dict[str, Any]) -> str:
+    """Return the SHA-256 of every number of the tree ``state``, with its path, and of ``progress``."""
     sha = hashlib.sha256(json.dumps(progress, sort_keys=True).encode())
     for path, leaf in jax.tree.leaves_with_path(state):
         array = np.asarray(leaf)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax import data, models
+from resnet_jax import data, identity, models
 from resnet_jax.models import Layer
 from resnet_jax.rundir import read_json
 from resnet_jax.training import scaling
@@ -51,7 +51,7 @@ def first_layer(config: ConfigDict, workdir: pathlib.Path) -> str:
         state = program.init(feed.image_shape)
         inputs = feed.examples._replace(**program.interventions(feed.image_shape)._asdict())
         layers = [layer for layer in models.walk(program.model, feed.image_shape) if layer.parameters]
-        with Checkpoints(workdir / "checkpoints") as checkpoints:
+        with Checkpoints(workdir / "checkpoints", run=identity.of_run(workdir)) as checkpoints:
             restored = checkpoints.restore(state, before=last)
         if restored is not None:
             state, _ = restored

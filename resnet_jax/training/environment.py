@@ -1,11 +1,13 @@
 """What a run was made with: versions, devices, code and flags."""
 
+import hashlib
 import importlib.metadata
 import os
 import pathlib
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -24,6 +26,7 @@ def environment() -> dict[str, Any]:
         "time": utc_now(),
         "python": platform.python_version(),
         "packages": {"resnet_jax": resnet_jax.__version__} | versions,
+        "code_sha256": code_digest(),
         "platform": platform.platform(),
         "device_kind": jax.devices()[0].device_kind,
         "device_count": jax.device_count(),
@@ -32,6 +35,20 @@ def environment() -> dict[str, Any]:
         "git_dirty": is_checkout and bool(git("status", "--porcelain")),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
+
+
+def versions(started: Mapping[str, Any]) -> dict[str, str]:
+    """Return the part of ``started``, an ``environment``, that belongs to the identity of a run."""
+    return {"python": started["python"], "code": started["code_sha256"], **started["packages"]}
+
+
+def code_digest() -> str:
+    """Return the SHA-256 of this project's code, as it is, committed or not."""
+    root = pathlib.Path(resnet_jax.__file__).parent
+    sha = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        sha.update(f"{path.relative_to(root)} {path.stat().st_size} ".encode() + path.read_bytes())
+    return sha.hexdigest()
 
 
 def utc_now() -> str:

@@ -24,14 +24,14 @@ class Feed(Protocol):
       examples: what every step reads besides its batch.
       sizes: number of examples of each split.
       image_shape: ``(height, width, channels)`` of the images that the net gets.
-      sha256: identifies the data set.
+      normalisation: mean and standard deviation, as ``data.normalisation`` returns them.
       most_steps: the most steps that one dispatch may make.
     """
 
     examples: StepInputs
     sizes: dict[str, int]
     image_shape: tuple[int, ...]
-    sha256: str
+    normalisation: tuple[np.ndarray, np.ndarray | None]
     most_steps: int
 
     def train(self, steps: range, wait: Callable[[], Any]) -> tuple[Any, float]:
@@ -63,12 +63,15 @@ def open_feed(dataset: data.Dataset | data.Stream, config: ConfigDict, mesh: Mes
     return Streamed(dataset, config, mesh) if isinstance(dataset, data.Stream) else Resident(dataset, config, mesh)
 
 
-def place(dataset: data.Dataset, config: ConfigDict, mesh: Mesh) -> tuple[StepInputs, dict[str, range]]:
+def place(
+    dataset: data.Dataset, normalisation: tuple[np.ndarray, np.ndarray | None], seed: int, mesh: Mesh
+) -> tuple[StepInputs, dict[str, range]]:
     """Put the examples of all splits on every device, training first; return them and the range of each split.
 
     Args:
       dataset: with the splits.
-      config: of the run.
+      normalisation: mean and standard deviation.
+      seed: of the run.
       mesh: the devices.
     """
     ranges, start = {}, 0
@@ -77,10 +80,14 @@ def place(dataset: data.Dataset, config: ConfigDict, mesh: Mesh) -> tuple[StepIn
         ranges[name] = range(start, start + len(split.labels))
         start += len(split.labels)
     images, labels = (np.concatenate(parts) for parts in zip(*ordered.values(), strict=True))
-    mean, std = data.normalisation(dataset, config.data)
-    mean = np.broadcast_to(mean, images.shape[1:])
-    seed = np.uint32(config.seed)
-    inputs = {"images": images.reshape(len(images), -1), "labels": labels, "mean": mean, "std": std, "seed": seed}
+    mean, std = normalisation
+    inputs = {
+        "images": images.reshape(len(images), -1),
+        "labels": labels,
+        "mean": np.broadcast_to(mean, images.shape[1:]),
+        "std": std,
+        "seed": np.uint32(seed),
+    }
     return StepInputs(**parallel.replicate(inputs, mesh)), ranges
 
 
@@ -91,10 +98,10 @@ class Resident:
 
     def __init__(self, dataset: data.Dataset, config: ConfigDict, mesh: Mesh) -> None:
         """Put ``dataset`` on the devices of ``mesh``."""
-        self.examples, self._ranges = place(dataset, config, mesh)
+        self.normalisation = data.normalisation(dataset, config.data)
+        self.examples, self._ranges = place(dataset, self.normalisation, config.seed, mesh)
         self.sizes = {name: len(split) for name, split in self._ranges.items()}
         self.image_shape = data.image_shape(dataset)
-        self.sha256 = data.digest(dataset)
         self._seed, self._batch_size, self._devices = config.seed, config.batch_size, mesh.size
 
     def train(self, steps: range, wait: Callable[[], Any]) -> tuple[Any, float]:
@@ -131,8 +138,7 @@ class Streamed:
             order = sampling.epoch_order(0, 0, self.sizes["train"])
             self._evaluated["train"] = np.sort(order[: config.data.train_clean_examples])
         self.image_shape = data.image_shape(dataset)
-        self.sha256 = dataset.digest()
-        mean, std = data.normalisation(dataset, config.data)
+        mean, std = self.normalisation = data.normalisation(dataset, config.data)
         inputs = {"mean": mean, "std": std, "seed": np.uint32(config.seed)}
         self.examples = StepInputs(images=None, labels=None, **parallel.replicate(inputs, mesh))
         self._bad = {name: np.zeros(size, bool) for name, size in self.sizes.items()}

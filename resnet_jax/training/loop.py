@@ -14,11 +14,12 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from resnet_jax import data, hosts, models
+from resnet_jax import data, hosts, identity, models
 from resnet_jax.data import sampling
 from resnet_jax.rundir import KEPT, read_json, saved_steps
 from resnet_jax.training import optimizer, parallel, scaling
-from resnet_jax.training.checkpoints import Checkpoints
+from resnet_jax.training.checkpoints import Checkpoints, digest
+from resnet_jax.training.environment import environment, versions
 from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.interventions import Interventions
 from resnet_jax.training.program import Metrics, Program, evaluate, fitted
@@ -55,31 +56,48 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         if hosts.is_first():
             check_workdir(workdir, config)
         summary = read_json(workdir / "summary.json")
+    with hosts.together():
+        identity.agree(
+            {
+                "--workdir": str(workdir),
+                "config": identity.of_all_processes(config),
+                "versions": versions(environment()),
+            }
+        )
     if summary and is_over(summary, config):
         logging.info("%s holds this run already", workdir)
         return summary
 
     with hosts.together():
         dataset = data.load(config.data)
-        program, interventions = fitted(config, data.facts(dataset))
+        facts = data.facts(dataset)
+        found = data.identify(dataset)
+    with hosts.together():
+        identity.agree({"data": identity.shared(found)})
+    with hosts.together():
+        program, interventions = fitted(config, facts)
     with hosts.together():
         start = None
         if config.from_run is not None and not saved_steps(workdir):
-            start = variables_of(config, program, data.image_shape(dataset))
+            start = variables_of(config, program, data.image_shape(dataset), dataset.class_names)
     with hosts.together():
-        record = RunRecord(workdir, config, command or [])
+        identity.agree({"net of config.from_run": start and digest(start, {})})
+    with hosts.together():
+        record = RunRecord(workdir, config, command or [], found)
     with record, contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         del dataset  # Its examples are on the devices now.
+        record.normalisation(*feed.normalisation)
+        of_run = record.identity.of_checkpoint
         with contextlib.ExitStack() as folders:
-            checkpoints = folders.enter_context(Checkpoints(workdir / "checkpoints"))
+            checkpoints = folders.enter_context(Checkpoints(workdir / "checkpoints", run=of_run))
             kept = None
             if config.keep_checkpoints:
-                kept = folders.enter_context(Checkpoints(workdir / KEPT, newest=None))
+                kept = folders.enter_context(Checkpoints(workdir / KEPT, newest=None, run=of_run))
             run = Run(config, program, interventions, feed, record, checkpoints, kept, start)
             with stop_request() as stopping, run.reporter.line:
                 status = train_to_end(run, stopping)
         totals = models.totals(models.describe(program.model, feed.image_shape))
-        return record.finish(status, run.step, *totals, feed.sha256, feed.bad())
+        return record.finish(status, run.step, *totals, feed.bad())
 
 
 def kept_steps(config: ConfigDict) -> list[int]:

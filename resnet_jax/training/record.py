@@ -10,16 +10,18 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from resnet_jax import hosts, registry
+from resnet_jax import hosts, identity, registry
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.fields import RUN_FIELDS
+from resnet_jax.identity import Identity
 from resnet_jax.rundir import (
     FORMAT_VERSION,
     cut_off,
@@ -28,10 +30,11 @@ from resnet_jax.rundir import (
     read_metrics,
     write_config,
     write_json,
+    write_normalisation,
     write_text,
     writing,
 )
-from resnet_jax.training.environment import environment
+from resnet_jax.training.environment import environment, versions
 from resnet_jax.training.lock import lock
 from resnet_jax.training.optimizer import drops
 
@@ -74,19 +77,21 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
 class RunRecord:
     """Writes the run directory of one run, in the first process only; a context that closes its files."""
 
-    def __init__(self, workdir: pathlib.Path, config: ConfigDict, command: list[str]) -> None:
-        """Create ``workdir`` if it is missing, lock it, and record config and environment.
+    def __init__(self, workdir: pathlib.Path, config: ConfigDict, command: list[str], data: dict[str, Any]) -> None:
+        """Create ``workdir`` if it is missing, lock it, and record config, data and environment.
 
         Args:
           workdir: the run directory; ``check_workdir`` must accept it.
           config: of the run.
           command: the words of the command line that started the run.
+          data: as ``data.identify`` returns it.
 
         Raises:
-          UserError: the directory cannot be written, or another process is writing there.
+          UserError: the directory cannot be written, another process is writing there, or it holds a run on other data.
         """
         self.workdir = workdir
         self._config, self._command, self._environment = config, command, environment()
+        self._here = Identity(identity.of_config(config), data, versions(self._environment))
         self._writes = hosts.is_first()
         self._open = contextlib.ExitStack()
         if not self._writes:
@@ -98,7 +103,38 @@ class RunRecord:
             if not (workdir / "config.json").exists():
                 write_config(workdir, config, command)
             starts = read_json(workdir / "environment.json") or []
-            write_json(workdir / "environment.json", [*starts, self._environment])
+            said = self._identify(is_first_start=not starts)
+            for sentence in said:
+                logging.warning("%s: %s", workdir, sentence)
+            write_json(
+                workdir / "environment.json", [*starts, self._environment | ({"warnings": said} if said else {})]
+            )
+
+    def _identify(self, is_first_start: bool) -> list[str]:
+        """Record what identifies the run, or compare it with the record; return a sentence on each harmless change."""
+        recorded, at_first = identity.read(self.workdir), read_config(self.workdir)
+        assert at_first is not None
+        if recorded is None:
+            here = self._here._replace(config=identity.of_config(at_first.config))
+            write_json(self.workdir / identity.FILE, here._asdict())
+            return [] if is_first_start else ["its first start recorded nothing of its data, which are recorded now."]
+        identity.check_config(recorded, at_first.config, self.workdir)
+        identity.check_data(recorded, self._here.data, self.workdir)
+        old, new = map(identity.of_all_processes, (at_first.config, self._config))
+        changed = [name for name in old if old[name] != new[name] and name != "optimizer.milestones"]
+        fields = [f"config.{name} is {new[name]!r} now, {old[name]!r} at the first start." for name in changed]
+        return identity.later_start(recorded, self._here) + fields
+
+    @property
+    def identity(self) -> Identity:
+        """What identifies the run, as recorded at its first start."""
+        return identity.read(self.workdir) or self._here
+
+    def normalisation(self, mean: np.ndarray, std: np.ndarray | None) -> None:
+        """Record by what images are normalised, so that the net can be used without the training data."""
+        if self._writes:
+            with writing(self.workdir):
+                write_normalisation(self.workdir, mean, std)
 
     def __enter__(self) -> Self:
         return self
@@ -181,7 +217,6 @@ class RunRecord:
         step: int,
         parameters: int,
         multiply_adds: int,
-        data_sha256: str,
         bad: dict[str, list[int]] | None = None,
     ) -> dict[str, Any]:
         """Return the summary of a run that ended after ``step`` steps; the first process writes it.
@@ -192,7 +227,6 @@ class RunRecord:
           step: the steps made.
           parameters: number of parameters of the net.
           multiply_adds: of one forward pass for one image.
-          data_sha256: of the data set.
           bad: indices of the examples of each split that could not be decoded; None for a data set that is not
             decoded during training.
         """
@@ -219,7 +253,7 @@ class RunRecord:
                 "command": self._command,
                 "config": flatten(self._config.to_dict()),
                 "environment": self._environment,
-                "data_sha256": data_sha256,
+                "data_sha256": self._here.data["contents"],
             },
         }
         if status == "finished" and any(figure["loss"] is None for figure in final.values()):

@@ -1,6 +1,7 @@
 """The newest checkpoint of a run, for those who go on from its net: another run, evaluation, surgery."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -9,9 +10,10 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from resnet_jax import data, models, registry
+from resnet_jax import data, identity, models, registry
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
+from resnet_jax.identity import Identity
 from resnet_jax.models import Layer
 from resnet_jax.rundir import KEPT, MADE_BY_SURGERY, read_config, read_json, saved_steps
 from resnet_jax.training.checkpoints import Checkpoints
@@ -37,7 +39,7 @@ def newest_state(
     """
     restored = None
     if (workdir / "checkpoints").is_dir():
-        with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        with Checkpoints(workdir / "checkpoints", read_only=True, run=identity.of_run(workdir)) as checkpoints:
             restored = checkpoints.restore(initial_state(config, model, mesh, image_shape))
     if restored is None:
         raise no_checkpoint(workdir)
@@ -60,7 +62,7 @@ def state_after(
     template = initial_state(config, model, mesh, image_shape)
     for folder, like in (("checkpoints", template), (KEPT, without_optimizer(template))):
         if step in saved_steps(workdir, folder):
-            with Checkpoints(workdir / folder, read_only=True) as checkpoints:
+            with Checkpoints(workdir / folder, read_only=True, run=identity.of_run(workdir)) as checkpoints:
                 return checkpoints.restore_step(step, like)
     there = available_steps(workdir, config)
     if step in there:  # Step 0: as drawn.
@@ -77,21 +79,24 @@ def available_steps(workdir: pathlib.Path, config: ConfigDict) -> list[int]:
     return sorted({*drawn, *saved_steps(workdir), *saved_steps(workdir, KEPT)})
 
 
-def variables_of(config: ConfigDict, program: Program, image_shape: tuple[int, ...]) -> dict[str, Any]:
+def variables_of(
+    config: ConfigDict, program: Program, image_shape: tuple[int, ...], class_names: Sequence[str]
+) -> dict[str, Any]:
     """Return the variables from which the run of ``config`` starts: those that ``config.from_run`` evaluates.
 
     Args:
       config: of the run that starts.
       program: of the run that starts.
       image_shape: of its images, ``(height, width, channels)``.
+      class_names: of its data.
 
     Returns:
       ``{"params": ..., "batch_stats": ...}`` on the host.
 
     Raises:
-      UserError: ``config.from_run`` is no run directory, has no checkpoint, or holds a net of other layers.
+      UserError: ``config.from_run`` is not a run directory, has no checkpoint, or has other layers or classes.
     """
-    source = source_of(config, program.model, image_shape)
+    source = source_of(config, program.model, image_shape, class_names)
     state = newest_state(source.workdir, source.config, source.model, program.mesh, source.image_shape)
     params = evaluated_params(state.params, state.opt_state)
     return jax.device_get({"params": params, "batch_stats": state.batch_stats})
@@ -119,7 +124,11 @@ def source_path(config: ConfigDict) -> pathlib.Path:
 
 
 def source_of(
-    config: ConfigDict, model: nn.Module, image_shape: tuple[int, ...], planned: ConfigDict | None = None
+    config: ConfigDict,
+    model: nn.Module,
+    image_shape: tuple[int, ...],
+    class_names: Sequence[str] | None,
+    planned: ConfigDict | None = None,
 ) -> Source:
     """Return the run from which the run of ``config`` starts; no checkpoint is read.
 
@@ -127,26 +136,28 @@ def source_of(
       config: of the run that starts.
       model: its net.
       image_shape: of its images, ``(height, width, channels)``.
+      class_names: of its data; None if they are not known, and so not compared.
       planned: config of the other run if that is still to be trained, so that it has no run directory yet.
 
     Raises:
-      UserError: ``config.from_run`` is no run directory, has no checkpoint, or holds a net of other layers.
+      UserError: ``config.from_run`` is not a run directory, has no checkpoint, or has other layers or classes.
     """
     workdir = source_path(config)
     if planned is None:
-        recorded = read_config(workdir)
-        if recorded is None:
-            raise UserError(f"config.from_run={workdir} is not a run directory; give one like runs/NAME.")
-        registry.check_definitions(recorded.registered, workdir)
-        other = recorded.config
-        check(other, devices=1)
+        other, recorded = recorded_run(workdir, f"config.from_run={workdir}")
         if not saved_steps(workdir):
             raise no_checkpoint(workdir)
     else:
-        other = planned.copy_and_resolve_references()
+        other, recorded = planned.copy_and_resolve_references(), None
     if other.data.name == config.data.name:
         other.data.data_dir = config.data.data_dir  # The data may have moved since.
-    other_shape, other_classes = data.shape(other.data)
+    if recorded is None:
+        other_shape, other_classes = data.shape(other.data)
+    else:
+        names = recorded.data["class_names"]
+        if class_names is not None:
+            identity.check_classes(names, class_names, f"config.from_run={workdir}")
+        other_shape, other_classes = tuple(recorded.data["image_shape"]), len(names)
     other_model = build_net(other, other_classes)
     here, there = (models.walk(*net) for net in ((model, image_shape), (other_model, other_shape)))
     difference = first_difference(here, there)
@@ -161,6 +172,30 @@ def source_of(
 def no_checkpoint(workdir: pathlib.Path) -> UserError:
     """Return the error that the run in ``workdir`` has saved no checkpoint."""
     return UserError(f"{workdir} has no checkpoint yet; continue its training or use another run.")
+
+
+def recorded_run(workdir: pathlib.Path, named: str) -> tuple[ConfigDict, Identity | None]:
+    """Return the config of the run in ``workdir`` and its identity, None if that is not recorded.
+
+    Args:
+      workdir: the run directory.
+      named: the words with which messages begin, as "--run=runs/a".
+
+    Raises:
+      UserError: there is no run, its config has been changed, or it uses other definitions than those here.
+    """
+    there = read_config(workdir)
+    if there is None:
+        raise UserError(f"{named} is not a run directory; give one like runs/NAME.")
+    registry.check_definitions(there.registered, workdir)
+    check(there.config, devices=1)
+    models.build(there.config.model, num_classes=1)  # Refuses a depth that the family does not have.
+    recorded = identity.read(workdir)
+    if recorded is None:
+        logging.warning("%s was made before runs recorded data and classes, so that these are not compared", workdir)
+    else:
+        identity.check_config(recorded, there.config, workdir)
+    return there.config, recorded
 
 
 def is_made(workdir: pathlib.Path) -> bool:

@@ -14,7 +14,7 @@ def random_images(batch=6, size=5):
 
 
 def dataset(images):
-    return data.Dataset(3, {"train": data.Split(images, np.zeros(len(images), np.int32))})
+    return data.Dataset(("a", "b", "c"), {"train": data.Split(images, np.zeros(len(images), np.int32))})
 
 
 def settings(mean="pixel", std="none"):

@@ -22,7 +22,7 @@ def dataset():
         split: Split(random.integers(0, 256, (n, 4, 4, 3), np.uint8), random.integers(0, 3, n).astype(np.int32))
         for split, n in (("train", 5), ("test", 2))
     }
-    return Dataset(3, splits)
+    return Dataset(("a", "b", "c"), splits)
 
 
 def refuse():

@@ -81,7 +81,8 @@ def test_the_net_of_a_run_that_averages_is_the_average_and_is_normalised_as_ther
 def test_a_net_of_downsampled_images_sees_no_others(config, tmp_path):
     config.data.downsample = 2
     train(config, tmp_path / "run")
-    net, recorded, dataset = evaluation.open_run(tmp_path / "run", parallel.device_mesh())
+    net, recorded, dataset, changes = evaluation.open_run(tmp_path / "run", parallel.device_mesh())
+    assert changes == []
     images, labels = dataset.splits["test"]
     logits, _ = evaluation.predict(net, images, parallel.device_mesh())
     final = read_json(tmp_path / "run" / "summary.json")["final"]["test"]
@@ -117,7 +118,7 @@ def test_a_damaged_checkpoint_is_skipped_and_kept(run, tmp_path, caplog):
 
 
 def test_a_folder_without_run_or_checkpoint_is_refused(run, tmp_path):
-    with pytest.raises(UserError, match=r"is not a run directory; use one like runs/NAME"):
+    with pytest.raises(UserError, match=r"is not a run directory; give one like runs/NAME"):
         evaluation.of_run(tmp_path, parallel.device_mesh())
     shutil.copy(run / "config.json", tmp_path)
     with pytest.raises(UserError, match=r"has no checkpoint yet; continue its training or use another run"):

@@ -16,7 +16,7 @@ def net(crop=None):
 def test_they_are_always_the_same_and_of_all_classes_and_normalised_as_for_the_net():
     pixels = np.random.default_rng(0).integers(0, 256, (300, 4, 4, 3), np.uint8)
     labels = np.repeat(np.arange(3, dtype=np.int32), 100)
-    dataset = data.Dataset(3, {"train": data.Split(pixels, labels)})
+    dataset = data.Dataset(("a", "b", "c"), {"train": data.Split(pixels, labels)})
     images, of_classes = sample(dataset, default().data, net(), "train", 30)
     assert (images.shape, images.dtype, of_classes.shape) == ((30, 4, 4, 3), np.float32, (30,))
     assert {*of_classes.tolist()} == {0, 1, 2}

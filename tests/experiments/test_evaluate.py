@@ -140,6 +140,7 @@ def test_a_process_without_this_project_makes_the_same_errors_with_the_program(c
     with np.load(predictions, allow_pickle=False) as found:
         np.testing.assert_allclose(logits, found["logits"], rtol=1e-5, atol=1e-5)
     assert np.mean(logits.argmax(1) != labels) == pytest.approx(read_json(output)["nets"][0]["top1_error"])
+    assert read_json(folder / "net.stablehlo.json") == {"class_names": [*"0123456789"]}
 
     again = commands(*export)
     assert again.returncode == 2

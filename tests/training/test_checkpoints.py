@@ -1,6 +1,7 @@
 """What is saved is what was given, whatever happens to it while it is being written."""
 
 import collections
+import dataclasses
 import errno
 import shutil
 
@@ -153,3 +154,45 @@ def test_a_restart_before_a_step_takes_an_older_checkpoint(tmp_path):
     with Checkpoints(tmp_path / "c") as checkpoints:
         assert_is_step(checkpoints.restore(state_at(0), before=20), 10)
         assert checkpoints.restore(state_at(0), before=10) is None
+
+
+ONE = {"config": {"seed": 0, "model.depth": 20}, "data": "a" * 64}
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (ONE | {"config": {"seed": 1, "model.depth": 20}}, r"config\.seed \(0 there, 1 here\)"),
+        (ONE | {"data": "b" * 64}, r"data \(sha256 aaaaaaaaaaaa there, sha256 bbbbbbbbbbbb here\)"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_and_kept(tmp_path, other, said):
+    with Checkpoints(tmp_path / "c", run=ONE) as checkpoints:
+        checkpoints.save(10, state_at(10), {"seconds": 10 / 3, "recent": []})
+    before = {path: path.read_bytes() for path in files(tmp_path / "c")}
+    with Checkpoints(tmp_path / "c", run=other) as checkpoints:
+        for restore in (checkpoints.restore, lambda template: checkpoints.restore_step(10, template)):
+            with pytest.raises(UserError, match=rf"^checkpoint 10 in .* is of another run, differing in {said}; put"):
+                restore(state_at(0))
+    assert {path: path.read_bytes() for path in files(tmp_path / "c")} == before
+    with Checkpoints(tmp_path / "c", run=ONE) as checkpoints:
+        assert_is_step(checkpoints.restore(state_at(0)), 10)
+
+
+def test_a_checkpoint_of_before_that_names_no_run_is_read(tmp_path):
+    saved(tmp_path / "c")
+    with Checkpoints(tmp_path / "c", run=ONE) as checkpoints:
+        assert_is_step(checkpoints.restore(state_at(0)), 20)
+
+
+def test_a_net_of_other_shapes_is_not_called_damaged(tmp_path):
+    saved(tmp_path / "c")
+    other = state_at(0)
+    other = dataclasses.replace(other, params=other.params | {"head": jnp.zeros((40, 501))})
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        for restore in (checkpoints.restore, lambda template: checkpoints.restore_step(20, template)):
+            with pytest.raises(
+                UserError, match=r"is of another net: params/head has shape \(40, 500\) there, \(40, 501\) here; u"
+            ):
+                restore(other)
+        assert_is_step(checkpoints.restore(state_at(0)), 20)

@@ -1,13 +1,18 @@
 """The run directory as it is written, and which folders can be one."""
 
 import json
+import shutil
 
+import jax
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from resnet_jax import identity
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json, read_metrics
+from resnet_jax.rundir import read_json, read_metrics, write_json
 from resnet_jax.training.record import RunRecord, check_workdir
+
+DATA = {"class_names": ["a", "b"], "image_shape": [8, 8, 1], "examples": {"train": [3, 4]}, "contents": "d"}
 
 
 def contents(folder):
@@ -28,11 +33,11 @@ def events(folder):
 
 
 def test_records_are_lines_and_events(config, tmp_path):
-    with RunRecord(tmp_path / "run", config, ["main"]) as record:
+    with RunRecord(tmp_path / "run", config, ["main"], DATA) as record:
         record.begin(0, 0.0)
         record.write(10, "train", loss=0.5, error=0.25)
         record.write(20, "test", loss=0.75, error=0.5)
-        summary = record.finish("finished", 20, parameters=3, multiply_adds=7, data_sha256="d")
+        summary = record.finish("finished", 20, parameters=3, multiply_adds=7)
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [{**line, "seconds": 0} for line in lines] == [
         {"step": 10, "split": "train", "loss": 0.5, "error": 0.25, "seconds": 0},
@@ -52,35 +57,35 @@ def test_records_are_lines_and_events(config, tmp_path):
 
 
 def test_the_best_is_the_least_error_and_the_final_the_last(config, tmp_path):
-    with RunRecord(tmp_path / "run", config, []) as record:
+    with RunRecord(tmp_path / "run", config, [], DATA) as record:
         record.begin(0, 0.0)
         for step, error in ((1, 0.5), (2, 0.125), (3, 0.25)):
             record.write(step, "test", loss=1.0, error=error)
-        summary = record.finish("finished", 3, parameters=0, multiply_adds=0, data_sha256="")
+        summary = record.finish("finished", 3, parameters=0, multiply_adds=0)
     assert summary["best"]["test"]["step"] == 2
     assert summary["final"]["test"]["step"] == 3
 
 
 def test_records_after_the_step_resumed_from_are_dropped(config, tmp_path):
-    with RunRecord(tmp_path / "run", config, []) as record:
+    with RunRecord(tmp_path / "run", config, [], DATA) as record:
         record.begin(0, 0.0)
         for step in (1, 2, 3):
             record.write(step, "train", loss=1.0, error=0.5)
-        record.finish("preempted", 3, parameters=0, multiply_adds=0, data_sha256="")
-    with RunRecord(tmp_path / "run", config, []) as record:
+        record.finish("preempted", 3, parameters=0, multiply_adds=0)
+    with RunRecord(tmp_path / "run", config, [], DATA) as record:
         record.begin(2, 100.0)
         assert not (tmp_path / "run" / "summary.json").exists()
         record.write(3, "train", loss=2.0, error=0.5)
-        record.finish("preempted", 3, parameters=0, multiply_adds=0, data_sha256="")
+        record.finish("preempted", 3, parameters=0, multiply_adds=0)
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 1.0), (3, 2.0)]
     assert lines[-1]["seconds"] >= 100
 
 
-def run_in(folder, config):
-    with RunRecord(folder, config, []) as record:
+def run_in(folder, config, data=DATA):
+    with RunRecord(folder, config, [], data) as record:
         record.begin(0, 0.0)
-        record.finish("preempted", 0, parameters=0, multiply_adds=0, data_sha256="")
+        record.finish("preempted", 0, parameters=0, multiply_adds=0)
 
 
 def test_a_new_an_empty_and_the_same_runs_folder_are_accepted(config, tmp_path):
@@ -124,7 +129,7 @@ def test_folders_that_cannot_be_a_run_are_refused(config, tmp_path):
     with pytest.raises(UserError, match=r"holds files of something else than a run; give another --workdir"):
         check_workdir(tmp_path, config)
     with pytest.raises(UserError, match=r"^/proc/run cannot be written \(No such file or directory\)"):
-        RunRecord(type(tmp_path)("/proc/run"), config, [])
+        RunRecord(type(tmp_path)("/proc/run"), config, [], DATA)
 
 
 @pytest.mark.parametrize(
@@ -160,3 +165,63 @@ def test_a_damaged_config_is_refused(config, tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=rf"config\.json ?{message}"):
         check_workdir(tmp_path, config)
+
+
+def starts(folder):
+    return read_json(folder / "environment.json")
+
+
+def test_a_first_start_records_what_identifies_the_run(config, tmp_path):
+    run_in(tmp_path / "run", config)
+    recorded = identity.read(tmp_path / "run")
+    assert recorded.config == identity.of_config(config)
+    assert recorded.data == DATA
+    assert recorded.versions["jax"] == jax.__version__
+    assert "warnings" not in starts(tmp_path / "run")[0]
+
+
+def test_a_later_start_on_other_data_is_refused_and_changes_nothing(config, tmp_path):
+    run_in(tmp_path / "run", config)
+    before = contents(tmp_path / "run")
+    with pytest.raises(
+        UserError, match=r"was trained on other data, differing in class_names \(\[1\] 'b' there, 'c' here"
+    ):
+        RunRecord(tmp_path / "run", config, [], DATA | {"class_names": ["a", "c"]})
+    after = contents(tmp_path / "run")
+    assert {path.name for path in before if before[path] != after[path]} <= {"lock"}
+
+
+def test_what_may_change_between_starts_is_recorded(config, tmp_path, caplog):
+    run_in(tmp_path / "run", config)
+    recorded = read_json(tmp_path / "run" / "identity.json")
+    recorded["versions"]["jax"] = "0.1"
+    write_json(tmp_path / "run" / "identity.json", recorded)
+    config.data.on_bad_image = "skip"
+    run_in(tmp_path / "run", config)
+    versions, field = starts(tmp_path / "run")[1]["warnings"]
+    assert versions == f"the versions have changed since the first start: jax ('0.1' there, {jax.__version__!r} here)."
+    assert field == "config.data.on_bad_image is 'skip' now, 'error' at the first start."
+    assert versions in caplog.text
+    assert field in caplog.text
+
+
+def test_a_run_of_before_is_continued_and_its_data_are_recorded_then(config, tmp_path):
+    run_in(tmp_path / "run", config)
+    (tmp_path / "run" / "identity.json").unlink()
+    for _ in range(2):
+        run_in(tmp_path / "run", config)
+    assert [len(start.get("warnings", [])) for start in starts(tmp_path / "run")] == [0, 1, 0]
+    assert identity.read(tmp_path / "run").data == DATA
+    with pytest.raises(UserError, match=r"differing in contents \('d' there, 'e' here\)"):
+        run_in(tmp_path / "run", config, DATA | {"contents": "e"})
+
+
+def test_a_config_file_of_another_run_is_refused(config, tmp_path):
+    run_in(tmp_path / "run", config)
+    config.seed = 1
+    run_in(tmp_path / "other", config)
+    shutil.copy(tmp_path / "other" / "config.json", tmp_path / "run" / "config.json")
+    with pytest.raises(
+        UserError, match=r"config\.json is not the one the run was started with: seed \(0 there, 1 here\)"
+    ):
+        run_in(tmp_path / "run", config)

@@ -1,0 +1,125 @@
+"""From image files to the classes of a trained net, without its training data."""
+
+import itertools
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.special
+from absl import logging
+from jax.sharding import Mesh
+
+from resnet_jax.data import images
+from resnet_jax.data.dataset import means
+from resnet_jax.data.folder import SUFFIXES
+from resnet_jax.errors import UserError
+from resnet_jax.evaluation.nets import TrainedNet
+from resnet_jax.evaluation.predict import predict
+
+
+class Classified(NamedTuple):
+    """The probabilities that a net gives to the classes of an image.
+
+    Attributes:
+      file: the image.
+      probabilities: by class name, the most probable first; they add up to 1.
+    """
+
+    file: pathlib.Path
+    probabilities: dict[str, float]
+
+
+def classify(
+    net: TrainedNet, files: Sequence[pathlib.Path], mesh: Mesh, downsample: int = 1, skip: bool = False
+) -> list[Classified]:
+    """Return the probabilities that ``net`` gives to the classes of each image in ``files``, seen as in training.
+
+    A net trained on crops sees the central crop of an image of any size and mode. Another one takes images of the size
+    it was trained on; a net of grey images takes files in colour only if all their pixels are grey.
+
+    Args:
+      net: the net; classes that it does not name are called by their number.
+      files: as ``image_files`` finds them.
+      mesh: the devices.
+      downsample: ``config.data.downsample`` of its run.
+      skip: whether files that cannot be decoded are left out with a warning.
+
+    Raises:
+      UserError: a file cannot be read or decoded, is not of the size and mode that the net takes, or none is left; or
+        the net computes non-finite numbers.
+    """
+    seen: list[pathlib.Path] = []
+
+    def read() -> Iterator[np.ndarray]:
+        for file in files:
+            try:
+                image = read_image(file, net, downsample)
+            except images.BadImage as error:
+                if not skip:
+                    raise UserError(f"{error} Remove it, or set config.data.on_bad_image=skip.") from error
+                logging.warning("%s Skipped.", error)
+                continue
+            seen.append(file)
+            yield image
+
+    first = next(pixels := read(), None)
+    if first is None:
+        raise UserError(f"none of {len(files)} images can be decoded; give others.")
+    logits, _ = predict(net, itertools.chain([first], pixels), mesh)
+    for file in (file for file, each in zip(seen, logits, strict=True) if not np.isfinite(each).all()):
+        raise UserError(f"{net.name} computes non-finite numbers for {file}; use another checkpoint or other weights.")
+    names = net.class_names or tuple(map(str, range(net.num_classes)))
+    found = []
+    for file, of_image in zip(seen, scipy.special.softmax(logits.astype(np.float64), axis=1), strict=True):
+        order = np.argsort(-of_image, kind="stable")
+        found.append(Classified(file, {names[index]: float(of_image[index]) for index in order}))
+    return found
+
+
+def read_image(file: pathlib.Path, net: TrainedNet, downsample: int) -> np.ndarray:
+    """Return the image in ``file`` as ``net`` takes it, uint8 ``[height, width, channels]``; see ``classify``.
+
+    Raises:
+      BadImage: the file is not an image.
+      UserError: it cannot be read, or has another size or other colours than the net takes.
+    """
+    try:
+        encoded = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); give another.") from error
+    pixels, channels = images.decode(encoded, str(file)), net.mean.shape[-1]
+    if channels not in (1, 3):
+        raise UserError(f"{net.name} takes images of {channels} channels, which files of images do not have.")
+    if channels == 1:
+        if np.ptp(pixels, axis=-1).any():
+            raise UserError(f"{file} is in colour, but {net.name} takes grey images; convert it.")
+        pixels = pixels[..., :1]
+    wanted = net.size and tuple(side * downsample for side in net.size)
+    if wanted not in (None, pixels.shape[:2]):
+        sizes = ["x".join(map(str, size)) for size in (pixels.shape[:2], wanted)]
+        raise UserError(f"{file} has {sizes[0]} pixels, but {net.name} takes images of {sizes[1]}; resize it.")
+    return means(pixels[None], downsample)[0] if downsample > 1 else pixels
+
+
+def image_files(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """Return the files among ``paths`` and the images in and below the folders among them, sorted within a folder.
+
+    Raises:
+      UserError: there is no such file or folder, or a folder has no images.
+    """
+    found: list[pathlib.Path] = []
+    for path in paths:
+        if not path.is_dir():
+            if not path.exists():
+                raise UserError(f"{path} does not exist; give images or folders of images.")
+            found.append(path)
+            continue
+        inside = [each for each in sorted(path.rglob("*")) if each.is_file() and not each.name.startswith(".")]
+        there = [each for each in inside if each.name.lower().endswith(SUFFIXES)]
+        if not there:
+            raise UserError(f"{path} has no images ({', '.join(SUFFIXES)}); give images or folders of images.")
+        if len(there) < len(inside):
+            logging.info("%s: %d other files are ignored", path, len(inside) - len(there))
+        found += there
+    return found
