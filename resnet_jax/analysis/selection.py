@@ -8,9 +8,10 @@ import numpy as np
 
 from resnet_jax.analysis.runs import Replicates, group_depths
 
-# Panels of curves, three rows of four; depths in one panel; rows of the figure of nets.
-MOST_SERIES, MOST_DEPTHS, MOST_NETS = 12, 8, 50
+# Panels of curves, four rows of four; depths in one panel; rows of the figure of nets; lines of measured nets.
+MOST_SERIES, MOST_DEPTHS, MOST_NETS, MOST_MEASURED = 16, 10, 50, 16
 
+Item = TypeVar("Item")
 Name = TypeVar("Name", bound=Hashable)
 
 
@@ -36,7 +37,7 @@ def select(nets: Sequence[Replicates], reference: str | None = None) -> Selectio
     """
     by_series = group_depths(nets)
     series = chosen_series(by_series, reference)
-    drawn = [net for name in by_series if name in series for net in spread(by_series[name])]
+    drawn = [net for name in by_series if name in series for net in spread(by_series[name], MOST_DEPTHS)]
     errors = {index: error for index, net in enumerate(nets) if (error := training_error(net)) is not None}
     first = [index for index in errors if nets[index].series == reference]
     indices = set(with_extremes(first, errors, MOST_NETS))
@@ -45,7 +46,7 @@ def select(nets: Sequence[Replicates], reference: str | None = None) -> Selectio
     if len(series) < len(by_series):
         left_out.append(
             f"Curves are drawn of {len(series)} of {len(by_series)} series"
-            f"{f', {reference} and' if reference in series else ':'} those whose training error rises most and least "
+            f"{', the reference and' if reference in series else ':'} those whose training error rises most and least "
             f"with depth, or is highest and lowest; {len(by_series) - len(series)} more series are in the tables."
         )
     thinned = sum(len(by_series[name]) > MOST_DEPTHS for name in series)
@@ -80,10 +81,10 @@ def with_extremes(first: Sequence[Name], values: Mapping[Name, float], count: in
     return list(dict.fromkeys([*first, *alternating]))[:count]
 
 
-def spread(nets: Sequence[Replicates]) -> list[Replicates]:
-    """Return at most ``MOST_DEPTHS`` of ``nets``, which are in order of depth: the first, the last and some between."""
-    places = np.linspace(0, len(nets) - 1, min(len(nets), MOST_DEPTHS)).round().astype(int)
-    return [nets[place] for place in places]
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """Return at most ``most`` of ``items``: the first, the last and some evenly spaced between."""
+    places = np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int)
+    return [items[place] for place in places]
 
 
 def training_error(net: Replicates) -> float | None:

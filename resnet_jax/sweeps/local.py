@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import psutil
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_config, read_json, read_metrics
+from resnet_jax.rundir import newest_metrics, read_config, read_json
 from resnet_jax.sweeps.plan import EXPLAINED, PlannedRun, failure, log_of, record_failure
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -139,7 +139,7 @@ def start(run: PlannedRun, cores: list[int], task: TaskID, environment: dict[str
 def show(progress: Progress, worker: Worker) -> None:
     """Show the step of ``worker`` and its running training error."""
     try:
-        metrics = read_metrics(worker.run.workdir / "metrics.jsonl")
+        metrics, _ = newest_metrics(worker.run.workdir / "metrics.jsonl", has_training_error)
         recorded = read_config(worker.run.workdir)
     except UserError:  # The run itself reports the damaged file.
         return
@@ -148,6 +148,11 @@ def show(progress: Progress, worker: Worker) -> None:
         step, steps = lines[-1]["step"], recorded.config.steps  # It may depend on the number of devices.
         description = f"step {step:,}/{steps:,}, training error {lines[-1]['error']:.1%}"
         progress.update(worker.task, completed=step, total=steps, description=description)
+
+
+def has_training_error(lines: list[dict[str, Any]]) -> bool:
+    """Return whether one of ``lines`` of metrics is of the running training error."""
+    return any(line["split"] == "train" for line in lines)
 
 
 def outcome(worker: Worker) -> str:
