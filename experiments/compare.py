@@ -13,6 +13,9 @@ Of a sweep with a tuned axis, and with --tuned, each net is judged at its own be
 the common value; figures and rates are then of each net at its own best. --rates adds how fast the training loss falls
 while the learning rate is constant, and how the steps to a threshold grow with depth: rates.png, rates.svg, rates.json.
 
+Of many nets, figures show only the sweep's reference and the extremes: up to 16 series of 10 depths, and 50 nets. A
+sentence counts the nets that are only in the tables.
+
 What experiments.diagnose has measured of the runs is on the page too: why_NAME.png, why_NAME.svg.
 
 --watch compares again whenever a run has got on, at most every 30 seconds and for a tenth of the time, and says so in a

@@ -8,11 +8,13 @@
     python -m experiments.sweep --config=configs/sweeps/cifar_figure6.py --watch
     python -m experiments.sweep --folder=runs/cifar_figure6 --watch
 
-A sweep file has get_config(), like any config, and get_sweep(), which returns a list of overrides, one per run. Along
-an axis that it marks as tuned, experiments.compare judges each net at its own best value by validation error.
-Overrides on the command line apply to all runs. Finished runs are skipped and interrupted ones resumed, so the same
-command continues a sweep. --launcher=slurm submits the runs and does not wait for them; --dry_run shows their state,
-and of those that failed the reason.
+A sweep file has get_config(), like any config, and get_sweep(), which returns or yields overrides, one dictionary per
+run. All runs are checked as training would check them before the first one starts, and by --dry_run. A run whose
+config.from_run is another run of the sweep is trained after that. Along an axis that it marks as tuned,
+experiments.compare judges each net at its own best value by validation error. Overrides on the command line apply to
+all runs. Finished runs are skipped and interrupted ones resumed, so the same command continues a sweep.
+--launcher=slurm submits the runs and does not wait for them; --dry_run shows their state, and of those that failed the
+reason.
 
 --watch trains nothing and writes nothing: it shows how far the runs are, wherever they train, on any machine that sees
 their folder, until none is left to do. Time left is by a run's own newest records; that of the sweep supposes that as

@@ -45,7 +45,7 @@ KEPT = "kept"
 MADE_BY_SURGERY = "made by surgery"
 
 
-# Bytes that are read from the end of metrics.jsonl, a line of which has about 150, until they are enough.
+# Bytes to read from the end of metrics.jsonl, until they are enough; a line has about 150.
 TAILS = (2**16, 2**18, 2**20, 2**22)
 
 

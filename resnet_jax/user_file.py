@@ -8,7 +8,7 @@ from types import ModuleType
 
 from resnet_jax.errors import UserError
 
-# Of the text of an error, which can quote anything.
+# Longest text of an error, which can quote anything.
 MOST_CHARACTERS = 300
 
 
@@ -16,7 +16,7 @@ MOST_CHARACTERS = 300
 def reporting_mistakes(file: pathlib.Path, flag: str) -> Iterator[None]:
     """Turn whatever the Python file ``file`` raises into a UserError with the line; ``flag`` names the file there.
 
-    ``sys.exit`` is such a mistake too: it would end the command with a status that says nothing of what was asked for.
+    ``sys.exit`` is such a mistake too: it would end the command with status 0 although nothing was done.
     """
     try:
         yield

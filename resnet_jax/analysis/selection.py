@@ -32,8 +32,8 @@ class Selection(NamedTuple):
 def select(nets: Sequence[Replicates], reference: str | None = None) -> Selection:
     """Return the ``nets`` to draw: all if they are few, else the series ``reference`` and the extremes.
 
-    Extreme series are those whose training error rises most and least with depth, and of series of one depth those of
-    the highest and lowest error. Extreme nets are those of the highest and lowest error.
+    In extreme series, training error rises most or least with depth; series of one depth are ranked by their error.
+    Extreme nets have the highest or lowest error.
     """
     by_series = group_depths(nets)
     series = chosen_series(by_series, reference)
@@ -75,7 +75,7 @@ def chosen_series(by_series: Mapping[str, Sequence[Replicates]], reference: str 
 
 
 def with_extremes(first: Sequence[Name], values: Mapping[Name, float], count: int) -> list[Name]:
-    """Return at most ``count`` names: ``first``, then those of the highest, the lowest, the second highest value ..."""
+    """Return at most ``count`` names: ``first``, then by value the highest, the lowest, the second highest and so on."""
     rising = sorted(values, key=lambda name: values[name])
     alternating = itertools.chain.from_iterable(zip(reversed(rising), rising, strict=True))
     return list(dict.fromkeys([*first, *alternating]))[:count]

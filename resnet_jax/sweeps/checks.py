@@ -63,7 +63,7 @@ class Checks:
             return
         facts = self._once(("data", config.data.to_json()), lambda: self._facts(config.data))
         net = net_fields(config)
-        # Devices differ here; that the batch can be divided among those of the run is already checked.
+        # One device is enough here: the batch has already been checked against the run's devices.
         mesh = parallel.device_mesh(jax.devices()[:1])
         program, _ = self._once(net, lambda: fitted(config, facts, mesh))
         if config.from_run is None or saved_steps(run.workdir):
@@ -75,7 +75,7 @@ class Checks:
         )
 
     def _still_to_train(self, workdir: pathlib.Path) -> ConfigDict | None:
-        """Return the config of the run of this sweep that will have been trained in ``workdir``, None if there is none.
+        """Return the config of the run that this sweep has still to train in ``workdir``, None if there is none.
 
         Raises:
           UserError: the run is not among the selected ones, so that it may not have finished when another needs it.
@@ -88,7 +88,7 @@ class Checks:
         return planned.config
 
     def _facts(self, config: ConfigDict) -> data.Facts:
-        """Return what runs must fit of the data set of ``config``."""
+        """Return the facts of the data set of ``config``, which runs must fit."""
         if self._prepares or config.name not in data.SHAPES or data.is_prepared(config):
             return data.facts(data.load(config))
         self.unchecked.append(
@@ -97,7 +97,7 @@ class Checks:
         return data.Facts(sys.maxsize, *data.shape(config), class_names=None)
 
     def _once(self, key: Hashable, function: Callable[[], Any]) -> Any:
-        """Return what ``function`` returns, or raise its UserError; it is called once for each ``key``."""
+        """Return the result of ``function`` or raise its UserError; it is called once for each ``key``."""
         if key not in self._results:
             try:
                 self._results[key] = function()

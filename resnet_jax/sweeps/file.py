@@ -64,7 +64,7 @@ def module_of(path: str, flag: str) -> ModuleType:
 
 
 def runs_of(module: ModuleType, option: str, flag: str) -> list[Overrides]:
-    """Return what ``get_sweep`` of ``module`` returns or yields for ``option``; ``flag`` names the file in messages.
+    """Return the overrides from ``get_sweep`` of ``module`` for ``option``; ``flag`` names the file in messages.
 
     Raises:
       UserError: it fails, or that is not a dictionary for each of at most ``MOST_RUNS`` runs.
@@ -88,7 +88,7 @@ def runs_of(module: ModuleType, option: str, flag: str) -> list[Overrides]:
 
 
 def check_is_config(file: str, given: Collection[str], has_workdir: bool) -> None:
-    """Raise a UserError if ``file`` is a sweep file, of which one net would be trained and the others not.
+    """Raise a UserError if ``file`` is a sweep file: only one of its nets would be trained.
 
     It is accepted if all fields of one of its runs are ``given``, as ``experiments.sweep`` does.
 

@@ -1,4 +1,4 @@
-"""Sweep files: what is one, and what is said of a mistake in one."""
+"""Sweep files: which files are accepted, and the messages about mistakes."""
 
 import pytest
 

@@ -95,7 +95,7 @@ def test_damaged_and_vanishing_files_leave_a_row(tmp_path, monkeypatch):
     (workdir / "metrics.jsonl").write_text("\0\0\0\n")
     assert row(workdir, NOW) == Row("run", "unreadable")
 
-    def vanished(path):
+    def vanished(path, is_enough):
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(watch, "newest_metrics", vanished)
