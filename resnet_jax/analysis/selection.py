@@ -75,7 +75,7 @@ def chosen_series(by_series: Mapping[str, Sequence[Replicates]], reference: str 
 
 
 def with_extremes(first: Sequence[Name], values: Mapping[Name, float], count: int) -> list[Name]:
-    """Return at most ``count`` names: ``first``, then by value the highest, the lowest, the second highest and so on."""
+    """Return at most ``count`` names: ``first``, then the highest, the lowest, the second highest and so on."""
     rising = sorted(values, key=lambda name: values[name])
     alternating = itertools.chain.from_iterable(zip(reversed(rising), rising, strict=True))
     return list(dict.fromkeys([*first, *alternating]))[:count]
