@@ -20,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 import resnet_jax
-from resnet_jax import registry
+from resnet_jax import registry, user_file
 from resnet_jax.backend import set_xla_flags
-from resnet_jax.config import default, flatten, unknown_field
+from resnet_jax.config import default, flatten, shown, unknown_field
 from resnet_jax.errors import UserError
 from resnet_jax.escape import printable, printable_lines
 from resnet_jax.fields import FIELDS
@@ -129,14 +129,20 @@ def parse_flags(argv: list[str]) -> list[str]:
     standard_logging.disable(standard_logging.WARNING)  # ml_collections warns of errors that are reported below.
     try:
         return flags.FLAGS(argv)
-    except SystemExit:
-        sys.exit(0)
+    except SystemExit as error:
+        if file is not None and user_file.line_of(pathlib.Path(file), error) is not None:
+            fail(mistake_of_config(argv, "SystemExit"))
+        sys.exit(0)  # Of --help.
     except flags.IllegalFlagValueError as error:
-        fail(explain_bad_value(str(error)))
+        is_of_file = str(error).startswith("flag --config=")
+        reason = str(error).strip().splitlines()[-1]
+        fail(mistake_of_config(argv, reason) if is_of_file else explain_bad_value(str(error)))
     except flags.Error as error:
         fail(f"{error}; see --help.")
-    except Exception as error:  # A config is a program and can raise anything.
-        fail(explain_unknown_field(argv) or f"--config cannot be loaded: {str(error) or type(error).__name__}.")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # A config is a program and can raise anything.
+        fail(explain_unknown_field(argv) or mistake_of_config(argv, str(error) or type(error).__name__))
     finally:
         standard_logging.disable(standard_logging.NOTSET)
 
@@ -145,10 +151,7 @@ def explain_bad_value(error: str) -> str:
     """Return a sentence on an override whose value does not fit its field."""
     match = re.match(r"flag --(config\.([\w.]+)=.*?): ", error, re.DOTALL)
     if not match:
-        reason = error.strip().splitlines()[-1]
-        return (
-            f"--config cannot be loaded: {reason}." if error.startswith("flag --config=") else f"{reason}; see --help."
-        )
+        return f"{error.strip().splitlines()[-1]}; see --help."
     field = FIELDS.get(match[2])
     return f"--{match[1]}: {f'expected {field.expected}' if field else 'set one field at a time'}."
 
@@ -163,17 +166,44 @@ def explain_unknown_field(argv: list[str]) -> str | None:
     return None
 
 
+def mistake_of_config(argv: list[str], reason: str) -> str:
+    """Return a sentence on the config of ``argv``, which cannot be loaded.
+
+    The file is executed again to find the line of the mistake; ``reason`` is given if it makes none this time.
+    """
+    path, _, option = (config_argument(argv) or "").partition(":")
+    file, flag = pathlib.Path(path), f"--config={path}"
+    try:
+        module = user_file.load(file, "config", flag)
+        if not hasattr(module, "get_config"):
+            return f"{flag} has no get_config(), which returns the config; {CONFIGS} has examples."
+        with user_file.reporting_mistakes(file, flag):
+            config = module.get_config(*[option] if option else [])
+    except UserError as error:
+        return str(error)
+    if not isinstance(config, ConfigDict):
+        where = user_file.where(module, "get_config", flag)
+        return f"{where}: get_config() returns {shown(config)}; it must return a ConfigDict."
+    return f"--config cannot be loaded: {reason}."
+
+
+def config_argument(argv: list[str]) -> str | None:
+    """Return the value of --config in ``argv``, None if there is none."""
+    values = re.findall(r"^--?config[=\n](.*)$", "\n".join(argv), re.MULTILINE)
+    return values[-1] if values else None
+
+
 def config_file(argv: list[str]) -> str | None:
     """Return the file given as --config in ``argv``, without the option that may follow after a colon."""
-    files = re.findall(r"^--?config[=\n](.*)$", "\n".join(argv), re.MULTILINE)
-    return files[-1].partition(":")[0] if files else None
+    value = config_argument(argv)
+    return None if value is None else value.partition(":")[0]
 
 
 def fields_of_file(argv: list[str]) -> dict[str, Any]:
     """Return the fields of the config file in ``argv`` by dotted name, without overrides; empty if it is invalid."""
     try:
         return flatten(flags.FLAGS["config"].parser.parse(config_file(argv)).to_dict())
-    except Exception:  # The error that the caller is about to report.
+    except BaseException:  # The error that the caller is about to report.
         return {}
 
 
@@ -183,7 +213,7 @@ def config_from_flags() -> ConfigDict:
     if config is None and config_file(sys.argv) is None:
         fail("--config is missing; give one, e.g. --config=configs/digits_plain20.py.")
     if not isinstance(config, ConfigDict):
-        fail("--config cannot be loaded: its get_config() does not return a ConfigDict.")
+        fail(mistake_of_config(sys.argv, f"it is {shown(config)}"))
     return config
 
 

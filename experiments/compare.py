@@ -13,6 +13,9 @@ Of a sweep with a tuned axis, and with --tuned, each net is judged at its own be
 the common value; figures and rates are then of each net at its own best. --rates adds how fast the training loss falls
 while the learning rate is constant, and how the steps to a threshold grow with depth: rates.png, rates.svg, rates.json.
 
+Of many nets, figures show only the sweep's reference and the extremes: up to 16 series of 10 depths, and 50 nets. A
+sentence counts the nets that are only in the tables.
+
 What experiments.diagnose has measured of the runs is on the page too: why_NAME.png, why_NAME.svg.
 
 --watch compares again whenever a run has got on, at most every 30 seconds and for a tenth of the time, and says so in a
@@ -62,7 +65,7 @@ class Comparison(NamedTuple):
       rows: of the table of all nets.
       found: in the runs.
       panels: what experiments.diagnose has measured of them.
-      left_out: sentences on runs that are not in the verdict or could not be read.
+      left_out: sentences on runs that are not in the verdict, not drawn or could not be read.
       question: of the sweeps, if there is one.
     """
 
@@ -96,7 +99,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
     question = _QUESTION.value or " ".join(sweep["question"].partition("\n\n")[0] for sweep in sweeps.values())
     reproduce = [shlex.join(sweep["command"]) for sweep in sweeps.values()]
     reproduce.append(shlex.join(["python", "-m", "experiments.compare", *sys.argv[1:]]))
-    left_out = [*problems, *found.left_out]
+    left_out = [*problems, *found.left_out, *found.not_drawn]
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, figure in found.figures.items():
@@ -113,7 +116,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
             sections.append(Section(why_report.TITLE, [RULE], html=panels))
         title = ", ".join(folder.name for folder in folders)
         verdict = [*found.verdict, *(each.sentence for each in found.literature)]
-        parts = (found.nets, rows, verdict, left_out, reproduce, sections)
+        parts = (found.drawn, rows, verdict, left_out, reproduce, sections)
         write_text(out / "report.html", report(title, question, runs, *parts, refresh=refresh))
     except OSError as error:
         raise UserError(f"--out={out} cannot be written ({error.strerror}); choose another --out.") from error

@@ -30,6 +30,7 @@ from resnet_jax.backend import set_up
 from resnet_jax.config import check, spelled
 from resnet_jax.errors import UserError
 from resnet_jax.models.stacking import stage_of
+from resnet_jax.sweeps.file import check_is_config
 from resnet_jax.terminal import say, stdout
 from resnet_jax.training import first_layer, summary_table, train
 
@@ -80,6 +81,9 @@ def main(arguments: list[str]) -> int:
     """Train or describe the net of --config; return the exit status."""
     command.refuse_arguments(arguments)
     config = command.config_from_flags()
+    flag = flags.FLAGS["config"]
+    given = config_flags.get_override_values(flag)
+    check_is_config(config_flags.get_config_filename(flag), given, has_workdir=_WORKDIR.value is not None)
     if _DESCRIBE.value:
         check(config, devices=1)
         models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have, before data load.
@@ -88,8 +92,7 @@ def main(arguments: list[str]) -> int:
         stdout.print(models.architecture_table(models.describe(model, image_shape), image_shape))
         print(blocks_by_stage(models.block_names(model, image_shape)))
         return 0
-    flag = flags.FLAGS["config"]
-    overrides = start_from(config, config_flags.get_override_values(flag))
+    overrides = start_from(config, given)
     workdir = _WORKDIR.value or default_workdir(config_flags.get_config_filename(flag), overrides)
     set_up(config.deterministic)
     is_first = processes.join()

@@ -8,11 +8,13 @@
     python -m experiments.sweep --config=configs/sweeps/cifar_figure6.py --watch
     python -m experiments.sweep --folder=runs/cifar_figure6 --watch
 
-A sweep file has get_config(), like any config, and get_sweep(), which returns a list of overrides, one per run. Along
-an axis that it marks as tuned, experiments.compare judges each net at its own best value by validation error.
-Overrides on the command line apply to all runs. Finished runs are skipped and interrupted ones resumed, so the same
-command continues a sweep. --launcher=slurm submits the runs and does not wait for them; --dry_run shows their state,
-and of those that failed the reason.
+A sweep file has get_config(), like any config, and get_sweep(), which returns or yields overrides, one dictionary per
+run. All runs are checked as training would check them before the first one starts, and by --dry_run. A run whose
+config.from_run is another run of the sweep is trained after that. Along an axis that it marks as tuned,
+experiments.compare judges each net at its own best value by validation error. Overrides on the command line apply to
+all runs. Finished runs are skipped and interrupted ones resumed, so the same command continues a sweep.
+--launcher=slurm submits the runs and does not wait for them; --dry_run shows their state, and of those that failed the
+reason.
 
 --watch trains nothing and writes nothing: it shows how far the runs are, wherever they train, on any machine that sees
 their folder, until none is left to do. Time left is by a run's own newest records; that of the sweep supposes that as
@@ -23,7 +25,6 @@ enough; then the time left of the sweep is known only when no run waits.
 Exit status: 0 all runs have finished, 1 a run failed, 2 the command or the sweep needs fixing, 130 Ctrl-C.
 """
 
-import importlib.util
 import pathlib
 import sys
 from typing import Any
@@ -37,12 +38,14 @@ from experiments import command
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_sweep, within, write_json
-from resnet_jax.sweeps import claims, display, local, slurm
-from resnet_jax.sweeps.grid import Overrides, tuned_fields
-from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, failure, log_of, only, plan, shard, state, value_of
+from resnet_jax.sweeps import display, local, slurm
+from resnet_jax.sweeps import file as sweep_file
+from resnet_jax.sweeps.checks import Checks, in_turns, starts_from
+from resnet_jax.sweeps.grid import tuned_fields
+from resnet_jax.sweeps.plan import Cost, PlannedRun, Problems, cost, failure, log_of, only, plan, shard, state, value_of
 from resnet_jax.sweeps.watch import FAILED
 from resnet_jax.terminal import Terminal, console, say, stdout
-from resnet_jax.training.record import check_workdir
+from resnet_jax.training.start import source_path
 
 _CONFIG = command.define_config("Sweep file, one of configs/sweeps/*.py.")
 _FOLDER = flags.DEFINE_string("folder", None, "Folder of the run directories; by default runs/ plus the sweep's name.")
@@ -57,27 +60,6 @@ _WORKERS = flags.DEFINE_integer(
 _SLURM = flags.DEFINE_list("slurm", [], "submitit parameters for Slurm, e.g. slurm_partition=gpu,timeout_min=600.")
 
 
-def load_sweep(file: str) -> tuple[str, dict[str, list[str]], list[Overrides]]:
-    """Return the question, which is the docstring, what others have found, and the overrides of sweep file ``file``.
-
-    Raises:
-      UserError: it has no get_sweep(), get_sweep() fails, or LITERATURE is malformed.
-    """
-    path, _, option = file.partition(":")
-    spec = importlib.util.spec_from_file_location("sweep", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_sweep"):
-        raise UserError(f"--config={file} is not a sweep: it has no get_sweep(); the sweeps are in configs/sweeps/.")
-    literature = claims.check(getattr(module, "LITERATURE", {}), file)
-    try:
-        return (module.__doc__ or "").strip(), literature, module.get_sweep(*[option] if option else [])
-    except Exception as error:  # A sweep is a program and can raise anything.
-        raise UserError(f"get_sweep() of {file} failed with {type(error).__name__}: {error}.") from error
-
-
 def check_sweep(folder: pathlib.Path, file: str) -> None:
     """Raise a UserError if ``folder`` holds another sweep than that of ``file``."""
     recorded = read_sweep(folder)
@@ -85,13 +67,9 @@ def check_sweep(folder: pathlib.Path, file: str) -> None:
         raise UserError(f"--folder={folder} already holds the sweep {recorded['file']}; choose another --folder.")
 
 
-def check_runs(runs: list[PlannedRun]) -> None:
-    """Raise a UserError if a run directory of ``runs`` holds a run of another config, or is a link to elsewhere."""
-    for run in runs:
-        try:
-            check_workdir(within(run.workdir), run.config)
-        except UserError as error:
-            raise UserError(f"{error} The run directories of a sweep are in --folder.") from error
+def longest_first(runs: list[PlannedRun], costs: dict[str, Cost]) -> list[PlannedRun]:
+    """Return ``runs`` by falling cost, so that no core idles at the end."""
+    return sorted(runs, key=lambda run: -costs[run.name].multiply_adds)
 
 
 def plan_table(runs: list[PlannedRun], costs: list[Cost]) -> Table:
@@ -160,56 +138,77 @@ def main(arguments: list[str]) -> int:
     file = config_flags.get_config_filename(flags.FLAGS["config"])
     path = file.partition(":")[0]  # After a colon there may be an option for the file.
     common = config_flags.get_override_values(flags.FLAGS["config"])
-    question, literature, overrides = load_sweep(file)
-    swept = {field for each in overrides for field in each}
+    swept = sweep_file.read(file)
+    varied = {field for each in swept.sweep for field in each}
     for field in common:
-        if field in swept:
+        if field in varied:
             raise UserError(f"the sweep varies --config.{field} itself; select runs with --only={field}=VALUE.")
     folder = pathlib.Path(_FOLDER.value or pathlib.Path("runs", pathlib.Path(path).stem))
     words = [sys.executable, "-m", "experiments.main", f"--config={file}"]
     words += [f"--import={each.resolve()}" for each in command.imported_files()]
     words += [f"--config.{field}={value}" for field, value in common.items()]
-    all_runs = runs = plan(base, overrides, folder, words)
+    problems = Problems(swept.where)
+    all_runs = runs = plan(base, swept.sweep, folder, words, problems)
+    if not runs:
+        problems.report(len(swept.sweep))
     if _ONLY.value:
         runs = only(runs, _ONLY.value)
     if _SHARD.value:
         runs = shard(runs, _SHARD.value)
-    costs = {run.name: cost(run.config) for run in runs}
-    if _DRY_RUN.value:
-        stdout.print(plan_table(runs, list(costs.values())))
-        print_failures([run.workdir for run in runs])
-        return 0
+    if not runs:
+        raise UserError(f"--shard={_SHARD.value} has none of the selected runs; give fewer shards.")
     check_sweep(folder, path)
     if _WATCH.value:
-        multiply_adds = {name: each.multiply_adds for name, each in costs.items()}
-        return watch(folder, [run.workdir for run in runs], multiply_adds)
+        problems.report(len(swept.sweep))
+        return watch(folder, [run.workdir for run in runs], {run.name: cost(run.config).multiply_adds for run in runs})
 
-    check_runs(runs)
-    finished = [run for run in runs if state(run.workdir) == "finished"]
-    runs = [run for run in runs if run not in finished]
-    runs.sort(key=lambda run: -costs[run.name].multiply_adds)  # Longest first, so that no core idles at the end.
+    is_local = _LAUNCHER.value == "local"
+    checks = Checks(all_runs, local.devices()[1] if is_local else None, prepares=is_local and not _DRY_RUN.value)
+    costs = checks.costs(runs, problems)
+    problems.report(len(swept.sweep))
+    turns = in_turns([run for run in runs if state(run.workdir) != "finished"])
+    if not is_local and len(turns) > 1:
+        raise UserError(
+            f"{turns[1][0].name} starts from another run of the sweep, and jobs of Slurm do not wait for each other; "
+            "select the runs that come first with --only, and submit the others when they have finished."
+        )
+    for sentence in checks.unchecked:
+        print(sentence, file=sys.stderr)
+    if _DRY_RUN.value:
+        stdout.print(plan_table(runs, [costs[run.name] for run in runs]))
+        print_failures([run.workdir for run in runs])
+        return 0
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "version": 1,
         "file": path,
-        "question": question,
+        "question": swept.question,
         "command": ["python", "-m", "experiments.sweep", *sys.argv[1:]],
-        "literature": literature,
-        "tuned": {field: flatten(base.to_dict())[field] for field in tuned_fields(overrides)},
+        "literature": swept.literature,
+        "tuned": {field: flatten(base.to_dict())[field] for field in tuned_fields(swept.sweep)},
         "runs": {run.name: run.overrides for run in all_runs},
     }
     write_json(folder / "sweep.json", content)
-    if finished:
-        console.print(f"{len(finished)} of {len(finished) + len(runs)} runs have already finished.")
-    if _LAUNCHER.value == "slurm":
-        jobs = slurm.submit(runs, within(folder / "slurm"), slurm_settings(_SLURM.value))
+    left = sum(map(len, turns))
+    if left < len(runs):
+        console.print(f"{len(runs) - left} of {len(runs)} runs have already finished.")
+    if not is_local and left:
+        jobs = slurm.submit(longest_first(turns[0], costs), within(folder / "slurm"), slurm_settings(_SLURM.value))
         print(f"Submitted {len(jobs)} jobs: {', '.join(job.job_id for job in jobs)}.")
         print(f"The log of each run is {folder / 'NAME.log'}; submitit's own are in {folder / 'slurm'}.")
         print("The same command with --watch instead of --launcher=slurm shows how far they are.")
         return 0
-    failed = local.train_all(runs, min(_WORKERS.value or local.fitting_workers(), max(len(runs), 1)), console)
+    failed: list[PlannedRun] = []
+    for turn in turns:
+        without = {run.workdir.resolve() for run in failed}
+        blocked = [run for run in turn if starts_from(run, without)]
+        for run in blocked:
+            console.print(f"{run.name}: not trained, because {source_path(run.config)}, its start, is not finished")
+        ready = longest_first([run for run in turn if run not in blocked], costs)
+        workers = min(_WORKERS.value or local.fitting_workers(), max(len(ready), 1))
+        failed += blocked + local.train_all(ready, workers, console)
     if failed:
-        say(f"{len(failed)} of {len(runs)} runs failed: {', '.join(run.name for run in failed)}.")
+        say(f"{len(failed)} of {left} runs failed: {', '.join(run.name for run in failed)}.")
     say(f"The runs are recorded in {folder}")
     return 1 if failed else 0
 

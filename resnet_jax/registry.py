@@ -12,12 +12,12 @@ import importlib.util
 import inspect
 import pathlib
 import sys
-import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS
+from resnet_jax.user_file import reporting_mistakes
 
 # Fields whose choices users may extend.
 EXTENSIBLE = ("model.family", "model.block")
@@ -176,10 +176,8 @@ def execute(file: pathlib.Path, flag: str) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module  # Dataclasses and pickle look a class up there.
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # The file is a program and can raise anything.
+        with reporting_mistakes(file, flag):
+            spec.loader.exec_module(module)
+    except UserError:
         del sys.modules[file.stem]
-        lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == str(file)]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-        where = flag if line is None else f"{flag}, line {line}"
-        raise UserError(f"{where}: {type(error).__name__}: {error}") from error
+        raise

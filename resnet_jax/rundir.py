@@ -28,7 +28,7 @@ import os
 import pathlib
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,22 @@ FORMAT_VERSION = 2
 KEPT = "kept"
 # Status of a run directory that holds a net of experiments.surgery, not a training run.
 MADE_BY_SURGERY = "made by surgery"
+
+
+# Bytes to read from the end of metrics.jsonl, until they are enough; a line has about 150.
+TAILS = (2**16, 2**18, 2**20, 2**22)
+
+
+class Newest(NamedTuple):
+    """The last lines of ``metrics.jsonl``.
+
+    Attributes:
+      lines: oldest first.
+      is_all: whether the file has no others.
+    """
+
+    lines: list[dict[str, Any]]
+    is_all: bool
 
 
 class RecordedConfig(NamedTuple):
@@ -230,9 +246,42 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    lines = within(path).read_text(encoding="utf-8").split("\n")
+    return parsed(path, within(path).read_bytes())
+
+
+def newest_metrics(path: pathlib.Path, is_enough: Callable[[list[dict[str, Any]]], bool]) -> Newest:
+    """Return the last lines of ``metrics.jsonl``, read from its end: as many as are enough, in at most 4 MiB.
+
+    Args:
+      path: of the file, to which a process may be writing.
+      is_enough: whether the lines found so far are enough.
+
+    Raises:
+      UserError: one of these lines is not JSON.
+    """
+    if not path.exists():
+        return Newest([], is_all=True)
+    with within(path).open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        for size in TAILS:
+            begin = file.seek(max(0, end - size))
+            block = file.read(end - begin)
+            if begin:  # The first line of the block is only the end of one.
+                block = block.partition(b"\n")[2]
+            lines = parsed(path, block)
+            if begin == 0 or is_enough(lines):
+                break
+    return Newest(lines, is_all=begin == 0)
+
+
+def parsed(path: pathlib.Path, content: bytes) -> list[dict[str, Any]]:
+    """Return the complete lines of ``content``, which is of the file ``path``.
+
+    Raises:
+      UserError: one is not JSON.
+    """
     try:
-        return [json.loads(line) for line in lines[:-1]]
+        return [json.loads(line) for line in content.split(b"\n")[:-1]]
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); remove the damaged lines or the run.") from error
 

@@ -141,3 +141,49 @@ def test_a_run_that_is_a_link_out_of_its_sweep_is_refused(tmp_path):
     (tmp_path / "sweep" / "plain-20").symlink_to(tmp_path)
     with pytest.raises(UserError, match="plain-20 is a link that leaves"):
         rundir.read_sweep(tmp_path / "sweep")
+
+
+def lines_of(steps, split="train"):
+    return "".join(json.dumps({"step": step, "split": split, "text": "é" * 40}) + "\n" for step in steps).encode()
+
+
+def never(lines):
+    return False
+
+
+@pytest.mark.parametrize("ending", [b"", b'{"step": 7, "sp', "é".encode()[:1]])
+def test_the_newest_metrics_are_the_last_complete_lines_of_the_file(tmp_path, ending):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(lines_of(range(30_000)) + ending)
+    found = rundir.newest_metrics(path, lambda lines: len(lines) >= 50)
+    steps = [line["step"] for line in found.lines]
+    assert steps == list(range(steps[0], 30_000))
+    assert 50 <= len(steps) < 1_000  # A block of 64 KiB.
+    assert not found.is_all
+
+
+def test_more_is_read_until_it_is_enough_but_never_more_than_the_largest_block(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(lines_of([0], "test") + lines_of(range(1, 5_000)))
+    found = rundir.newest_metrics(path, lambda lines: any(line["split"] == "test" for line in lines))
+    assert found.is_all
+    assert found.lines == rundir.read_metrics(path)
+    path.write_bytes(lines_of([0], "test") + lines_of(range(1, 30_000)))
+    found = rundir.newest_metrics(path, never)
+    assert not found.is_all
+    assert len(lines_of([line["step"] for line in found.lines])) <= max(rundir.TAILS)
+
+
+def test_the_newest_metrics_of_a_short_file_are_all_and_of_none_nothing(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert rundir.newest_metrics(path, never) == ([], True)
+    path.write_bytes(b"")
+    assert rundir.newest_metrics(path, never) == ([], True)
+    path.write_bytes(lines_of(range(3)))
+    assert rundir.newest_metrics(path, never) == (rundir.read_metrics(path), True)
+
+
+def test_a_damaged_line_among_the_newest_is_reported(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(lines_of(range(3)) + b"{]\n" + lines_of(range(3)))
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+        rundir.newest_metrics(tmp_path / "metrics.jsonl", never)

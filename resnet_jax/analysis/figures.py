@@ -21,6 +21,8 @@ WIDTHS = {"train": 0.9, "test": 2.4}
 SPLIT_NAMES = {"train": "thin: training error", "test": "bold: test error"}
 # Characters that fit above a panel.
 TITLE_WIDTH = 36
+# Points of a line; more cannot be told apart, and make a picture that no viewer opens.
+MOST_POINTS = 1_000
 # Panels of a figure beside each other.
 MOST_COLUMNS = 4
 LINE_STYLES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
@@ -40,15 +42,23 @@ def colours(nets: Sequence[Replicates]) -> dict[int, str]:
 
 
 def mean_curve(net: Replicates, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return steps, and mean and standard deviation over seeds of the error on ``split``, each ``[records]``."""
-    errors: dict[int, list[float]] = {}
-    for run in net.runs:
-        for step, error in zip(*run.curve(split), strict=True):
-            errors.setdefault(int(step), []).append(error)
-    steps = sorted(errors)
-    means = [np.mean(errors[step]) for step in steps]
-    deviations = [deviation(errors[step]) for step in steps]
-    return np.array(steps), np.array(means), np.array(deviations)
+    """Return steps, and mean and standard deviation over seeds of the error on ``split``, each ``[records]``.
+
+    Longer curves than a figure can show are thinned to ``MOST_POINTS`` records, of which the last is the curve's.
+    """
+    curves = [run.curve(split) for run in net.runs]
+    all_steps, errors = (np.concatenate(parts).astype(float) for parts in zip(*curves, strict=True))
+    steps, places, counts = np.unique(all_steps, return_inverse=True, return_counts=True)
+    means = np.bincount(places, errors) / counts
+    squares = np.bincount(places, (errors - means[places]) ** 2)
+    deviations = np.sqrt(squares / np.maximum(counts - 1, 1))
+    kept = thinned(len(steps), MOST_POINTS)
+    return steps[kept], means[kept], deviations[kept]
+
+
+def thinned(records: int, most: int) -> np.ndarray:
+    """Return at most ``most`` indices of ``records``, evenly spaced from the first to the last."""
+    return np.unique(np.linspace(0, records - 1, min(records, most)).round().astype(int))
 
 
 def deviation(values: Sequence[float]) -> float:

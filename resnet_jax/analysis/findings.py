@@ -11,6 +11,7 @@ from resnet_jax.analysis.literature import Comparison, compare
 from resnet_jax.analysis.rates import measure
 from resnet_jax.analysis.report import Section
 from resnet_jax.analysis.runs import Replicates, Run, group_seeds
+from resnet_jax.analysis.selection import select
 from resnet_jax.analysis.verdict import exclusions, judge, sentences
 from resnet_jax.errors import UserError
 
@@ -19,7 +20,9 @@ class Findings(NamedTuple):
     """What a comparison finds.
 
     Attributes:
-      nets: that are drawn, each at its own best value of a tuned field.
+      nets: each at its own best value of a tuned field.
+      drawn: those of the nets whose curves are drawn.
+      not_drawn: sentences on the others.
       figures: by file name.
       verdict: in sentences.
       literature: the verdict beside what others found, as the sweeps say.
@@ -30,6 +33,8 @@ class Findings(NamedTuple):
     """
 
     nets: list[Replicates]
+    drawn: list[Replicates]
+    not_drawn: list[str]
     figures: dict[str, Figure]
     verdict: list[str]
     literature: list[Comparison]
@@ -68,20 +73,25 @@ def find(
         verdict, left_out = sentences(judged), exclusions(judged)
     claims = {series: claim for sweep in sweeps for series, claim in sweep.get("literature", {}).items()}
     compared = compare(claims, verdicts)
-    drawn = {
-        "nets": figures.draw_nets(nets, log_scale),
-        "depths": figures.draw_depths(nets, log_scale),
-        "curves": figures.draw_curves(nets, log_scale),
-    }
     reference = reference_series(nets, sweeps)
+    selected = select(nets, reference)
+    pictures = {
+        "nets": figures.draw_nets(selected.rows, log_scale),
+        "depths": figures.draw_depths(selected.nets, log_scale),
+        "curves": figures.draw_curves(selected.nets, log_scale),
+    }
     beside = [differences.sentence(each) for each in differences.differences(nets, reference)] if reference else []
-    sections.append(Section("Net by net", beside, (), drawn["nets"]))
-    if thresholds is None:
-        return Findings(nets, drawn, verdict, compared, beside, left_out, sections, None)
-    found = measure(nets, thresholds)
-    drawn["rates"] = figures.draw_rates(found.growths)
-    sections.append(Section("Convergence rates", rates_report.sentences(found), (), drawn["rates"]))
-    return Findings(nets, drawn, verdict, compared, beside, left_out, sections, rates_report.record(found))
+    sections.append(Section("Net by net", beside, (), pictures["nets"]))
+    rates = None
+    if thresholds is not None:
+        found = measure(nets, thresholds)
+        series = {net.series for net in selected.nets}
+        pictures["rates"] = figures.draw_rates([growth for growth in found.growths if growth.series in series])
+        sections.append(Section("Convergence rates", rates_report.sentences(found), (), pictures["rates"]))
+        rates = rates_report.record(found)
+    return Findings(
+        nets, selected.nets, selected.left_out, pictures, verdict, compared, beside, left_out, sections, rates
+    )
 
 
 def reference_series(nets: Sequence[Replicates], sweeps: Sequence[dict[str, Any]]) -> str | None:

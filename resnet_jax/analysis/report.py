@@ -12,7 +12,7 @@ import plotly.io
 from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
-from resnet_jax.analysis.figures import WIDTHS, colours, draw_depths
+from resnet_jax.analysis.figures import WIDTHS, colours, draw_depths, thinned
 from resnet_jax.analysis.pictures import svg
 from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths, nets_of
 
@@ -63,7 +63,7 @@ def report(
       nets: whose curves and errors over depth are drawn.
       rows: the table of all nets, the result of ``tables.text_rows``.
       verdict: in sentences.
-      left_out: sentences on runs that are not in the verdict or could not be read.
+      left_out: sentences on runs that are not in the verdict, not drawn or could not be read.
       commands: that reproduce the runs and this page.
       sections: further parts.
       refresh: seconds after which a browser loads the page again; None: never.
@@ -119,7 +119,7 @@ def interactive_curves(nets: Sequence[Replicates]) -> str:
                 for split, width in WIDTHS.items():
                     curves = {axis: run.curve(split, axis) for axis in AXES}
                     records = len(curves["step"][0])
-                    kept = np.unique(np.linspace(0, records - 1, min(records, most_points)).round().astype(int))
+                    kept = thinned(records, most_points)
                     for axis, (x, _) in curves.items():
                         xs[axis].append(x[kept])
                     trace = {

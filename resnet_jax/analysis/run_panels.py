@@ -7,6 +7,7 @@ import numpy as np
 
 from resnet_jax.analysis.contrast import Statistic, Twins, says
 from resnet_jax.analysis.diagnosed import Diagnosed
+from resnet_jax.analysis.figures import MOST_POINTS, thinned
 from resnet_jax.analysis.panels import Line, Panel, Plot, short
 from resnet_jax.analysis.runs import Replicates
 from resnet_jax.config import default, flatten
@@ -35,8 +36,9 @@ def loss_line(net: Replicates, depth: int | None, is_dashed: bool) -> Line | Non
     length = min(len(steps) for steps, _ in curves)
     if not length:
         return None
-    values = np.array([losses[:length] for _, losses in curves])
-    return Line(net.label, depth, is_dashed, curves[0][0][:length], values)
+    kept = thinned(length, MOST_POINTS)
+    values = np.array([losses[kept] for _, losses in curves])
+    return Line(net.label, depth, is_dashed, curves[0][0][kept], values)
 
 
 def last_loss(net: Diagnosed) -> float | None:

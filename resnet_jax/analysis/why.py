@@ -23,6 +23,7 @@ from resnet_jax.analysis.panels import (
 )
 from resnet_jax.analysis.run_panels import identities, routes, training_loss
 from resnet_jax.analysis.runs import Replicates
+from resnet_jax.analysis.selection import MOST_MEASURED, select, spread
 from resnet_jax.instruments import END
 from resnet_jax.instruments.record import Measurement
 
@@ -33,7 +34,7 @@ class Page(NamedTuple):
     Attributes:
       panels: in order.
       filters: of the first seed of each net whose filters were measured, by what the net is called.
-      foot: sentences on what was not measured.
+      foot: sentences on what was not measured or is not drawn.
     """
 
     panels: list[Panel]
@@ -51,8 +52,11 @@ def page(measured: Seeds, nets: Sequence[Replicates], *others: Sequence[Replicat
       nets: of the runs of one study.
       *others: of further studies, each of which is the source of a panel if it has what that shows.
     """
-    groups = by_label(measured)
-    twins = deepest_twins(groups)
+    all_groups = by_label(measured)
+    twins = deepest_twins(all_groups)
+    labels = {*spread(list(all_groups), MOST_MEASURED), *(seeds[0].label for seeds in twins or ())}
+    groups = {label: seeds for label, seeds in all_groups.items() if label in labels}
+    nets, others = select(nets).nets, tuple(select(each).nets for each in others)
     made = {
         "training loss": training_loss(nets, twins),
         "gradients (instrument gradients)": gradients(groups, twins),
@@ -67,6 +71,8 @@ def page(measured: Seeds, nets: Sequence[Replicates], *others: Sequence[Replicat
     }
     missing = [name for name, panel in made.items() if panel is None]
     foot = [f"Not measured: {'; '.join(missing)}."] if missing else []
+    if len(groups) < len(all_groups):
+        foot.append(f"Drawn are {len(groups)} of {len(all_groups)} measured nets.")
     seen = {label: [each for net in seeds if (each := net.found("channels", END))] for label, seeds in groups.items()}
     filters = {label: found[0] for label, found in seen.items() if found}
     return Page([panel for panel in made.values() if panel is not None], filters, foot)

@@ -43,10 +43,7 @@ def located(name: str, data_dir: str | None, manual_dir: pathlib.Path | None = N
     Raises:
       UserError: the data set is unknown or missing, or its folder cannot be read.
     """
-    if not NAME.fullmatch(name):
-        raise UserError(
-            f"config.data.name={name!r} is not a data set name; write it like cifar10, emnist/digits or cifar10:3.0.2."
-        )
+    check_name(name)
     root = data_root(data_dir)
     try:
         folder = find(name, root)
@@ -77,6 +74,31 @@ def check_holds_sets(root: pathlib.Path) -> None:
                 raise UserError(
                     f"{root} is the folder of the data set {name}; set config.data.data_dir to {own.parent}."
                 )
+
+
+def is_prepared(name: str, data_dir: str | None) -> bool:
+    """Return whether TFDS data set ``name`` is on this machine, so that it need not be prepared.
+
+    Raises:
+      UserError: it is unknown or incomplete, or its folder cannot be read.
+    """
+    check_name(name)
+    root = data_root(data_dir)
+    try:
+        if find(name, root) is not None:
+            return True
+        check_known(name, root)
+    except OSError as error:
+        raise UserError(f"{root} cannot be read ({error}); set config.data.data_dir to another folder.") from error
+    return False
+
+
+def check_name(name: str) -> None:
+    """Raise a UserError unless ``name`` can be the name of a TFDS data set."""
+    if not NAME.fullmatch(name):
+        raise UserError(
+            f"config.data.name={name!r} is not a data set name; write it like cifar10, emnist/digits or cifar10:3.0.2."
+        )
 
 
 def find(name: str, root: pathlib.Path) -> pathlib.Path | None:

@@ -4,13 +4,13 @@ Without ``image_size`` a data set is loaded into memory (``Dataset``); with it, 
 decoded and cropped when they are needed (``Stream``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.data import digits, folder, prepared, sampling
+from resnet_jax.data import digits, folder, locate, prepared, sampling
 from resnet_jax.data.dataset import Dataset, Split, downsample, downsampled_shape
 from resnet_jax.errors import UserError
 
@@ -85,6 +85,22 @@ class Stream(NamedTuple):
     def num_classes(self) -> int:
         """The number of classes."""
         return len(self.class_names)
+
+
+class Facts(NamedTuple):
+    """What a run must fit of its data set.
+
+    Attributes:
+      examples: number of training examples.
+      image_shape: ``(height, width, channels)`` of what the net sees.
+      num_classes: number of classes.
+      class_names: by label; None if they are not known.
+    """
+
+    examples: int
+    image_shape: tuple[int, ...]
+    num_classes: int
+    class_names: Sequence[str] | None
 
 
 class Origin(NamedTuple):
@@ -216,6 +232,22 @@ def image_shape(dataset: Dataset | Stream) -> tuple[int, ...]:
     if isinstance(dataset, Stream):
         return (dataset.side, dataset.side, 3)
     return dataset.splits["train"].images.shape[1:]
+
+
+def facts(dataset: Dataset | Stream) -> Facts:
+    """Return what a run must fit of ``dataset``."""
+    train = dataset.splits["train"]
+    examples = len(train.labels) if isinstance(train, Split) else len(train)
+    return Facts(examples, image_shape(dataset), dataset.num_classes, dataset.class_names)
+
+
+def is_prepared(config: ConfigDict) -> bool:
+    """Return whether the data set of ``config`` can be loaded without being downloaded and prepared first.
+
+    Raises:
+      UserError: its name is unknown, or it is incomplete.
+    """
+    return config.name in ORIGINS or locate.is_prepared(config.name, config.data_dir)
 
 
 def shape(config: ConfigDict) -> tuple[tuple[int, ...], int]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resnet_jax.config import default
+from resnet_jax.fields import FIELDS
 from resnet_jax.models import resnet
 from resnet_jax.models.variants import VARIANTS, Variant
 from resnet_jax.models.zoo import densenet, inception
@@ -49,11 +50,10 @@ def variant_of(model: Fields, field: str) -> Variant:
 
 def titles(model: Fields, *fields: str) -> str:
     """Return the titles of the choices of ``model`` for ``fields`` that are not defaults, as "looks-linear CReLU "."""
-    usual = default().model
     words = [
         model[field] if variant_of(model, field).title is None else variant_of(model, field).title
         for field in fields
-        if model[field] != usual[field]
+        if model[field] != FIELDS[f"model.{field}"].default
     ]
     return "".join(f"{word} " for word in words)
 

@@ -1,20 +1,22 @@
 """Train the runs of a sweep on this machine, several at a time."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import psutil
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import open_own, read_config, read_json, read_metrics, within
+from resnet_jax.rundir import newest_metrics, open_own, read_config, read_json, within
 from resnet_jax.sweeps.plan import EXPLAINED, PlannedRun, failure, log_of, record_failure
 from resnet_jax.terminal import PlainColumn
 
@@ -31,15 +33,24 @@ class Worker(NamedTuple):
     task: TaskID
 
 
+@functools.cache
+def devices() -> tuple[str, int]:
+    """Return the backend that runs on this machine use and their number of devices; this process may use another."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return "cpu", jax.device_count("cpu")
+    question = [sys.executable, "-c", "import jax; print(jax.default_backend(), jax.device_count())"]
+    answer = subprocess.run(question, capture_output=True, text=True, check=False).stdout.split()
+    return (answer[-2], int(answer[-1])) if len(answer) > 1 and answer[-1].isdecimal() else ("cpu", 1)
+
+
 def fitting_workers() -> int:
     """Return how many runs this machine should train at a time.
 
     A run uses all accelerators of its host, so with accelerators it is one. On CPUs it is one per core if memory
     suffices: small nets train faster with one core each than by sharing cores.
     """
-    question = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
-    backend = subprocess.run(question, capture_output=True, text=True, check=False).stdout.strip()
-    if backend not in ("cpu", ""):
+    backend, _ = devices()
+    if backend != "cpu":
         return 1
     memory = psutil.virtual_memory().available // (GIB_PER_WORKER * 2**30)
     return max(1, min(len(available_cores()), memory))
@@ -130,7 +141,7 @@ def start(run: PlannedRun, cores: list[int], task: TaskID, environment: dict[str
 def show(progress: Progress, worker: Worker) -> None:
     """Show the step of ``worker`` and its running training error."""
     try:
-        metrics = read_metrics(worker.run.workdir / "metrics.jsonl")
+        metrics, _ = newest_metrics(worker.run.workdir / "metrics.jsonl", has_training_error)
         recorded = read_config(worker.run.workdir)
     except UserError:  # The run itself reports the damaged file.
         return
@@ -139,6 +150,11 @@ def show(progress: Progress, worker: Worker) -> None:
         step, steps = lines[-1]["step"], recorded.config.steps  # It may depend on the number of devices.
         description = f"step {step:,}/{steps:,}, training error {lines[-1]['error']:.1%}"
         progress.update(worker.task, completed=step, total=steps, description=description)
+
+
+def has_training_error(lines: list[dict[str, Any]]) -> bool:
+    """Return whether one of ``lines`` of metrics is of the running training error."""
+    return any(line["split"] == "train" for line in lines)
 
 
 def outcome(worker: Worker) -> str:

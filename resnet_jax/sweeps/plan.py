@@ -1,17 +1,20 @@
 """The runs of a sweep: their names, configs, commands and cost."""
 
 import ast
+import contextlib
 import functools
 import json
 import pathlib
 import re
 import signal
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax import data, models
-from resnet_jax.config import brief, check, flatten
+from resnet_jax.config import brief, check, check_value, flatten, shown, unknown_field
 from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS, TITLE_FIELDS, TUNABLE_FIELDS
 from resnet_jax.rundir import cut_off, open_own, read_json, within
@@ -19,6 +22,8 @@ from resnet_jax.sweeps.grid import Overrides, tuned_fields
 
 # Each convolution has two more of its size in the backward pass: the gradients by its input and by its kernel.
 PASSES = 3
+# Reasons of a message; a sweep of hundreds of runs can have one for each.
+MOST_REASONS = 20
 # Exit statuses of a run that need no sentence in its log: an error that is already there, and a stop by a signal of
 # Slurm or of a sweep, which may also come before the run listens for it.
 EXPLAINED = (2, 75, -signal.SIGTERM, -signal.SIGUSR2)
@@ -54,56 +59,119 @@ class Cost(NamedTuple):
     multiply_adds: int
 
 
-def plan(base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command: list[str]) -> list[PlannedRun]:
-    """Return the runs of ``sweep``.
+class Problems:
+    """Why runs of a sweep cannot be trained: each reason once, with the names of its runs.
+
+    Attributes:
+      where: file and line of ``get_sweep``.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self._names: dict[str, list[str]] = {}
+
+    @contextlib.contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Collect the UserError that is raised about the run called ``name``."""
+        try:
+            yield
+        except UserError as error:
+            self._names.setdefault(str(error), []).append(name)
+
+    def report(self, runs: int) -> None:
+        """Raise a UserError with all problems of a sweep of ``runs`` runs, if there are any."""
+        if not self._names:
+            return
+        wrong = len({name for names in self._names.values() for name in names})
+        reasons = [
+            f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
+            for reason, names in self._names.items()
+        ]
+        more = f" And {len(reasons) - MOST_REASONS} more reasons." if len(reasons) > MOST_REASONS else ""
+        raise UserError(
+            f"{self.where}: {wrong} of {runs} runs cannot be trained. {' '.join(reasons[:MOST_REASONS])}{more}"
+        )
+
+
+def plan(
+    base: ConfigDict, sweep: list[Overrides], folder: pathlib.Path, command: list[str], problems: Problems
+) -> list[PlannedRun]:
+    """Return the runs of ``sweep``, without those whose config is invalid.
 
     Args:
       base: the config that the overrides change.
       sweep: one override per run.
       folder: holds the run directories.
       command: that trains ``base``; overrides and workdir are appended.
+      problems: collects why configs are invalid, and which runs have the same name.
 
     Raises:
-      UserError: there are no runs, a config is invalid, two runs have the same name, or the runs cannot be tuned.
+      UserError: the runs cannot be tuned.
     """
-    if not sweep:
-        raise UserError("get_sweep() returns no runs; it must return a list with one dictionary of overrides per run.")
     runs: dict[str, PlannedRun] = {}
-    for overrides in sweep:
-        config = base.copy_and_resolve_references()
-        config.lock()
-        try:
-            config.update_from_flattened_dict({field: fitting(field, value) for field, value in overrides.items()})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"get_sweep() returns overrides that do not fit the config, {overrides}: {reason}."
-            ) from error
-        check(config, devices=1)  # The number of devices is known only where the run is trained.
-        models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
-        name = name_of(config, overrides)
-        if name in runs:
-            raise UserError(
-                f"get_sweep() returns two runs named {name}, {runs[name].overrides} and {overrides}; remove one."
+    for given in sweep:
+        overrides = {field: plain(value) for field, value in given.items()}
+        with problems.of(", ".join(f"{field}={shown(value)}" for field, value in overrides.items()) or "the config"):
+            config = overridden(base, overrides)
+            check(config, devices=1)  # The number of devices is known only where the run is trained.
+            models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
+            name = name_of(config, overrides)
+            if name in runs:
+                raise UserError(f"two runs are named {name}; remove one.")
+            words = [f"--config.{field}={value}" for field, value in overrides.items()]
+            runs[name] = PlannedRun(
+                name, overrides, config, folder / name, [*command, *words, f"--workdir={folder / name}"]
             )
-        words = [f"--config.{field}={value}" for field, value in overrides.items()]
-        runs[name] = PlannedRun(
-            name, overrides, config, folder / name, [*command, *words, f"--workdir={folder / name}"]
-        )
-    check_tuned(tuned_fields(sweep), [run.config for run in runs.values()])
+    check_tuned(problems.where, tuned_fields(sweep), [run.config for run in runs.values()])
     return list(runs.values())
 
 
-def check_tuned(fields: list[str], configs: list[ConfigDict]) -> None:
-    """Raise a UserError unless a net may have its own best value of ``fields``, chosen by a validation split."""
+def plain(value: Any) -> Any:
+    """Return ``value`` without NumPy's types, whose text no command line takes."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+
+def overridden(base: ConfigDict, overrides: Overrides) -> ConfigDict:
+    """Return ``base`` with ``overrides``.
+
+    Raises:
+      UserError: one is not a field, or has a value that its field cannot have.
+    """
+    values = {field: fitting(field, value) for field, value in overrides.items()}
+    for field, value in values.items():
+        if field not in FIELDS:
+            raise UserError(unknown_field(field))
+        check_value(field, value, FIELDS[field])
+    config = base.copy_and_resolve_references()
+    config.lock()
+    try:
+        config.update_from_flattened_dict(values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # The base itself is not a whole config.
+        check(base, devices=1)
+        reason = " ".join(str(error).split())
+        raise UserError(f"these overrides do not fit the config ({reason}).") from error
+    return config
+
+
+def check_tuned(where: str, fields: list[str], configs: list[ConfigDict]) -> None:
+    """Raise a UserError unless a net may have its own best value of ``fields``, chosen by a validation split.
+
+    ``where`` is file and line of ``get_sweep``.
+    """
     if len(fields) > 1:
-        raise UserError(f"get_sweep() tunes {' and '.join(fields)}; only one field may be tuned, make the others axes.")
+        raise UserError(
+            f"{where}: get_sweep() tunes {' and '.join(fields)}; only one field may be tuned, make the others axes."
+        )
     for field in fields:
         if field not in TUNABLE_FIELDS:
-            raise UserError(f"get_sweep() tunes {field}, but only numbers of the optimizer can be; make it an axis.")
+            raise UserError(
+                f"{where}: get_sweep() tunes {field}, but only numbers of the optimizer can be; make it an axis."
+            )
         if any(config.data.validation_examples == 0 for config in configs):
             raise UserError(
-                f"get_sweep() tunes {field}, which is chosen by validation error, but "
+                f"{where}: get_sweep() tunes {field}, which is chosen by validation error, but "
                 "config.data.validation_examples=0; hold examples out, e.g. --config.data.validation_examples=5000."
             )
 
@@ -171,9 +239,15 @@ def cost(config: ConfigDict) -> Cost:
     Raises:
       UserError: the net or the data set does not exist.
     """
-    image_shape, num_classes = data.shape(config.data)
+    image_shape, num_classes = shape_of(config.data.to_json())
     parameters, multiply_adds = net_cost(config.model.to_json(), image_shape, num_classes)
     return Cost(parameters, PASSES * multiply_adds * config.batch_size * config.steps)
+
+
+@functools.lru_cache
+def shape_of(data_config: str) -> tuple[tuple[int, ...], int]:
+    """Return the image shape and the number of classes of ``config.data`` as JSON; the data set is loaded once."""
+    return data.shape(ConfigDict(json.loads(data_config)))
 
 
 @functools.lru_cache

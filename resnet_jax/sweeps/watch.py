@@ -3,9 +3,9 @@
 Nothing is written and no lock is touched, so whoever watches cannot disturb a run.
 
 A run counts as training if it has not ended and has written within the last ten minutes or, if that is longer, within
-three times the longest time between two of its records. Hence a run that was lost without a word, as when its machine
-lost power, counts as training for that long; one that takes longer than ten minutes to its first record counts as
-unfinished until then; and the clock of the file server, which dates the files, must agree with the clock of this
+three times the longest time between two of its newest records. Hence a run that was lost without a word, as when its
+machine lost power, counts as training for that long; one that takes longer than ten minutes to its first record counts
+as unfinished until then; and the clock of the file server, which dates the files, must agree with the clock of this
 machine to within minutes.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import MADE_BY_SURGERY, read_config, read_json, read_metrics
+from resnet_jax.rundir import MADE_BY_SURGERY, newest_metrics, read_config, read_json
 from resnet_jax.sweeps.plan import state
 
 TRAINING = "training"
@@ -64,8 +64,8 @@ def row(workdir: pathlib.Path, now: float) -> Row:
             final = summary["final"]
             errors = (final[split]["error"] if split in final else None for split in ("train", "test"))
             return Row(workdir.name, state_now, summary["steps"], recorded.config.steps, *errors)
-        records = read_metrics(workdir / "metrics.jsonl")
-        if state_now == "unfinished" and is_training(workdir, records, now):
+        records, is_all = newest_metrics(workdir / "metrics.jsonl", is_enough)
+        if state_now == "unfinished" and is_training(workdir, records, is_all, now):
             state_now = TRAINING
     except (UserError, OSError):
         return Row(workdir.name, UNREADABLE)
@@ -81,15 +81,22 @@ def row(workdir: pathlib.Path, now: float) -> Row:
     return progress._replace(images_per_second=train.get("images_per_second"), seconds_left=left)
 
 
-def is_training(workdir: pathlib.Path, records: Sequence[Mapping[str, Any]], now: float) -> bool:
+def is_enough(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether ``records``, the newest, show the pace and a test error."""
+    splits = [record["split"] for record in records]
+    return splits.count("train") >= RECENT and "test" in splits
+
+
+def is_training(workdir: pathlib.Path, records: Sequence[Mapping[str, Any]], is_all: bool, now: float) -> bool:
     """Return whether the unfinished run in ``workdir`` is being trained, by the rule above.
 
     Args:
       workdir: its run directory.
-      records: the lines of its metrics.
+      records: the newest lines of its metrics.
+      is_all: whether there are no others.
       now: seconds since 1970.
     """
-    times = [0.0, *(record["seconds"] for record in records)]
+    times = [*[0.0] * is_all, *(record["seconds"] for record in records)]
     longest = max((after - before for before, after in itertools.pairwise(times)), default=0.0)
     # The lock is written when a process begins, the metrics at each record.
     written = [path.stat().st_mtime for name in ("lock", "metrics.jsonl") if (path := workdir / name).exists()]

@@ -15,7 +15,6 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax import data, hosts, identity, models
-from resnet_jax.config import check_against_data
 from resnet_jax.data import sampling
 from resnet_jax.rundir import KEPT, read_json, saved_steps
 from resnet_jax.training import optimizer, parallel, scaling
@@ -23,7 +22,7 @@ from resnet_jax.training.checkpoints import Checkpoints, digest
 from resnet_jax.training.environment import versions
 from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.interventions import Interventions
-from resnet_jax.training.program import Metrics, Program, evaluate, make_program
+from resnet_jax.training.program import Metrics, Program, evaluate, fitted
 from resnet_jax.training.progress import announce
 from resnet_jax.training.record import RunRecord, check_workdir
 from resnet_jax.training.reporter import Reporter
@@ -50,7 +49,11 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
       UserError: the config, the data or the workdir cannot be used; nothing has been written.
     """
     with hosts.together():
+        given = config.batch_size
         config = scaling.resolved(config, jax.device_count())  # Reports mistakes before data are loaded or downloaded.
+        if config.batch_size != given:
+            rate = config.optimizer.learning_rate
+            logging.info("batch %d for %d: %d steps, learning rate %g", config.batch_size, given, config.steps, rate)
         if hosts.is_first():
             check_workdir(workdir, config)
         summary = read_json(workdir / "summary.json")
@@ -68,14 +71,12 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
 
     with hosts.together():
         dataset = data.load(config.data)
-        examples, _ = data.examples(dataset, "train")
-        check_against_data(config, examples, data.image_shape(dataset))
+        facts = data.facts(dataset)
         found = data.identify(dataset)
     with hosts.together():
         identity.agree({"data": identity.shared(found)})
     with hosts.together():
-        program = make_program(config, dataset.num_classes)
-        interventions = program.interventions(data.image_shape(dataset))
+        program, interventions = fitted(config, facts)
     with hosts.together():
         start = None
         if config.from_run is not None and not saved_steps(workdir):

@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.backend import DETERMINISTIC_FLAG
-from resnet_jax.config import check
+from resnet_jax.config import check, check_against_data
+from resnet_jax.data import Facts
 from resnet_jax.errors import UserError
 from resnet_jax.hosts import any_process
 from resnet_jax.training import lsuv, optimizer, parallel
@@ -94,6 +95,24 @@ def make_program(config: ConfigDict, num_classes: int, mesh: Mesh | None = None)
         train_steps=over_devices(device_train_steps, config, mesh, batch_arguments=1, batch_axis=1, donate_state=True),
         eval_step=over_devices(device_eval_step, config, mesh, batch_arguments=2),
     )
+
+
+def fitted(config: ConfigDict, facts: Facts, mesh: Mesh | None = None) -> tuple[Program, Interventions]:
+    """Return the functions that train the net of ``config`` on data of ``facts``, and its interventions.
+
+    Nothing is compiled, so a sweep checks its runs by this too.
+
+    Args:
+      config: with the fields of ``resnet_jax.fields``.
+      facts: of the data set.
+      mesh: the devices to train on; by default all.
+
+    Raises:
+      UserError: data, net, gates or devices do not fit the config.
+    """
+    check_against_data(config, facts.examples, facts.image_shape)
+    program = make_program(config, facts.num_classes, mesh)
+    return program, program.interventions(facts.image_shape)
 
 
 def over_devices(function: Callable[..., Any], config: ConfigDict, mesh: Mesh, **options: Any) -> Callable[..., Any]:

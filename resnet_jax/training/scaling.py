@@ -1,6 +1,5 @@
 """Another batch with the same number of examples on each device: what else of a recipe must change with it."""
 
-from absl import logging
 from ml_collections import ConfigDict
 
 from resnet_jax import models
@@ -53,5 +52,4 @@ def resolved(config: ConfigDict, devices: int) -> ConfigDict:
             f"config.per_device_batch_size={config.per_device_batch_size} on {devices} devices turns batches of {old} "
             f"into {new}, and then {error}"
         ) from error
-    logging.info("batch %d for %d: %d steps, learning rate %g", new, old, result.steps, optimizer.learning_rate)
     return result

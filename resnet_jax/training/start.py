@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -42,7 +42,7 @@ def newest_state(
         with Checkpoints(workdir / "checkpoints", read_only=True, run=identity.of_run(workdir)) as checkpoints:
             restored = checkpoints.restore(initial_state(config, model, mesh, image_shape))
     if restored is None:
-        raise UserError(f"{workdir} has no checkpoint yet; continue its training or use another run.")
+        raise no_checkpoint(workdir)
     state, _ = restored
     logging.info("%s: using the checkpoint of step %d", workdir, int(state.step))
     return state
@@ -96,26 +96,82 @@ def variables_of(
     Raises:
       UserError: ``config.from_run`` is not a run directory, has no checkpoint, or has other layers or classes.
     """
-    workdir = pathlib.Path(config.from_run.replace("{seed}", str(config.seed)))
-    other, recorded = recorded_run(workdir, f"config.from_run={workdir}")
+    source = source_of(config, program.model, image_shape, class_names)
+    state = newest_state(source.workdir, source.config, source.model, program.mesh, source.image_shape)
+    params = evaluated_params(state.params, state.opt_state)
+    return jax.device_get({"params": params, "batch_stats": state.batch_stats})
+
+
+class Source(NamedTuple):
+    """The run from whose newest checkpoint another starts.
+
+    Attributes:
+      workdir: its run directory.
+      config: of it.
+      model: of it.
+      image_shape: of its images, ``(height, width, channels)``.
+    """
+
+    workdir: pathlib.Path
+    config: ConfigDict
+    model: nn.Module
+    image_shape: tuple[int, ...]
+
+
+def source_path(config: ConfigDict) -> pathlib.Path:
+    """Return the run directory that ``config.from_run`` names."""
+    return pathlib.Path(config.from_run.replace("{seed}", str(config.seed)))
+
+
+def source_of(
+    config: ConfigDict,
+    model: nn.Module,
+    image_shape: tuple[int, ...],
+    class_names: Sequence[str] | None,
+    planned: ConfigDict | None = None,
+) -> Source:
+    """Return the run from which the run of ``config`` starts; no checkpoint is read.
+
+    Args:
+      config: of the run that starts.
+      model: its net.
+      image_shape: of its images, ``(height, width, channels)``.
+      class_names: of its data; None if they are not known, and so not compared.
+      planned: config of the other run if that is still to be trained, so that it has no run directory yet.
+
+    Raises:
+      UserError: ``config.from_run`` is not a run directory, has no checkpoint, or has other layers or classes.
+    """
+    workdir = source_path(config)
+    if planned is None:
+        other, recorded = recorded_run(workdir, f"config.from_run={workdir}")
+        if not saved_steps(workdir):
+            raise no_checkpoint(workdir)
+    else:
+        other, recorded = planned.copy_and_resolve_references(), None
     if other.data.name == config.data.name:
         other.data.data_dir = config.data.data_dir  # The data may have moved since.
     if recorded is None:
         other_shape, other_classes = data.shape(other.data)
     else:
-        identity.check_classes(recorded.data["class_names"], class_names, f"config.from_run={workdir}")
-        other_shape, other_classes = tuple(recorded.data["image_shape"]), len(class_names)
+        names = recorded.data["class_names"]
+        if class_names is not None:
+            identity.check_classes(names, class_names, f"config.from_run={workdir}")
+        other_shape, other_classes = tuple(recorded.data["image_shape"]), len(names)
     other_model = build_net(other, other_classes)
-    here, there = (models.walk(*net) for net in ((program.model, image_shape), (other_model, other_shape)))
+    here, there = (models.walk(*net) for net in ((model, image_shape), (other_model, other_shape)))
     difference = first_difference(here, there)
     if difference is not None:
         raise UserError(
             f"config.from_run={workdir} holds {models.title(other.model)}, but this run trains "
             f"{models.title(config.model)}; they differ in {difference}: give a run of a net with the same layers."
         )
-    state = newest_state(workdir, other, other_model, program.mesh, other_shape)
-    params = evaluated_params(state.params, state.opt_state)
-    return jax.device_get({"params": params, "batch_stats": state.batch_stats})
+    return Source(workdir, other, other_model, other_shape)
+
+
+def no_checkpoint(workdir: pathlib.Path) -> UserError:
+    """Return the error that the run in ``workdir`` has saved no checkpoint."""
+    return UserError(f"{workdir} has no checkpoint yet; continue its training or use another run.")
 
 
 def recorded_run(workdir: pathlib.Path, named: str) -> tuple[ConfigDict, Identity | None]:

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from tests.analysis.synthetic import set_losses, write_run
+from tests.images import write_folder
 
 pytestmark = pytest.mark.xdist_group("sweep")  # One run serves many tests.
 ROOT = pathlib.Path(__file__).parents[2]
@@ -138,10 +139,91 @@ def test_a_tuned_sweep_needs_validation_examples_and_says_what_its_common_value_
 
 
 def test_an_empty_sweep_a_failing_one_and_a_config_without_sweep_are_refused(commands, tmp_path):
-    assert "get_sweep() returns no runs" in commands("sweep", write_sweep(tmp_path, depths=())).stderr
+    where = f"error: {write_sweep(tmp_path, depths=())}, line 16: "
+    empty = commands("sweep", write_sweep(tmp_path, depths=()), "--dry_run")
+    assert (empty.returncode, empty.stdout) == (2, "")
+    assert empty.stderr.startswith(f"{where}get_sweep() returns no runs; ")
     (tmp_path / "tiny.py").write_text((tmp_path / "tiny.py").read_text().replace("axis(", "missing("))
-    assert "failed with NameError" in commands("sweep", f"--config={tmp_path / 'tiny.py'}").stderr
+    failing = commands("sweep", f"--config={tmp_path / 'tiny.py'}")
+    assert failing.returncode == 2
+    assert failing.stderr == f"{where.replace('16', '17')}NameError: name 'missing' is not defined.\n"
     assert "has no get_sweep()" in commands("sweep", "--config=configs/digits_plain20.py").stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry_run",), ("--launcher=slurm",)])
+def test_no_run_starts_if_one_cannot_be_trained_and_all_reasons_are_one_message(commands, tmp_path, flags):
+    config = write_sweep(tmp_path)
+    with (tmp_path / "tiny.py").open("a") as file:
+        file.write(
+            """    yield {"model.dept": 8}
+    yield {"seed": 1}
+    yield {"gates.without": "every_second"}
+    yield {"batch_size": 3000}
+    yield {"data.name": "folder", "data.data_dir": "/no/such", "data.image_size": 32, "data.padding": 0}
+    yield {"from_run": "/no/such"}
+"""
+        )
+    text = (tmp_path / "tiny.py").read_text()
+    (tmp_path / "tiny.py").write_text(text.replace("    return product(", "    yield from product("))
+    done = commands("sweep", config, f"--folder={tmp_path / 'runs'}", *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"error: {config}, line 16: 5 of 10 runs cannot be trained. model.dept=8: unknown fie"
+    )
+    for reason in (
+        "did you mean config.model.depth? ",
+        "plain-8-without_every_second_shortcut: config.gates.without='every_second' is for blocks with shortcuts",
+        "plain-8-batch_size3000: config.batch_size=3000 is more than the 1500 training examples",
+        ": /no/such does not exist; set config.data.data_dir",
+        "plain-8-from_such: config.from_run=/no/such is not a run directory",
+    ):
+        assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_batch_is_checked_against_the_devices_of_the_runs_unless_they_are_elsewhere(commands, tmp_path):
+    flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--config.batch_size=15", "--dry_run")
+    here = commands("sweep", *flags)
+    assert here.returncode == 2
+    assert "config.batch_size=15 cannot be divided among 2 devices; give a multiple of 2." in here.stderr
+    assert commands("sweep", *flags, "--launcher=slurm").returncode == 0
+
+
+def test_a_generator_is_a_sweep(commands, tmp_path):
+    config = write_sweep(tmp_path)
+    file = tmp_path / "tiny.py"
+    file.write_text(file.read_text().replace("return product(", "yield from product("))
+    listed = commands("sweep", config, f"--folder={tmp_path / 'runs'}", "--dry_run")
+    assert listed.returncode == 0
+    assert "4 runs" in listed.stdout
+
+
+def test_a_shard_without_runs_is_refused(commands, tmp_path):
+    done = commands("sweep", write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--shard=5/5")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: --shard=5/5 has none of the selected runs; give fewer shards.\n",
+    )
+
+
+def test_training_refuses_a_sweep_file_unless_all_that_it_varies_is_given(commands, tmp_path):
+    config, workdir = write_sweep(tmp_path), f"--workdir={tmp_path / 'run'}"
+    for words in ((), ("--config.model.depth=8",), ("--config.seed=3", workdir), ("--describe",)):
+        done = commands("main", config, *words)
+        assert done.returncode == 2
+        assert done.stderr.startswith(
+            f"error: {config} is a sweep file; train its 4 runs with python -m experiments.sw"
+        )
+    assert not (tmp_path / "run").exists()
+    assert commands("main", config, "--config.model.depth=8", "--config.model.residual=True", "--describe").stdout
+
+
+def test_an_absent_data_set_is_named_by_dry_run_and_not_downloaded(commands, tmp_path):
+    done = commands("sweep", "--config=configs/sweeps/cifar_shortcuts.py", "--dry_run", TFDS_DATA_DIR=str(tmp_path))
+    assert done.returncode == 0
+    assert done.stderr.startswith("Data set cifar10 is not on this machine yet, so whether its size suits the runs")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_others_have_found_is_recorded_and_checked(commands, tmp_path):
@@ -160,11 +242,15 @@ def test_what_others_have_found_is_recorded_and_checked(commands, tmp_path):
 
 @pytest.mark.slow
 def test_runs_that_fail_are_named_and_the_exit_status_says_so(commands, tmp_path):
+    root = write_folder(tmp_path / "images", suffix=".png")
+    for file in root.glob("*/*"):
+        file.write_bytes(file.read_bytes()[:50])  # Nothing is decoded before a run trains.
     flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--only=model.residual=False")
-    result = commands("sweep", *flags, "--config.data.validation_examples=99999")
+    words = ("--config.data.name=folder", f"--config.data.data_dir={root}", "--config.data.image_size=32")
+    result = commands("sweep", *flags, *words, "--config.data.padding=0")
     assert result.returncode == 1
     assert result.stderr.count("failed with exit status 2") == 2
-    assert "config.data.validation_examples=99999 must be from 0 to 1499" in result.stderr
+    assert "error: none of 54 images can be decoded" in result.stderr
     assert "2 of 2 runs failed: " in result.stdout
 
 

@@ -231,10 +231,30 @@ BAD_FILES = [
     ),
     ("config.steps_per_dispatch = 2.5", "config.steps_per_dispatch=2.5: expected int or None."),
     ("config[1] = 2", "the config cannot be read ("),
-    ("raise RuntimeError('why')", "--config cannot be loaded: why."),
-    ("return None", "--config cannot be loaded: its get_config() does not return a ConfigDict."),
-    ("return 3", "--config cannot be loaded: its get_config() does not return a ConfigDict."),
-    ("no python", "--config cannot be loaded: invalid syntax"),
+]
+
+# What a config file does instead of returning a config, and what is said behind its name.
+BROKEN_FILES = [
+    ("raise RuntimeError('why')", ", line 8: RuntimeError: why."),
+    ("raise ValueError('why')", ", line 8: ValueError: why."),
+    ("raise BaseException('two\\nlines')", ", line 8: BaseException: two lines."),
+    ("open('/no/such/file')", ", line 8: FileNotFoundError: [Errno 2] No such file or directory: '/no/such/file'."),
+    ("import no_such_module", ", line 8: ModuleNotFoundError: No module named 'no_such_module'."),
+    ("import sys; sys.exit()", ", line 8: SystemExit."),
+    ("import sys; sys.exit(0)", ", line 8: SystemExit: 0."),
+    ("raise SystemExit('enough')", ", line 8: SystemExit: enough."),
+    ("exit()", ", line 8: SystemExit: None."),
+    ("recipes.digits(depth=8)", ", line 8: TypeError: digits() missing 1 required positional argument: 'residual'."),
+    ("return None", ", line 5: get_config() returns None; it must return a ConfigDict."),
+    ("return 3", ", line 5: get_config() returns 3; it must return a ConfigDict."),
+    ("return {'seed': 3}", ", line 5: get_config() returns {'seed': 3}; it must return a ConfigDict."),
+    ("no python", ", line 8: SyntaxError: invalid syntax."),
+    ("return config\nimport sys; sys.exit(0)", ", line 9: SystemExit: 0."),
+    (
+        "return config\nopen('/no/such/file')",
+        ", line 9: FileNotFoundError: [Errno 2] No such file or directory: '/no/su",
+    ),
+    ("return config\ndel get_config", " has no get_config(), which returns the config; "),
 ]
 
 FILE = """
@@ -287,6 +307,14 @@ def test_a_workdir_of_too_long_a_name(run, tmp_path):
 def test_a_bad_config_file(run, tmp_path, change, beginning):
     (tmp_path / "config.py").write_text(FILE.format(change=change))
     assert_reported(run(f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'run'}"), beginning)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("change", "behind"), BROKEN_FILES, ids=[change for change, _ in BROKEN_FILES])
+def test_a_config_file_that_fails_is_reported_with_its_line(run, tmp_path, change, behind):
+    file = tmp_path / "config.py"
+    file.write_text(FILE.format(change=change).removesuffix("    return config\n" if "return config" in change else ""))
+    assert_reported(run(f"--config={file}", f"--workdir={tmp_path / 'run'}"), f"--config={file}{behind}")
     assert not (tmp_path / "run").exists()
 
 

@@ -4,6 +4,7 @@ import importlib
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 import configs.sweeps
@@ -12,7 +13,7 @@ from resnet_jax import data, models
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.grid import axis, chain, product, together, tuned
-from resnet_jax.sweeps.plan import cost, failure, log_of, only, plan, record_failure, shard, state
+from resnet_jax.sweeps.plan import Problems, cost, failure, log_of, only, plan, record_failure, shard, state
 from tests.analysis.synthetic import write_run
 
 # The cases of table 1 of He et al. 2016.
@@ -183,7 +184,10 @@ PROVIDED = {
 
 
 def planned(sweep, base=None):
-    return plan(base or recipes.digits(20, residual=False), sweep, pathlib.Path("runs/s"), ["python", "main"])
+    problems, base = Problems("the sweep"), base or recipes.digits(20, residual=False)
+    runs = plan(base, sweep, pathlib.Path("runs/s"), ["python", "main"], problems)
+    problems.report(len(sweep))
+    return runs
 
 
 @pytest.mark.parametrize(
@@ -253,9 +257,15 @@ def test_runs_whose_factors_differ_in_one_of_many_numbers_have_short_names_of_th
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
-        ([], r"get_sweep\(\) returns no runs"),
-        ([{"model.dept": 20}], r"overrides that do not fit the config, \{'model\.dept': 20\}"),
-        ([{"model.depth": "deep"}], r"overrides that do not fit the config, \{'model\.depth': 'deep'\}"),
+        (
+            [{"model.dept": 20}],
+            r"^the sweep: 1 of 1 runs cannot be trained\. model\.dept=20: unknown field config\.model\.dept; did you "
+            r"mean config\.model\.depth\?$",
+        ),
+        ([{"model": {"depth": 20}}], r"unknown field config\.model; did you mean config\.model\.\w+\?$"),
+        ([{"model.depth": "deep"}], r"model\.depth='deep': config\.model\.depth='deep': expected int\.$"),
+        ([{"seed": True}], r"seed=True: config\.seed=True: expected int\.$"),
+        ([{"seed": None}], r"seed=None: config\.seed=None: expected int\.$"),
         ([{"model.depth": 21}], r"config\.model\.depth=21 is not 6n\+2"),
         (
             [{"optimizer.milestones": (100, 150)}],
@@ -270,12 +280,40 @@ def test_runs_whose_factors_differ_in_one_of_many_numbers_have_short_names_of_th
             together(tuned("optimizer.learning_rate", [0.1]), tuned("optimizer.momentum", [0.5])),
             r"tunes optimizer\.learning_rate and optimizer\.momentum; only one field may be tuned",
         ),
-        ([{"seed": 1}, {"seed": 1}], r"two runs named plain-20-seed1, \{'seed': 1\} and \{'seed': 1\}; remove one"),
+        ([{"seed": 1}, {"seed": 1}], r"seed=1: two runs are named plain-20-seed1; remove one\."),
     ],
 )
 def test_an_invalid_sweep_is_refused(sweep, message):
     with pytest.raises(UserError, match=message):
         planned(sweep)
+
+
+def test_all_problems_are_one_message_that_gives_each_reason_once():
+    with pytest.raises(UserError) as raised:
+        planned([*axis("seed", range(3)), *product(axis("model.depth", [21]), axis("seed", range(4))), {"sede": 1}])
+    message = str(raised.value)
+    assert message.startswith("the sweep: 5 of 8 runs cannot be trained. model.depth=21, seed=0 and 3 more: config.mod")
+    assert message.count("is not 6n+2") == 1
+    assert message.endswith("sede=1: unknown field config.sede; did you mean config.seed?")
+
+
+def test_a_message_on_hundreds_of_runs_has_a_bounded_number_of_reasons():
+    with pytest.raises(UserError, match=r"300 of 300 runs .* And 280 more reasons\.$") as raised:
+        planned(axis("seed", range(-300, 0)))
+    assert len(str(raised.value)) < 3000
+
+
+def test_values_of_numpy_are_those_of_python():
+    rates = axis("optimizer.learning_rate", np.array([0.1, 0.2]))
+    depths = axis("model.depth", np.arange(20, 21))
+    milestones = axis("optimizer.milestones", [tuple(np.array([0.5, 0.75]))])
+    run, _ = planned(product(rates, depths, milestones))
+    assert run.command[2:5] == [
+        "--config.optimizer.learning_rate=0.1",
+        "--config.model.depth=20",
+        "--config.optimizer.milestones=(0.5, 0.75)",
+    ]
+    assert json.loads(json.dumps(run.overrides))["model.depth"] == 20
 
 
 def test_a_tuned_sweep_with_validation_examples_is_a_plan():

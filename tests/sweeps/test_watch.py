@@ -95,10 +95,10 @@ def test_damaged_and_vanishing_files_leave_a_row(tmp_path, monkeypatch):
     (workdir / "metrics.jsonl").write_text("\0\0\0\n")
     assert row(workdir, NOW) == Row("run", "unreadable")
 
-    def vanished(path):
+    def vanished(path, is_enough):
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr(watch, "read_metrics", vanished)
+    monkeypatch.setattr(watch, "newest_metrics", vanished)
     assert row(workdir, NOW) == Row("run", "unreadable")
 
 
@@ -145,3 +145,23 @@ def test_a_record_changes_what_is_written_and_a_missing_folder_has_nothing(tmp_p
     with (workdirs[0] / "metrics.jsonl").open("a") as file:
         file.write("{}\n")
     assert watch.written(workdirs) != before
+
+
+def test_of_a_long_run_only_the_end_of_its_metrics_is_read(tmp_path):
+    workdir = write_training(tmp_path / "run", [0.1 * index for index in range(20_000)])
+    metrics = workdir / "metrics.jsonl"
+    lines = metrics.read_bytes() + b'{"step": 20099, "split": "test", "error": 0.6, "seconds": 2000.0}\n'
+    metrics.write_bytes(lines)
+    os.utime(metrics, (NOW - 1, NOW - 1))
+    whole = row(workdir, NOW)
+    metrics.write_bytes(b"no JSON\n" * 100_000 + lines)  # Whoever reads it from the beginning fails.
+    os.utime(metrics, (NOW - 1, NOW - 1))
+    assert row(workdir, NOW) == whole
+    assert (whole.step, whole.training_error, whole.test_error) == (100 + 19_999, 0.5, 0.6)
+
+
+def test_a_long_run_is_not_taken_for_one_that_records_once_in_days(tmp_path):
+    # Its oldest record that is read is of ten days after its start.
+    times = [864_000.0 + index for index in range(100_000)]
+    written = NOW - watch.PATIENCE_SECONDS - 1
+    assert row(write_training(tmp_path / "run", times, written), NOW).state == "unfinished"
