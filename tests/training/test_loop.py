@@ -43,6 +43,8 @@ def test_a_finished_run_has_all_its_records_and_is_not_run_again(config, tmp_pat
     assert {path.name for path in run.iterdir()} == {
         "config.json",
         "environment.json",
+        "identity.json",
+        "normalisation.json",
         "metrics.jsonl",
         "tensorboard",
         "checkpoints",
