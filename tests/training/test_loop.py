@@ -68,7 +68,7 @@ def test_a_finished_run_has_all_its_records_and_is_not_run_again(config, tmp_pat
     assert read_json(run / "summary.json") == json.loads(json.dumps(summary))
     assert summary["final"]["test"] == {name: lines[-1][name] for name in ("step", "loss", "error")}
 
-    monkeypatch.setattr(loop, "make_program", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(loop, "fitted", lambda *_: pytest.fail("trained again"))
     assert train(config, run) == summary
 
 
