@@ -41,10 +41,10 @@ from resnet_jax.analysis.panels import Panel
 from resnet_jax.analysis.report import Section, refreshing, report
 from resnet_jax.analysis.runs import group_seeds, read_runs, run_directories
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json, write_json, write_text
+from resnet_jax.rundir import read_sweep, write_json, write_text
 from resnet_jax.sweeps.watch import TRAINING, all_over, row, written
 
-_OUT = flags.DEFINE_string("out", None, "Output folder; by default comparison/ in the first folder.")
+_OUT = command.define_path("out", "Output folder; by default comparison/ in the first folder.")
 _QUESTION = flags.DEFINE_string("question", None, "Question that the report answers; by default that of the sweep.")
 _WATCH = flags.DEFINE_bool("watch", False, "Compare again whenever a run has got on, until all have ended.")
 flags.adopt_module_key_flags(findings)
@@ -84,18 +84,18 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
       UserError: there is nothing to compare, the flags do not fit the runs, or ``out`` cannot be written.
     """
     runs, problems = read_runs(folders)
-    sweeps = {folder: sweep for folder in folders if (sweep := read_json(folder / "sweep.json"))}
+    sweeps = {folder: sweep for folder in folders if (sweep := read_sweep(folder))}
     problems += not_started(sweeps)
     found = findings.findings(runs, list(sweeps.values()))
     nets = group_seeds(runs)
-    measured = read_diagnosed(folders, nets)
+    measured, unmeasured = read_diagnosed(folders, nets)
     page = why.page(measured, nets) if measured else None
     records = tables.records(nets)
     rows = tables.text_rows(records)
     question = _QUESTION.value or " ".join(sweep["question"].partition("\n\n")[0] for sweep in sweeps.values())
     reproduce = [shlex.join(sweep["command"]) for sweep in sweeps.values()]
     reproduce.append(shlex.join(["python", "-m", "experiments.compare", *sys.argv[1:]]))
-    left_out = [*problems, *found.left_out]
+    left_out = [*problems, *unmeasured, *found.left_out]
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, figure in found.figures.items():
@@ -139,7 +139,7 @@ def say(comparison: Comparison) -> None:
 
 def run_directories_of(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the run directories in and below ``folder``, and those that its sweep will make."""
-    sweep = read_json(folder / "sweep.json")
+    sweep = read_sweep(folder)
     try:
         found = run_directories([folder])
     except UserError:  # There are none yet.
@@ -174,7 +174,7 @@ def watch(folders: list[pathlib.Path], out: pathlib.Path) -> None:
             time.sleep(max(SECONDS_BETWEEN_LOOKS, PAUSE * (time.monotonic() - start)))
     finally:
         if page.exists():
-            write_text(page, page.read_text().replace(refreshing(SECONDS_BETWEEN_LOOKS), ""))
+            write_text(page, page.read_text(encoding="utf-8").replace(refreshing(SECONDS_BETWEEN_LOOKS), ""))
 
 
 def main(arguments: list[str]) -> int:

@@ -16,7 +16,6 @@ Exit status: 0 done, 2 there is nothing to publish or the command needs fixing.
 
 import pathlib
 import shlex
-import shutil
 
 from absl import flags
 
@@ -27,9 +26,9 @@ from resnet_jax.analysis.findings import nets_of_study, not_started
 from resnet_jax.analysis.runs import Run, group_seeds, read_runs
 from resnet_jax.errors import UserError
 from resnet_jax.instruments.record import FOLDER
-from resnet_jax.rundir import read_json, write_json, write_text
+from resnet_jax.rundir import read_bytes, read_sweep, read_text, write_bytes, write_json, write_text
 
-_OUT = flags.DEFINE_string("out", None, "Folder of the page; by default results/ plus the name of the study's folder.")
+_OUT = command.define_path("out", "Folder of the page; by default results/ plus the name of the study's folder.")
 flags.adopt_module_key_flags(findings)
 
 # What whoever asked the question makes of the results, in words; the page has it above the verdict.
@@ -44,25 +43,33 @@ def copy_records(folder: pathlib.Path, out: pathlib.Path, names: list[str]) -> N
     Raises:
       UserError: ``out`` holds another study, or something else.
     """
-    there = read_json(out / "sweep.json")
+    there = read_sweep(out)
     if there is None and out.is_dir() and any(out.iterdir()):
         raise UserError(f"--out={out} holds something else than a study; choose another --out.")
-    here = read_json(folder / "sweep.json")
+    here = read_sweep(folder)
     assert here is not None
     if there is not None and there["file"] != here["file"]:
         raise UserError(f"--out={out} holds the study {there['file']}; choose another --out.")
     for run in names:
         for name in RECORDS:
-            if (folder / run / name).exists():
-                (out / run).mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / run / name, out / run / name)
-        if (folder / run / FOLDER).is_dir():
-            shutil.copytree(folder / run / FOLDER, out / run / FOLDER, dirs_exist_ok=True)
-    shutil.copyfile(folder / "sweep.json", out / "sweep.json")
+            copy(folder / run / name, out / run / name)
+        for file in (folder / run / FOLDER).glob("*.jsonl"):
+            copy(file, out / run / FOLDER / file.name)
+    copy(folder / "sweep.json", out / "sweep.json")
 
 
-def inside_the_nets(out: pathlib.Path, beside: list[pathlib.Path], runs: list[Run]) -> why.Page | None:
-    """Return what was measured of ``runs``, those in ``out``, None if nothing was.
+def copy(file: pathlib.Path, to: pathlib.Path) -> None:
+    """Copy ``file``, if there is one, to ``to``."""
+    content = read_bytes(file)
+    if content is not None:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(to, content)
+
+
+def inside_the_nets(
+    out: pathlib.Path, beside: list[pathlib.Path], runs: list[Run]
+) -> tuple[why.Page | None, list[str]]:
+    """Return what was measured of ``runs``, those in ``out``, None if nothing was, and sentences on what is damaged.
 
     Args:
       out: the folder of the page.
@@ -70,11 +77,11 @@ def inside_the_nets(out: pathlib.Path, beside: list[pathlib.Path], runs: list[Ru
       runs: that were read in ``out``.
     """
     nets = group_seeds(runs)
-    measured = read_diagnosed([out], nets)
+    measured, problems = read_diagnosed([out], nets)
     if not measured:
-        return None
-    others = (nets_of_study(read_runs([folder])[0], read_json(folder / "sweep.json")) for folder in beside)
-    return why.page(measured, nets, *others)
+        return None, problems
+    others = (nets_of_study(read_runs([folder])[0], read_sweep(folder)) for folder in beside)
+    return why.page(measured, nets, *others), problems
 
 
 def main(arguments: list[str]) -> int:
@@ -82,7 +89,7 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         raise UserError("give the folder of a sweep, e.g. runs/digits_single or results/digits_single.")
     folder, *beside = map(pathlib.Path, arguments)
-    sweep = read_json(folder / "sweep.json") if folder.is_dir() else None
+    sweep = read_sweep(folder) if folder.is_dir() else None
     if sweep is None:
         raise UserError(f"{folder} is not the folder of a sweep: it has no sweep.json; publish one like runs/NAME.")
     out = pathlib.Path(_OUT.value or pathlib.Path("results", folder.resolve().name))
@@ -94,8 +101,9 @@ def main(arguments: list[str]) -> int:
         found = findings.findings(runs, [sweep])
         words = ["python", "-m", "experiments.publish", str(out), *map(str, beside), *findings.given()]
         words += [f"--import={file}" for file in command.imported_files()]
-        answer = (out / ANSWER).read_text() if (out / ANSWER).exists() else ""
-        inside = inside_the_nets(out, beside, runs)
+        answer = read_text(out / ANSWER) or ""
+        inside, unmeasured = inside_the_nets(out, beside, runs)
+        problems += unmeasured
         if inside:
             why_report.write_pictures(out, inside, ("png",))
         summary = study.summary(sweep, runs, found, problems, shlex.join(words), answer, inside)

@@ -16,7 +16,8 @@ from resnet_jax.analysis.rates import LAYERS, measure
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.analysis.tables import markdown_table, records
 from resnet_jax.analysis.verdict import judge
-from resnet_jax.rundir import read_json
+from resnet_jax.rundir import read_json, read_sweep
+from resnet_jax.schema import FRACTION
 
 
 class Reproduced(NamedTuple):
@@ -116,7 +117,7 @@ def final_errors(folder: pathlib.Path) -> Iterator[Reproduced]:
 
 def evaluated(file: pathlib.Path, published: tuple[float, ...]) -> Iterator[Reproduced]:
     """Yield the test errors that ``file``, of experiments.evaluate, has beside the ``published`` ones, in per cent."""
-    content = read_json(file)
+    content = read_json(file, {"nets": [{"net": str, "top1_error": FRACTION}]})
     assert content is not None
     for net, error in zip(content["nets"], published, strict=False):  # The last may be the ensemble.
         yield Reproduced(
@@ -129,7 +130,7 @@ def evaluated(file: pathlib.Path, published: tuple[float, ...]) -> Iterator[Repr
 
 def growth_of_gradients(folder: pathlib.Path, net: str) -> str:
     """Return by what factor a layer gradients grow towards the input of ``net`` at the start: median and range."""
-    measured = read_diagnosed([folder], group_seeds(read_runs([folder])[0]))
+    measured, _ = read_diagnosed([folder], group_seeds(read_runs([folder])[0]))
     factors = [each.result("gradients", START, "a_layer") for each in measured if each.label == net]
     depth = net.partition("-")[2]
     return f"{statistics.median(factors):.3f} with {depth} layers ({min(factors):.3f} to {max(factors):.3f})"
@@ -137,7 +138,7 @@ def growth_of_gradients(folder: pathlib.Path, net: str) -> str:
 
 def growth_of_steps(folder: pathlib.Path, series: str, threshold: float) -> str:
     """Return by what factor the steps to a training loss of ``threshold`` grow for every ten layers more."""
-    sweep = read_json(folder / "sweep.json")
+    sweep = read_sweep(folder)
     growth = next(
         each
         for each in measure(nets_of_study(read_runs([folder])[0], sweep), [threshold]).growths

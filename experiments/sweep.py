@@ -20,7 +20,8 @@ many runs train at a time as now. A run that has written nothing for ten minutes
 a terminal the table is printed at most once a minute, when something has changed. Once a sweep has begun, --folder is
 enough; then the time left of the sweep is known only when no run waits.
 
-Exit status: 0 all runs have finished, 1 a run failed, 2 the command or the sweep needs fixing, 130 Ctrl-C.
+Exit status: 0 all runs have finished, 1 a run failed or has not ended, 2 the command or the sweep needs fixing, 130
+Ctrl-C.
 """
 
 import importlib.util
@@ -38,7 +39,7 @@ from rich.table import Table
 from experiments import command
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json, write_json
+from resnet_jax.rundir import read_sweep, write_json
 from resnet_jax.sweeps import claims, display, local, slurm
 from resnet_jax.sweeps.grid import Overrides, tuned_fields
 from resnet_jax.sweeps.plan import Cost, PlannedRun, cost, failure, log_of, only, plan, shard, state, value_of
@@ -47,7 +48,7 @@ from resnet_jax.terminal import console
 from resnet_jax.training.record import check_workdir
 
 _CONFIG = command.define_config("Sweep file, one of configs/sweeps/*.py.")
-_FOLDER = flags.DEFINE_string("folder", None, "Folder of the run directories; by default runs/ plus the sweep's name.")
+_FOLDER = command.define_path("folder", "Folder of the run directories; by default runs/ plus the sweep's name.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs with their cost and state, without training.")
 _WATCH = flags.DEFINE_bool("watch", False, "Show how far the runs are until all have ended, without training.")
 _ONLY = flags.DEFINE_string("only", None, "Select runs by their fields, e.g. model.depth=56,seed=0.")
@@ -82,7 +83,7 @@ def load_sweep(file: str) -> tuple[str, dict[str, list[str]], list[Overrides]]:
 
 def check_sweep(folder: pathlib.Path, file: str) -> None:
     """Raise a UserError if ``folder`` holds another sweep than that of ``file``."""
-    recorded = read_json(folder / "sweep.json")
+    recorded = read_sweep(folder)
     if recorded is not None and recorded["file"] != file:
         raise UserError(f"--folder={folder} already holds the sweep {recorded['file']}; choose another --folder.")
 
@@ -111,7 +112,7 @@ def plan_table(runs: list[PlannedRun], costs: list[Cost]) -> Table:
 
 def recorded_runs(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the run directories of the sweep in ``folder``, also those that do not exist yet."""
-    recorded = read_json(folder / "sweep.json")
+    recorded = read_sweep(folder)
     if recorded is None:
         raise UserError(f"--folder={folder} has no sweep.json, so no sweep has begun there; give its --config too.")
     if _ONLY.value or _SHARD.value:
@@ -212,8 +213,11 @@ def main(arguments: list[str]) -> int:
     failed = local.train_all(runs, min(_WORKERS.value or local.fitting_workers(), max(len(runs), 1)), console)
     if failed:
         print(f"{len(failed)} of {len(runs)} runs failed: {', '.join(run.name for run in failed)}.")
+    left = [run.name for run in runs if run not in failed and state(run.workdir) != "finished"]
+    if left:
+        print(f"{len(left)} of {len(runs)} runs have not ended: {', '.join(left)}.")
     print(f"The runs are recorded in {folder}")
-    return 1 if failed else 0
+    return 1 if failed or left else 0
 
 
 if __name__ == "__main__":

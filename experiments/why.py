@@ -17,16 +17,14 @@ import pathlib
 import shlex
 import sys
 
-from absl import flags
-
 from experiments import command
 from resnet_jax.analysis import diagnosed, why, why_report
 from resnet_jax.analysis.findings import nets_of_study
 from resnet_jax.analysis.runs import Replicates, read_runs, run_directories
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json
+from resnet_jax.rundir import read_sweep
 
-_OUT = flags.DEFINE_string("out", None, "Output folder; by default the first folder.")
+_OUT = command.define_path("out", "Output folder; by default the first folder.")
 
 
 def nets_in(folder: pathlib.Path) -> tuple[list[Replicates], list[str]]:
@@ -38,7 +36,7 @@ def nets_in(folder: pathlib.Path) -> tuple[list[Replicates], list[str]]:
             raise
         return [], []
     runs, problems = read_runs([folder])
-    return nets_of_study(runs, read_json(folder / "sweep.json")), problems
+    return nets_of_study(runs, read_sweep(folder)), problems
 
 
 def main(arguments: list[str]) -> int:
@@ -47,7 +45,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("no folder given; give folders that experiments.diagnose has measured, e.g. runs/why_digits.")
     folders = [pathlib.Path(argument) for argument in arguments]
     studies, problems = zip(*map(nets_in, folders), strict=True)
-    measured = diagnosed.read_diagnosed(folders, [net for nets in studies for net in nets])
+    measured, unmeasured = diagnosed.read_diagnosed(folders, [net for nets in studies for net in nets])
     diagnosed.check_any(measured, folders)
     out = pathlib.Path(_OUT.value or folders[0])
     words = shlex.join(["python", "-m", "experiments.why", *sys.argv[1:]])
@@ -55,7 +53,7 @@ def main(arguments: list[str]) -> int:
         out.mkdir(parents=True, exist_ok=True)
         page = why.page(measured, *studies)
         why_report.write(out, page, words)
-    for sentence in itertools.chain(*problems):
+    for sentence in itertools.chain(*problems, unmeasured):
         print(sentence)
     for panel in page.panels:
         print(f"{panel.title}: {panel.says}")

@@ -21,25 +21,59 @@ Errors are fractions. ``docs/architecture.md`` describes every field.
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import re
+import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from resnet_jax import registry
+from resnet_jax import registry, schema
 from resnet_jax.config import flatten, from_record, unknown_choice
 from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS
+from resnet_jax.schema import COUNT, FRACTION, LARGE_COUNT, SECONDS, Each, Maybe, Number, OneOf
 
 # 2: milestones are fractions of the steps, which version 1 gave in steps. Every version is read.
 FORMAT_VERSION = 2
-# The folder of nets that are kept for good.
-KEPT = "kept"
 # Status of a run directory that holds a net of experiments.surgery, not a training run.
 MADE_BY_SURGERY = "made by surgery"
+# Lists and dictionaries within one another in the deepest record.
+DEEPEST = 50
+FIGURES = {"step": COUNT, "loss": Maybe(Number()), "error": FRACTION}
+METRICS = FIGURES | {
+    "split": str,
+    "epoch": Maybe(Number(0)),
+    "lr": Maybe(Number(0)),
+    "images_per_second": Maybe(Number(0)),
+    "data_wait": Maybe(Number(0)),
+    "seconds": SECONDS,
+}
+SUMMARY = {
+    "status": OneOf(("finished", "diverged", "preempted", MADE_BY_SURGERY)),
+    "steps": COUNT,
+    "seconds": SECONDS,
+    "parameters": LARGE_COUNT,
+    "multiply_adds": LARGE_COUNT,
+    "final": Each(FIGURES),
+    "best": Each(FIGURES),
+}
+ENVIRONMENT = {"time": str, "device_kind": str, "device_count": COUNT, "packages": Each(Maybe(str))}
+SWEEP = {
+    "file": Maybe(str),
+    "question": Maybe(str),
+    "command": Maybe([str]),
+    "literature": Maybe(Each((str, str))),
+    "tuned": Maybe(Each(Maybe(Number()))),
+    "runs": Each(dict),
+}
+# The folder of nets that are kept for good.
+KEPT = "kept"
+# What a process says, after "--workdir=DIR", of a run directory that another process has locked.
+IN_USE = "is in use by"
 
 
 class RecordedConfig(NamedTuple):
@@ -56,18 +90,124 @@ class RecordedConfig(NamedTuple):
     registered: list[registry.Registration]
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """Return the content of the JSON file ``path``, None if there is no such file.
+def read_bytes(path: pathlib.Path) -> bytes | None:
+    """Return the content of the file ``path``, None if there is no such file.
 
     Raises:
-      UserError: the file is not JSON.
+      UserError: it is something else than a file, or cannot be read.
     """
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+        # Without waiting, as opening a named pipe would.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UserError(f"{path} is not a file; remove it or give another folder.")
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); correct that or give another folder.") from error
+
+
+def read_text(path: pathlib.Path) -> str | None:
+    """Return the text, in UTF-8, of the file ``path``, None if there is no such file.
+
+    Raises:
+      UserError: the file cannot be read or is something else.
+    """
+    content = read_bytes(path)
+    try:
+        return None if content is None else content.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8 ({error}); save it as UTF-8.") from error
+
+
+def from_json(text: bytes) -> Any:
+    """Return the content of ``text``, which is JSON in UTF-8.
+
+    Raises:
+      ValueError: it is not, or has non-finite numbers or half characters, or is nested deeper than any record.
+    """
+    try:
+        content = json.loads(text.decode(), parse_constant=_finite, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if text.count(b"[") + text.count(b"{") > DEEPEST and _depth(content) > DEEPEST:
+        raise ValueError("it is nested too deeply")
+    if b"\\u" in text:
+        json.dumps(content, ensure_ascii=False).encode()  # Fails if one half of a pair of surrogates is missing.
+    return content
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
+
+
+def _depth(content: Any) -> int:
+    """Return how many lists and dictionaries of ``content`` are within one another."""
+    depth, parts = 0, [content]
+    while parts := [part for part in parts if isinstance(part, list | dict)]:
+        depth += 1
+        parts = [each for part in parts for each in (part.values() if isinstance(part, dict) else part)]
+    return depth
+
+
+def read_json(path: pathlib.Path, shape: Any = None) -> Any:
+    """Return the content of the JSON file ``path``, None if there is no such file.
+
+    Args:
+      path: of the file.
+      shape: of the content, as of ``schema.check``; None: any.
+
+    Raises:
+      UserError: the file cannot be read, is not JSON or does not have that shape.
+    """
+    text = read_bytes(path)
+    if text is None:
+        return None
+    try:
+        content = from_json(text)
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); remove it or give another folder.") from error
+    if content is None:
+        raise UserError(f"{path} has no content, only null; remove it or give another folder.")
+    if shape is not None:
+        try:
+            schema.check(content, shape)
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: {error}; remove it or give another folder.") from error
+    return content
+
+
+def read_summary(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """Return the content of ``summary.json`` in ``workdir``, None if there is no such file.
+
+    Raises:
+      UserError: it is damaged, or has figures that cannot be.
+    """
+    return read_json(workdir / "summary.json", SUMMARY)
+
+
+def read_environments(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Return the content of ``environment.json`` in ``workdir``, one entry a start; none if there is no such file.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    return read_json(workdir / "environment.json", [ENVIRONMENT]) or []
+
+
+def read_sweep(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Return the content of ``sweep.json`` in ``folder``, None if there is no such file; what is missing is empty.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    content = read_json(folder / "sweep.json", SWEEP)
+    empty = {"file": "", "question": "", "command": [], "literature": {}, "tuned": {}}
+    return content and empty | {name: value for name, value in content.items() if value is not None}
 
 
 def read_config(workdir: pathlib.Path, known: bool = True) -> RecordedConfig | None:
@@ -86,6 +226,7 @@ def read_config(workdir: pathlib.Path, known: bool = True) -> RecordedConfig | N
     if content is None:
         return None
     try:
+        schema.check(content, {"version": Number(1, whole=True), "command": [str], "config": dict})
         version = content["version"]
         if version > FORMAT_VERSION:
             raise UserError(f"format version {version}, of a newer version of this project; update this one.")
@@ -153,15 +294,26 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """Return the complete lines of ``metrics.jsonl``; none if there is no such file.
 
     Raises:
-      UserError: a complete line is not JSON.
+      UserError: the file cannot be read, or a complete line is damaged or has figures that cannot be.
     """
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
-    try:
-        return [json.loads(line) for line in lines[:-1]]
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); remove the damaged lines or the run.") from error
+    return read_lines(path, METRICS, "remove that line or the run")
+
+
+def read_lines(path: pathlib.Path, shape: Any, remedy: str) -> list[Any]:
+    """Return the complete lines of the file ``path``, each JSON of ``shape``; none if there is no such file.
+
+    Raises:
+      UserError: the file cannot be read, or a complete line is damaged; it says ``remedy``.
+    """
+    lines = (read_bytes(path) or b"").split(b"\n")
+    contents = []
+    for number, line in enumerate(lines[:-1], 1):  # The last is empty, or was being written when the process ended.
+        try:
+            contents.append(from_json(line))
+            schema.check(contents[-1], shape)
+        except ValueError as error:
+            raise UserError(f"{path} is damaged in line {number}: {error}; {remedy}.") from error
+    return contents
 
 
 def saved_steps(workdir: pathlib.Path, folder: str = "checkpoints") -> list[int]:
@@ -178,7 +330,7 @@ def saved_step(workdir: pathlib.Path) -> int:
 
 def cut_off(metrics: pathlib.Path) -> bool:
     """Return whether the last line of the file ``metrics`` is incomplete."""
-    if not metrics.exists() or metrics.stat().st_size == 0:
+    if not metrics.is_file() or metrics.stat().st_size == 0:
         return False
     with metrics.open("rb") as file:
         file.seek(-1, 2)

@@ -109,6 +109,6 @@ def submit(
         reason = " ".join(str(error).split())
         raise UserError(f"--launcher=slurm with --slurm={settings} cannot submit: {reason}.") from error
     for run, job in zip(runs, jobs, strict=True):
-        with log_of(run.workdir).open("a") as log:
+        with log_of(run.workdir).open("a", encoding="utf-8") as log:
             log.write(f"queued as job {job.job_id}\n")  # Also says that an error above belongs to an earlier job.
     return jobs

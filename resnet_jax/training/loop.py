@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 from resnet_jax import data, hosts, models
 from resnet_jax.config import check_against_data
 from resnet_jax.data import sampling
-from resnet_jax.rundir import KEPT, read_json, saved_steps
+from resnet_jax.rundir import KEPT, read_summary, saved_steps
+from resnet_jax.stopping import stop_request
 from resnet_jax.training import optimizer, parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.feed import Feed, open_feed
@@ -27,7 +28,6 @@ from resnet_jax.training.record import RunRecord, check_workdir
 from resnet_jax.training.reporter import Reporter
 from resnet_jax.training.start import variables_of
 from resnet_jax.training.step import labelled_images, without_optimizer
-from resnet_jax.training.stopping import stop_request
 
 # Steps per dispatch on accelerators: enough that launching costs next to nothing, and few enough that a stop is soon.
 STEPS_PER_DISPATCH = 100
@@ -51,7 +51,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         config = scaling.resolved(config, jax.device_count())  # Reports mistakes before data are loaded or downloaded.
         if hosts.is_first():
             check_workdir(workdir, config)
-        summary = read_json(workdir / "summary.json")
+        summary = read_summary(workdir)
     if summary and is_over(summary, config):
         logging.info("%s holds this run already", workdir)
         return summary

@@ -13,7 +13,7 @@ from resnet_jax import data, models, registry
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.models import Layer
-from resnet_jax.rundir import KEPT, MADE_BY_SURGERY, read_config, read_json, saved_steps
+from resnet_jax.rundir import KEPT, MADE_BY_SURGERY, read_config, read_summary, saved_steps
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.optimizer import evaluated_params
 from resnet_jax.training.program import Program, build_net, initial_state
@@ -116,7 +116,7 @@ def variables_of(config: ConfigDict, program: Program, image_shape: tuple[int, .
 
 def is_made(workdir: pathlib.Path) -> bool:
     """Return whether ``workdir`` holds a net that surgery made, which no seed draws."""
-    summary = read_json(workdir / "summary.json")
+    summary = read_summary(workdir)
     return summary is not None and summary["status"] == MADE_BY_SURGERY
 
 

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from resnet_jax.training.stopping import STOP_SIGNALS, stop_request
+from resnet_jax.stopping import STOP_SIGNALS, stop_request
 
 # As a compiler does, the digest keeps the main thread from running any Python, but other threads may.
 BUSY = """
 import hashlib, sys
-from resnet_jax.training.stopping import stop_request
+from resnet_jax.stopping import stop_request
 with stop_request():
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
