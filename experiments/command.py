@@ -95,6 +95,7 @@ def run(
 
     After a ``UserError`` the status is 2. ``interrupted`` is printed after Ctrl-C.
     """
+    logging.use_absl_handler()  # It removes what else writes to standard error, which is replaced now.
     keep_printing_from_failing()
     logging.get_absl_handler().python_handler.stream = sys.stderr
     # Here, so that --help lists it among the flags of each command.

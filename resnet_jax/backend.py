@@ -51,11 +51,11 @@ def keep_compiled_programs() -> None:
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    folder = cache_folder() / "compiled"
     try:
+        folder = cache_folder() / "compiled"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        logging.warning("compiled programs cannot be cached in %s: %s", folder, error)
+        logging.warning("compiled programs are not cached: %s", error)
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
 
@@ -76,5 +76,12 @@ def keep_freed_memory() -> None:
 
 
 def cache_folder() -> pathlib.Path:
-    """Return the folder of this project's caches, ``$XDG_CACHE_HOME/resnet_jax`` or ``~/.cache/resnet_jax``."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "resnet_jax"
+    """Return the folder of this project's caches, ``$XDG_CACHE_HOME/resnet_jax`` or ``~/.cache/resnet_jax``.
+
+    Raises:
+      OSError: the user has no home folder, as in a container without an entry for the user.
+    """
+    try:
+        return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "resnet_jax"
+    except RuntimeError as error:
+        raise FileNotFoundError("this user has no home folder; set XDG_CACHE_HOME to a folder for caches") from error

@@ -17,7 +17,11 @@ def cached(source: pathlib.Path, decode: Callable[[], Dataset]) -> Dataset:
 
     An unreadable cache file is replaced; if the cache cannot be written, a warning is logged.
     """
-    path = cache_folder() / "datasets" / f"{source.parent.name}-{source.name}-{fingerprint(source)}.npz"
+    try:
+        path = cache_folder() / "datasets" / f"{source.parent.name}-{source.name}-{fingerprint(source)}.npz"
+    except OSError as error:
+        logging.warning("Decoded images are not cached: %s", error)
+        return decode()
     try:
         return read(path)
     except FileNotFoundError:

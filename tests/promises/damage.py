@@ -7,6 +7,7 @@ A program of its own, because each command defines its flags when it is imported
 
 import collections
 import contextlib
+import filecmp
 import functools
 import importlib
 import io
@@ -217,12 +218,12 @@ def watch(folder, runs):
 
 
 def resume(folder, runs):
-    """Do what starting each run again does before it trains, and what it does at its end."""
+    """Do what starting the damaged run again does before it trains, and what it does at its end."""
     from resnet_jax.rundir import read_summary
     from resnet_jax.training import record
 
     record.environment = lambda: {"time": "", "device_kind": "", "device_count": 1, "packages": {}}
-    for each in runs:
+    for each in [each for each in runs if differs(each)]:
         config = config_of(each.name)
         record.check_workdir(each, config)
         read_summary(each)
@@ -230,6 +231,12 @@ def resume(folder, runs):
             written.begin(200, 0.0)
             written.write(300, "train", loss=1.0, error=0.5)
             written.finish("finished", 300, 1, 1, "")
+
+
+def differs(run):
+    """Return whether the run directory ``run`` is no longer what it was."""
+    compared = filecmp.dircmp(run, pathlib.Path("whole", run.name))
+    return bool(compared.diff_files or compared.funny_files or compared.common_funny or compared.right_only)
 
 
 @functools.cache

@@ -198,12 +198,25 @@ BAD_COMMANDS = [
     ("--config.=8", "unknown field config.; --fields lists all fields."),
     ("--config.model=5", "--config.model=5: set one field at a time."),
     ("--config.model={}", "config.model.family is missing; build the config on a recipe of configs/recipes.py."),
+    ("--steps=10", "unknown flag --steps; did you mean --config.steps?"),
+    ("--depth=8", "unknown flag --depth; did you mean --config.model.depth?"),
+    ("--wokdir=a", "Unknown command line flag 'wokdir'. Did you mean: workdir"),
+    ("--config.data.data_dir=gs://bucket/a", "config.data.data_dir=gs://bucket/a is a URL; give a path on this"),
+    ("--config.data.data_dir=~no_such_user", "config.data.data_dir=~no_such_user: ~no_such_user has no home folder"),
+    ("--config.from_run=s3://bucket/a", "config.from_run=s3://bucket/a is a URL; give a path on this machine"),
+    ("--workdir=hdfs://name/a", "--workdir=hdfs://name/a is a URL; give a path on this machine"),
+    ("--flagfile=/nonexistent", "--flagfile cannot be read: [Errno 2] No such file or directory: '/nonexistent'."),
     ("--config.seed", "Missing value for flag --config.seed; see --help."),
     ("--config=configs/none.py", "--config=configs/none.py: no such file;"),
 ]
 
 # What a config file does to the config, and how the sentence begins.
 BAD_FILES = [
+    (
+        "del config.deterministic",
+        "config.deterministic is missing; build the config on a recipe of configs/recipes.py.",
+    ),
+    ("config.data.data_dir = 'gs://bucket/a'", "config.data.data_dir=gs://bucket/a is a URL; give a path on this"),
     ("del config.seed", "config.seed is missing; build the config on a recipe of configs/recipes.py."),
     (
         "del config.optimizer",
