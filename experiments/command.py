@@ -98,6 +98,7 @@ def run(
     logging.use_absl_handler()  # It removes what else writes to standard error, which is replaced now.
     keep_printing_from_failing()
     logging.get_absl_handler().python_handler.stream = sys.stderr
+    sys.unraisablehook = print_unraisable
     # Here, so that --help lists it among the flags of each command.
     define_paths("import", "Python file that registers nets or blocks of your own; docs/library.md.")
 
@@ -118,6 +119,15 @@ def run(
             exit_at_once(EXIT_INTERRUPTED)
 
     app.run(guarded, flags_parser=parse_flags)
+
+
+def print_unraisable(unraisable: Any) -> None:
+    """Print an exception that nobody can catch, but not what TensorStore's threads raise after a failure to write.
+
+    Orbax raises the failure itself, and closes its event loop, which the threads then miss.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def imported_files() -> list[pathlib.Path]:

@@ -1,9 +1,6 @@
 """A signal stops a run after it has saved a checkpoint, a second one at once; neither loses anything."""
 
-import os
-import pty
 import signal
-import sys
 
 import pytest
 
@@ -159,17 +156,25 @@ def test_a_signal_at_the_end_lets_the_run_finish(commands, whole, tmp_path):
     assert figures(tmp_path / "run") == figures(whole)
 
 
+# Trains in a terminal of its own and closes that.
+CLOSED = """
+import os, pty, sys
+process, terminal = pty.fork()
+if process == 0:
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+said = b""
+while b"steps/s" not in said:
+    said += os.read(terminal, 4096)
+os.close(terminal)
+_, code = os.waitpid(process, 0)
+sys.exit(os.waitstatus_to_exitcode(code))
+"""
+
+
 @pytest.mark.slow
 def test_a_run_whose_terminal_closes_saves_a_checkpoint_although_it_can_no_longer_print(tmp_path):
-    process, terminal = pty.fork()
-    if process == 0:
-        os.execv(sys.executable, [sys.executable, *command(tmp_path / "run", steps=100_000)])
-    said = b""
-    while b"steps/s" not in said:
-        said += os.read(terminal, 4096)
-    os.close(terminal)
-    _, code = os.waitpid(process, 0)
-    assert os.waitstatus_to_exitcode(code) == 75
+    with start(["-c", CLOSED, *command(tmp_path / "run", steps=100_000)]) as process:
+        assert finish(process)[0] == 75
     summary = read_json(tmp_path / "run" / "summary.json")
     assert summary["status"] == "preempted"
     assert saved_step(tmp_path / "run") == summary["steps"]
