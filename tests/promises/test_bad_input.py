@@ -322,7 +322,7 @@ def test_a_folder_without_the_set(run, tmp_path):
     assert_reported(load(run, tmp_path), "config.data.name='tiny' is unknown to TFDS and not found under")
     assert_reported(load(run, tmp_path, data_dir=tmp_path / "file"), f"{tmp_path / 'file'} is a file; set config.data")
     assert_reported(load(run, tmp_path, data_dir=tmp_path / ("x" * 300)), f"{tmp_path / ('x' * 300)} cannot be read (")
-    assert_reported(load(run, tmp_path, data_dir="~nobody here"), "~nobody here cannot be read (")
+    assert_reported(load(run, tmp_path, data_dir="~nobody here"), "config.data.data_dir=~nobody here: ~nobody")
     assert_reported(load(run, tmp_path, "--config.data.name=cifar10"), "data set 'cifar10' is not under")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
