@@ -1,7 +1,8 @@
 """What all commands share: parsing flags, logging and reporting errors.
 
-Exit status 0: done. 2: an error that the user can fix, reported in one sentence. 75: stopped by a signal after saving a
-checkpoint. 128 plus the number of a signal, e.g. 130 for Ctrl-C: stopped at once. 1: anything else.
+Exit status 0: done. 2: an error that the user can fix, reported in one sentence. 75: stopped by a signal; the same
+command continues. 128 plus the number of a signal, e.g. 130 for Ctrl-C: stopped at once. 1: anything else. Output that
+nobody reads does not change the status.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 from rich import box
 from rich.logging import RichHandler
@@ -22,16 +23,16 @@ from rich.text import Text
 import resnet_jax
 from resnet_jax import registry, user_file
 from resnet_jax.backend import set_xla_flags
-from resnet_jax.config import default, flatten, shown, unknown_field
+from resnet_jax.config import check_names, default, flatten, nearest_field, shown, unknown_field
 from resnet_jax.errors import UserError
 from resnet_jax.escape import printable, printable_lines
-from resnet_jax.fields import FIELDS
+from resnet_jax.fields import FIELDS, PATH_FIELDS
 from resnet_jax.hosts import exit_at_once
-from resnet_jax.terminal import console, stdout
+from resnet_jax.paths import local_path
+from resnet_jax.terminal import console, keep_printing_from_failing, stdout
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again.
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"  # In a checkout or beside the installed packages.
 
 flags.disclaim_key_flags()  # --help lists a command's flags under the command that defines them through this module.
@@ -40,6 +41,7 @@ flags.disclaim_key_flags()  # --help lists a command's flags under the command t
 def define_config(meaning: str) -> flags.FlagHolder:
     """Define --config, of ``meaning``, and --fields; return the former. Each command that takes a config does."""
     flags.DEFINE_bool("fields", False, "List the fields of the config with value and meaning, and do nothing else.")
+    sys.argv = with_flagfiles(sys.argv)  # Here already, because the flag looks for overrides when it is defined.
     return config_flags.DEFINE_config_file("config", None, meaning, lock_config=True)
 
 
@@ -53,6 +55,30 @@ def define_weights_key() -> flags.FlagHolder:
         "--weights_key is for --weights; give both or neither",
     )
     return key
+
+
+class _PathParser(flags.ArgumentParser):
+    """Parses the path given by flag ``name``; ``~`` stands for the home folder."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def parse(self, argument: str) -> str:
+        """Raise a UserError for a URL."""
+        return local_path(argument, f"--{self.name}")
+
+    def flag_type(self) -> str:
+        return "path"
+
+
+def define_path(name: str, meaning: str) -> flags.FlagHolder[str | None]:
+    """Define flag ``name``, a path on this machine; by default it is None."""
+    return flags.DEFINE(_PathParser(name), name, None, meaning)
+
+
+def define_paths(name: str, meaning: str) -> flags.FlagHolder[list[str]]:
+    """Define flag ``name``, a path on this machine that can be given several times."""
+    return flags.DEFINE_multi(_PathParser(name), flags.ArgumentSerializer(), name, [], meaning)
 
 
 def fields_table(config: ConfigDict) -> Table:
@@ -81,8 +107,12 @@ def run(
 
     After a ``UserError`` the status is 2. ``interrupted`` is printed after Ctrl-C.
     """
+    logging.use_absl_handler()  # It removes what else writes to standard error, which is replaced now.
+    keep_printing_from_failing()
+    logging.get_absl_handler().python_handler.stream = sys.stderr
+    sys.unraisablehook = print_unraisable
     # Here, so that --help lists it among the flags of each command.
-    flags.DEFINE_multi_string("import", [], "Python file that registers nets or blocks of your own; docs/library.md.")
+    define_paths("import", "Python file that registers nets or blocks of your own; docs/library.md.")
 
     def guarded(argv: list[str]) -> int:
         set_up_log()
@@ -93,7 +123,7 @@ def run(
             if "fields" in flags.FLAGS and flags.FLAGS.fields:
                 stdout.print(fields_table(default() if config_file(sys.argv) is None else config_from_flags()))
                 return 0
-            return main(argv[1:])
+            return main([local_path(argument) for argument in argv[1:]])
         except UserError as error:
             fail(str(error))
         except KeyboardInterrupt:
@@ -101,6 +131,15 @@ def run(
             exit_at_once(EXIT_INTERRUPTED)
 
     app.run(guarded, flags_parser=parse_flags)
+
+
+def print_unraisable(unraisable: Any) -> None:
+    """Print an exception that nobody can catch, but not what TensorStore's threads raise after a failure to write.
+
+    Orbax raises the failure itself, and closes its event loop, which the threads then miss.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def imported_files() -> list[pathlib.Path]:
@@ -122,7 +161,11 @@ def fail(sentence: str) -> NoReturn:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parse ``argv`` as absl does, but report errors in one sentence and end --help with status 0."""
+    """Parse ``argv`` as absl does, but report errors in one sentence and end --help with status 0.
+
+    Files of flags are put in place first, also in ``sys.argv``, where overrides of the config are looked for.
+    """
+    sys.argv = argv = with_flagfiles(argv)
     file = config_file(argv)
     if file is not None and not pathlib.Path(file).is_file():
         fail(f"--config={file}: no such file; the configs are in {CONFIGS}.")
@@ -133,10 +176,15 @@ def parse_flags(argv: list[str]) -> list[str]:
         if file is not None and user_file.line_of(pathlib.Path(file), error) is not None:
             fail(mistake_of_config(argv, "SystemExit"))
         sys.exit(0)  # Of --help.
+    except UserError as error:
+        fail(str(error))
     except flags.IllegalFlagValueError as error:
         is_of_file = str(error).startswith("flag --config=")
         reason = str(error).strip().splitlines()[-1]
         fail(mistake_of_config(argv, reason) if is_of_file else explain_bad_value(str(error)))
+    except flags.UnrecognizedFlagError as error:
+        field = nearest_field(error.flagname, cutoff=0.85) if "config" in flags.FLAGS else None
+        fail(f"unknown flag --{error.flagname}; did you mean --config.{field}?" if field else f"{error}; see --help.")
     except flags.Error as error:
         fail(f"{error}; see --help.")
     except KeyboardInterrupt:
@@ -145,6 +193,18 @@ def parse_flags(argv: list[str]) -> list[str]:
         fail(explain_unknown_field(argv) or mistake_of_config(argv, str(error) or type(error).__name__))
     finally:
         standard_logging.disable(standard_logging.NOTSET)
+
+
+def with_flagfiles(argv: list[str]) -> list[str]:
+    """Return ``argv`` with the flags in the file in place of each --flagfile=FILE, and ~ in --config=FILE expanded."""
+    try:
+        words = argv[:1] + flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+    except (flags.Error, ValueError) as error:  # ValueError: the file is not text.
+        reason = str(error).removeprefix("ERROR:: Unable to open flagfile: ").strip().removesuffix(".")
+        fail(f"--flagfile cannot be read: {reason}.")
+    named = [re.fullmatch("(--?config)=(~.*)", word, re.DOTALL) for word in words]
+    pairs = zip(words, named, strict=True)
+    return [f"{match[1]}={local_path(match[2], '--config')}" if match else word for word, match in pairs]
 
 
 def explain_bad_value(error: str) -> str:
@@ -214,6 +274,10 @@ def config_from_flags() -> ConfigDict:
         fail("--config is missing; give one, e.g. --config=configs/digits_plain20.py.")
     if not isinstance(config, ConfigDict):
         fail(mistake_of_config(sys.argv, f"it is {shown(config)}"))
+    values = check_names(config)
+    for name in PATH_FIELDS:
+        if isinstance(values[name], str):
+            config.update_from_flattened_dict({name: local_path(values[name], f"config.{name}")})
     return config
 
 

@@ -48,7 +48,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_sweep, within, write_json, write_text
 from resnet_jax.sweeps.watch import TRAINING, all_over, row, written
 
-_OUT = flags.DEFINE_string("out", None, "Output folder; by default comparison/ in the first folder.")
+_OUT = command.define_path("out", "Output folder; by default comparison/ in the first folder.")
 _QUESTION = flags.DEFINE_string("question", None, "Question that the report answers; by default that of the sweep.")
 _WATCH = flags.DEFINE_bool("watch", False, "Compare again whenever a run has got on, until all have ended.")
 flags.adopt_module_key_flags(findings)
@@ -92,14 +92,14 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
     problems += not_started(sweeps)
     found = findings.findings(runs, list(sweeps.values()))
     nets = group_seeds(runs)
-    measured = read_diagnosed(folders, nets)
+    measured, unmeasured = read_diagnosed(folders, nets)
     page = why.page(measured, nets) if measured else None
     records = tables.records(nets)
     rows = tables.text_rows(records)
     question = _QUESTION.value or " ".join(sweep["question"].partition("\n\n")[0] for sweep in sweeps.values())
     reproduce = [shlex.join(sweep["command"]) for sweep in sweeps.values()]
     reproduce.append(shlex.join(["python", "-m", "experiments.compare", *sys.argv[1:]]))
-    left_out = [*problems, *found.left_out, *found.not_drawn]
+    left_out = [*problems, *unmeasured, *found.left_out, *found.not_drawn]
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, figure in found.figures.items():

@@ -39,16 +39,16 @@ from resnet_jax.training.start import available_steps
 DEFAULTS = instruments.Settings()
 
 _CONFIG = command.define_config("Config file of the net of --weights, one of configs/*.py.")
-_WEIGHTS = flags.DEFINE_string("weights", None, "Weights file of a net, which must fit the net of --config.")
+_WEIGHTS = command.define_path("weights", "Weights file of a net, which must fit the net of --config.")
 _WEIGHTS_KEY = command.define_weights_key()
-_OUT = flags.DEFINE_string("out", None, "Folder for what is measured of --weights.")
+_OUT = command.define_path("out", "Folder for what is measured of --weights.")
 _ONLY = flags.DEFINE_list("only", None, "Instruments, see --list; by default those that cost little.")
 _ALL = flags.DEFINE_bool("all", False, "Measure with all instruments.")
 _AT = flags.DEFINE_list("at", None, "Steps, as 0,100,end; by default those of each instrument that the run has.")
 _EXAMPLES = flags.DEFINE_integer("examples", DEFAULTS.examples, "Images of each split.", 2)
 _BATCH = flags.DEFINE_integer("batch", DEFAULTS.batch, "Images of a batch.", 2)
 _SEED = flags.DEFINE_integer("seed", DEFAULTS.seed, "Of the draw of images, and of all that instruments draw.", 0)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data set of the runs is now, if it has moved.")
+_DATA_DIR = command.define_path("data_dir", "Where the data set of the runs is now, if it has moved.")
 _LIST = flags.DEFINE_bool("list", False, "List the instruments, and do nothing else.")
 
 

@@ -40,17 +40,17 @@ from resnet_jax.training.checkpoints import digest
 DEFAULTS = evaluation.ForeignDefaults()
 
 _CONFIG = command.define_config("Config file, one of configs/*.py.")
-_RUNS = flags.DEFINE_multi_string("run", [], "Run directory")
-_WEIGHTS = flags.DEFINE_multi_string("weights", [], "Weights file: of safetensors, or of torch.save.")
+_RUNS = command.define_paths("run", "Run directory")
+_WEIGHTS = command.define_paths("weights", "Weights file: of safetensors, or of torch.save.")
 _WEIGHTS_KEY = command.define_weights_key()
 _SPLIT = flags.DEFINE_string("split", "test", "Which images to evaluate: train, validation or test.")
 _PROTOCOL = flags.DEFINE_enum(
     "protocol", "single", evaluation.PROTOCOLS, "Views of an image that are averaged (paper, section 3.4)."
 )
 _FLIP = flags.DEFINE_bool("flip", False, "Average mirrored views too.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the results.")
-_PREDICTIONS = flags.DEFINE_string(
-    "predictions", None, "npz file for logits and labels; of the ensemble if there are several nets."
+_OUTPUT = command.define_path("output", "JSON file for the results.")
+_PREDICTIONS = command.define_path(
+    "predictions", "npz file for logits and labels; of the ensemble if there are several nets."
 )
 # What weights files from elsewhere do not record.
 _MEAN = flags.DEFINE_list(

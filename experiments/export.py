@@ -28,15 +28,15 @@ from resnet_jax.training import parallel
 # From a format, which is also the suffix of its files, to what writes a net in it.
 WRITERS = {"safetensors": evaluation.write_weights, "stablehlo": evaluation.write_stablehlo}
 
-_RUN = flags.DEFINE_string("run", None, "Run directory.")
+_RUN = command.define_path("run", "Run directory.")
 _FORMAT = flags.DEFINE_enum(
     "format",
     "safetensors",
     list(WRITERS),
     "File format: weights under PyTorch's names, or a program that JAX runs without this project.",
 )
-_OUTPUT = flags.DEFINE_string("output", None, "Output file; by default in the run directory, with the run's name.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the run's data set is now, if it has moved.")
+_OUTPUT = command.define_path("output", "Output file; by default in the run directory, with the run's name.")
+_DATA_DIR = command.define_path("data_dir", "Where the run's data set is now, if it has moved.")
 
 
 def main(arguments: list[str]) -> int:

@@ -21,13 +21,24 @@ from resnet_jax.rundir import read_json, write_text
 
 COMMAND = "python -m experiments.gallery"
 BEGIN, END = f"<!-- written by {COMMAND} from results/ -->", "<!-- end of results -->"
+FOUND = {
+    "question": str,
+    "run": str,
+    "commands": [str],
+    "answer": str,
+    "verdict": [str],
+    "literature": [{"result": str, "sentence": str}],
+    "left_out": [str],
+    "figure": str,
+    "inside": [{"figure": str, "says": str}],
+}
 # The study whose figure and verdict are on the front page, and the one whose gradients are.
 FRONT, INSIDE = "cifar_seeds", "cifar16_depth"
 
 
 def found(folder: pathlib.Path) -> dict[str, Any]:
     """Return the content of found.json in ``folder``; raise a UserError if there is none."""
-    content = read_json(folder / "found.json")
+    content = read_json(folder / "found.json", FOUND)
     if content is None:
         raise UserError(f"{folder} has no found.json; publish it: python -m experiments.publish {folder}.")
     return content
@@ -69,7 +80,7 @@ def main(arguments: list[str]) -> int:
     if not studies:
         raise UserError(f"{results} has no published study; run this in the project's folder, or publish one first.")
     reports = sorted(file.parent.name for file in results.glob("*/why.md"))
-    section = replaced(readme.read_text(), front(results), readme)
+    section = replaced(readme.read_text(encoding="utf-8"), front(results), readme)
     write_text(results / "README.md", gallery.page(studies, reports, COMMAND))
     write_text(readme, section)
     print(f"The gallery: {results / 'README.md'}; its section in {readme}.")

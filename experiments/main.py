@@ -13,8 +13,13 @@ On several hosts, start the same command on each. Tasks of a Slurm step and host
 hosts set --coordinator, --num_processes and --process_id.
 
 Exit status: 0 the run has finished. 1 it diverged, or another of its processes is gone. 2 the command, the config, the
-data or the storage needs fixing. 75 it was stopped by a signal after saving a checkpoint; the same command resumes it.
+data or the storage needs fixing. 75 it was stopped by a signal; the same command resumes it.
 """
+
+from resnet_jax import stopping
+
+if __name__ == "__main__":
+    stopping.listen()  # Before the other imports, which take seconds.
 
 import itertools
 import pathlib
@@ -35,11 +40,9 @@ from resnet_jax.terminal import say, stdout
 from resnet_jax.training import first_layer, summary_table, train
 
 _CONFIG = command.define_config("Config file, one of configs/*.py.")
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Run directory; by default runs/ plus the names of config and overrides."
-)
-_FROM = flags.DEFINE_string(
-    "from", None, "Run directory from whose newest checkpoint the net starts, as config.from_run; --fields explains it."
+_WORKDIR = command.define_path("workdir", "Run directory; by default runs/ plus the names of config and overrides.")
+_FROM = command.define_path(
+    "from", "Run directory from whose newest checkpoint the net starts, as config.from_run; --fields explains it."
 )
 _DEBUG_NANS = flags.DEFINE_bool(
     "debug_nans", False, "If the run diverges, find the first layer with non-finite (inf or NaN) values."
@@ -107,7 +110,7 @@ def main(arguments: list[str]) -> int:
             print("The same command resumes it.")
         if status == "diverged":
             say(bad_layer or "The same command with --debug_nans finds the first layer with non-finite values.")
-    return {"finished": 0, "preempted": command.EXIT_PREEMPTED, "diverged": 1}[status]
+    return {"finished": 0, "preempted": stopping.EXIT_PREEMPTED, "diverged": 1}[status]
 
 
 if __name__ == "__main__":

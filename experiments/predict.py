@@ -27,14 +27,12 @@ from resnet_jax.terminal import say, stdout
 from resnet_jax.training import parallel
 
 _CONFIG = command.define_config("Config file of the net of --weights, one of configs/*.py.")
-_RUN = flags.DEFINE_string("run", None, "Run directory.")
-_WEIGHTS = flags.DEFINE_string("weights", None, "Weights file of a net, which must fit the net of --config.")
+_RUN = command.define_path("run", "Run directory.")
+_WEIGHTS = command.define_path("weights", "Weights file of a net, which must fit the net of --config.")
 _WEIGHTS_KEY = command.define_weights_key()
 _TOP = flags.DEFINE_integer("top", 3, "How many classes of each image are shown.", 1)
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the probabilities of all classes.")
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where the data set of an old run is, which has not recorded its classes."
-)
+_OUTPUT = command.define_path("output", "JSON file for the probabilities of all classes.")
+_DATA_DIR = command.define_path("data_dir", "Where the data set of an old run is, which has not recorded its classes.")
 
 
 def table(found: list[evaluation.Classified], title: str, top: int) -> Table:

@@ -13,15 +13,13 @@ Exit status: 0 the data set is prepared, 2 the command, the archives or the stor
 
 import pathlib
 
-from absl import flags
-
 from experiments import command
 from resnet_jax.config import check
 from resnet_jax.data import locate
 
 _CONFIG = command.define_config("Config file, one of configs/*.py.")
-_MANUAL_DIR = flags.DEFINE_string(
-    "manual_dir", None, "Folder of archives downloaded by hand; by default downloads/manual in data_dir."
+_MANUAL_DIR = command.define_path(
+    "manual_dir", "Folder of archives downloaded by hand; by default downloads/manual in data_dir."
 )
 
 

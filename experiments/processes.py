@@ -1,7 +1,9 @@
 """Flags with which the processes of one run, one per host, find each other."""
 
+import jax
 from absl import flags, logging
 
+from resnet_jax import stopping
 from resnet_jax.hosts import is_first, join_processes
 from resnet_jax.terminal import console
 
@@ -13,6 +15,8 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, f
 def join() -> bool:
     """Join the other processes, if there are any; return whether this is the first, which prints for all."""
     join_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    if jax.process_count() > 1:
+        stopping.wait_for_run()  # They stop at the same step.
     if not is_first():
         logging.set_verbosity(logging.WARNING)
         console.quiet = True

@@ -27,10 +27,10 @@ from resnet_jax.analysis.pictures import save
 from resnet_jax.analysis.runs import Run, group_seeds, read_runs
 from resnet_jax.errors import UserError
 from resnet_jax.instruments.record import FOLDER
-from resnet_jax.rundir import read_sweep, within, write_bytes, write_json, write_text
+from resnet_jax.rundir import read_bytes, read_sweep, read_text, within, write_bytes, write_json, write_text
 from resnet_jax.terminal import say
 
-_OUT = flags.DEFINE_string("out", None, "Folder of the page; by default results/ plus the name of the study's folder.")
+_OUT = command.define_path("out", "Folder of the page; by default results/ plus the name of the study's folder.")
 flags.adopt_module_key_flags(findings)
 
 # What whoever asked the question makes of the results, in words; the page has it above the verdict.
@@ -53,22 +53,25 @@ def copy_records(folder: pathlib.Path, out: pathlib.Path, names: list[str]) -> N
     if there is not None and there["file"] != here["file"]:
         raise UserError(f"--out={out} holds the study {there['file']}; choose another --out.")
     for run in names:
-        measured = (folder / run / FOLDER).glob("*.jsonl")
-        for file in (*(folder / run / name for name in RECORDS), *measured):
-            if file.exists():
-                copy(folder, out, file.relative_to(folder))
+        for name in RECORDS:
+            copy(folder, out, pathlib.Path(run, name))
+        for file in (folder / run / FOLDER).glob("*.jsonl"):
+            copy(folder, out, file.relative_to(folder))
     copy(folder, out, pathlib.Path("sweep.json"))
 
 
 def copy(folder: pathlib.Path, out: pathlib.Path, name: pathlib.Path) -> None:
-    """Copy the file ``name`` in ``folder`` to ``out``; raise a UserError if a link leaves either."""
-    content = within(folder / name, folder).read_bytes()
-    within((out / name).parent, out).mkdir(parents=True, exist_ok=True)
-    write_bytes(out / name, content)
+    """Copy the file ``name`` in ``folder``, if there is one, to ``out``; raise a UserError if a link leaves either."""
+    content = read_bytes(within(folder / name, folder))
+    if content is not None:
+        within((out / name).parent, out).mkdir(parents=True, exist_ok=True)
+        write_bytes(out / name, content)
 
 
-def inside_the_nets(out: pathlib.Path, beside: list[pathlib.Path], runs: list[Run]) -> why.Page | None:
-    """Return what was measured of ``runs``, those in ``out``, None if nothing was.
+def inside_the_nets(
+    out: pathlib.Path, beside: list[pathlib.Path], runs: list[Run]
+) -> tuple[why.Page | None, list[str]]:
+    """Return what was measured of ``runs``, those in ``out``, None if nothing was, and sentences on what is damaged.
 
     Args:
       out: the folder of the page.
@@ -76,11 +79,11 @@ def inside_the_nets(out: pathlib.Path, beside: list[pathlib.Path], runs: list[Ru
       runs: that were read in ``out``.
     """
     nets = group_seeds(runs)
-    measured = read_diagnosed([out], nets)
+    measured, problems = read_diagnosed([out], nets)
     if not measured:
-        return None
+        return None, problems
     others = (nets_of_study(read_runs([folder])[0], read_sweep(folder)) for folder in beside)
-    return why.page(measured, nets, *others)
+    return why.page(measured, nets, *others), problems
 
 
 def main(arguments: list[str]) -> int:
@@ -100,8 +103,9 @@ def main(arguments: list[str]) -> int:
         found = findings.findings(runs, [sweep])
         words = ["python", "-m", "experiments.publish", str(out), *map(str, beside), *findings.given()]
         words += [f"--import={file}" for file in command.imported_files()]
-        answer = within(out / ANSWER).read_text(encoding="utf-8") if (out / ANSWER).exists() else ""
-        inside = inside_the_nets(out, beside, runs)
+        answer = read_text(out / ANSWER) or ""
+        inside, unmeasured = inside_the_nets(out, beside, runs)
+        problems += unmeasured
         if inside:
             why_report.write_pictures(out, inside, ("png",))
         summary = study.summary(sweep, runs, found, problems, shlex.join(words), answer, inside)

@@ -18,6 +18,7 @@ from resnet_jax.analysis.tables import markdown_table, records
 from resnet_jax.analysis.verdict import judge
 from resnet_jax.escape import Markdown, markdown
 from resnet_jax.rundir import read_json, read_sweep
+from resnet_jax.schema import FRACTION
 
 
 class Reproduced(NamedTuple):
@@ -119,7 +120,7 @@ def final_errors(folder: pathlib.Path) -> Iterator[Reproduced]:
 
 def evaluated(file: pathlib.Path, published: tuple[float, ...]) -> Iterator[Reproduced]:
     """Yield the test errors that ``file``, of experiments.evaluate, has beside the ``published`` ones, in per cent."""
-    content = read_json(file)
+    content = read_json(file, {"nets": [{"net": str, "top1_error": FRACTION}]})
     assert content is not None
     for net, error in zip(content["nets"], published, strict=False):  # The last may be the ensemble.
         yield Reproduced(
@@ -132,7 +133,7 @@ def evaluated(file: pathlib.Path, published: tuple[float, ...]) -> Iterator[Repr
 
 def growth_of_gradients(folder: pathlib.Path, net: str) -> str:
     """Return by what factor a layer gradients grow towards the input of ``net`` at the start: median and range."""
-    measured = read_diagnosed([folder], group_seeds(read_runs([folder])[0]))
+    measured, _ = read_diagnosed([folder], group_seeds(read_runs([folder])[0]))
     factors = [each.result("gradients", START, "a_layer") for each in measured if each.label == net]
     depth = net.partition("-")[2]
     return f"{statistics.median(factors):.3f} with {depth} layers ({min(factors):.3f} to {max(factors):.3f})"

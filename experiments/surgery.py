@@ -39,14 +39,14 @@ from resnet_jax.terminal import say
 from resnet_jax.training import scaling
 
 _CONFIG = command.define_config("Config file of the net of --weights, one of configs/*.py.")
-_RUN = flags.DEFINE_string("run", None, "Run directory of the trained net.")
-_WEIGHTS = flags.DEFINE_string("weights", None, "Weights file of the trained net, which must fit the net of --config.")
+_RUN = command.define_path("run", "Run directory of the trained net.")
+_WEIGHTS = command.define_path("weights", "Weights file of the trained net, which must fit the net of --config.")
 _WEIGHTS_KEY = command.define_weights_key()
-_OUT = flags.DEFINE_string("out", None, "Run directory for the new net; a new folder.")
+_OUT = command.define_path("out", "Run directory for the new net; a new folder.")
 _IMAGES = flags.DEFINE_integer(
     "images", surgery.IMAGES, "Training images on which nets are compared and statistics taken.", 1
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data set of --run is now, if it has moved.")
+_DATA_DIR = command.define_path("data_dir", "Where the data set of --run is now, if it has moved.")
 SETTINGS = {
     "depth": flags.DEFINE_integer("depth", None, "insert_identity: layers of the new net."),
     "noise": flags.DEFINE_float("noise", None, "insert_identity: size of the noise; by default none.", 0, 1e6),

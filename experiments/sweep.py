@@ -22,7 +22,8 @@ many runs train at a time as now. A run that has written nothing for ten minutes
 a terminal the table is printed at most once a minute, when something has changed. Once a sweep has begun, --folder is
 enough; then the time left of the sweep is known only when no run waits.
 
-Exit status: 0 all runs have finished, 1 a run failed, 2 the command or the sweep needs fixing, 130 Ctrl-C.
+Exit status: 0 all runs have finished, 1 a run failed or has not ended, 2 the command or the sweep needs fixing, 130
+Ctrl-C.
 """
 
 import pathlib
@@ -48,7 +49,7 @@ from resnet_jax.terminal import Terminal, console, say, stdout
 from resnet_jax.training.start import source_path
 
 _CONFIG = command.define_config("Sweep file, one of configs/sweeps/*.py.")
-_FOLDER = flags.DEFINE_string("folder", None, "Folder of the run directories; by default runs/ plus the sweep's name.")
+_FOLDER = command.define_path("folder", "Folder of the run directories; by default runs/ plus the sweep's name.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs with their cost and state, without training.")
 _WATCH = flags.DEFINE_bool("watch", False, "Show how far the runs are until all have ended, without training.")
 _ONLY = flags.DEFINE_string("only", None, "Select runs by their fields, e.g. model.depth=56,seed=0.")
@@ -209,8 +210,11 @@ def main(arguments: list[str]) -> int:
         failed += blocked + local.train_all(ready, workers, console)
     if failed:
         say(f"{len(failed)} of {left} runs failed: {', '.join(run.name for run in failed)}.")
+    unended = [run.name for turn in turns for run in turn if run not in failed and state(run.workdir) != "finished"]
+    if unended:
+        say(f"{len(unended)} of {left} runs have not ended: {', '.join(unended)}.")
     say(f"The runs are recorded in {folder}")
-    return 1 if failed else 0
+    return 1 if failed or unended else 0
 
 
 if __name__ == "__main__":

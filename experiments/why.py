@@ -17,8 +17,6 @@ import pathlib
 import shlex
 import sys
 
-from absl import flags
-
 from experiments import command
 from resnet_jax.analysis import diagnosed, why, why_report
 from resnet_jax.analysis.findings import nets_of_study
@@ -27,7 +25,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_sweep
 from resnet_jax.terminal import say
 
-_OUT = flags.DEFINE_string("out", None, "Output folder; by default the first folder.")
+_OUT = command.define_path("out", "Output folder; by default the first folder.")
 
 
 def nets_in(folder: pathlib.Path) -> tuple[list[Replicates], list[str]]:
@@ -48,7 +46,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("no folder given; give folders that experiments.diagnose has measured, e.g. runs/why_digits.")
     folders = [pathlib.Path(argument) for argument in arguments]
     studies, problems = zip(*map(nets_in, folders), strict=True)
-    measured = diagnosed.read_diagnosed(folders, [net for nets in studies for net in nets])
+    measured, unmeasured = diagnosed.read_diagnosed(folders, [net for nets in studies for net in nets])
     diagnosed.check_any(measured, folders)
     out = pathlib.Path(_OUT.value or folders[0])
     words = shlex.join(["python", "-m", "experiments.why", *sys.argv[1:]])
@@ -56,7 +54,7 @@ def main(arguments: list[str]) -> int:
         out.mkdir(parents=True, exist_ok=True)
         page = why.page(measured, *studies)
         why_report.write(out, page, words)
-    for sentence in itertools.chain(*problems):
+    for sentence in itertools.chain(*problems, unmeasured):
         say(sentence)
     for panel in page.panels:
         say(f"{panel.title}: {panel.says}")

@@ -82,7 +82,10 @@ def cache_folder(name: str) -> pathlib.Path:
     Raises:
       OSError: it cannot be created, or is not private to this user.
     """
-    caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "resnet_jax"
+    try:
+        caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "resnet_jax"
+    except RuntimeError as error:  # As in a container without an entry for the user.
+        raise FileNotFoundError("this user has no home folder; set XDG_CACHE_HOME to a folder for caches") from error
     return make_private(make_private(caches) / name)
 
 

@@ -7,6 +7,7 @@ import difflib
 import itertools
 import math
 import pathlib
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,17 +91,8 @@ def check(config: ConfigDict, devices: int) -> None:
     Whether the family has a net of this depth is checked by ``models.build``, and what depends on the data by
     ``check_against_data``.
     """
-    try:
-        values = flatten(config.to_dict())
-    except (TypeError, ValueError) as error:  # A name that is not text, or a value that is still to be given.
-        raise UserError(f"the config cannot be read ({error}); build it on a recipe of configs/recipes.py.") from error
-    for name in values:
-        if name not in FIELDS:
-            raise UserError(unknown_field(name))
-    for name, field in FIELDS.items():
-        if name not in values:
-            raise UserError(f"config.{name} is missing; build the config on a recipe of configs/recipes.py.")
-        check_value(name, values[name], field)
+    for name, value in check_names(config).items():
+        check_value(name, value, FIELDS[name])
 
     if config.per_device_batch_size is None and config.batch_size % devices:
         raise UserError(
@@ -132,11 +124,46 @@ def check(config: ConfigDict, devices: int) -> None:
         )
 
 
+def check_names(config: ConfigDict) -> dict[str, Any]:
+    """Return the fields of ``config`` by dotted name; raise a UserError unless it has all fields and no others."""
+    try:
+        values = flatten(config.to_dict())
+    except (TypeError, ValueError) as error:  # A name that is not text, or a value that is still to be given.
+        raise UserError(f"the config cannot be read ({error}); build it on a recipe of configs/recipes.py.") from error
+    for name in values:
+        if name not in FIELDS:
+            raise UserError(unknown_field(name))
+    for name in FIELDS:
+        if name not in values:
+            raise UserError(f"config.{name} is missing; build the config on a recipe of configs/recipes.py.")
+    return {name: values[name] for name in FIELDS}
+
+
 def unknown_field(name: str) -> str:
     """Return a sentence on ``name``, which is not a field."""
-    near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.4)
-    hint = f"did you mean config.{near[0]}?" if near else "--fields lists all fields."
+    near = nearest_field(name)
+    hint = f"did you mean config.{near}?" if near else "--fields lists all fields."
     return f"unknown field config.{name if name.isprintable() else shown(name)}; {hint}"
+
+
+def nearest_field(name: str, cutoff: float = 0.65) -> str | None:
+    """Return the field that ``name`` may stand for, None if none is near.
+
+    Last words are compared, because a group such as "optimizer." makes all of its fields alike, then earlier words.
+
+    Args:
+      name: dotted, with or without its group.
+      cutoff: least similarity of two words, from 0 to 1.
+    """
+    words = re.findall(r"\w+", name)
+    in_group = [field for field in FIELDS if field.startswith(f"{words[0]}.")] if len(words) > 1 else []
+    for word in reversed(words):
+        alike = {field: difflib.SequenceMatcher(None, word, field.split(".")[-1]).ratio() for field in FIELDS}
+        near = [field for field in in_group or FIELDS if alike[field] >= cutoff]
+        near = near or [field for field in FIELDS if alike[field] == 1]
+        if near:
+            return max(near, key=alike.__getitem__)
+    return None
 
 
 def unknown_choice(name: str, value: Any) -> str:

@@ -814,3 +814,5 @@ TITLE_FIELDS = tuple(name for name, field in FIELDS.items() if field.role is Rol
 TUNABLE_FIELDS = tuple(
     name for name, field in FIELDS.items() if name.startswith("optimizer.") and field.type in (int, float)
 )
+# Each is a path, in which ~ stands for the home folder.
+PATH_FIELDS = ("data.data_dir", "from_run")

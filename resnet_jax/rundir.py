@@ -24,6 +24,7 @@ Errors are fractions. ``docs/architecture.md`` describes every field.
 import contextlib
 import errno
 import json
+import math
 import os
 import pathlib
 import re
@@ -34,17 +35,49 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax import registry
+from resnet_jax import registry, schema
 from resnet_jax.config import flatten, from_record, unknown_choice
 from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS
+from resnet_jax.schema import COUNT, FRACTION, LARGE_COUNT, SECONDS, Each, Maybe, Number, OneOf
 
 # 2: milestones are fractions of the steps, which version 1 gave in steps. Every version is read.
 FORMAT_VERSION = 2
-# The folder of nets that are kept for good.
-KEPT = "kept"
 # Status of a run directory that holds a net of experiments.surgery, not a training run.
 MADE_BY_SURGERY = "made by surgery"
+# Lists and dictionaries within one another in the deepest record.
+DEEPEST = 50
+FIGURES = {"step": COUNT, "loss": Maybe(Number()), "error": FRACTION}
+METRICS = FIGURES | {
+    "split": str,
+    "epoch": Maybe(Number(0)),
+    "lr": Maybe(Number(0)),
+    "images_per_second": Maybe(Number(0)),
+    "data_wait": Maybe(Number(0)),
+    "seconds": SECONDS,
+}
+SUMMARY = {
+    "status": OneOf(("finished", "diverged", "preempted", MADE_BY_SURGERY)),
+    "steps": COUNT,
+    "seconds": SECONDS,
+    "parameters": LARGE_COUNT,
+    "multiply_adds": LARGE_COUNT,
+    "final": Each(FIGURES),
+    "best": Each(FIGURES),
+}
+ENVIRONMENT = {"time": str, "device_kind": str, "device_count": COUNT, "packages": Each(Maybe(str))}
+SWEEP = {
+    "file": Maybe(str),
+    "question": Maybe(str),
+    "command": Maybe([str]),
+    "literature": Maybe(Each((str, str))),
+    "tuned": Maybe(Each(Maybe(Number()))),
+    "runs": Each(dict),
+}
+# The folder of nets that are kept for good.
+KEPT = "kept"
+# What a process says, after "--workdir=DIR", of a run directory that another process has locked.
+IN_USE = "is in use by"
 
 
 # Bytes to read from the end of metrics.jsonl, until they are enough; a line has about 150.
@@ -116,25 +149,141 @@ def open_own(path: pathlib.Path, mode: str) -> IO[Any]:
         return descriptor
 
     try:
-        return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=opener)
+        encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
+        return open(path, mode, encoding=encoding, errors=errors, opener=opener)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENXIO):  # ENXIO: a pipe that nobody reads.
             raise
         raise UserError(f"{path} is a link or no regular file, to which nothing is written; remove it.") from error
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """Return the content of the JSON file ``path``, None if there is no such file.
+def read_bytes(path: pathlib.Path) -> bytes | None:
+    """Return the content of the file ``path``, None if there is no such file.
 
     Raises:
-      UserError: the file is not JSON, or a link that leaves its folder.
+      UserError: it is something else than a file, a link that leaves its folder, or cannot be read.
     """
     try:
-        return json.loads(within(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        # Without waiting, as opening a named pipe would.
+        with os.fdopen(os.open(within(path), os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UserError(f"{path} is not a file; remove it or give another folder.")
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); correct that or give another folder.") from error
+
+
+def read_text(path: pathlib.Path) -> str | None:
+    """Return the text, in UTF-8, of the file ``path``, None if there is no such file.
+
+    Raises:
+      UserError: the file cannot be read or is something else.
+    """
+    content = read_bytes(path)
+    try:
+        return None if content is None else content.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8 ({error}); save it as UTF-8.") from error
+
+
+def from_json(text: bytes) -> Any:
+    """Return the content of ``text``, which is JSON in UTF-8.
+
+    Raises:
+      ValueError: it is not, or has non-finite numbers or half characters, or is nested deeper than any record.
+    """
+    try:
+        content = json.loads(text.decode(), parse_constant=_finite, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if text.count(b"[") + text.count(b"{") > DEEPEST and _depth(content) > DEEPEST:
+        raise ValueError("it is nested too deeply")
+    if b"\\u" in text:
+        json.dumps(content, ensure_ascii=False).encode()  # Fails if one half of a pair of surrogates is missing.
+    return content
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
+
+
+def _depth(content: Any) -> int:
+    """Return how many lists and dictionaries of ``content`` are within one another."""
+    depth, parts = 0, [content]
+    while parts := [part for part in parts if isinstance(part, list | dict)]:
+        depth += 1
+        parts = [each for part in parts for each in (part.values() if isinstance(part, dict) else part)]
+    return depth
+
+
+def read_json(path: pathlib.Path, shape: Any = None) -> Any:
+    """Return the content of the JSON file ``path``, None if there is no such file.
+
+    Args:
+      path: of the file.
+      shape: of the content, as of ``schema.check``; None: any.
+
+    Raises:
+      UserError: the file cannot be read, is not JSON or does not have that shape.
+    """
+    text = read_bytes(path)
+    if text is None:
+        return None
+    try:
+        content = from_json(text)
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); remove it or give another folder.") from error
+    if content is None:
+        raise UserError(f"{path} has no content, only null; remove it or give another folder.")
+    if shape is not None:
+        try:
+            schema.check(content, shape)
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: {error}; remove it or give another folder.") from error
+    return content
+
+
+def read_summary(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """Return the content of ``summary.json`` in ``workdir``, None if there is no such file.
+
+    Raises:
+      UserError: it is damaged, or has figures that cannot be.
+    """
+    return read_json(workdir / "summary.json", SUMMARY)
+
+
+def read_environments(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Return the content of ``environment.json`` in ``workdir``, one entry a start; none if there is no such file.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    return read_json(workdir / "environment.json", [ENVIRONMENT]) or []
+
+
+def read_sweep(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Return the content of ``sweep.json`` in ``folder``, None if there is no such file; what is missing is empty.
+
+    Raises:
+      UserError: it is damaged, or a name of a run in it leads out of ``folder``.
+    """
+    path = folder / "sweep.json"
+    content = read_json(path, SWEEP)
+    if content is None:
+        return None
+    for name in content["runs"]:
+        if pathlib.PurePath(name).parts != (name,) or name == ".." or not name.isprintable():
+            raise UserError(
+                f"{path} has a run {name!r}, which is not the name of a folder; rename it there or remove the file."
+            )
+        within(folder / name)
+    empty = {"file": "", "question": "", "command": [], "literature": {}, "tuned": {}}
+    return empty | {name: value for name, value in content.items() if value is not None}
 
 
 def read_config(workdir: pathlib.Path, known: bool = True) -> RecordedConfig | None:
@@ -153,6 +302,7 @@ def read_config(workdir: pathlib.Path, known: bool = True) -> RecordedConfig | N
     if content is None:
         return None
     try:
+        schema.check(content, {"version": Number(1, whole=True), "command": [str], "config": dict})
         version = content["version"]
         if version > FORMAT_VERSION:
             raise UserError(f"format version {version}, of a newer version of this project; update this one.")
@@ -168,27 +318,6 @@ def read_config(workdir: pathlib.Path, known: bool = True) -> RecordedConfig | N
             if name in registry.EXTENSIBLE and value not in FIELDS[name].choices:
                 raise UserError(f"{path}: {unknown_choice(name, value)}")
     return recorded
-
-
-def read_sweep(folder: pathlib.Path) -> dict[str, Any] | None:
-    """Return the content of ``sweep.json`` in ``folder``, None if there is no such file.
-
-    Raises:
-      UserError: it is damaged, or a name of a run in it leads out of ``folder``.
-    """
-    path = folder / "sweep.json"
-    content = read_json(path)
-    if content is None:
-        return None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not the record of a sweep; remove it or give another folder.")
-    for name in content.get("runs", ()):
-        if pathlib.PurePath(name).parts != (name,) or name == ".." or not name.isprintable():
-            raise UserError(
-                f"{path} has a run {name!r}, which is not the name of a folder; rename it there or remove the file."
-            )
-        within(folder / name)
-    return content
 
 
 def write_config(workdir: pathlib.Path, config: ConfigDict, command: list[str]) -> None:
@@ -242,11 +371,9 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """Return the complete lines of ``metrics.jsonl``; none if there is no such file.
 
     Raises:
-      UserError: a complete line is not JSON.
+      UserError: the file cannot be read, or a complete line is damaged or has figures that cannot be.
     """
-    if not path.exists():
-        return []
-    return parsed(path, within(path).read_bytes())
+    return parsed(path, read_bytes(path) or b"", METRICS, "remove that line or the run")
 
 
 def newest_metrics(path: pathlib.Path, is_enough: Callable[[list[dict[str, Any]]], bool]) -> Newest:
@@ -257,9 +384,9 @@ def newest_metrics(path: pathlib.Path, is_enough: Callable[[list[dict[str, Any]]
       is_enough: whether the lines found so far are enough.
 
     Raises:
-      UserError: one of these lines is not JSON.
+      UserError: one of these lines is damaged.
     """
-    if not path.exists():
+    if not path.is_file():
         return Newest([], is_all=True)
     with within(path).open("rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -268,22 +395,38 @@ def newest_metrics(path: pathlib.Path, is_enough: Callable[[list[dict[str, Any]]
             block = file.read(end - begin)
             if begin:  # The first line of the block is only the end of one.
                 block = block.partition(b"\n")[2]
-            lines = parsed(path, block)
+            lines = parsed(path, block, METRICS, "remove that line or the run", is_all=begin == 0)
             if begin == 0 or is_enough(lines):
                 break
     return Newest(lines, is_all=begin == 0)
 
 
-def parsed(path: pathlib.Path, content: bytes) -> list[dict[str, Any]]:
-    """Return the complete lines of ``content``, which is of the file ``path``.
+def read_lines(path: pathlib.Path, shape: Any, remedy: str) -> list[Any]:
+    """Return the complete lines of the file ``path``, each JSON of ``shape``; none if there is no such file.
 
     Raises:
-      UserError: one is not JSON.
+      UserError: the file cannot be read, or a complete line is damaged; the message ends with ``remedy``.
     """
-    try:
-        return [json.loads(line) for line in content.split(b"\n")[:-1]]
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); remove the damaged lines or the run.") from error
+    return parsed(path, read_bytes(path) or b"", shape, remedy)
+
+
+def parsed(path: pathlib.Path, content: bytes, shape: Any, remedy: str, is_all: bool = True) -> list[Any]:
+    """Return the complete lines of ``content``, all or the end of the file ``path``, each JSON of ``shape``.
+
+    Raises:
+      UserError: a line is damaged; the message ends with ``remedy``.
+    """
+    found = []
+    for number, line in enumerate(
+        content.split(b"\n")[:-1], 1
+    ):  # The last is empty, or was being written when the process ended.
+        try:
+            found.append(from_json(line))
+            schema.check(found[-1], shape)
+        except ValueError as error:
+            where = f"line {number}" if is_all else "one of its last lines"
+            raise UserError(f"{path} is damaged in {where}: {error}; {remedy}.") from error
+    return found
 
 
 def saved_steps(workdir: pathlib.Path, folder: str = "checkpoints") -> list[int]:
@@ -300,7 +443,7 @@ def saved_step(workdir: pathlib.Path) -> int:
 
 def cut_off(metrics: pathlib.Path) -> bool:
     """Return whether the last line of the file ``metrics`` is incomplete."""
-    if not metrics.exists() or metrics.stat().st_size == 0:
+    if not metrics.is_file() or metrics.stat().st_size == 0:
         return False
     with within(metrics).open("rb") as file:
         file.seek(-1, 2)

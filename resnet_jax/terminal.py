@@ -1,6 +1,11 @@
-"""The terminal: text is shown as it is, without markup, and control characters as escapes."""
+"""The terminal: text is shown as it is, without markup, and control characters as escapes; and what takes its place."""
 
-from typing import Any
+import contextlib
+import io
+import os
+import pathlib
+import sys
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import Task, TextColumn
@@ -40,3 +45,37 @@ stdout = Terminal()
 def say(text: str) -> None:
     """Print ``text`` to standard output, as one line."""
     print(printable(text), flush=True)
+
+
+class _Output(io.FileIO):
+    """A file descriptor for output that drops what cannot be written: to ``| head``, a full disk, a closed terminal."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            return memoryview(content).nbytes
+
+
+def keep_printing_from_failing() -> None:
+    """Let nothing that this process prints raise an exception, because a run must not fail for want of a reader."""
+    sys.stdout, sys.stderr = unfailing(sys.stdout), unfailing(sys.stderr)
+
+
+def unfailing(stream: TextIO | None) -> TextIO:
+    """Return a stream to the file of ``stream``, standard output or error, that raises no exception."""
+    if stream is None:  # It was closed from the start.
+        return pathlib.Path(os.devnull).open("w", encoding="utf-8")
+    if not isinstance(stream, io.TextIOWrapper):  # In a notebook or a test.
+        return stream
+    file = _Output(stream.fileno(), "w", closefd=False)
+    with contextlib.suppress(OSError):
+        stream.flush()
+    buffer = file if stream.write_through else io.BufferedWriter(file)
+    return io.TextIOWrapper(
+        buffer,
+        encoding=stream.encoding,
+        errors="backslashreplace",  # Of characters that the locale's encoding lacks.
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )

@@ -10,7 +10,7 @@ import pytest
 import configs
 from configs import recipes
 from resnet_jax import models
-from resnet_jax.config import check, check_against_data, check_value, default, flatten, from_record
+from resnet_jax.config import check, check_against_data, check_value, default, flatten, from_record, nearest_field
 from resnet_jax.data import augment
 from resnet_jax.data.images import AUGMENTATIONS
 from resnet_jax.errors import UserError
@@ -135,6 +135,8 @@ def test_a_missing_field_is_named(name):
     ("name", "sentence"),
     [
         ("sede", r"^unknown field config\.sede; did you mean config\.seed\?$"),
+        ("label_smoothing", r"^unknown field config\.label_smoothing; --fields lists all fields\.$"),
+        ("learning_rat", r"^unknown field config\.learning_rat; did you mean config\.optimizer\.learning_rate\?$"),
         ("zzz", r"^unknown field config\.zzz; --fields lists all fields\.$"),
         ("a\nb", r"^unknown field config\.'a\\nb'; --fields lists all fields\.$"),
         (1, r"the config cannot be read \(.*\); build it on a recipe of configs/recipes\.py\."),
@@ -144,6 +146,22 @@ def test_an_unknown_field_is_named_with_the_nearest(name, sentence):
     config = default().unlock()
     config[name] = 3
     refused(config, sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("optimizer.label_smoothing", None),  # Its group alone makes it like "optimizer.learning_rate".
+        ("optimizer.lr", None),
+        ("model.dept", "model.depth"),
+        ("depth", "model.depth"),
+        ("data.batch_size", "batch_size"),
+        ("data.root", "data.data_dir"),
+        ("model[depth]", "model.depth"),
+    ],
+)
+def test_the_nearest_field_is_one_with_a_similar_last_word_or_none(name, nearest):
+    assert nearest_field(name) == nearest
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -134,7 +134,7 @@ def test_the_table_of_instruments_has_numbers_of_the_measurements(column, name):
     cells = [line.split("|")[1 + column] for line in section.splitlines() if line.startswith("| ")][2:]
     runs = read_runs([RESULTS / name])[0] if name in STUDIES else []
     nets = group_seeds(runs)
-    page = why.page(read_diagnosed([RESULTS / name], nets), nets)
+    page = why.page(read_diagnosed([RESULTS / name], nets)[0], nets)
     lines = [line for panel in page.panels for plot in panel.plots for line in plot.lines]
     there = {float(value) for line in lines for value in (*line.x, *np.median(line.values, 0))}
     there |= {number for panel in page.panels for number in numbers(panel.says)} | {run.config["steps"] for run in runs}

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -187,3 +189,132 @@ def test_a_damaged_line_among_the_newest_is_reported(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(lines_of(range(3)) + b"{]\n" + lines_of(range(3)))
     with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
         rundir.newest_metrics(tmp_path / "metrics.jsonl", never)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("NaN", "NaN is not a finite number"),
+        ('{"a": 1e999}', "1e999 is not a finite number"),
+        ("[" * 100_000, "it is nested too deeply"),
+        ("[" * 60 + "]" * 60, "it is nested too deeply"),
+        ("1" * 5000, "integer string conversion"),
+        (r'["\ud800"]', "surrogates not allowed"),
+        ("", "Expecting value"),
+    ],
+)
+def test_what_no_record_holds_is_not_read(tmp_path, content, reason):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=rf"a\.json is not valid JSON \(.*{reason}.*\); remove it"):
+        rundir.read_json(tmp_path / "a.json")
+
+
+def test_other_text_than_utf_8_is_refused(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'"caf\xe9"')
+    with pytest.raises(UserError, match=r"a\.json is not valid JSON \('utf-8' codec can't decode"):
+        rundir.read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"a\.json is not text in UTF-8"):
+        rundir.read_text(tmp_path / "a.json")
+
+
+def test_null_is_not_taken_for_a_missing_file(tmp_path):
+    (tmp_path / "a.json").write_text("null")
+    with pytest.raises(UserError, match=r"a\.json has no content"):
+        rundir.read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "circle"])
+def test_what_is_no_file_is_refused_without_waiting(tmp_path, kind):
+    path = tmp_path / "summary.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path.name)
+    with pytest.raises(UserError, match=r"summary\.json (is not a file|cannot be read \(.*\))"):
+        rundir.read_summary(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_without_permission_is_refused(tmp_path):
+    (tmp_path / "summary.json").write_text("{}")
+    (tmp_path / "summary.json").chmod(0)
+    with pytest.raises(UserError, match=r"summary\.json cannot be read \(Permission denied\)"):
+        rundir.read_summary(tmp_path)
+
+
+FIGURES = {"step": 9, "loss": 0.5, "error": 0.25}
+SUMMARY = {
+    "status": "finished",
+    "steps": 9,
+    "seconds": 1.0,
+    "parameters": 1,
+    "multiply_adds": 1,
+    "final": {"test": FIGURES},
+    "best": {"test": FIGURES},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            {"final": {"test": FIGURES | {"error": -87.4}}},
+            r"final\.test\.error is -87\.4 instead of a number",
+        ),
+        ({"best": {"test": FIGURES | {"error": 1.5}}}, r"best\.test\.error is 1\.5 instead of"),
+        ({"final": {"test": FIGURES | {"error": "0.5"}}}, r"final\.test\.error is '0\.5' instead of a number"),
+        ({"final": {"test": FIGURES | {"error": None}}}, r"final\.test\.error is None instead of a number"),
+        ({"final": {"test": {"step": 9, "loss": 0.5}}}, r"final\.test has no error"),
+        ({"final": [1]}, r"final is \(1,\) instead of a dictionary"),
+        ({"steps": -9}, r"steps is -9 instead of a whole number at least 0"),
+        ({"steps": True}, r"steps is True instead of a whole number"),
+        ({"steps": 10**400}, r"steps is 10+\.\.\. instead of a whole number"),
+        ({"seconds": None}, r"seconds is None instead of a number"),
+        ({"status": "done"}, r"status is 'done', which is none of finished, diverged"),
+    ],
+)
+def test_a_summary_with_figures_that_cannot_be_is_damaged(tmp_path, change, reason):
+    rundir.write_json(tmp_path / "summary.json", SUMMARY)
+    assert rundir.read_summary(tmp_path) == SUMMARY
+    rundir.write_json(tmp_path / "summary.json", SUMMARY | change)
+    with pytest.raises(UserError, match=rf"summary\.json is damaged: {reason}"):
+        rundir.read_summary(tmp_path)
+
+
+LINE = {"step": 1, "split": "train", "loss": None, "error": 0.5, "seconds": 1.0}
+
+
+def test_a_last_line_that_was_being_written_is_not_read_whatever_bytes_it_has(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(json.dumps(LINE).encode() + b'\n{"step": 2, "sp\xff\0')
+    assert rundir.read_metrics(path) == [LINE]
+    assert rundir.cut_off(path)
+
+
+@pytest.mark.parametrize("line", [b"\xff", b"{}", b"[]", b"null", b"\0\0", json.dumps(LINE | {"error": 2}).encode()])
+def test_a_damaged_line_is_named_by_its_number(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(json.dumps(LINE).encode() + b"\n" + line + b"\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged in line 2: .*; remove that line or the run\.$"):
+        rundir.read_metrics(path)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"question": 3, "runs": {}}', '{"runs": [1]}', '{"runs": {"a": 1}}', "{}"])
+def test_a_damaged_sweep_is_refused(tmp_path, content):
+    (tmp_path / "sweep.json").write_text(content)
+    with pytest.raises(UserError, match=r"sweep\.json is damaged: .*; remove it or give another folder"):
+        rundir.read_sweep(tmp_path)
+
+
+def test_files_are_utf_8_whatever_the_locale(tmp_path):
+    program = (
+        "import pathlib, sys; from resnet_jax.rundir import read_json, read_text, write_text; "
+        "folder = pathlib.Path(sys.argv[1]); write_text(folder / 'b', read_json(folder / 'a.json') + chr(0xE9)); "
+        "assert len(read_text(folder / 'b')) == 5"
+    )
+    (tmp_path / "a.json").write_bytes('"café"'.encode())
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", program, tmp_path], env=os.environ | locale, check=True)
+    assert (tmp_path / "b").read_bytes() == "caféé".encode()

@@ -1,15 +1,43 @@
 """Nets that instruments have measured, from their run directories or the folders of weights."""
 
+import itertools
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from resnet_jax import schema
 from resnet_jax.analysis.runs import Replicates, Run
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import END, record
 from resnet_jax.instruments.record import Measurement
+from resnet_jax.schema import COUNT, FRACTION, Array, Each, Maybe, Number
 
+VALUES, FRACTIONS = [Maybe(Number())], [FRACTION]
+# What is drawn of the results of instruments, and which of it has a value for each block.
+RESULTS: dict[str, Any] = {
+    "gradients": {"relative": VALUES, "a_layer": Maybe(Number()), "cosine_of_net": VALUES},
+    "batch_mates": {"sensitivity": VALUES},
+    "probes": {"test_error": FRACTIONS},
+    "feature_rank": {"rank": VALUES},
+    "branches": {"share": VALUES},
+    "responses": {"deviation": [Number()]},
+    "deletions": {
+        "error": {"test": FRACTION},
+        "deleted": {"test": FRACTIONS},
+        "deleted_by_batch": Maybe({"test": FRACTIONS}),
+        "several": Maybe([{"blocks": COUNT, "errors": {"test": FRACTIONS}}]),
+    },
+    "channels": {"stem_filters": Array(4), "channel_filters": Each(Array(4))},
+}
+OVER_BLOCKS: dict[str, list[tuple[str, ...]]] = {
+    "gradients": [("relative",), ("cosine_of_net",)],
+    "batch_mates": [("sensitivity",)],
+    "probes": [("test_error",)],
+    "feature_rank": [("rank",)],
+    "branches": [("share",)],
+    "deletions": [("deleted", "test"), ("deleted_by_batch", "test")],
+}
 # The step of measurements before training; that of the last ones, and of weights from elsewhere, is END.
 START = "start"
 
@@ -50,32 +78,66 @@ class Diagnosed(NamedTuple):
         return None if there is None else there.result.get(key)
 
 
-def read_diagnosed(folders: Sequence[pathlib.Path], nets: Sequence[Replicates]) -> list[Diagnosed]:
-    """Return what was measured in and below ``folders``.
+def read_diagnosed(folders: Sequence[pathlib.Path], nets: Sequence[Replicates]) -> tuple[list[Diagnosed], list[str]]:
+    """Return what was measured in and below ``folders``, and a sentence on each net whose measurements are damaged.
 
     Args:
       folders: with run directories, or folders of measured weights.
       nets: the runs that were read there, which give measured ones their names.
-
-    Raises:
-      UserError: a file is damaged.
     """
     runs = {run.folder.resolve(): (net, run) for net in nets for run in net.runs}
-    measured = []
+    measured: list[Diagnosed] = []
+    problems = []
     for folder in folders:
         for path in sorted(
             pathlib.Path(each) for each, subfolders, _ in os.walk(folder) if record.FOLDER in subfolders
         ):
-            measurements = record.read(path)
-            if not measurements:
-                continue
-            first = measurements[0]
             net, run = runs.get(path.resolve(), (None, None))
-            label = net.label if net else first.net
-            measured.append(
-                Diagnosed(label, first.model["residual"], first.model["depth"], first.run, run, measurements)
-            )
-    return measured
+            try:
+                measurements = record.read(path)
+                check(measurements)
+                if not measurements:
+                    continue
+                first = measurements[0]
+                label = net.label if net else first.net
+                new = Diagnosed(label, first.model["residual"], first.model["depth"], first.run, run, measurements)
+                check_replicates(new, [each for each in measured if each.label == label])
+            except (UserError, ValueError) as error:
+                problems.append(f"the measurements of {path} are skipped: {error}")
+                continue
+            measured.append(new)
+    return measured, problems
+
+
+def check(measurements: Sequence[Measurement]) -> None:
+    """Raise a ValueError unless the results of ``measurements``, of one net, have what is drawn of them."""
+    for each in measurements:
+        schema.check(each.result, RESULTS.get(each.instrument, {}), f"result of {each.instrument}")
+        for keys in OVER_BLOCKS.get(each.instrument, ()):
+            values: Any = each.result
+            for key in keys:
+                values = values and values.get(key)
+            if values is not None and len(values) != len(each.blocks):
+                raise ValueError(f"result of {each.instrument} has not one {keys[0]} for each block.")
+
+
+def check_replicates(net: Diagnosed, others: Sequence[Diagnosed]) -> None:
+    """Raise a ValueError unless ``net`` has the blocks, layers and deletions of ``others``, drawn in the same lines."""
+    for each, other in itertools.product(net.measurements, others[0].measurements if others else ()):
+        if each.blocks != other.blocks:
+            raise ValueError("it has other blocks than another net of its name.")
+        if each.instrument == other.instrument and sizes(each) != sizes(other):
+            raise ValueError(f"result of {each.instrument} has another size than that of another net of its name.")
+
+
+def sizes(measurement: Measurement) -> Any:
+    """Return by what results of one instrument can be put together, apart from blocks."""
+    result = measurement.result
+    if measurement.instrument == "responses":
+        return len(result["deviation"])
+    if measurement.instrument == "deletions":
+        return [row["blocks"] for row in result.get("several") or []]
+    return None
 
 
 def check_any(measured: Sequence[Diagnosed], folders: Sequence[pathlib.Path]) -> None:

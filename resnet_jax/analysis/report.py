@@ -69,7 +69,7 @@ def report(
       refresh: seconds after which a browser loads the page again; None: never.
     """
     differing = differing_fields([run.config for run in runs])
-    return string.Template(TEMPLATE.read_text()).substitute(
+    return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
         refresh=refreshing(refresh) if refresh else "",
         question=html.escape(question),

@@ -15,7 +15,7 @@ from resnet_jax.config import brief, default, flatten
 from resnet_jax.errors import UserError
 from resnet_jax.fields import INTERVENTION_FIELDS, RECIPE_FIELDS, TITLE_FIELDS
 from resnet_jax.registry import Registration
-from resnet_jax.rundir import MADE_BY_SURGERY, cut_off, read_config, read_json, read_metrics
+from resnet_jax.rundir import MADE_BY_SURGERY, cut_off, read_config, read_environments, read_metrics, read_summary
 
 
 class Run(NamedTuple):
@@ -120,16 +120,30 @@ def read_run(folder: pathlib.Path) -> Run:
     recorded = read_config(folder)
     if recorded is None:
         raise UserError(f"{folder} is not a run directory: it has no config.json.")
-    return Run(
+    run = Run(
         folder.name,
         folder,
         flatten(recorded.config.to_dict()),
         recorded.command,
         sharing_texts(read_metrics(folder / "metrics.jsonl")),
-        read_json(folder / "summary.json"),
-        read_json(folder / "environment.json") or [],
+        read_summary(folder),
+        read_environments(folder),
         recorded.registered,
     )
+    check_figures(run)
+    return run
+
+
+def check_figures(run: Run) -> None:
+    """Raise a UserError unless ``run`` has the figures of its splits, and none of steps that it does not have."""
+    if run.summary is None:
+        return
+    validation = ["validation"] if run.config["data.validation_examples"] else []
+    for split in ("train_clean", "test", *validation):
+        if run.finished and not (split in run.summary["final"] and split in run.summary["best"]):
+            raise UserError(f"{run.folder / 'summary.json'} is damaged: it has no figures of split {split}.")
+    if max(run.step, run.summary["steps"]) > run.config["steps"]:
+        raise UserError(f"{run.folder} is damaged: it has records beyond its last step, {run.config['steps']:,}.")
 
 
 def sharing_texts(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -34,7 +34,9 @@ def records(nets: Sequence[Replicates]) -> list[dict[str, Any]]:
     value recorded, which is biased on the test set. Training error is measured on the whole training set without
     augmentation. Multiply-adds are per image.
     """
-    published = [row | {"model": models.complete(row["model"])} for row in json.loads(PUBLISHED.read_text())]
+    published = [
+        row | {"model": models.complete(row["model"])} for row in json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    ]
     found = []
     for net in nets:
         runs = net.finished

@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from resnet_jax.data import prepare
 from resnet_jax.data.builder import open_builder
 from resnet_jax.errors import UserError
+from resnet_jax.paths import local_path
 from resnet_jax.rundir import read_json
 
 # Name, configurations and version; "*" stands for any number in a version.
@@ -22,9 +23,11 @@ def data_root(data_dir: str | None) -> pathlib.Path:
     """Return the folder of TFDS data sets: ``data_dir``, else ``TFDS_DATA_DIR``, else ~/tensorflow_datasets.
 
     Raises:
-      UserError: it is a file, or cannot be read.
+      UserError: it is a URL or a file, or cannot be read.
     """
-    root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    given = data_dir or os.environ.get("TFDS_DATA_DIR")
+    name = "config.data.data_dir" if data_dir else "TFDS_DATA_DIR"
+    root = pathlib.Path(local_path(given, name) if given else "~/tensorflow_datasets")
     try:
         root = root.expanduser()
         if root.exists() and not root.is_dir():

@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 from resnet_jax.data import images, sampling
 from resnet_jax.data.sources import ImageSource
 from resnet_jax.errors import UserError
+from resnet_jax.stopping import STOP_SIGNALS
 
 # Keeps the draws of crops apart from others made from the same seed.
 _CROPS = 0xC209
@@ -232,7 +233,7 @@ def least_shared(maker: BatchMaker, workers: int) -> int:
 
 def ignore_signals_exit_with_parent(worker: int, workers: int) -> None:
     """Ignore signals, which the main process handles and then ends this one; exit when the main process is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (*STOP_SIGNALS, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     parent = os.getppid()
 

@@ -4,17 +4,35 @@ import json
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import INSTRUMENTS, Subject
-from resnet_jax.rundir import open_own, within
+from resnet_jax.rundir import open_own, read_lines, within
+from resnet_jax.schema import COUNT, SECONDS, Maybe, Number
 from resnet_jax.training.environment import environment
 
 VERSION = 1
 FOLDER = "diagnosis"
+# What a line has, apart from what each instrument finds.
+MEASUREMENT = {
+    "instrument": str,
+    "net": str,
+    "model": {"residual": bool, "depth": Number(1, 10**6, whole=True)},
+    "run": str,
+    "seed": Maybe(Number(whole=True)),
+    "data": str,
+    "step": Maybe(COUNT),
+    "settings": {"batch": COUNT, "examples": COUNT},
+    "statistics": str,
+    "blocks": [str],
+    "result": dict,
+    "seconds": SECONDS,
+    "command": [str],
+    "environment": dict,
+}
 
 
 class Measurement(NamedTuple):
@@ -55,12 +73,6 @@ class Measurement(NamedTuple):
     def is_of(self, step: int | None, settings: dict[str, Any]) -> bool:
         """Return whether it was measured after ``step`` with ``settings``."""
         return (self.step, self.settings) == (step, settings)
-
-    @classmethod
-    def of_line(cls, line: str) -> Self:
-        """Return the measurement of a line of a file."""
-        content = json.loads(line)
-        return cls(**{name: content[name] for name in cls._fields})
 
 
 def measure(name: str, subject: Subject, command: Sequence[str] = ()) -> Measurement:
@@ -118,15 +130,11 @@ def read(folder: pathlib.Path, instrument: str | None = None) -> list[Measuremen
     Raises:
       UserError: a file is damaged.
     """
-    measurements = []
-    for path in sorted((folder / FOLDER).glob(f"{instrument or '*'}.jsonl")):
-        content = within(path, folder).read_text(encoding="utf-8")
-        lines = content.split("\n")[:-1]  # An incomplete last line is of a measurement that was interrupted.
-        try:
-            measurements += [Measurement.of_line(line) for line in lines]
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{path} is damaged ({error}); remove it and measure again.") from error
-    return measurements
+    return [
+        Measurement(**{name: line.get(name) for name in Measurement._fields})
+        for path in sorted((folder / FOLDER).glob(f"{instrument or '*'}.jsonl"))
+        for line in read_lines(within(path, folder), MEASUREMENT, "remove it and measure again")
+    ]
 
 
 def plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import newest_metrics, open_own, read_config, read_json, within
-from resnet_jax.sweeps.plan import EXPLAINED, PlannedRun, failure, log_of, record_failure
+from resnet_jax.rundir import cut_off, newest_metrics, open_own, read_config, read_summary, within
+from resnet_jax.stopping import EXIT_PREEMPTED
+from resnet_jax.sweeps.plan import EXPLAINED, PlannedRun, failure, is_in_use, last_error, log_of, record_failure
 from resnet_jax.terminal import PlainColumn
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -64,9 +66,10 @@ def available_cores() -> list[int]:
 def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[PlannedRun]:
     """Train ``runs``, ``workers`` at a time, show their progress, and return those that failed.
 
-    A failed run does not stop the others. Ctrl-C and SIGTERM stop all, each after saving a checkpoint, and raise a
-    KeyboardInterrupt. The output of a run goes to a log file beside its run directory; if the run failed, the last line
-    begins with "error: ".
+    A failed run does not stop the others. Ctrl-C, SIGTERM and the end of the terminal stop all, each after saving a
+    checkpoint, and raise a KeyboardInterrupt. The output of a run is added to a log file next to its run directory; if
+    the run failed, the last line begins with "error: ". A run that a signal has stopped, or that another process
+    trains, has not failed.
     """
     cores = available_cores()
     environment = dict(os.environ)
@@ -78,7 +81,7 @@ def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[Pl
     name, description = (PlainColumn(f"{{task.{each}}}") for each in ("fields[name]", "description"))
     columns = (name, BarColumn(), TaskProgressColumn(), description)
     progress = Progress(*columns, console=console, disable=not console.is_terminal)
-    with sigterm_as_interrupt(), progress:
+    with signals_as_interrupt(), progress:
         overall = progress.add_task("", name="runs", total=len(runs))
         try:
             while waiting or running:
@@ -98,7 +101,7 @@ def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[Pl
                     progress.remove_task(worker.task)
                     progress.advance(overall)
                     console.print(outcome(worker), highlight=False)
-                    if worker.process.returncode:
+                    if worker.process.returncode not in (0, EXIT_PREEMPTED) and not is_left(worker):
                         failed.append(worker.run)
                         explain(worker)
         finally:
@@ -110,13 +113,15 @@ def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[Pl
 
 
 @contextlib.contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Make SIGTERM raise a KeyboardInterrupt, so that it stops the workers too."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def signals_as_interrupt() -> Iterator[None]:
+    """Make SIGTERM, and SIGHUP unless it is ignored, raise a KeyboardInterrupt, so that they stop the workers too."""
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def start(run: PlannedRun, cores: list[int], task: TaskID, environment: dict[str, str]) -> Worker:
@@ -127,7 +132,11 @@ def start(run: PlannedRun, cores: list[int], task: TaskID, environment: dict[str
     """
     try:
         run.workdir.parent.mkdir(parents=True, exist_ok=True)
-        with open_own(log_of(run.workdir), "wb") as log:
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line_break = "\n" * cut_off(log_of(run.workdir))
+        with open_own(log_of(run.workdir), "ab") as log:
+            log.write(f"{line_break}started {started}: {shlex.join(run.command)}\n".encode())
+            log.flush()
             process = subprocess.Popen(run.command, stdout=log, stderr=log, env=environment)
     except OSError as error:
         raise UserError(
@@ -160,18 +169,29 @@ def has_training_error(lines: list[dict[str, Any]]) -> bool:
 def outcome(worker: Worker) -> str:
     """Return a line on how the run of ``worker`` ended; if it failed, with the end of its log."""
     run, status = worker.run, worker.process.returncode
-    summary = read_json(run.workdir / "summary.json")
+    try:
+        summary = read_summary(run.workdir)
+    except UserError as error:
+        return f"{run.name}: {error}"
+    if is_left(worker):
+        return f"{run.name}: another process trains it; {last_error(run.workdir)}"
     if status == 0 and summary:
         final = summary["final"]
         errors = f"training error {final['train_clean']['error']:.2%}, test error {final['test']['error']:.2%}"
         return f"{run.name}: {errors}, {summary['seconds']:,.0f} s"
-    if summary and summary["status"] == "preempted":
-        return f"{run.name}: stopped by a signal after step {summary['steps']:,}; the same command resumes it"
+    if status == EXIT_PREEMPTED or (summary and summary["status"] == "preempted"):
+        where = f"after step {summary['steps']:,}" if summary else "before training"
+        return f"{run.name}: stopped by a signal {where}; the same command resumes it"
     reason = killed(status) or f"failed with exit status {status}"
-    log = within(log_of(run.workdir)).read_text(errors="replace").rstrip().splitlines()
+    log = within(log_of(run.workdir)).read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
     return "\n".join(
         [f"{run.name}: {reason}; the last lines of {log_of(run.workdir)}:", *(f"    {line}" for line in log[-5:])]
     )
+
+
+def is_left(worker: Worker) -> bool:
+    """Return whether the process of ``worker`` was refused because another one trains the run."""
+    return worker.process.returncode == 2 and is_in_use(last_error(worker.run.workdir))
 
 
 def explain(worker: Worker) -> None:

@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 from resnet_jax import data, models
 from resnet_jax.config import brief, check, check_value, flatten, shown, unknown_field
 from resnet_jax.errors import UserError
-from resnet_jax.fields import FIELDS, TITLE_FIELDS, TUNABLE_FIELDS
-from resnet_jax.rundir import cut_off, open_own, read_json, within
+from resnet_jax.fields import FIELDS, PATH_FIELDS, TITLE_FIELDS, TUNABLE_FIELDS
+from resnet_jax.paths import local_path
+from resnet_jax.rundir import IN_USE, cut_off, open_own, read_summary, within
 from resnet_jax.sweeps.grid import Overrides, tuned_fields
 
 # Each convolution has two more of its size in the backward pass: the gradients by its input and by its kernel.
@@ -184,7 +185,9 @@ def name_of(config: ConfigDict, overrides: Overrides) -> str:
 
 
 def fitting(field: str, value: Any) -> Any:
-    """Return ``value``, as a tuple if it is one number for ``field`` of several, as the command line takes it."""
+    """Return ``value`` as the command line takes it: a tuple if ``field`` has several numbers, a path without ~."""
+    if field in PATH_FIELDS and isinstance(value, str):
+        return local_path(value, f"config.{field}")
     is_one = field in FIELDS and FIELDS[field].type is tuple and isinstance(value, int | float)
     return (value,) if is_one else value
 
@@ -264,7 +267,7 @@ def log_of(workdir: pathlib.Path) -> pathlib.Path:
 
 def state(workdir: pathlib.Path) -> str:
     """Return the state of the run in ``workdir`` according to its run directory and its log."""
-    summary = read_json(workdir / "summary.json")
+    summary = read_summary(workdir)
     if summary and summary["status"] == "finished":
         return "finished"
     if failure(workdir) and not (summary and summary["status"] == "diverged"):
@@ -275,10 +278,24 @@ def state(workdir: pathlib.Path) -> str:
 
 
 def failure(workdir: pathlib.Path) -> str | None:
-    """Return the sentence with which the last process of the run failed, None if its log does not end with one."""
+    """Return the sentence with which the last process of the run failed, None if its log does not end with one.
+
+    A second process that was refused because the run is in use is no failure of the run.
+    """
+    error = last_error(workdir)
+    return None if is_in_use(error) else error
+
+
+def last_error(workdir: pathlib.Path) -> str | None:
+    """Return the error with which the log of the run in ``workdir`` ends, None if it does not end with one."""
     log = log_of(workdir)
-    lines = within(log).read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    lines = within(log).read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     return lines[-1].removeprefix("error: ") if lines and lines[-1].startswith("error: ") else None
+
+
+def is_in_use(error: str | None) -> bool:
+    """Return whether ``error`` is of a process that was refused because another one trains the run."""
+    return error is not None and error.startswith("--workdir=") and f" {IN_USE} " in error
 
 
 def record_failure(workdir: pathlib.Path, sentence: str) -> None:

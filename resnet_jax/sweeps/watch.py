@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import MADE_BY_SURGERY, newest_metrics, read_config, read_json
+from resnet_jax.rundir import MADE_BY_SURGERY, newest_metrics, read_config, read_summary
 from resnet_jax.sweeps.plan import state
 
 TRAINING = "training"
@@ -57,10 +57,10 @@ def row(workdir: pathlib.Path, now: float) -> Row:
     """Return how far the run in ``workdir`` is at time ``now``, in seconds since 1970; it need not exist."""
     try:
         state_now, _, _ = state(workdir).partition(" at step ")
-        summary, recorded = read_json(workdir / "summary.json"), read_config(workdir, known=False)
+        summary, recorded = read_summary(workdir), read_config(workdir, known=False)
         if recorded is None:
             return Row(workdir.name, state_now)
-        if state_now == "finished":  # Then the summary says all.
+        if summary and state_now == "finished":  # Then the summary says all.
             final = summary["final"]
             errors = (final[split]["error"] if split in final else None for split in ("train", "test"))
             return Row(workdir.name, state_now, summary["steps"], recorded.config.steps, *errors)

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from resnet_jax import data, identity, models
 from resnet_jax.models import Layer
 from resnet_jax.rundir import read_json
+from resnet_jax.schema import Number
 from resnet_jax.training import scaling
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.feed import open_feed
@@ -43,7 +44,7 @@ def first_layer(config: ConfigDict, workdir: pathlib.Path) -> str:
     parameter; that step is then examined.
     """
     config = scaling.resolved(config, jax.device_count())
-    recorded = read_json(workdir / "diverged.json")
+    recorded = read_json(workdir / "diverged.json", {"step": Number(1, config.steps, whole=True)})
     last = recorded["step"] if recorded else config.steps
     dataset = data.load(config.data)
     program = make_program(config, dataset.num_classes)

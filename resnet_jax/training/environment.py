@@ -64,6 +64,6 @@ def git(*arguments: str) -> str | None:
     """Return what git prints in the folder of this code, None if it fails, as it does outside a checkout."""
     command = ["git", "-C", str(pathlib.Path(__file__).parent), *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
+    except (OSError, ValueError, subprocess.CalledProcessError):
         return None

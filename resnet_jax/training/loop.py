@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data, hosts, identity, models
 from resnet_jax.data import sampling
-from resnet_jax.rundir import KEPT, read_json, saved_steps
+from resnet_jax.rundir import KEPT, read_summary, saved_steps
+from resnet_jax.stopping import stop_request
 from resnet_jax.training import optimizer, parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints, digest
 from resnet_jax.training.environment import versions
@@ -28,7 +29,6 @@ from resnet_jax.training.record import RunRecord, check_workdir
 from resnet_jax.training.reporter import Reporter
 from resnet_jax.training.start import variables_of
 from resnet_jax.training.step import labelled_images, without_optimizer
-from resnet_jax.training.stopping import stop_request
 
 # Steps per dispatch on accelerators: enough that launching costs next to nothing, and few enough that a stop is soon.
 STEPS_PER_DISPATCH = 100
@@ -56,7 +56,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
             logging.info("batch %d for %d: %d steps, learning rate %g", config.batch_size, given, config.steps, rate)
         if hosts.is_first():
             check_workdir(workdir, config)
-        summary = read_json(workdir / "summary.json")
+        summary = read_summary(workdir)
     with hosts.together():
         identity.agree(
             {

@@ -27,7 +27,7 @@ from resnet_jax.rundir import (
     cut_off,
     open_own,
     read_config,
-    read_json,
+    read_environments,
     read_metrics,
     within,
     write_config,
@@ -104,7 +104,7 @@ class RunRecord:
             check_workdir(workdir, config)  # Another process may have started a run there since the first check.
             if not (workdir / "config.json").exists():
                 write_config(workdir, config, command)
-            starts = read_json(workdir / "environment.json") or []
+            starts = read_environments(workdir)
             said = self._identify(is_first_start=not starts)
             for sentence in said:
                 logging.warning("%s: %s", workdir, sentence)
@@ -196,6 +196,7 @@ class RunRecord:
         finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
         line = {"step": step, "split": split, **dict.fromkeys(scalars), **finite, "seconds": round(self.seconds, 3)}
         values = [Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in finite.items()]
+        self._check_it_is_there()
         with writing(self.workdir):
             self._metrics.write(json.dumps(line) + "\n")
             self._metrics.flush()
@@ -205,8 +206,20 @@ class RunRecord:
     def sync(self) -> None:
         """Write the record through to the disk, so that a checkpoint is never newer than the record."""
         if self._writes:
+            self._check_it_is_there()
             with writing(self.workdir):
                 os.fsync(self._metrics.fileno())
+
+    def _check_it_is_there(self) -> None:
+        """Raise a UserError if the file of metrics, which stays open, is no longer in the run directory."""
+        with contextlib.suppress(OSError):
+            path = self.workdir / "metrics.jsonl"
+            if os.path.samestat(path.stat(), os.fstat(self._metrics.fileno())):
+                return
+        raise UserError(
+            f"{self.workdir} or its metrics.jsonl was removed or replaced while the run was writing there; the same "
+            "command continues from what is there now, or starts over."
+        )
 
     def diverged(self, step: int, indices: list[int]) -> None:
         """Record that the loss of ``step`` is non-finite, and the ``indices`` of the training examples of that step."""
@@ -233,6 +246,8 @@ class RunRecord:
           bad: indices of the examples of each split that could not be decoded; None for a data set that is not
             decoded during training.
         """
+        if self._writes:
+            self._check_it_is_there()
         metrics = read_metrics(self.workdir / "metrics.jsonl")
         splits = dict.fromkeys(line["split"] for line in metrics)
         of = {split: [line for line in metrics if line["split"] == split] for split in splits}

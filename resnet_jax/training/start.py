@@ -15,7 +15,7 @@ from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.identity import Identity
 from resnet_jax.models import Layer
-from resnet_jax.rundir import KEPT, MADE_BY_SURGERY, read_config, read_json, saved_steps
+from resnet_jax.rundir import KEPT, MADE_BY_SURGERY, read_config, read_summary, saved_steps
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.optimizer import evaluated_params
 from resnet_jax.training.program import Program, build_net, initial_state
@@ -200,7 +200,7 @@ def recorded_run(workdir: pathlib.Path, named: str) -> tuple[ConfigDict, Identit
 
 def is_made(workdir: pathlib.Path) -> bool:
     """Return whether ``workdir`` holds a net that surgery made, which no seed draws."""
-    summary = read_json(workdir / "summary.json")
+    summary = read_summary(workdir)
     return summary is not None and summary["status"] == MADE_BY_SURGERY
 
 

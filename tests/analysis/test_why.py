@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(folder):
     nets = group_seeds(read_runs([folder])[0])
-    return why.page(read_diagnosed([folder], nets), nets)
+    return why.page(read_diagnosed([folder], nets)[0], nets)
 
 
 def test_each_panel_has_its_lines_its_note_and_a_sentence_on_the_deepest_twins(page):
@@ -75,7 +75,7 @@ def test_lines_over_layers_are_sorted_and_several_deletions_are_medians_over_dra
 
 def test_deletions_are_compared_where_the_plain_net_works(folder):
     nets = group_seeds(read_runs([folder])[0])
-    measured = read_diagnosed([folder], nets)
+    measured, _ = read_diagnosed([folder], nets)
     broken = [
         each._replace(
             measurements=[
@@ -132,7 +132,7 @@ def test_routes_and_identity_layers_are_panels_of_runs(tmp_path):
 
 
 def test_a_measurement_is_found_by_its_step(folder):
-    [net] = [each for each in read_diagnosed([folder], []) if each.name == "plain-56-seed2"]
+    [net] = [each for each in read_diagnosed([folder], [])[0] if each.name == "plain-56-seed2"]
     assert net.found("gradients", START).step == 0
     assert net.found("feature_rank", END).step == 300
     assert net.found("gradients", END) is None

@@ -115,7 +115,7 @@ def test_what_is_no_study_or_is_another_is_refused(commands, study, tmp_path):
     out.mkdir()
     (out / "file").write_text("mine")
     assert f"--out={out} holds something else than a study; choose another" in error(study, f"--out={out}")
-    (out / "sweep.json").write_text(json.dumps({"file": "configs/sweeps/other.py"}))
+    (out / "sweep.json").write_text(json.dumps({"file": "configs/sweeps/other.py", "runs": {}}))
     assert f"--out={out} holds the study configs/sweeps/other.py; choose" in error(study, f"--out={out}")
     assert (out / "file").read_text() == "mine"
 

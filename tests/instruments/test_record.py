@@ -96,7 +96,7 @@ def test_a_damaged_file_is_named(tmp_path, damage):
     with (tmp_path / "diagnosis" / "gradients.jsonl").open("a") as file:
         file.write(damage)
     with pytest.raises(
-        UserError, match=r"diagnosis/gradients\.jsonl is damaged \(.*\); remove it and measure again\.$"
+        UserError, match=r"diagnosis/gradients\.jsonl is damaged in line 2: .*; remove it and measure again\.$"
     ):
         record.read(tmp_path)
 

@@ -198,19 +198,32 @@ BAD_COMMANDS = [
     ("--config.=8", "unknown field config.; --fields lists all fields."),
     ("--config.model=5", "--config.model=5: set one field at a time."),
     ("--config.model={}", "config.model.family is missing; build the config on a recipe of configs/recipes.py."),
+    ("--steps=10", "unknown flag --steps; did you mean --config.steps?"),
+    ("--depth=8", "unknown flag --depth; did you mean --config.model.depth?"),
+    ("--wokdir=a", "Unknown command line flag 'wokdir'. Did you mean: workdir"),
+    ("--config.data.data_dir=gs://bucket/a", "config.data.data_dir=gs://bucket/a is a URL; give a path on this"),
+    ("--config.data.data_dir=~no_such_user", "config.data.data_dir=~no_such_user: ~no_such_user has no home folder"),
+    ("--config.from_run=s3://bucket/a", "config.from_run=s3://bucket/a is a URL; give a path on this machine"),
+    ("--workdir=hdfs://name/a", "--workdir=hdfs://name/a is a URL; give a path on this machine"),
+    ("--flagfile=/nonexistent", "--flagfile cannot be read: [Errno 2] No such file or directory: '/nonexistent'."),
     ("--config.seed", "Missing value for flag --config.seed; see --help."),
     ("--config=configs/none.py", "--config=configs/none.py: no such file;"),
 ]
 
 # What a config file does to the config, and how the sentence begins.
 BAD_FILES = [
+    (
+        "del config.deterministic",
+        "config.deterministic is missing; build the config on a recipe of configs/recipes.py.",
+    ),
+    ("config.data.data_dir = 'gs://bucket/a'", "config.data.data_dir=gs://bucket/a is a URL; give a path on this"),
     ("del config.seed", "config.seed is missing; build the config on a recipe of configs/recipes.py."),
     (
         "del config.optimizer",
         "config.optimizer.name is missing; build the config on a recipe of configs/recipes.py.",
     ),
     ("config.sede = 3", "unknown field config.sede; did you mean config.seed?"),
-    ("config.model.width = 3", "unknown field config.model.width; did you mean config.model.depth?"),
+    ("config.model.width = 3", "unknown field config.model.width; --fields lists all fields."),
     ("config.seed = True", "config.seed=True: expected int."),
     ("config.seed = None", "config.seed=None: expected int."),
     ("config.seed = '3'", "config.seed='3': expected int."),
@@ -218,7 +231,7 @@ BAD_FILES = [
     ("config.steps = 200.0", "config.steps=200.0: expected int."),
     ("config.model.residual = 1", "config.model.residual=1: expected True or False."),
     ("config.model.depth = [8, 14]", "config.model.depth=(8, 14): expected int."),
-    ("config.model = None", "unknown field config.model; did you mean config.model.norm?"),
+    ("config.model = None", "unknown field config.model; --fields lists all fields."),
     ("config.dtype = float", "config.dtype=<class 'float'>: expected printable text."),
     ("config.data.name = 'a\\0b'", "config.data.name='a\\x00b': expected printable text."),
     ("config.data.data_dir = 3", "config.data.data_dir=3: expected printable text or None."),
@@ -337,7 +350,7 @@ def test_a_folder_without_the_set(run, tmp_path):
     assert_reported(load(run, tmp_path), "config.data.name='tiny' is unknown to TFDS and not found under")
     assert_reported(load(run, tmp_path, data_dir=tmp_path / "file"), f"{tmp_path / 'file'} is a file; set config.data")
     assert_reported(load(run, tmp_path, data_dir=tmp_path / ("x" * 300)), f"{tmp_path / ('x' * 300)} cannot be read (")
-    assert_reported(load(run, tmp_path, data_dir="~nobody here"), "~nobody here cannot be read (")
+    assert_reported(load(run, tmp_path, data_dir="~nobody here"), "config.data.data_dir=~nobody here: ~nobody")
     assert_reported(load(run, tmp_path, "--config.data.name=cifar10"), "data set 'cifar10' is not under")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

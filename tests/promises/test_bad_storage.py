@@ -1,6 +1,7 @@
 """A full or read-only disk, damaged files and a second process lose nothing that was recorded."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -49,6 +50,25 @@ def test_a_full_disk_ends_the_run_and_with_room_the_same_command_ends_as_if_ther
     assert remount("size=50m") == 0
     assert train(config, folder / "run")["status"] == "finished"
     assert figures(folder / "run") == figures(whole)
+
+
+LIMITED = """
+import resource, runpy
+import jax
+jax.config.update("jax_enable_compilation_cache", False)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+runpy.run_module("experiments.main", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("size", [1_000, 100_000])
+def test_a_limit_on_the_size_of_files_gives_one_sentence(commands, tmp_path, size):
+    """As of ``ulimit -f``: the smaller one stops at the first record, the other at a checkpoint."""
+    done = commands("main", *words_of(tmp_path / "run"), program=LIMITED.format(size=size))
+    assert done.returncode == 2, done.stderr
+    said = [line for line in done.stderr.splitlines() if not re.match(r"I\d{4} ", line)]
+    assert len(said) == 1, done.stderr
+    assert re.match(rf"error: {tmp_path}/run\S* cannot be written \(File too large\); correct that and", said[0])
 
 
 def test_a_read_only_workdir_is_reported_and_untouched(commands, whole, small_disk):

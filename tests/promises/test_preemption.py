@@ -5,9 +5,9 @@ import signal
 import pytest
 
 from resnet_jax.data import sampling
-from resnet_jax.rundir import read_json
+from resnet_jax.rundir import read_json, saved_step
 from resnet_jax.training import train
-from tests.promises.runs import SETTINGS, command, figures, finish, start, wait_for_line
+from tests.promises.runs import SETTINGS, command, figures, finish, start, wait_for_line, words_of
 
 LONG = {"steps": 200, "eval_every": 50, "checkpoint_every": 1000}
 
@@ -23,7 +23,9 @@ def whole_and_long(tmp_path_factory):
     return tmp_path_factory.mktemp("whole_and_long") / "run"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGINT, signal.SIGHUP))]
+)
 def test_a_signal_stops_the_command_with_status_75_and_it_resumes(long_config, whole_and_long, tmp_path, number):
     with start(command(tmp_path / "run", **LONG)) as process:
         wait_for_line(process, "step 8/")
@@ -121,3 +123,58 @@ def test_a_second_ctrl_c_leaves_at_once_without_damage(long_config, whole_and_lo
     assert train(long_config, tmp_path / "run")["status"] == "finished"
     train(long_config, whole_and_long)  # Once; then it is found.
     assert figures(tmp_path / "run") == figures(whole_and_long)
+
+
+# A signal to the process itself in a part of the command, where the thread that receives it has time to answer.
+INTERRUPTED = """
+import os, runpy, signal, time
+from resnet_jax import data
+from resnet_jax.training import record
+original = {part}
+def interrupted(*words, **settings):
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(0.5)
+    return original(*words, **settings)
+{part} = interrupted
+runpy.run_module("experiments.main", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR2", "SIGHUP"])
+def test_a_signal_before_training_gives_status_75_too(commands, tmp_path, name):
+    program = INTERRUPTED.format(part="data.load", name=name)
+    done = commands("main", *words_of(tmp_path / "run"), program=program)
+    assert (done.returncode, done.stderr) == (75, "Stopped before training; start the same command again.\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_at_the_end_lets_the_run_finish(commands, whole, tmp_path):
+    program = INTERRUPTED.format(part="record.RunRecord.finish", name="SIGTERM")
+    done = commands("main", *words_of(tmp_path / "run"), program=program)
+    assert done.returncode == 0, done.stderr
+    assert read_json(tmp_path / "run" / "summary.json")["status"] == "finished"
+    assert figures(tmp_path / "run") == figures(whole)
+
+
+# Trains in a terminal of its own and closes that.
+CLOSED = """
+import os, pty, sys
+process, terminal = pty.fork()
+if process == 0:
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+said = b""
+while b"steps/s" not in said:
+    said += os.read(terminal, 4096)
+os.close(terminal)
+_, code = os.waitpid(process, 0)
+sys.exit(os.waitstatus_to_exitcode(code))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_closes_saves_a_checkpoint_although_it_can_no_longer_print(tmp_path):
+    with start(["-c", CLOSED, *command(tmp_path / "run", steps=100_000)]) as process:
+        assert finish(process)[0] == 75
+    summary = read_json(tmp_path / "run" / "summary.json")
+    assert summary["status"] == "preempted"
+    assert saved_step(tmp_path / "run") == summary["steps"]

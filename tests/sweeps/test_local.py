@@ -56,7 +56,10 @@ def test_one_failing_and_one_killed_run_do_not_stop_the_others(run, console, tmp
     assert "killed: killed by signal 9" in said
     for index in range(3):
         assert f"good{index}: training error 25.00%, test error 26.00%, 12 s" in said
-    assert (tmp_path / "sweep" / "fails.log").read_text().startswith("why it fails\nerror: exit status 3 of ")
+    started, *said = (tmp_path / "sweep" / "fails.log").read_text().splitlines()
+    assert started.startswith("started ")
+    assert said[0] == "why it fails"
+    assert said[1].startswith("error: exit status 3 of ")
     assert [state(each.workdir) for each in runs[:3]] == ["failed", "failed", "finished"]
     assert failure(runs[1].workdir) == "killed by signal 9"
 
@@ -66,7 +69,7 @@ def test_several_workers_do_not_let_the_first_take_all_memory_of_a_gpu(run, cons
     program = "import os; print(os.environ.get('XLA_PYTHON_CLIENT_PREALLOCATE'))"
     write_run(tmp_path / "sweep" / "asks")
     assert local.train_all([run("asks", program)], workers, console) == []
-    assert (tmp_path / "sweep" / "asks.log").read_text() == f"{said}\n"
+    assert (tmp_path / "sweep" / "asks.log").read_text().splitlines()[1:] == [said]
 
 
 def test_damaged_metrics_of_one_run_do_not_stop_the_others(run, console, tmp_path):
@@ -93,7 +96,7 @@ def test_as_many_run_at_a_time_as_there_are_workers(run, console, tmp_path):
     assert max(seen) == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_stops_all_workers_before_it_is_passed_on(run, console, tmp_path, number):
     program = (
         "import pathlib, signal, sys, time\n"
@@ -141,3 +144,35 @@ def test_a_worker_for_each_core_as_long_as_the_memory_suffices(monkeypatch):
     assert local.fitting_workers() == 5
     monkeypatch.setattr(local, "available_cores", lambda: [0, 1])
     assert local.fitting_workers() == 2
+
+
+IN_USE = "error: --workdir=runs/r is in use by process 7 on host since today; wait until it ends or give another --work"
+
+
+def test_a_log_is_added_to_and_a_run_that_another_process_trains_is_not_called_failed(run, console, tmp_path):
+    live = run("live", f"import sys; sys.exit({IN_USE!r})".replace("sys.exit(", "print(") + "; sys.exit(2)")
+    live.workdir.mkdir(parents=True)
+    log = tmp_path / "sweep" / "live.log"
+    log.write_text("step 7 of the live run\nhalf a li")
+    assert local.train_all([live], 1, console) == []
+    assert "live: another process trains it; --workdir=runs/r is in use by process 7" in console.file.getvalue()
+    lines = log.read_text().splitlines()
+    assert lines[:2] == ["step 7 of the live run", "half a li"]
+    assert (lines[2][:8], lines[3:]) == ("started ", [IN_USE])
+    assert failure(live.workdir) is None
+    assert state(live.workdir) == "not started"
+
+
+def test_a_run_that_was_stopped_before_training_is_not_called_failed(run, console):
+    stopped = run("stopped", "import sys; sys.exit(75)")
+    assert local.train_all([stopped], 1, console) == []
+    assert "stopped: stopped by a signal before training; the same command resumes it" in console.file.getvalue()
+
+
+def test_a_damaged_summary_does_not_stop_the_sweep(run, console, tmp_path):
+    damaged = run("damaged", finishing("damaged", tmp_path))
+    (damaged.workdir / "summary.json").write_text('{"status": "finished"}')
+    local.train_all([damaged, run("good", finishing("good", tmp_path))], 1, console)
+    assert "damaged: " in console.file.getvalue()
+    assert "summary.json is damaged: its content has no steps" in console.file.getvalue()
+    assert "good: training error 25.00%" in console.file.getvalue()

@@ -30,3 +30,12 @@ def test_a_lock_names_its_holder_and_ends_with_it_even_when_it_is_killed(tmp_pat
         process.kill()
     with lock(tmp_path):
         pass
+
+
+def test_a_lock_holds_although_its_file_was_removed(tmp_path):
+    with lock(tmp_path):
+        (tmp_path / "lock").unlink()
+        with pytest.raises(UserError, match=r"--workdir=.* is in use by another process"), lock(tmp_path):
+            pass
+    with lock(tmp_path):
+        pass

@@ -225,3 +225,37 @@ def test_a_config_file_of_another_run_is_refused(config, tmp_path):
         UserError, match=r"config\.json is not the one the run was started with: seed \(0 there, 1 here\)"
     ):
         run_in(tmp_path / "run", config)
+
+
+@pytest.mark.parametrize("kind", ["removed", "moved", "made anew"])
+def test_a_run_directory_that_vanishes_during_the_run_is_noticed_at_once(config, tmp_path, kind):
+    workdir = tmp_path / "run"
+    with RunRecord(workdir, config, [], DATA) as record:
+        record.begin(0, 0.0)
+        record.write(10, "train", loss=0.5, error=0.25)
+        if kind == "moved":
+            workdir.rename(tmp_path / "elsewhere")
+        else:
+            shutil.rmtree(workdir)
+        if kind == "made anew":
+            workdir.mkdir()
+            (workdir / "metrics.jsonl").write_text("")
+        said = r"run or its metrics\.jsonl was removed or replaced while the run was writing there"
+        with pytest.raises(UserError, match=said):
+            record.write(20, "train", loss=0.5, error=0.25)
+        with pytest.raises(UserError, match=said):
+            record.sync()
+        with pytest.raises(UserError, match=said):
+            record.finish("finished", 20, parameters=3, multiply_adds=7)
+
+
+def test_a_cut_off_line_with_any_bytes_does_not_prevent_a_start(config, tmp_path):
+    with RunRecord(tmp_path / "run", config, [], DATA) as record:
+        record.begin(0, 0.0)
+        record.write(10, "train", loss=0.5, error=0.25)
+    with (tmp_path / "run" / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 20, "spl\xff')
+    with RunRecord(tmp_path / "run", config, [], DATA) as record:
+        record.begin(20, 0.0)
+        record.write(20, "train", loss=0.5, error=0.25)
+    assert [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [10, 20]
