@@ -19,8 +19,11 @@ from resnet_jax.config import flatten, shown
 from resnet_jax.errors import UserError
 from resnet_jax.fields import RUN_FIELDS
 from resnet_jax.rundir import read_json
+from resnet_jax.schema import COUNT, Each
 
 FILE = "identity.json"
+DATA = {"class_names": [str], "image_shape": [COUNT], "examples": Each([COUNT]), "covers": str, "contents": str}
+SHAPE = {"config": dict, "data": DATA, "versions": Each(str)}
 # Parts of the identity of data in which a copy may differ.
 NOT_SHARED = ("covers", "times")
 # Fields of the config in which hosts may differ.
@@ -69,18 +72,8 @@ def read(workdir: pathlib.Path) -> Identity | None:
     Raises:
       UserError: the file is damaged.
     """
-    content = read_json(workdir / FILE)
-    if content is None:
-        return None
-    try:
-        found = Identity(**content)
-        parts = (found.config, found.data, found.versions, found.data["examples"])
-        names = found.data["class_names"]
-        if all(isinstance(part, dict) for part in parts) and all(isinstance(name, str) for name in [*names]):
-            return found
-    except (KeyError, TypeError):
-        pass
-    raise UserError(f"{workdir / FILE} is damaged; restore it, or remove it to go on without this check.")
+    content = read_json(workdir / FILE, SHAPE)
+    return None if content is None else Identity(**{name: content[name] for name in Identity._fields})
 
 
 def of_run(workdir: pathlib.Path) -> dict[str, Any] | None:

@@ -39,7 +39,7 @@ from resnet_jax import registry, schema
 from resnet_jax.config import flatten, from_record, unknown_choice
 from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS
-from resnet_jax.schema import COUNT, FRACTION, LARGE_COUNT, SECONDS, Each, Maybe, Number, OneOf
+from resnet_jax.schema import COUNT, FRACTION, LARGE_COUNT, SECONDS, Array, Each, Maybe, Number, OneOf
 
 # 2: milestones are fractions of the steps, which version 1 gave in steps. Every version is read.
 FORMAT_VERSION = 2
@@ -462,16 +462,7 @@ def read_normalisation(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray | 
     Raises:
       UserError: the record is damaged.
     """
-    path = workdir / "normalisation.json"
-    content = read_json(path)
+    content = read_json(workdir / "normalisation.json", {"mean": Array(3), "std": Maybe(Array(3))})
     if content is None:
         return None
-    try:
-        mean, std = (None if content[name] is None else np.array(content[name], np.float32) for name in ("mean", "std"))
-        if mean is not None and all(
-            np.isfinite(each).all() and each.ndim == 3 for each in (mean, std) if each is not None
-        ):
-            return mean, std
-    except (KeyError, TypeError, ValueError):
-        pass
-    raise UserError(f"{path} is damaged; restore it, or remove it, and the data are read instead.")
+    return np.array(content["mean"], np.float32), content["std"] and np.array(content["std"], np.float32)

@@ -255,6 +255,7 @@ def test_without_tensorflow_one_sentence_says_so(tmp_path):
 
 
 def test_training_on_imagenet_asks_for_the_archives_too(commands, tmp_path):
-    done = commands("main", IMAGENET, f"--config.data.data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}")
+    config = "--config=configs/imagenet_resnet34.py"
+    done = commands("main", config, f"--config.data.data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 2
     assert "does not hold ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar;" in done.stderr

@@ -12,7 +12,13 @@ from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, read_metrics, write_json
 from resnet_jax.training.record import RunRecord, check_workdir
 
-DATA = {"class_names": ["a", "b"], "image_shape": [8, 8, 1], "examples": {"train": [3, 4]}, "contents": "d"}
+DATA = {
+    "class_names": ["a", "b"],
+    "image_shape": [8, 8, 1],
+    "examples": {"train": [3, 4]},
+    "covers": "all",
+    "contents": "d",
+}
 
 
 def contents(folder):
