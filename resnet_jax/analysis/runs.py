@@ -135,7 +135,11 @@ def read_run(folder: pathlib.Path) -> Run:
 
 
 def check_figures(run: Run) -> None:
-    """Raise a UserError unless ``run`` has the figures of its splits, and none of steps that it does not have."""
+    """Raise a UserError unless ``run`` has the figures that are drawn, and none of steps that it does not have."""
+    for number, line in enumerate(run.metrics, 1):
+        for name in ("epoch", "lr", "loss"):
+            if line.get(name) is None and not (name == "loss" and name in line):  # Null in a diverged run.
+                raise UserError(f"{run.folder / 'metrics.jsonl'} is damaged in line {number}: it has no {name}.")
     if run.summary is None:
         return
     validation = ["validation"] if run.config["data.validation_examples"] else []

@@ -252,7 +252,7 @@ class RunRecord:
         splits = dict.fromkeys(line["split"] for line in metrics)
         of = {split: [line for line in metrics if line["split"] == split] for split in splits}
         figures = ("step", "loss", "error")
-        final = {split: {name: of[split][-1][name] for name in figures} for split in splits}
+        final = {split: {name: of[split][-1].get(name) for name in figures} for split in splits}
         summary = {
             "version": FORMAT_VERSION,
             "status": status,
@@ -263,7 +263,7 @@ class RunRecord:
             "skipped_images": None if bad is None else {split: len(indices) for split, indices in bad.items()},
             "final": final,
             "best": {
-                split: {name: min(of[split], key=lambda line: line["error"])[name] for name in figures}
+                split: {name: min(of[split], key=lambda line: line["error"]).get(name) for name in figures}
                 for split in splits
             },
             # All that is needed to repeat the run.

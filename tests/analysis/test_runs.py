@@ -1,5 +1,8 @@
 """Reading runs, and grouping them into replicates and series."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 
@@ -45,6 +48,36 @@ def test_unfinished_and_truncated_runs_are_read_and_damaged_ones_named(tmp_path)
     assert len(problems) == 2
     assert any("cut/metrics.jsonl ends with an incomplete line" in problem for problem in problems)
     assert any("damaged is skipped" in problem and "metrics.jsonl is damaged" in problem for problem in problems)
+
+
+def test_runs_with_figures_that_cannot_be_are_skipped_and_do_not_stop_the_others(tmp_path):
+    write_run(tmp_path / "sound")
+
+    def change(name, file, change):
+        path = write_run(tmp_path / name) / file
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    change("error", "summary.json", lambda summary: summary["final"]["test"].update(error=-0.874))
+    change("steps", "summary.json", lambda summary: summary.update(steps=301))
+    change("splits", "summary.json", lambda summary: summary["best"].pop("test"))
+    change("depth", "config.json", lambda content: content["config"]["model"].update(depth=-20))
+    change("starts", "environment.json", lambda starts: starts[0].pop("time"))
+    line = {"step": 1, "split": "train", "epoch": 1.0, "error": 0.5, "lr": 0.1, "seconds": 1.0}
+    (write_run(tmp_path / "line") / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    runs, problems = read_runs([tmp_path])
+    assert [run.name for run in runs] == ["sound"]
+    reasons = {
+        "depth": r"config\.model\.depth=-20 must be at least",
+        "error": r"final\.test\.error is -0\.874 instead of a number at least 0",
+        "line": r"metrics\.jsonl is damaged in line 1: it has no loss",
+        "splits": r"it has no figures of split test",
+        "starts": r"environment\.json is damaged: \[0\] has no time",
+        "steps": r"it has records beyond its last step, 300",
+    }
+    for problem, (name, reason) in zip(problems, reasons.items(), strict=True):
+        assert re.search(rf"{name} is skipped: .*{reason}", problem)
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):
