@@ -254,6 +254,12 @@ def test_runs_whose_factors_differ_in_one_of_many_numbers_have_short_names_of_th
     assert max(map(len, names)) < 100
 
 
+def test_names_of_runs_fit_file_systems_and_differ():
+    names = [run.name for run in planned([{"data.data_dir": "/" + letter * 300 + end} for letter in "aß" for end in "12"])]
+    assert len(set(names)) == 4
+    assert max(len(name.encode()) for name in names) <= 200
+
+
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
