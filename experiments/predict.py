@@ -19,7 +19,6 @@ from rich.table import Table
 
 from experiments import command
 from resnet_jax import data, evaluation
-from resnet_jax.backend import set_up
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_config, write_json
@@ -77,7 +76,6 @@ def main(arguments: list[str]) -> int:
         raise UserError("no images; give files or folders, as in python -m experiments.predict --run=runs/NAME a.png.")
     files = evaluation.image_files([pathlib.Path(argument) for argument in arguments])
     output = command.new_file("output", _OUTPUT.value) if _OUTPUT.value else None
-    set_up()
     net, config = net_from_flags()
     skip = config.on_bad_image == "skip"
     found = evaluation.classify(net, files, parallel.device_mesh(), config.downsample, skip)

@@ -204,7 +204,7 @@ BAD = [
     (
         "nested classes",
         ("cat/1.jpg", "dog/deep/1.jpg"),
-        r"/dog has images in its subfolder deep, .*; move them into .*/dog if that is a class, rename .*/dog to train or",
+        r"/dog has images in its subfolder deep, .*; move them into .*/dog if that is a class, rename .*/dog to train",
     ),
     ("deeply nested images", ("cat/1.jpg", "dog/1.jpg", "dog/a/b/1.jpg"), r"/dog has images in its subfolder a, but"),
     ("names that differ in case", ("Dog/1.jpg", "cat/1.jpg", "dog/1.jpg"), r"has classes Dog and dog, which differ"),

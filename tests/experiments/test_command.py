@@ -1,5 +1,6 @@
 """What all commands share."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -33,3 +34,19 @@ def test_with_a_config_they_have_its_values():
     assert found["steps"][0] == "7"
     assert found["model.residual"][0] == "False"
     assert found["data.name"][0] == "digits"
+
+
+@pytest.mark.parametrize("command", ["compare", "export", "sweep"])
+def test_commands_that_do_not_train_check_the_cache_of_compiled_programs_too(command, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
+    result = subprocess.run(
+        [sys.executable, "-m", f"experiments.{command}"],
+        cwd=ROOT,
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert f"other users may write to {tmp_path / 'cache'}" in result.stderr

@@ -121,7 +121,7 @@ def test_weights_of_a_loss_are_no_net():
 
 def test_the_larger_net_is_the_example():
     content = {"generator": net(), "discriminator": {"conv1.weight": np.zeros(2)}}
-    with pytest.raises(UserError, match="e.g. --weights_key=generator"):
+    with pytest.raises(UserError, match=r"e\.g\. --weights_key=generator"):
         saved.chosen(content, None, "w.pth")
 
 

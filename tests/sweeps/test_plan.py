@@ -255,7 +255,8 @@ def test_runs_whose_factors_differ_in_one_of_many_numbers_have_short_names_of_th
 
 
 def test_names_of_runs_fit_file_systems_and_differ():
-    names = [run.name for run in planned([{"data.data_dir": "/" + letter * 300 + end} for letter in "aß" for end in "12"])]
+    folders = [f"/{letter * 300}{end}" for letter in "aß" for end in "12"]
+    names = [run.name for run in planned(axis("data.data_dir", folders))]
     assert len(set(names)) == 4
     assert max(len(name.encode()) for name in names) <= 200
 
