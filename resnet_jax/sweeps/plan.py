@@ -204,7 +204,7 @@ def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
     """
     values = [flatten(run.config.to_dict()) for run in runs]
     wanted = []
-    for condition in conditions.split(","):
+    for condition in re.split(r",(?![^(\[]*[)\]])", conditions):  # At commas that are not in brackets.
         field, _, text = condition.strip().removeprefix("config.").partition("=")
         if field not in values[0]:
             raise UserError(

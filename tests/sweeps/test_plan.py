@@ -345,6 +345,13 @@ def test_runs_are_chosen_by_their_fields(conditions, count):
     assert [run for run in runs if run in chosen] == chosen
 
 
+@pytest.mark.parametrize("value", ["(0.25,0.5)", "[0.25, 0.5]", "(0.25, 0.5)"])
+def test_runs_are_chosen_by_fields_of_several_numbers(value):
+    runs = planned(product(axis("optimizer.milestones", [(0.25, 0.5), (0.5, 0.75)]), axis("seed", [0, 1])))
+    assert only(runs, f"optimizer.milestones={value},seed=1") == [runs[1]]
+    assert only(runs, f"seed=0, optimizer.milestones={value}") == [runs[0]]
+
+
 def test_a_choice_of_an_unknown_field_or_of_no_run_is_refused():
     with pytest.raises(UserError, match=r"--only=model\.dept=56: unknown field in 'model\.dept=56'; write FIELD=VALUE"):
         only(planned(SWEEP), "model.dept=56")
