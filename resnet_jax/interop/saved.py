@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from resnet_jax.errors import UserError
+from resnet_jax.escape import printable
 
 # Last parts of the names of what is saved among weights but not read: counters of PyTorch's batch norms and of
 # averaged nets, and counts that the profiler thop leaves.
@@ -72,7 +73,7 @@ def saved_nets(content: Any) -> list[SavedNet]:
             continue
         seen.add(id(value))
         parts = [
-            (printable(name), part)
+            (printable(str(name)), part)
             for name, part in (value.items() if isinstance(value, Mapping) else enumerate(value))
         ]
         tensors = {name: part for name, part in parts if is_tensor(part) and name.rpartition(".")[2] not in IGNORED}
@@ -80,12 +81,6 @@ def saved_nets(content: Any) -> list[SavedNet]:
             nets += separated(key, tensors)
         waiting += [(f"{key}.{name}" if key else name, part) for name, part in parts if not is_tensor(part)]
     return nets
-
-
-def printable(name: Any) -> str:
-    """Return ``name`` as text without control characters, which a terminal would obey."""
-    text = str(name)
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def is_tensor(value: Any) -> bool:
