@@ -21,6 +21,7 @@ from experiments import command
 from resnet_jax import data, evaluation
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
+from resnet_jax.escape import printable
 from resnet_jax.rundir import read_config, write_json
 from resnet_jax.terminal import say, stdout
 from resnet_jax.training import parallel
@@ -44,7 +45,7 @@ def table(found: list[evaluation.Classified], title: str, top: int) -> Table:
     printed.add_column("probability", justify="right")
     for file, probabilities in found:
         for row, (name, probability) in enumerate([*probabilities.items()][:top]):
-            printed.add_row("" if row else str(file), name, f"{probability:.1%}")
+            printed.add_row("" if row else printable(str(file)), printable(name), f"{probability:.1%}")
     return printed
 
 
