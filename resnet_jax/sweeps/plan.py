@@ -23,7 +23,7 @@ from resnet_jax.sweeps.grid import Overrides, tuned_fields
 
 # Each convolution has two more of its size in the backward pass: the gradients by its input and by its kernel.
 PASSES = 3
-# Bytes of a run's name: file systems take 255 bytes, of which its files take some.
+# Bytes of a run's name: file systems take 255, and suffixes such as .log need some.
 LONGEST_NAME = 200
 # Reasons of a message; a sweep of hundreds of runs can have one for each.
 MOST_REASONS = 20
