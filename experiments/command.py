@@ -22,7 +22,7 @@ from rich.text import Text
 
 import resnet_jax
 from resnet_jax import registry, user_file
-from resnet_jax.backend import set_xla_flags
+from resnet_jax.backend import set_up
 from resnet_jax.config import check_names, default, flatten, nearest_field, shown, unknown_field
 from resnet_jax.errors import UserError
 from resnet_jax.escape import printable, printable_lines
@@ -116,7 +116,7 @@ def run(
 
     def guarded(argv: list[str]) -> int:
         set_up_log()
-        set_xla_flags()
+        set_up()
         try:
             for file in imported_files():
                 registry.import_file(file)

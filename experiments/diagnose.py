@@ -28,7 +28,6 @@ from rich.table import Table
 from experiments import command
 from resnet_jax import data, evaluation, instruments
 from resnet_jax.analysis.runs import run_directories
-from resnet_jax.backend import set_up
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import END, INSTRUMENTS, record
 from resnet_jax.rundir import KEPT, read_config, saved_steps
@@ -190,7 +189,6 @@ def main(arguments: list[str]) -> int:
     names = chosen_instruments()
     settings = instruments.Settings(_EXAMPLES.value, _BATCH.value, _SEED.value)
     sources = sources_from_flags(arguments)
-    set_up()
     measured, refusals = 0, dict[str, None]()
     plans = [(source, list(planned(source, names, settings._asdict()))) for source in sources]
     columns = (PlainColumn("{task.description}"), BarColumn(), TaskProgressColumn())

@@ -25,7 +25,6 @@ from rich.progress import track
 
 from experiments import command, processes
 from resnet_jax import data, evaluation, identity, models
-from resnet_jax.backend import set_up
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.escape import printable
@@ -140,7 +139,6 @@ def main(arguments: list[str]) -> int:
     config = config_of_data()
     check(config, devices=1)
     models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
-    set_up()
     is_first = processes.join()
     mesh = parallel.device_mesh()
     with together():

@@ -31,7 +31,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import command, processes
 from resnet_jax import data, models
-from resnet_jax.backend import set_up
+from resnet_jax.backend import set_xla_flags
 from resnet_jax.config import check, spelled
 from resnet_jax.errors import UserError
 from resnet_jax.models.stacking import stage_of
@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> int:
         return 0
     overrides = start_from(config, given)
     workdir = _WORKDIR.value or default_workdir(config_flags.get_config_filename(flag), overrides)
-    set_up(config.deterministic)
+    set_xla_flags(config.deterministic)
     is_first = processes.join()
     workdir = pathlib.Path(workdir)
     summary = train(config, workdir, ["python", "-m", "experiments.main", *sys.argv[1:]])

@@ -19,9 +19,9 @@ from rich.table import Table
 
 from experiments import command
 from resnet_jax import data, evaluation
-from resnet_jax.backend import set_up
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
+from resnet_jax.escape import printable
 from resnet_jax.rundir import read_config, write_json
 from resnet_jax.terminal import say, stdout
 from resnet_jax.training import parallel
@@ -43,7 +43,7 @@ def table(found: list[evaluation.Classified], title: str, top: int) -> Table:
     printed.add_column("probability", justify="right")
     for file, probabilities in found:
         for row, (name, probability) in enumerate([*probabilities.items()][:top]):
-            printed.add_row("" if row else str(file), name, f"{probability:.1%}")
+            printed.add_row("" if row else printable(str(file)), printable(name), f"{probability:.1%}")
     return printed
 
 
@@ -75,7 +75,6 @@ def main(arguments: list[str]) -> int:
         raise UserError("no images; give files or folders, as in python -m experiments.predict --run=runs/NAME a.png.")
     files = evaluation.image_files([pathlib.Path(argument) for argument in arguments])
     output = command.new_file("output", _OUTPUT.value) if _OUTPUT.value else None
-    set_up()
     net, config = net_from_flags()
     skip = config.on_bad_image == "skip"
     found = evaluation.classify(net, files, parallel.device_mesh(), config.downsample, skip)

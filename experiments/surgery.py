@@ -33,7 +33,6 @@ from absl import flags
 
 from experiments import command
 from resnet_jax import data, evaluation, surgery
-from resnet_jax.backend import set_up
 from resnet_jax.errors import UserError
 from resnet_jax.terminal import say
 from resnet_jax.training import scaling
@@ -106,7 +105,6 @@ def main(arguments: list[str]) -> int:
         raise UserError("--out is missing; give a new folder, e.g. --out=runs/NAME.")
     out = pathlib.Path(_OUT.value)
     surgery.check_new(out)
-    set_up()
     words = ["python", "-m", "experiments.surgery", *sys.argv[1:]]
     made = surgery.operate(name, original_from_flags(), out, _IMAGES.value, words, **settings)
     for sentence in made.says:

@@ -18,13 +18,9 @@ _YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type="
 _YNN_VERSIONS = ("0.10.1", "0.10.2", "0.11.0", "0.11.1", "0.11.2", "0.12.0", "0.12.0.1")
 
 
-def set_up(deterministic: bool = False) -> None:
-    """Make all settings of this module; to be called before JAX computes anything.
-
-    Args:
-      deterministic: as of ``set_xla_flags``.
-    """
-    set_xla_flags(deterministic)
+def set_up() -> None:
+    """Make all settings of this module; to be called before JAX computes anything."""
+    set_xla_flags()
     keep_compiled_programs()
     keep_freed_memory()
 

@@ -462,7 +462,16 @@ def read_normalisation(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray | 
     Raises:
       UserError: the record is damaged.
     """
-    content = read_json(workdir / "normalisation.json", {"mean": Array(3), "std": Maybe(Array(3))})
+    path = workdir / "normalisation.json"
+    content = read_json(path, {"mean": Array(3), "std": Maybe(Array(3))})
     if content is None:
         return None
-    return np.array(content["mean"], np.float32), content["std"] and np.array(content["std"], np.float32)
+    mean, std = np.array(content["mean"], np.float32), content["std"] and np.array(content["std"], np.float32)
+    is_right = mean.min() >= 0 and mean.max() <= 1
+    if std is not None:
+        is_right = is_right and std.min() > 0 and std.max() <= 1 and std.shape == (1, 1, mean.shape[-1])
+    if not is_right:
+        raise UserError(
+            f"{path} is damaged: it does not fit pixels from 0 to 1; remove it, and the data are read instead."
+        )
+    return mean, std

@@ -6,7 +6,7 @@ import hashlib
 import os
 import pathlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from absl import logging
@@ -102,10 +102,12 @@ def load(root: str, test_fraction: float) -> dict[str, FolderSource]:
         found = split_folders(top)
         if found is None:
             source = scan(top)
+            check_distinct([source])
             log_left_out(top, source.ignored, [])
             return split(source, test_fraction)
         splits = {name: scan(folder) for name, folder in zip(("train", "test"), found, strict=True)}
         check_same_classes(*splits.values())
+        check_distinct(splits.values())
         ignored = collections.Counter(splits["train"].ignored) + collections.Counter(splits["test"].ignored)
         log_left_out(top, ignored, [name for name in class_folders(top) if top / name not in found])
         return splits
@@ -181,6 +183,16 @@ def check_spellings(root: pathlib.Path, folders: list[str]) -> None:
                 "only in Unicode's normal form (NFC and NFD); merge or rename them."
             )
         raise UserError(f"{root} has classes {other} and {name}, which differ only in case; merge or rename them.")
+
+
+def check_distinct(sources: Iterable[FolderSource]) -> None:
+    """Raise a UserError if links make one folder two classes of ``sources``, or a class of two."""
+    found: dict[tuple[int, int], pathlib.Path] = {}
+    for folder in (pathlib.Path(source.root, name) for source in sources for name in source.folders):
+        status = folder.stat()
+        other = found.setdefault((status.st_dev, status.st_ino), folder)
+        if other is not folder:
+            raise UserError(f"{other} and {folder} are one folder, because of a link; remove one of them.")
 
 
 def split(source: FolderSource, test_fraction: float) -> dict[str, FolderSource]:

@@ -45,9 +45,9 @@ COLOURS = ("Gray", "YCbCr", "RGB")
 # JPEG markers: start of frame of the common kinds, and start of the pixel data, which comes after any frame header.
 STARTS_OF_FRAMES = (0xC0, 0xC1, 0xC2, 0xDA)
 END_OF_IMAGE = b"\xff\xd9"
-# Tags of TIFF, and values of the last two.
-BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
-WHITE_IS_ZERO, SIGNED = 0, 2
+# Tags of TIFF, and values of the last four.
+BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 259, 262, 284, 339
+UNCOMPRESSED, WHITE_IS_ZERO, SEPARATE, SIGNED = 1, 0, 2, 2
 # An entry of ``warnings.filters``.
 QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
@@ -66,7 +66,7 @@ def decode(encoded: bytes, where: str) -> np.ndarray:
     image = open_image(encoded, where)
     with reading(where):
         image.load()
-        check_unsigned(image)
+        check_layout(image)
         if image.mode == "F" or image.mode.startswith("I"):
             levels = grey_levels(image)
             return np.broadcast_to(levels[..., None], (*levels.shape, 3))
@@ -74,10 +74,14 @@ def decode(encoded: bytes, where: str) -> np.ndarray:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def check_unsigned(image: ImageFile.ImageFile) -> None:
-    """Raise a ValueError if ``image`` holds signed integers, whose black and white no file defines."""
-    if SIGNED in tiff_tags(image).get(SAMPLE_FORMAT, ()):
+def check_layout(image: ImageFile.ImageFile) -> None:
+    """Raise a ValueError if ``image`` holds signed integers, whose white no file defines, or Pillow misreads it."""
+    tags = tiff_tags(image)
+    if SIGNED in tags.get(SAMPLE_FORMAT, ()):
         raise ValueError("its pixels are signed integers; convert it to 8 or 16 unsigned bits")
+    raw_planes = tags.get(COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED and tags.get(PLANES) == SEPARATE
+    if raw_planes and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8 and len(image.getbands()) > 1:
+        raise ValueError("its colours lie in separate planes of 16 bits; convert it to 8 bits or compress it")
 
 
 def grey_levels(image: ImageFile.ImageFile) -> np.ndarray:

@@ -163,7 +163,8 @@ def list_subfolder(folder: pathlib.Path, name: str) -> collections.Counter[str]:
         if any(is_image(file) for file in files):
             raise UserError(
                 f"{folder} has images in its subfolder {name}, but only files directly in a class folder are used; "
-                f"move them into {folder}, or set config.data.data_dir to the folder whose folders are the classes."
+                f"move them into {folder} if that is a class, rename {folder} to train or val if it is a split, or set "
+                "config.data.data_dir to the folder whose folders are the classes."
             )
         ignored.update(suffix_of(file) for file in files)
     return ignored

@@ -14,6 +14,7 @@ from absl import logging
 from resnet_jax.errors import UserError
 from resnet_jax.interop import saved
 from resnet_jax.interop.formats import Format, format_of
+from resnet_jax.rundir import write_bytes
 
 # Types that are read, by their names in safetensors and in PyTorch.
 FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -153,11 +154,9 @@ def as_float32(path: pathlib.Path, name: str, tensor: Any) -> np.ndarray:
 
 
 def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Write ``tensors`` to safetensors file ``path`` atomically.
+    """Write ``tensors`` to safetensors file ``path`` whole or not at all.
 
     Raises:
       OSError: the file cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
-    safetensors.numpy.save_file(dict(tensors), partial, metadata | {"format": "pt"})
-    partial.replace(path)
+    write_bytes(path, safetensors.numpy.save(dict(tensors), metadata | {"format": "pt"}))

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from resnet_jax.errors import UserError
+from resnet_jax.escape import printable
 
 # Last parts of the names of what is saved among weights but not read: counters of PyTorch's batch norms and of
 # averaged nets, and counts that the profiler thop leaves.
 IGNORED = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")
 # Names of running averages of weights.
-AVERAGE = re.compile(r"(?<![a-z])(ema|swa|shadow|avg|averag)")
+AVERAGE = re.compile(r"(?i:(?<![a-z])(ema|swa|shadow|avg|averag|polyak))|(?<=[a-z])(E[Mm][Aa]|S[Ww][Aa]|Avg|Averag)")
 
 
 class SavedNet(NamedTuple):
@@ -47,12 +48,13 @@ def chosen(content: Any, key: str | None, where: str) -> dict[str, Any]:
         )
     found = [net for net in nets if key in (None, net.key)]
     if len(found) != 1:
-        averages = [net.key for net in nets if AVERAGE.search(net.key.lower())]
+        averages = [net.key for net in nets if AVERAGE.search(net.key)]
         titles = [f"{net.key!r}{' (a running average)' * (net.key in averages)}" for net in nets]
         held = f"{len(nets)} nets: {', '.join(titles)}" if len(nets) > 1 else f"the net {titles[0]}"
         if key is not None and not found:
             raise UserError(f"{where} holds no net {key!r} but {held}; give another --weights_key.")
-        raise UserError(f"{where} holds {held}; choose one, e.g. --weights_key={[*averages, nets[-1].key][0]}.")
+        example = [*averages, max(reversed(nets), key=lambda net: len(net.tensors)).key][0]
+        raise UserError(f"{where} holds {held}; choose one, e.g. --weights_key={example}.")
     [net] = found
     if net.key != ".":
         logging.info("%s: reading the net %r", where, net.key)
@@ -71,7 +73,7 @@ def saved_nets(content: Any) -> list[SavedNet]:
             continue
         seen.add(id(value))
         parts = [
-            (printable(name), part)
+            (printable(str(name)), part)
             for name, part in (value.items() if isinstance(value, Mapping) else enumerate(value))
         ]
         tensors = {name: part for name, part in parts if is_tensor(part) and name.rpartition(".")[2] not in IGNORED}
@@ -79,12 +81,6 @@ def saved_nets(content: Any) -> list[SavedNet]:
             nets += separated(key, tensors)
         waiting += [(f"{key}.{name}" if key else name, part) for name, part in parts if not is_tensor(part)]
     return nets
-
-
-def printable(name: Any) -> str:
-    """Return ``name`` as text without control characters, which a terminal would obey."""
-    text = str(name)
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def is_tensor(value: Any) -> bool:
@@ -97,9 +93,9 @@ def is_net(key: str, tensors: Mapping[str, Any]) -> bool:
 
     Tensors of any name count under the key of a running average: it must not be overlooked.
     """
-    if AVERAGE.search(key.lower()):
+    if AVERAGE.search(key):
         return any(tensor.ndim for tensor in tensors.values())
-    return any(name.rpartition(".")[2] == "weight" for name in tensors)
+    return any(name.endswith(".weight") for name in tensors)
 
 
 def separated(key: str, tensors: dict[str, Any]) -> list[SavedNet]:

@@ -72,7 +72,9 @@ def runs_of(module: ModuleType, option: str, flag: str) -> list[Overrides]:
     with user_file.reporting_mistakes(pathlib.Path(str(module.__file__)), flag):
         returned = module.get_sweep(*[option] if option else [])
         is_list = isinstance(returned, Iterable) and not isinstance(returned, str | bytes | Mapping)
-        found = list(itertools.islice(returned, MOST_RUNS + 1)) if is_list else []
+        first = itertools.islice(returned, MOST_RUNS + 1) if is_list else []
+        # Copied at once, because a generator may change and yield the same dictionary.
+        found = [dict(each) if isinstance(each, Mapping) else each for each in first]
     where = user_file.where(module, "get_sweep", flag)
     expected = "it must return a list, or yield, with one dictionary of overrides per run."
     if not is_list:
@@ -82,9 +84,9 @@ def runs_of(module: ModuleType, option: str, flag: str) -> list[Overrides]:
     if len(found) > MOST_RUNS:
         raise UserError(f"{where}: get_sweep() returns more than {MOST_RUNS:,} runs; split the sweep.")
     for number, overrides in enumerate(found, start=1):
-        if not isinstance(overrides, Mapping) or not all(isinstance(field, str) for field in overrides):
+        if not isinstance(overrides, dict) or not all(isinstance(field, str) for field in overrides):
             raise UserError(f"{where}: run {number} of get_sweep() is {shown(overrides)}; {expected}")
-    return [dict(overrides) for overrides in found]
+    return found
 
 
 def check_is_config(file: str, given: Collection[str], has_workdir: bool) -> None:

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import functools
+import hashlib
 import json
 import pathlib
 import re
@@ -23,6 +24,8 @@ from resnet_jax.sweeps.grid import Overrides, tuned_fields
 
 # Each convolution has two more of its size in the backward pass: the gradients by its input and by its kernel.
 PASSES = 3
+# Bytes of a run's name: file systems take 255, and suffixes such as .log need some.
+LONGEST_NAME = 200
 # Reasons of a message; a sweep of hundreds of runs can have one for each.
 MOST_REASONS = 20
 # Exit statuses of a run that need no sentence in its log: an error that is already there, and a stop by a signal of
@@ -178,10 +181,14 @@ def check_tuned(where: str, fields: list[str], configs: list[ConfigDict]) -> Non
 
 
 def name_of(config: ConfigDict, overrides: Overrides) -> str:
-    """Return the title of the net and what else ``overrides`` set, such as "plain-56-seed0"."""
+    """Return the title of the net and what else ``overrides`` set, such as "plain-56-seed0", at most 200 bytes long."""
     others = {field: value for field, value in overrides.items() if field not in TITLE_FIELDS}
     rest = [brief(field, value, separator="") for field, value in others.items()]
-    return re.sub(r"[^\w.+-]+", "_", "-".join([models.title(config.model), *rest]))
+    name = re.sub(r"[^\w.+-]+", "_", "-".join([models.title(config.model), *rest]))
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return name.encode()[: LONGEST_NAME - 9].decode(errors="ignore") + f"-{digest}"
 
 
 def fitting(field: str, value: Any) -> Any:
@@ -200,7 +207,7 @@ def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
     """
     values = [flatten(run.config.to_dict()) for run in runs]
     wanted = []
-    for condition in conditions.split(","):
+    for condition in re.split(r",(?![^(\[]*[)\]])", conditions):  # At commas that are not in brackets.
         field, _, text = condition.strip().removeprefix("config.").partition("=")
         if field not in values[0]:
             raise UserError(

@@ -201,7 +201,11 @@ BAD = [
         ("cat/1.jpg", "dog/1.heic", "dog/2.HEIC", "dog/3.txt"),
         r"/dog has no images \(.*\), only 2 \.heic, 1 \.txt; add some, convert these or remove the class folder",
     ),
-    ("nested classes", ("cat/1.jpg", "dog/deep/1.jpg"), r"/dog has images in its subfolder deep, .*; move them into"),
+    (
+        "nested classes",
+        ("cat/1.jpg", "dog/deep/1.jpg"),
+        r"/dog has images in its subfolder deep, .*; move them into .*/dog if that is a class, rename .*/dog to train",
+    ),
     ("deeply nested images", ("cat/1.jpg", "dog/1.jpg", "dog/a/b/1.jpg"), r"/dog has images in its subfolder a, but"),
     ("names that differ in case", ("Dog/1.jpg", "cat/1.jpg", "dog/1.jpg"), r"has classes Dog and dog, which differ"),
     (
@@ -322,6 +326,21 @@ def test_a_broken_link_to_a_split_is_named(tmp_path):
     write(tmp_path, *[f"train/{name}" for name in TWO])
     (tmp_path / "val").symlink_to("/not/mounted/val")
     with pytest.raises(UserError, match=f"^{tmp_path}/val is a link to /not/mounted/val, which does not exist or"):
+        folder.load(str(tmp_path), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("names", "link", "target"),
+    [
+        (("cat/1.jpg", "dog/1.jpg"), "emu", "cat"),
+        (("train/cat/1.jpg", "train/dog/1.jpg"), "val", "train"),
+        (("train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg"), "val/dog", "../train/dog"),
+    ],
+)
+def test_one_folder_is_never_two_classes_or_in_both_splits(tmp_path, names, link, target):
+    write(tmp_path, *names)
+    (tmp_path / link).symlink_to(target)
+    with pytest.raises(UserError, match=r"/(cat|dog) and .*/(cat|dog|emu) are one folder, because of a link; remove"):
         folder.load(str(tmp_path), 0.5)
 
 

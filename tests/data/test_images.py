@@ -447,6 +447,24 @@ def test_pixels_without_a_defined_brightness_are_refused_by_name(pixels, reason,
             read(tiff(pixels, order=order), "a/b.tif")
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_colours_of_16_bits_in_planes_are_refused_and_of_8_bits_read(order):
+    for dtype in (np.uint8, np.uint16):
+        colours = np.stack([DEEP, DEEP[::-1], DEEP // 2]) >> (16 - 8 * np.dtype(dtype).itemsize)
+        planes = colours.reshape(-1, 30).astype(dtype)
+        short, long = functools.partial(struct.pack, f"{order}HH"), functools.partial(struct.pack, f"{order}I")
+        tags = [(257, 3, 1, short(20, 0)), (262, 3, 1, short(2, 0)), (277, 3, 1, short(3, 0)), (284, 3, 1, short(2, 0))]
+        tags += [(339, 3, 1, short(1, 0)), (278, 3, 1, short(20, 0))]
+        places = [long(8 + plane * colours[0].size * planes.itemsize) for plane in range(3)]
+        at_end = long(len(tiff(planes, [*tags, (273, 4, 3, bytes(4))], order)))
+        encoded = tiff(planes, [*tags, (273, 4, 3, at_end)], order) + b"".join(places)
+        if dtype == np.uint8:
+            np.testing.assert_array_equal(images.decode(encoded, "it"), np.moveaxis(colours, 0, -1))
+        else:
+            with pytest.raises(images.BadImage, match=r"separate planes of 16 bits; convert it to 8 bits or compress"):
+                images.decode(encoded, "it")
+
+
 # Files that are no images.
 
 

@@ -1,5 +1,6 @@
 """What all commands share."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -156,3 +157,19 @@ runpy.run_module("experiments.main", run_name="__main__", alter_sys=True)
     assert done.returncode == 2
     assert "compiled programs are not cached: this user has no home folder; set XDG_CACHE_HOME" in done.stderr
     assert "error: config.from_run=runs/none" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["compare", "export", "sweep"])
+def test_commands_that_do_not_train_check_the_cache_of_compiled_programs_too(command, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
+    result = subprocess.run(
+        [sys.executable, "-m", f"experiments.{command}"],
+        cwd=ROOT,
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert f"other users may write to {tmp_path / 'cache'}" in result.stderr

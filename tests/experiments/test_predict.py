@@ -11,7 +11,7 @@ pytestmark = pytest.mark.xdist_group("predict")
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    file = tmp_path_factory.mktemp("images") / "[red]digit.png"
+    file = tmp_path_factory.mktemp("images") / "[red\n]digit.png"  # A line break must not forge a row.
     Image.fromarray(digits.load().splits["test"].images[0, ..., 0]).save(file)
     return file
 
@@ -29,7 +29,7 @@ def test_the_classes_of_images_are_printed_and_written(commands, whole, image, t
         assert f"{probability:.1%}" in done.stdout
     assert f" {third[0]} " not in done.stdout.split("image")[-1]
     assert "residual-8 of run, 2 images" in done.stdout
-    assert "[red]" in done.stdout
+    assert r"[red\n]" in done.stdout
     again = commands("predict", f"--run={whole}", image, f"--output={output}")
     assert (again.returncode, "already exists" in again.stderr) == (2, True)
 

@@ -35,6 +35,15 @@ def test_what_is_written_is_read(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 
+def test_weights_are_not_written_through_a_link(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    for name in ("w.safetensors", "w.safetensors.partial"):
+        (tmp_path / name).symlink_to(tmp_path / "mine")
+    interop.write(tmp_path / "w.safetensors", TENSORS, {})
+    assert interop.read(tmp_path / "w.safetensors")[0].keys() == TENSORS.keys()
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_and_counters_of_batches(tmp_path, dtype):
     counter = {"bn.num_batches_tracked": jnp.zeros((), jnp.int32)}

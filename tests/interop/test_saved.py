@@ -101,6 +101,8 @@ def test_running_averages_are_named_as_such_also_without_names_of_tensors():
         {"state_dict": net(), "EMA": {"conv1weight": np.zeros((2, 2))}},
         {"state_dict": net(), "swa_state": {"a": np.zeros(2)}},
         {"state_dict": net(), "model_avg": net()},
+        {"state_dict": net(), "modelEMA": {"conv1weight": np.zeros((2, 2))}},
+        {"state_dict": net(), "Polyak": {"conv1weight": np.zeros((2, 2))}},
     ):
         with pytest.raises(UserError, match=r"holds 2 nets: 'state_dict', '\S+' \(a running average\); choose one"):
             saved.chosen(content, None, "w.pth")
@@ -108,8 +110,19 @@ def test_running_averages_are_named_as_such_also_without_names_of_tensors():
 
 
 def test_other_words_are_no_running_averages():
-    for key in ("schema", "demand", "optimizer"):
+    for key in ("schema", "SCHEMA", "demand", "optimizer"):
         assert len(saved.saved_nets({"state_dict": net(), key: {"a": np.zeros(2)}})) == 1
+
+
+def test_weights_of_a_loss_are_no_net():
+    content = {"model": net(), "criterion": {"weight": np.ones(10)}}
+    assert [each.key for each in saved.saved_nets(content)] == ["model"]
+
+
+def test_the_larger_net_is_the_example():
+    content = {"generator": net(), "discriminator": {"conv1.weight": np.zeros(2)}}
+    with pytest.raises(UserError, match=r"e\.g\. --weights_key=generator"):
+        saved.chosen(content, None, "w.pth")
 
 
 def test_a_key_that_the_file_lacks_is_refused():

@@ -22,6 +22,7 @@ def write(tmp_path, text):
         'return iter(axis("seed", range(3)))',
         'return tuple(axis("seed", range(3)))',
         'return ({"seed": seed} for seed in range(3))',
+        "run = {}\n    for run['seed'] in range(3):\n        yield run",
     ],
 )
 def test_a_list_a_generator_or_any_other_iterable_of_overrides_is_a_sweep(tmp_path, body):

@@ -254,6 +254,13 @@ def test_runs_whose_factors_differ_in_one_of_many_numbers_have_short_names_of_th
     assert max(map(len, names)) < 100
 
 
+def test_names_of_runs_fit_file_systems_and_differ():
+    folders = [f"/{letter * 300}{end}" for letter in "aß" for end in "12"]
+    names = [run.name for run in planned(axis("data.data_dir", folders))]
+    assert len(set(names)) == 4
+    assert max(len(name.encode()) for name in names) <= 200
+
+
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
@@ -336,6 +343,13 @@ def test_runs_are_chosen_by_their_fields(conditions, count):
     chosen = only(runs, conditions)
     assert len(chosen) == count
     assert [run for run in runs if run in chosen] == chosen
+
+
+@pytest.mark.parametrize("value", ["(0.25,0.5)", "[0.25, 0.5]", "(0.25, 0.5)"])
+def test_runs_are_chosen_by_fields_of_several_numbers(value):
+    runs = planned(product(axis("optimizer.milestones", [(0.25, 0.5), (0.5, 0.75)]), axis("seed", [0, 1])))
+    assert only(runs, f"optimizer.milestones={value},seed=1") == [runs[1]]
+    assert only(runs, f"seed=0, optimizer.milestones={value}") == [runs[0]]
 
 
 def test_a_choice_of_an_unknown_field_or_of_no_run_is_refused():
