@@ -75,8 +75,13 @@ def read(workdir: pathlib.Path) -> Identity | None:
     try:
         found = Identity(**content)
         parts = (found.config, found.data, found.versions, found.data["examples"])
-        names = found.data["class_names"]
-        if all(isinstance(part, dict) for part in parts) and all(isinstance(name, str) for name in [*names]):
+        names, shape = found.data["class_names"], found.data["image_shape"]
+        if (
+            all(isinstance(part, dict) for part in parts)
+            and all(isinstance(part, list) for part in (names, shape))
+            and all(isinstance(name, str) for name in names)
+            and [type(side) for side in shape] == [int] * 3
+        ):
             return found
     except (KeyError, TypeError):
         pass
@@ -109,7 +114,7 @@ def difference(name: str, old: Any, new: Any, places: tuple[str, str]) -> str:
             said = [f"length {len(old)} {places[0]}, {len(new)} {places[1]}"]
         unequal = [index for index, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]]
         for index in unequal[:1]:
-            said.append(f"[{index}] {shown(old[index])} {places[0]}, {shown(new[index])} {places[1]}")
+            said.append(f"[{index}] {brief(old[index])} {places[0]}, {brief(new[index])} {places[1]}")
     else:
         said = [f"{brief(old)} {places[0]}, {brief(new)} {places[1]}"]
     return f"{name} ({'; '.join(said)})"

@@ -23,6 +23,7 @@ Errors are fractions. ``docs/architecture.md`` describes every field.
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -307,28 +308,41 @@ def cut_off(metrics: pathlib.Path) -> bool:
         return file.read(1) != b"\n"
 
 
-def write_normalisation(workdir: pathlib.Path, mean: np.ndarray, std: np.ndarray | None) -> None:
-    """Write by what images are normalised, so that the net can be used without the data it was trained on."""
+def write_normalisation(workdir: pathlib.Path, mean: np.ndarray, std: np.ndarray | None, run: dict[str, Any]) -> None:
+    """Write by what images are normalised, so that the net can be used without the data it was trained on.
+
+    Args:
+      workdir: the run directory.
+      mean: subtracted from pixels.
+      std: divides the result; None for 1.
+      run: the identity of the run, ``Identity.of_checkpoint``, to which the values are bound.
+    """
     content = {"mean": mean.tolist(), "std": None if std is None else std.tolist()}
-    write_text(workdir / "normalisation.json", json.dumps(content) + "\n")
+    write_text(workdir / "normalisation.json", json.dumps(content | {"sha256": bound(content, run)}) + "\n")
 
 
-def read_normalisation(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """Return by what the run in ``workdir`` normalises images, as ``data.normalisation``; None if it is not recorded.
+def read_normalisation(workdir: pathlib.Path, run: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Return by what ``run`` in ``workdir`` normalises images, as ``data.normalisation``; None if it is not recorded.
 
     Raises:
-      UserError: the record is damaged.
+      UserError: the record is damaged, has been changed or is of another run.
     """
     path = workdir / "normalisation.json"
     content = read_json(path)
     if content is None:
         return None
     try:
-        mean, std = (None if content[name] is None else np.array(content[name], np.float32) for name in ("mean", "std"))
-        if mean is not None and all(
-            np.isfinite(each).all() and each.ndim == 3 for each in (mean, std) if each is not None
-        ):
+        values = {name: content[name] for name in ("mean", "std")}
+        if content["sha256"] == bound(values, run):
+            mean, std = (value and np.array(value, np.float32) for value in values.values())
             return mean, std
     except (KeyError, TypeError, ValueError):
         pass
-    raise UserError(f"{path} is damaged; restore it, or remove it, and the data are read instead.")
+    raise UserError(
+        f"{path} is damaged, was changed or is of another run; restore it, or remove it, and the data are read instead."
+    )
+
+
+def bound(normalisation: dict[str, Any], run: dict[str, Any]) -> str:
+    """Return the SHA-256 of ``normalisation`` and the identity of its ``run``."""
+    return hashlib.sha256(json.dumps([normalisation, run], sort_keys=True).encode()).hexdigest()

@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+import numpy as np
 import pytest
 
 from resnet_jax import rundir
@@ -187,3 +188,25 @@ def test_a_damaged_line_among_the_newest_is_reported(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(lines_of(range(3)) + b"{]\n" + lines_of(range(3)))
     with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
         rundir.newest_metrics(tmp_path / "metrics.jsonl", never)
+
+
+def test_the_normalisation_of_a_run_is_bound_to_it(tmp_path):
+    run = {"config": {"seed": 0}, "data": "a" * 64}
+    mean = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 2, 3) / 3
+    assert rundir.read_normalisation(tmp_path, run) is None
+    rundir.write_normalisation(tmp_path, mean, None, run)
+    found, std = rundir.read_normalisation(tmp_path, run)
+    np.testing.assert_array_equal(found, mean)
+    assert std is None
+    rundir.write_normalisation(tmp_path, mean, np.full((1, 1, 3), 0.3, np.float32), run)
+    np.testing.assert_array_equal(rundir.read_normalisation(tmp_path, run)[1], np.full((1, 1, 3), 0.3, np.float32))
+    content = rundir.read_json(tmp_path / "normalisation.json")
+    refused = pytest.raises(
+        UserError, match=r"normalisation\.json is damaged, was changed or is of another run; restore"
+    )
+    with refused:
+        rundir.read_normalisation(tmp_path, run | {"config": {"seed": 1}})
+    for changed in (content | {"std": [[[0.3, 0.3, 0.4]]]}, {"mean": content["mean"], "std": None}, [], {}):
+        rundir.write_json(tmp_path / "normalisation.json", changed)
+        with refused:
+            rundir.read_normalisation(tmp_path, run)
