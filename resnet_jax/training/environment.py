@@ -13,7 +13,17 @@ import jax
 
 import resnet_jax
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "tensorflow-datasets")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "pillow",
+    "ml_collections",
+    "tensorflow-datasets",
+)
 # Settings of JAX, by environment variables too, that change numbers.
 SETTINGS = (
     "jax_enable_x64",

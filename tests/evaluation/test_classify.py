@@ -11,6 +11,7 @@ from resnet_jax import data, evaluation
 from resnet_jax.config import default
 from resnet_jax.data import digits
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation import metadata
 from resnet_jax.training import parallel, train
 from tests.images import photo, write_folder
 
@@ -141,3 +142,9 @@ def test_in_folders_links_are_followed_once_and_what_is_hidden_or_of_the_system_
     assert found == ["ant/0.jpg", "bee/0.jpg", "cow/0.jpg", "dog/0.jpg", "gone.jpg"]
     with pytest.raises(UserError, match=r"cannot be read \(File name too long\); give another"):
         evaluation.image_files([tmp_path / ("x" * 300)])
+
+
+def test_recorded_classes_have_a_name_each():
+    assert metadata.class_names(["a", "b"], 2) == ("a", "b")
+    with pytest.raises(ValueError, match="class_names has a name twice"):
+        metadata.class_names(["a", "a"], 2)
