@@ -35,6 +35,7 @@ from resnet_jax.rundir import read_config, write_json
 from resnet_jax.terminal import console, say, stdout
 from resnet_jax.training import parallel
 from resnet_jax.training.checkpoints import digest
+from resnet_jax.training.environment import versions
 
 DEFAULTS = evaluation.ForeignDefaults()
 
@@ -153,7 +154,8 @@ def main(arguments: list[str]) -> int:
     with together():
         digests = [digest(net.variables, {}) for net in nets]
         fields = identity.of_all_processes(config)
-        identity.agree({"config": fields, "data": identity.shared(images), "nets": digests, **seen, **views})
+        compared = {"config": fields, "versions": versions(), "data": identity.shared(images), "nets": digests}
+        identity.agree(compared | seen | views)
 
     rows, logits, labels = [], [], np.array([])
     for net in nets:

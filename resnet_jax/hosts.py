@@ -250,7 +250,8 @@ def gather(text: str) -> list[str]:
     if jax.process_count() == 1:
         return [text]
     content = np.frombuffer(text.encode(), np.uint8)
-    lengths = multihost_utils.process_allgather(np.array(len(content))).tolist()
+    # Of 32 bits, which are so in every process, also where one computes with 64.
+    lengths = multihost_utils.process_allgather(np.array(len(content), np.int32)).tolist()
     padded = np.zeros(max(lengths), np.uint8)
     padded[: len(content)] = content
     rows = multihost_utils.process_allgather(padded)

@@ -22,7 +22,13 @@ from resnet_jax.rundir import read_json
 from resnet_jax.schema import COUNT, Each
 
 FILE = "identity.json"
-DATA = {"class_names": [str], "image_shape": [COUNT], "examples": Each([COUNT]), "covers": str, "contents": str}
+DATA = {
+    "class_names": [str],
+    "image_shape": (COUNT, COUNT, COUNT),
+    "examples": Each([COUNT]),
+    "covers": str,
+    "contents": str,
+}
 SHAPE = {"config": dict, "data": DATA, "versions": Each(str)}
 # Parts of the identity of data in which a copy may differ.
 NOT_SHARED = ("covers", "times")
@@ -102,7 +108,7 @@ def difference(name: str, old: Any, new: Any, places: tuple[str, str]) -> str:
             said = [f"length {len(old)} {places[0]}, {len(new)} {places[1]}"]
         unequal = [index for index, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]]
         for index in unequal[:1]:
-            said.append(f"[{index}] {shown(old[index])} {places[0]}, {shown(new[index])} {places[1]}")
+            said.append(f"[{index}] {brief(old[index])} {places[0]}, {brief(new[index])} {places[1]}")
     else:
         said = [f"{brief(old)} {places[0]}, {brief(new)} {places[1]}"]
     return f"{name} ({'; '.join(said)})"

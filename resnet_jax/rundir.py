@@ -23,6 +23,7 @@ Errors are fractions. ``docs/architecture.md`` describes every field.
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -450,28 +451,39 @@ def cut_off(metrics: pathlib.Path) -> bool:
         return file.read(1) != b"\n"
 
 
-def write_normalisation(workdir: pathlib.Path, mean: np.ndarray, std: np.ndarray | None) -> None:
-    """Write by what images are normalised, so that the net can be used without the data it was trained on."""
+def write_normalisation(workdir: pathlib.Path, mean: np.ndarray, std: np.ndarray | None, run: dict[str, Any]) -> None:
+    """Write by what images are normalised, so that the net can be used without the data it was trained on.
+
+    Args:
+      workdir: the run directory.
+      mean: subtracted from pixels.
+      std: divides the result; None for 1.
+      run: the identity of the run, ``Identity.of_checkpoint``, to which the values are bound.
+    """
     content = {"mean": mean.tolist(), "std": None if std is None else std.tolist()}
-    write_text(workdir / "normalisation.json", json.dumps(content) + "\n")
+    write_text(workdir / "normalisation.json", json.dumps(content | {"sha256": bound(content, run)}) + "\n")
 
 
-def read_normalisation(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """Return by what the run in ``workdir`` normalises images, as ``data.normalisation``; None if it is not recorded.
+def read_normalisation(workdir: pathlib.Path, run: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Return by what ``run`` in ``workdir`` normalises images, as ``data.normalisation``; None if it is not recorded.
 
     Raises:
-      UserError: the record is damaged.
+      UserError: the record is damaged, has been changed or is of another run.
     """
     path = workdir / "normalisation.json"
-    content = read_json(path, {"mean": Array(3), "std": Maybe(Array(3))})
+    content = read_json(path, {"mean": Array(3), "std": Maybe(Array(3)), "sha256": str})
     if content is None:
         return None
-    mean, std = np.array(content["mean"], np.float32), content["std"] and np.array(content["std"], np.float32)
-    is_right = mean.min() >= 0 and mean.max() <= 1
-    if std is not None:
-        is_right = is_right and std.min() > 0 and std.max() <= 1 and std.shape == (1, 1, mean.shape[-1])
-    if not is_right:
+    values = {name: content.get(name) for name in ("mean", "std")}
+    if content["sha256"] != bound(values, run):
         raise UserError(
-            f"{path} is damaged: it does not fit pixels from 0 to 1; remove it, and the data are read instead."
+            f"{path} is damaged: it was changed or is of another run; restore it, or remove it, and the data are read "
+            "instead."
         )
+    mean, std = (value and np.array(value, np.float32) for value in values.values())
     return mean, std
+
+
+def bound(normalisation: dict[str, Any], run: dict[str, Any]) -> str:
+    """Return the SHA-256 of ``normalisation`` and the identity of its ``run``."""
+    return hashlib.sha256(json.dumps([normalisation, run], sort_keys=True).encode()).hexdigest()

@@ -99,7 +99,9 @@ def test_what_is_recorded_is_read_back_or_refused(tmp_path):
     write_json(tmp_path / "identity.json", HERE._asdict())
     assert identity.read(tmp_path) == HERE
     assert identity.of_run(tmp_path) == HERE.of_checkpoint
-    for damaged in ([], 3, {}, HERE._asdict() | {"data": {}}, HERE._asdict() | {"data": DATA | {"class_names": 3}}):
+    no_shape = {name: value for name, value in DATA.items() if name != "image_shape"}
+    of_data = ({}, no_shape, *(DATA | {name: value} for name in ("class_names", "image_shape") for value in (3, "abc")))
+    for damaged in ([], 3, {}, *(HERE._asdict() | {"data": each} for each in of_data)):
         write_json(tmp_path / "identity.json", damaged)
         with pytest.raises(UserError, match=r"identity\.json is damaged: .*; remove it"):
             identity.read(tmp_path)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from resnet_jax import rundir
@@ -319,3 +320,23 @@ def test_files_are_utf_8_whatever_the_locale(tmp_path):
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-c", program, tmp_path], env=os.environ | locale, check=True)
     assert (tmp_path / "b").read_bytes() == "caféé".encode()
+
+
+def test_the_normalisation_of_a_run_is_bound_to_it(tmp_path):
+    run = {"config": {"seed": 0}, "data": "a" * 64}
+    mean = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 2, 3) / 3
+    assert rundir.read_normalisation(tmp_path, run) is None
+    rundir.write_normalisation(tmp_path, mean, None, run)
+    found, std = rundir.read_normalisation(tmp_path, run)
+    np.testing.assert_array_equal(found, mean)
+    assert std is None
+    rundir.write_normalisation(tmp_path, mean, np.full((1, 1, 3), 0.3, np.float32), run)
+    np.testing.assert_array_equal(rundir.read_normalisation(tmp_path, run)[1], np.full((1, 1, 3), 0.3, np.float32))
+    content = rundir.read_json(tmp_path / "normalisation.json")
+    refused = pytest.raises(UserError, match=r"normalisation\.json is damaged: .*; re(store|move) it")
+    with refused:
+        rundir.read_normalisation(tmp_path, run | {"config": {"seed": 1}})
+    for changed in (content | {"std": [[[0.3, 0.3, 0.4]]]}, {"mean": content["mean"], "std": None}, [], {}):
+        rundir.write_json(tmp_path / "normalisation.json", changed)
+        with refused:
+            rundir.read_normalisation(tmp_path, run)

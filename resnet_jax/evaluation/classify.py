@@ -1,9 +1,10 @@
 """From image files to the classes of a trained net, without its training data."""
 
 import itertools
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import scipy.special
@@ -12,7 +13,7 @@ from jax.sharding import Mesh
 
 from resnet_jax.data import images
 from resnet_jax.data.dataset import means
-from resnet_jax.data.folder import SUFFIXES
+from resnet_jax.data.layout import SUFFIXES, is_image, is_system
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.nets import TrainedNet
 from resnet_jax.evaluation.predict import predict
@@ -57,7 +58,7 @@ def classify(
                 image = read_image(file, net, downsample)
             except images.BadImage as error:
                 if not skip:
-                    raise UserError(f"{error} Remove it, or set config.data.on_bad_image=skip.") from error
+                    raise UserError(f"{error} Leave it out.") from error
                 logging.warning("%s Skipped.", error)
                 continue
             seen.append(file)
@@ -103,21 +104,52 @@ def read_image(file: pathlib.Path, net: TrainedNet, downsample: int) -> np.ndarr
 def image_files(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     """Return the files among ``paths`` and the images in and below the folders among them, sorted within a folder.
 
+    In folders, links are followed, and what is hidden or of the system is left out, as in training.
+
     Raises:
-      UserError: there is no such file or folder, or a folder has no images.
+      UserError: there is no such file or folder, a folder cannot be read, or it has no images.
     """
     found: list[pathlib.Path] = []
-    for path in paths:
-        if not path.is_dir():
-            if not path.exists():
+    try:
+        for path in paths:
+            if path.is_dir():
+                found += images_below(path)
+            elif path.exists():
+                found.append(path)
+            else:
                 raise UserError(f"{path} does not exist; give images or folders of images.")
-            found.append(path)
-            continue
-        inside = [each for each in sorted(path.rglob("*")) if each.is_file() and not each.name.startswith(".")]
-        there = [each for each in inside if each.name.lower().endswith(SUFFIXES)]
-        if not there:
-            raise UserError(f"{path} has no images ({', '.join(SUFFIXES)}); give images or folders of images.")
-        if len(there) < len(inside):
-            logging.info("%s: %d other files are ignored", path, len(inside) - len(there))
-        found += there
+    except OSError as error:  # A name can be too long to ask for.
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}); give another.") from error
     return found
+
+
+def images_below(root: pathlib.Path) -> list[pathlib.Path]:
+    """Return the images in and below ``root``, sorted; a broken link is among them, so that reading it is an error.
+
+    Raises:
+      UserError: there are none.
+      OSError: a folder cannot be read.
+    """
+    images, others, seen = [], 0, set()
+    for top, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        folder = pathlib.Path(top)
+        folders[:] = [name for name in folders if not is_system(name)]
+        if folder.resolve() in seen:  # A link leads back to it.
+            folders.clear()
+            continue
+        seen.add(folder.resolve())
+        for file in (folder / name for name in names if not is_system(name)):
+            if is_image(file.name) and (file.is_file() or file.is_symlink()):
+                images.append(file)
+            else:
+                others += 1
+    if not images:
+        raise UserError(f"{root} has no images ({', '.join(SUFFIXES)}); give images or folders of images.")
+    if others:
+        logging.info("%s: %d other files are ignored", root, others)
+    return sorted(images)
+
+
+def refuse(error: OSError) -> NoReturn:
+    """Raise ``error``, which ``os.walk`` would drop."""
+    raise error

@@ -121,7 +121,7 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, step:
     """
     config, recorded = recorded_run(workdir, str(workdir))
     config.data.data_dir = data_dir or config.data.data_dir
-    normalisation = read_normalisation(workdir)
+    normalisation = recorded and read_normalisation(workdir, recorded.of_checkpoint)
     if recorded is not None and normalisation is not None:
         image_shape, class_names = tuple(recorded.data["image_shape"]), tuple(recorded.data["class_names"])
         mean, std = normalisation

@@ -87,7 +87,7 @@ def write_run(
         write_json(out / "surgery.json", {"version": FORMAT_VERSION} | surgery)
         write_json(out / "environment.json", [start])
         write_json(out / FILE, identity._asdict())
-        write_normalisation(out, *normalisation)
+        write_normalisation(out, *normalisation, identity.of_checkpoint)
         write_json(out / "summary.json", summary)
         # Last, because it makes the folder a run directory.
         write_config(out, config, command)

@@ -113,17 +113,18 @@ class Checkpoints:
                 if says_nothing_of_files(error):
                     raise
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                logging.warning("checkpoint %d in %s is damaged: %s", step, self._folder, reason)
-                damaged.append(step)
+                damaged.append((step, reason))
                 continue
-            for newer in damaged:
+            self._warn(damaged)
+            for newer, _ in damaged:
                 if not self._read_only:
                     self._manager.delete(newer)
                 done = "ignored" if self._read_only else "removed"
                 logging.warning("checkpoint %d is %s; the older checkpoint %d is used", newer, done, step)
             return restored
         if damaged:
-            self._check_shapes(damaged[0], template)
+            self._check_shapes(damaged[0][0], template)  # First: of another net, they are not damaged.
+            self._warn(damaged)
             raise UserError(
                 f"all checkpoints in {self._folder} are damaged; remove that folder to train from the beginning."
             )
@@ -147,11 +148,9 @@ class Checkpoints:
 
     def _read(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Return state and progress that were saved for ``step``; raise an exception if the files are damaged."""
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(template), progress=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=items)
-        state, content = restored["state"], restored["progress"]
-        if content["sha256"] != digest(state, content["progress"]):
-            raise ValueError("its content differs from what was saved")
+        # First, because the state of another run's net may not fit ``template`` at all.
+        progress = ocp.args.Composite(progress=ocp.args.JsonRestore())
+        content = self._manager.restore(step, args=progress)["progress"]
         if self._run is not None and content.get("run") is not None:
             differing = identity.differences(content["run"], self._run)
             if differing:
@@ -159,7 +158,16 @@ class Checkpoints:
                     f"checkpoint {step} in {self._folder} is of another run, differing in {', '.join(differing)}; "
                     "put back the checkpoints of this run, or remove this one."
                 )
+        saved = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+        state = self._manager.restore(step, args=saved)["state"]
+        if content["sha256"] != digest(state, content["progress"]):
+            raise ValueError("its content differs from what was saved")
         return state, content["progress"]
+
+    def _warn(self, damaged: list[tuple[int, str]]) -> None:
+        """Log of each checkpoint that is ``damaged``, given by its step, in what way."""
+        for step, reason in damaged:
+            logging.warning("checkpoint %d in %s is damaged: %s", step, self._folder, reason)
 
     def _check_shapes(self, step: int, template: TrainState) -> None:
         """Raise a UserError if the arrays of checkpoint ``step`` have other shapes than ``template``, not damage."""

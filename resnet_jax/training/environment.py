@@ -13,7 +13,26 @@ import jax
 
 import resnet_jax
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections", "tensorflow-datasets")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "pillow",
+    "ml_collections",
+    "tensorflow-datasets",
+)
+# Settings of JAX, by environment variables too, that change numbers.
+SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_random_seed_offset",
+    "jax_numpy_dtype_promotion",
+)
 
 
 def environment() -> dict[str, Any]:
@@ -37,7 +56,8 @@ def environment() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the part of the environment that belongs to the identity of a run."""
-    settings = {"xla_flags": os.environ.get("XLA_FLAGS", ""), "x64": str(jax.config.read("jax_enable_x64"))}
+    settings = {"xla_flags": os.environ.get("XLA_FLAGS", "")}
+    settings |= {name.removeprefix("jax_"): str(getattr(jax.config, name)) for name in SETTINGS}
     return {"python": platform.python_version(), "code": code_digest(), **packages(), **settings}
 
 

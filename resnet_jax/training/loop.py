@@ -14,7 +14,8 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from resnet_jax import data, hosts, identity, models
+from resnet_jax import data, hosts, identity, models, registry
+from resnet_jax.config import flatten
 from resnet_jax.data import sampling
 from resnet_jax.rundir import KEPT, read_summary, saved_steps
 from resnet_jax.stopping import stop_request
@@ -25,7 +26,7 @@ from resnet_jax.training.feed import Feed, open_feed
 from resnet_jax.training.interventions import Interventions
 from resnet_jax.training.program import Metrics, Program, evaluate, fitted
 from resnet_jax.training.progress import announce
-from resnet_jax.training.record import RunRecord, check_workdir
+from resnet_jax.training.record import RunRecord, check_seen, check_workdir
 from resnet_jax.training.reporter import Reporter
 from resnet_jax.training.start import variables_of
 from resnet_jax.training.step import labelled_images, without_optimizer
@@ -57,15 +58,18 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         if hosts.is_first():
             check_workdir(workdir, config)
         summary = read_summary(workdir)
+        is_finished = summary is not None and is_over(summary, config)
     with hosts.together():
         identity.agree(
             {
                 "--workdir": str(workdir),
                 "config": identity.of_all_processes(config),
+                "definitions": sorted(map(str, registry.used_by(flatten(config.to_dict())))),
                 "versions": versions(),
+                "--workdir holds the finished run": is_finished,
             }
         )
-    if summary and is_over(summary, config):
+    if summary is not None and is_finished:
         logging.info("%s holds this run already", workdir)
         return summary
 
@@ -85,6 +89,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         identity.agree({"net of config.from_run": start and digest(start, {})})
     with hosts.together():
         record = RunRecord(workdir, config, command or [], found)
+    with hosts.together():
+        check_seen(workdir)
     announce(config, dataset, program)
     with record, contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         del dataset  # Its examples are on the devices now.

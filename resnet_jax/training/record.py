@@ -40,6 +40,9 @@ from resnet_jax.training.environment import environment, versions
 from resnet_jax.training.lock import lock
 from resnet_jax.training.optimizer import drops
 
+# After so long a host of a network file system sees what another has written: NFS asks again at the latest then.
+SEEN_SECONDS = 60
+
 
 def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
     """Raise a UserError unless ``workdir`` can take a run of ``config``; nothing is written.
@@ -62,6 +65,9 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
         if workdir.is_dir() and any(file.suffix != ".partial" and file.name != "lock" for file in workdir.iterdir()):
             raise UserError(f"--workdir={workdir} holds files of something else than a run; give another --workdir.")
         return
+    at_first = identity.read(workdir)
+    if at_first is not None:
+        identity.check_config(at_first, recorded.config, workdir)
     old, new = flatten(recorded.config.to_dict()), flatten(config.to_dict())
     differing = [name for name in RUN_FIELDS if old[name] != new[name]]
     there, here = (drops(each.optimizer, each.steps) for each in (recorded.config, config))
@@ -74,6 +80,18 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
             "give another --workdir or the same config."
         )
     registry.check_definitions(recorded.registered, workdir)
+
+
+def check_seen(workdir: pathlib.Path) -> None:
+    """Raise a UserError unless this process sees in ``workdir`` what the first one has recorded there."""
+    patience = time.monotonic() + SEEN_SECONDS
+    while not (workdir / "config.json").exists():
+        if time.monotonic() < patience:
+            time.sleep(1)
+            continue
+        raise UserError(
+            f"--workdir={workdir} of process 0 is not seen here; give a folder that all hosts share, by its whole path."
+        )
 
 
 class RunRecord:
@@ -117,10 +135,11 @@ class RunRecord:
         recorded, at_first = identity.read(self.workdir), read_config(self.workdir)
         assert at_first is not None
         if recorded is None:
-            here = self._here._replace(config=identity.of_config(at_first.config))
-            write_json(self.workdir / identity.FILE, here._asdict())
-            return [] if is_first_start else ["its first start recorded nothing of its data, which are recorded now."]
-        identity.check_config(recorded, at_first.config, self.workdir)
+            self._here = self._here._replace(config=identity.of_config(at_first.config))
+            if not is_first_start:  # Recorded by ``begin``, once its checkpoints do not show that these are others.
+                return ["its first start recorded nothing of its data, which are recorded now."]
+            write_json(self.workdir / identity.FILE, self._here._asdict())
+            return []
         identity.check_data(recorded, self._here.data, self.workdir)
         old, new = map(identity.of_all_processes, (at_first.config, self._config))
         changed = [name for name in old if old[name] != new[name] and name != "optimizer.milestones"]
@@ -136,7 +155,7 @@ class RunRecord:
         """Record by what images are normalised, so that the net can be used without the training data."""
         if self._writes:
             with writing(self.workdir):
-                write_normalisation(self.workdir, mean, std)
+                write_normalisation(self.workdir, mean, std, self.identity.of_checkpoint)
 
     def __enter__(self) -> Self:
         return self
@@ -161,6 +180,8 @@ class RunRecord:
         if not self._writes:
             return
         with writing(self.workdir):
+            if not (self.workdir / identity.FILE).exists():
+                write_json(self.workdir / identity.FILE, self._here._asdict())
             for ended in ("summary.json", "diverged.json"):
                 (self.workdir / ended).unlink(missing_ok=True)
             path = self.workdir / "metrics.jsonl"

@@ -1,5 +1,7 @@
 """The classes of image files: their names and probabilities, without the training data."""
 
+import shutil
+
 import numpy as np
 import pytest
 import scipy.special
@@ -9,6 +11,7 @@ from resnet_jax import data, evaluation
 from resnet_jax.config import default
 from resnet_jax.data import digits
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation import metadata
 from resnet_jax.training import parallel, train
 from tests.images import photo, write_folder
 
@@ -76,7 +79,7 @@ def test_what_is_not_an_image_is_refused_or_skipped_and_what_is_missing_is_refus
     (file,), _ = write_digits(tmp_path, 1)
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"not an image")
-    with pytest.raises(UserError, match=r"bad\.png .* Remove it, or set config\.data\.on_bad_image=skip"):
+    with pytest.raises(UserError, match=r"bad\.png .* Leave it out\."):
         evaluation.classify(grey, [file, bad], MESH)
     assert [each.file for each in evaluation.classify(grey, [bad, file], MESH, skip=True)] == [file]
     assert "Skipped" in caplog.text
@@ -126,3 +129,22 @@ def test_a_net_of_crops_takes_any_size_and_mode_after_its_data_are_gone(tmp_path
     found = evaluation.classify(net, files, MESH)
     assert {name for each in found for name in each.probabilities} == {"ant", "bee", "cow"}
     assert [sum(each.probabilities.values()) for each in found] == pytest.approx([1, 1])
+
+
+def test_in_folders_links_are_followed_once_and_what_is_hidden_or_of_the_system_is_left_out(tmp_path):
+    root = write_folder(tmp_path / "images", count=1)
+    for name in (".hidden", "@eaDir"):
+        shutil.copytree(root / "ant", root / name)
+    (root / "back").symlink_to(root)
+    (root / "dog").symlink_to(write_folder(tmp_path / "others", count=1) / "bee")
+    (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    found = [str(file.relative_to(root)) for file in evaluation.image_files([root])]
+    assert found == ["ant/0.jpg", "bee/0.jpg", "cow/0.jpg", "dog/0.jpg", "gone.jpg"]
+    with pytest.raises(UserError, match=r"cannot be read \(File name too long\); give another"):
+        evaluation.image_files([tmp_path / ("x" * 300)])
+
+
+def test_recorded_classes_have_a_name_each():
+    assert metadata.class_names(["a", "b"], 2) == ("a", "b")
+    with pytest.raises(ValueError, match="class_names has a name twice"):
+        metadata.class_names(["a", "a"], 2)

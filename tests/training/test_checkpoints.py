@@ -179,13 +179,26 @@ def test_a_checkpoint_of_another_run_is_refused_and_kept(tmp_path, other, said):
         assert_is_step(checkpoints.restore(state_at(0)), 10)
 
 
+def test_a_checkpoint_of_another_runs_net_is_neither_called_damaged_nor_removed(tmp_path):
+    for run, step in ((ONE, 10), (ONE | {"data": "e"}, 20)):
+        state = state_at(step)
+        if step == 20:
+            state = dataclasses.replace(state, params={"other": jnp.zeros(3)})
+        with Checkpoints(tmp_path / "c", run=run) as checkpoints:
+            checkpoints.save(step, state, {"seconds": 1.0, "recent": []})
+    with Checkpoints(tmp_path / "c", run=ONE) as checkpoints:
+        with pytest.raises(UserError, match=r"^checkpoint 20 in .* is of another run, differing in data"):
+            checkpoints.restore(state_at(0))
+        assert checkpoints.steps == [10, 20]
+
+
 def test_a_checkpoint_of_before_that_names_no_run_is_read(tmp_path):
     saved(tmp_path / "c")
     with Checkpoints(tmp_path / "c", run=ONE) as checkpoints:
         assert_is_step(checkpoints.restore(state_at(0)), 20)
 
 
-def test_a_net_of_other_shapes_is_not_called_damaged(tmp_path):
+def test_a_net_of_other_shapes_is_not_called_damaged(tmp_path, caplog):
     saved(tmp_path / "c")
     other = state_at(0)
     other = dataclasses.replace(other, params=other.params | {"head": jnp.zeros((40, 501))})
@@ -196,3 +209,4 @@ def test_a_net_of_other_shapes_is_not_called_damaged(tmp_path):
             ):
                 restore(other)
         assert_is_step(checkpoints.restore(state_at(0)), 20)
+    assert "damaged" not in caplog.text

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json, read_metrics
+from resnet_jax.rundir import read_json, read_metrics, write_json
 from resnet_jax.training import loop, parallel, train
 from tests.promises.runs import at_step, figures, last_state
 
@@ -201,3 +202,21 @@ def test_a_stop_is_known_with_the_vote_of_its_dispatch_and_empties_the_queue(mon
         assert not in_flight.stop
     assert len(list(in_flight.collect(everything=False))) == 2
     assert in_flight.stop
+
+
+def test_a_finished_run_whose_config_file_was_changed_is_not_taken_for_a_run_of_that(config, whole, tmp_path):
+    workdir = shutil.copytree(whole, tmp_path / "run")
+    content = read_json(workdir / "config.json")
+    content["config"]["seed"] = config.seed = 7
+    write_json(workdir / "config.json", content)
+    with pytest.raises(
+        UserError, match=r"config\.json is not the one the run was started with: seed \(0 there, 7 here\)"
+    ):
+        train(config, workdir)
+
+
+def test_processes_compare_what_each_of_them_would_run(config, whole, monkeypatch):
+    compared = []
+    monkeypatch.setattr(loop.identity, "agree", lambda values: compared.append([*values]))
+    train(config, whole)
+    assert compared == [["--workdir", "config", "definitions", "versions", "--workdir holds the finished run"]]

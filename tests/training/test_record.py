@@ -10,7 +10,7 @@ from tensorboardX.proto.event_pb2 import Event
 from resnet_jax import identity
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_json, read_metrics, write_json
-from resnet_jax.training.record import RunRecord, check_workdir
+from resnet_jax.training.record import RunRecord, check_seen, check_workdir
 
 DATA = {
     "class_names": ["a", "b"],
@@ -265,3 +265,23 @@ def test_a_cut_off_line_with_any_bytes_does_not_prevent_a_start(config, tmp_path
         record.begin(20, 0.0)
         record.write(20, "train", loss=0.5, error=0.25)
     assert [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [10, 20]
+
+
+def test_data_that_the_checkpoints_refuse_are_not_recorded_as_those_of_a_run_of_before(config, tmp_path):
+    with RunRecord(tmp_path, config, [], DATA) as record:
+        record.begin(0, 0.0)
+    (tmp_path / "identity.json").unlink()
+    with RunRecord(tmp_path, config, [], DATA | {"contents": "e"}):
+        pass  # Reading its checkpoint has failed.
+    assert identity.read(tmp_path) is None
+    with RunRecord(tmp_path, config, [], DATA) as record:
+        record.begin(0, 0.0)
+    assert identity.read(tmp_path).data == DATA
+
+
+def test_a_folder_that_only_the_first_process_sees_is_refused(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("resnet_jax.training.record.SEEN_SECONDS", 0)
+    with pytest.raises(UserError, match=r"^--workdir=.* of process 0 is not seen here; give a folder that all hosts "):
+        check_seen(tmp_path)
+    with RunRecord(tmp_path, config, [], DATA):
+        check_seen(tmp_path)
