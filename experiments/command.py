@@ -161,7 +161,7 @@ def fail(sentence: str) -> NoReturn:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parse ``argv`` as absl does, but report errors in one sentence and end --help with status 0.
+    """Parse ``argv`` as absl does, but report errors in one message and end --help with status 0.
 
     Files of flags are put in place first, also in ``sys.argv``, where overrides of the config are looked for.
     """

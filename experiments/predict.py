@@ -1,4 +1,4 @@
-"""Say what a trained net sees in images.
+"""Classify images by a trained net.
 
     python -m experiments.predict --run=runs/digits_resnet20 photo.png folder_of_images
     python -m experiments.predict --config=configs/cifar_resnet20.py --weights=weights.safetensors photo.png
@@ -32,7 +32,7 @@ _WEIGHTS = command.define_path("weights", "Weights file of a net, which must fit
 _WEIGHTS_KEY = command.define_weights_key()
 _TOP = flags.DEFINE_integer("top", 3, "How many classes of each image are shown.", 1)
 _OUTPUT = command.define_path("output", "JSON file for the probabilities of all classes.")
-_DATA_DIR = command.define_path("data_dir", "Where the data set of an old run is, which has not recorded its classes.")
+_DATA_DIR = command.define_path("data_dir", "Folder of the data set of an old run, which did not record its classes.")
 
 
 def table(found: list[evaluation.Classified], title: str, top: int) -> Table:

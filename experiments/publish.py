@@ -71,7 +71,7 @@ def copy(folder: pathlib.Path, out: pathlib.Path, name: pathlib.Path) -> None:
 def inside_the_nets(
     out: pathlib.Path, beside: list[pathlib.Path], runs: list[Run]
 ) -> tuple[why.Page | None, list[str]]:
-    """Return what was measured of ``runs``, those in ``out``, None if nothing was, and sentences on what is damaged.
+    """Return the measurements of ``runs`` in ``out``, None if there are none, and messages on damaged files.
 
     Args:
       out: the folder of the page.

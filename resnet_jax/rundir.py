@@ -129,7 +129,7 @@ def within(path: pathlib.Path, folder: pathlib.Path | None = None) -> pathlib.Pa
             return path
     except (OSError, RuntimeError):  # Links in a circle.
         pass
-    raise UserError(f"{path} is a link that leaves {folder}; replace it by a copy of what it points to, or remove it.")
+    raise UserError(f"{path} is a link that leaves {folder}; replace it by a copy of its target, or remove it.")
 
 
 def open_own(path: pathlib.Path, mode: str) -> IO[Any]:
@@ -214,7 +214,7 @@ def _finite(text: str) -> float:
 
 
 def _depth(content: Any) -> int:
-    """Return how many lists and dictionaries of ``content`` are within one another."""
+    """Return the depth of lists and dictionaries in ``content``."""
     depth, parts = 0, [content]
     while parts := [part for part in parts if isinstance(part, list | dict)]:
         depth += 1
@@ -268,7 +268,7 @@ def read_environments(workdir: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def read_sweep(folder: pathlib.Path) -> dict[str, Any] | None:
-    """Return the content of ``sweep.json`` in ``folder``, None if there is no such file; what is missing is empty.
+    """Return the content of ``sweep.json`` in ``folder``, None if there is no such file; missing parts are empty.
 
     Raises:
       UserError: it is damaged, or a name of a run in it leads out of ``folder``.

@@ -79,7 +79,7 @@ class Diagnosed(NamedTuple):
 
 
 def read_diagnosed(folders: Sequence[pathlib.Path], nets: Sequence[Replicates]) -> tuple[list[Diagnosed], list[str]]:
-    """Return what was measured in and below ``folders``, and a sentence on each net whose measurements are damaged.
+    """Return the measurements in and below ``folders``, and a message on each net whose measurements are damaged.
 
     Args:
       folders: with run directories, or folders of measured weights.
@@ -110,7 +110,7 @@ def read_diagnosed(folders: Sequence[pathlib.Path], nets: Sequence[Replicates]) 
 
 
 def check(measurements: Sequence[Measurement]) -> None:
-    """Raise a ValueError unless the results of ``measurements``, of one net, have what is drawn of them."""
+    """Raise a ValueError unless the results of ``measurements``, of one net, have the numbers that panels draw."""
     for each in measurements:
         schema.check(each.result, RESULTS.get(each.instrument, {}), f"result of {each.instrument}")
         for keys in OVER_BLOCKS.get(each.instrument, ()):
@@ -127,7 +127,7 @@ def check_replicates(net: Diagnosed, others: Sequence[Diagnosed]) -> None:
         if each.blocks != other.blocks:
             raise ValueError("it has other blocks than another net of its name.")
         if each.instrument == other.instrument and sizes(each) != sizes(other):
-            raise ValueError(f"result of {each.instrument} has another size than that of another net of its name.")
+            raise ValueError(f"result of {each.instrument} has another size than in another net of its name.")
 
 
 def sizes(measurement: Measurement) -> Any:

@@ -21,7 +21,7 @@ WIDTHS = {"train": 0.9, "test": 2.4}
 SPLIT_NAMES = {"train": "thin: training error", "test": "bold: test error"}
 # Characters that fit above a panel.
 TITLE_WIDTH = 36
-# Points of a line; more cannot be told apart, and make a picture that no viewer opens.
+# Points of a line; more cannot be distinguished, and make a picture that no viewer opens.
 MOST_POINTS = 1_000
 # Panels of a figure beside each other.
 MOST_COLUMNS = 4

@@ -116,7 +116,7 @@ def load(root: str, test_fraction: float) -> dict[str, FolderSource]:
 
 
 def log_left_out(top: pathlib.Path, ignored: Mapping[str, int], folders: list[str]) -> None:
-    """Log the files under ``top`` that are not used, by suffix, and the ``folders`` that are no split."""
+    """Log the files under ``top`` that are not used, by suffix, and the ``folders`` that are not a split."""
     if ignored:
         logging.info("%s: files that are not used: %s", top, counted(ignored))
     if folders:

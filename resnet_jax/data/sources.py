@@ -235,7 +235,7 @@ def image_shape(dataset: Dataset | Stream) -> tuple[int, ...]:
 
 
 def facts(dataset: Dataset | Stream) -> Facts:
-    """Return what a run must fit of ``dataset``."""
+    """Return the facts of ``dataset`` that a run must fit."""
     train = dataset.splits["train"]
     examples = len(train.labels) if isinstance(train, Split) else len(train)
     return Facts(examples, image_shape(dataset), dataset.num_classes, dataset.class_names)

@@ -77,7 +77,7 @@ def count_of(name: str, recorded: Any) -> int:
 
 
 def class_names(recorded: Any, count: int | None) -> tuple[str, ...]:
-    """Return the names of the classes, of which there are ``count``."""
+    """Return the names of the ``count`` classes."""
     if not (isinstance(recorded, list) and all(isinstance(name, str) for name in recorded) and len(recorded) == count):
         raise ValueError("class_names is not a list of a text for each class")
     if len(set(recorded)) < len(recorded):

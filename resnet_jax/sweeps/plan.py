@@ -285,9 +285,9 @@ def state(workdir: pathlib.Path) -> str:
 
 
 def failure(workdir: pathlib.Path) -> str | None:
-    """Return the sentence with which the last process of the run failed, None if its log does not end with one.
+    """Return the message with which the last process of the run failed, None if its log does not end with one.
 
-    A second process that was refused because the run is in use is no failure of the run.
+    A second process that was refused because the run is in use is not a failure of the run.
     """
     error = last_error(workdir)
     return None if is_in_use(error) else error

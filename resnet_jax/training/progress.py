@@ -20,7 +20,7 @@ SECONDS_BETWEEN_UPDATES = 0.25
 
 
 def announce(config: ConfigDict, dataset: data.Dataset | data.Stream, program: Program) -> None:
-    """Log what a start has found and what it does: the data set, the net and the devices."""
+    """Log the data set that a start has found, the net and the devices."""
     if not hosts.is_first():
         return
     parameters, _ = models.totals(models.describe(program.model, data.image_shape(dataset)))

@@ -232,7 +232,7 @@ class RunRecord:
                 os.fsync(self._metrics.fileno())
 
     def _check_it_is_there(self) -> None:
-        """Raise a UserError if the file of metrics, which stays open, is no longer in the run directory."""
+        """Raise a UserError if the file of metrics, which stays open, has left the run directory."""
         with contextlib.suppress(OSError):
             path = self.workdir / "metrics.jsonl"
             if os.path.samestat(path.stat(), os.fstat(self._metrics.fileno())):
