@@ -42,7 +42,7 @@ def rendered(figure: Figure, suffix: str, dpi: int | str = "figure") -> bytes:
 
 
 def make_literal(figure: Figure) -> None:
-    r"""Show the text in ``figure`` as it is: ``$\frac{$`` in a name is not a formula, and control characters are escaped.
+    r"""Show the text in ``figure`` as it is: ``$\frac{$`` in a name is not a formula; control characters are escaped.
 
     Numbers at axes, which matplotlib writes itself, stay as they are.
     """
