@@ -30,8 +30,9 @@ os.environ |= {
     # Else the folder of the session is part of what a program is known by.
     "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
 }
-# In the background a shell lets programs ignore Ctrl-C, of which tests are to see the effect.
+# In the background a shell lets programs ignore Ctrl-C, and nohup SIGHUP, of which tests are to see the effect.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 from resnet_jax.backend import set_xla_flags
 

@@ -22,7 +22,7 @@ def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(resi
     program = make_program(config, 10, mesh)
     dataset = data.load(config.data)
     splits = dataset.splits
-    examples, _ = feed.place(dataset, config, mesh)
+    examples, _ = feed.place(dataset, data.normalisation(dataset, config.data), config.seed, mesh)
     state = program.init((8, 8, 1))
     variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
     net = peer.PeerNet(14, residual, channels=1)

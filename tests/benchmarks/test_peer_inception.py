@@ -87,7 +87,7 @@ def test_a_step_of_a_run_is_a_step_of_the_peer(residual):
     program = make_program(config, 10, mesh)
     dataset = data.load(config.data)
     train = dataset.splits["train"]
-    examples, _ = feed.place(dataset, config, mesh)
+    examples, _ = feed.place(dataset, data.normalisation(dataset, config.data), config.seed, mesh)
     state = program.init((8, 8, 1))
 
     def peer_of(state):

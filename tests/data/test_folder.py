@@ -4,6 +4,7 @@ import collections
 import os
 import pathlib
 import pickle
+import shutil
 import unicodedata
 
 import numpy as np
@@ -462,6 +463,6 @@ def test_every_image_of_a_sample_of_imagenet_is_cropped(tmp_path):
             assert images.train_crop(encoded, where, augmentation, random).std() > 1
     means = np.mean([images.central_crop(encoded, where).mean((0, 1)) for encoded, _, where in splits["test"]], 0)
     np.testing.assert_allclose(means / 255, [0.485, 0.456, 0.406], atol=0.15)  # Of ImageNet.
-    for split in ("train", "val"):
-        (tmp_path / split).symlink_to(pathlib.Path(sample).resolve())
+    (tmp_path / "train").symlink_to(pathlib.Path(sample).resolve())
+    shutil.copytree(sample, tmp_path / "val")
     assert [len(source) for source in folder.load(str(tmp_path), 0.1).values()] == [train + test] * 2

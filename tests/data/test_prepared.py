@@ -92,7 +92,9 @@ def test_an_impossible_folder_is_refused(tmp_path):
         UserError, match=r"xxx cannot be read \(.*too long.*\); set config\.data\.data_dir to another folder"
     ):
         prepared.load("tiny", str(tmp_path / ("x" * 300)))
-    with pytest.raises(UserError, match=r"~nobody here/sets cannot be read \(.*\); set config\.data\.data_dir"):
+    with pytest.raises(
+        UserError, match=r"config\.data\.data_dir=~nobody here/sets: ~nobody here has no home folder here; give"
+    ):
         prepared.load("tiny", "~nobody here/sets")
 
 

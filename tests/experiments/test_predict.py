@@ -18,7 +18,7 @@ def image(tmp_path_factory):
 
 def test_the_classes_of_images_are_printed_and_written(commands, whole, image, tmp_path):
     output = tmp_path / "o.json"
-    done = commands("predict", f"--run={whole}", image, image.parent, "--top=2", f"--output={output}")
+    done = commands("predict", f"--run={whole}", image, image.parent, "--top=2", f"--output={output}", COLUMNS="300")
     assert done.returncode == 0, done.stderr
     written = read_json(output)
     assert written["net"] == "run"

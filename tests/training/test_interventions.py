@@ -29,7 +29,8 @@ def trained(config, steps=range(3), state=None):
     """Return the losses of ``steps``, the state after them and the mean test loss."""
     mesh = parallel.device_mesh(jax.devices()[:1])
     program = make_program(config, 10, mesh)
-    examples, splits = feed.place(data.load(config.data), config, mesh)
+    dataset = data.load(config.data)
+    examples, splits = feed.place(dataset, data.normalisation(dataset, config.data), config.seed, mesh)
     examples = examples._replace(**program.interventions(IMAGE)._asdict())
     batches = sampling.batch_indices(config.seed, steps, config.batch_size, len(splits["train"]))
     state, metrics = program.train_steps(program.init(IMAGE) if state is None else state, examples, batches)
@@ -245,7 +246,8 @@ def test_other_interventions_run_the_same_program(config):
     def lowered():
         mesh = parallel.device_mesh(jax.devices()[:1])
         program = make_program(config, 10, mesh)
-        examples, _ = feed.place(data.load(config.data), config, mesh)
+        dataset = data.load(config.data)
+        examples, _ = feed.place(dataset, data.normalisation(dataset, config.data), config.seed, mesh)
         examples = examples._replace(**program.interventions(IMAGE)._asdict())
         return program.train_steps.lower(program.init(IMAGE), examples, np.zeros((1, 32), np.int32)).as_text()
 

@@ -25,7 +25,8 @@ def augmented(config):
 def program_and_examples(config, devices):
     mesh = parallel.device_mesh(jax.devices()[:devices])
     program = make_program(config, 10, mesh)
-    examples, splits = feed.place(data.load(config.data), config, mesh)
+    dataset = data.load(config.data)
+    examples, splits = feed.place(dataset, data.normalisation(dataset, config.data), config.seed, mesh)
     return program, examples._replace(**program.interventions((8, 8, 1))._asdict()), splits
 
 
@@ -177,7 +178,8 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(config):
 
 def test_a_compiled_dispatch_talks_to_no_host(config):
     program = make_program(config, 10)
-    examples, splits = feed.place(data.load(config.data), config, program.mesh)
+    dataset = data.load(config.data)
+    examples, splits = feed.place(dataset, data.normalisation(dataset, config.data), config.seed, program.mesh)
     indices = sampling.batch_indices(config.seed, range(5), config.batch_size, len(splits["train"]))
     compiled = program.train_steps.lower(program.init((8, 8, 1)), examples, indices).compile().as_text()
     assert "while" in compiled
@@ -190,7 +192,8 @@ def test_a_run_with_another_seed_needs_no_other_program(config):
 
     def lowered():
         program = make_program(config, 10)
-        examples, _ = feed.place(data.load(config.data), config, program.mesh)
+        dataset = data.load(config.data)
+        examples, _ = feed.place(dataset, data.normalisation(dataset, config.data), config.seed, program.mesh)
         indices = np.zeros((1, 32), np.int32)
         return program.train_steps.lower(program.init((8, 8, 1)), examples, indices).as_text()
 

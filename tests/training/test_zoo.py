@@ -87,7 +87,7 @@ def test_five_steps_on_the_real_cifar10_lower_the_loss_of_their_images(name, cif
     config = short(recipes.cifar(depth=8, residual=True), 5, NETS[name])
     config.optimizer.learning_rate = 0.02
     program = make_program(config, 10)
-    examples, _ = feed.place(cifar10, config, program.mesh)
+    examples, _ = feed.place(cifar10, data.normalisation(cifar10, config.data), config.seed, program.mesh)
     batches = np.tile(np.arange(config.batch_size, dtype=np.int32), (5, 1))
     _, metrics = program.train_steps(program.init((32, 32, 3)), examples, batches)
     found = np.asarray(metrics["loss"])
