@@ -53,7 +53,7 @@ def test_the_second_signal_ends_the_process_at_once_whatever_it_does(number):
     assert said == b"Quit without a checkpoint; the same command resumes from the last one.\n"
 
 
-def run_program(program, **settings):
+def run_program(program):
     """Return the status and output of Python on ``program``, which has ``send`` for signals to itself."""
     begin = (
         "import os, signal, subprocess, sys, time\n"
@@ -61,7 +61,7 @@ def run_program(program, **settings):
         "def send(number):\n    os.kill(os.getpid(), number); time.sleep(0.3)\n"
     )
     words = [sys.executable, "-c", begin + program]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, **settings)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -102,11 +102,9 @@ def test_where_several_processes_stop_together_a_signal_before_the_run_waits_for
 
 
 def test_a_closed_terminal_is_ignored_if_it_was_from_the_start_as_by_nohup():
-    def ignore():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    program = "stopping.listen(); send(signal.SIGHUP); print('still here')"
-    assert run_program(program, preexec_fn=ignore) == (0, "still here\n", "")
+    ignored = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    program = f"{ignored}; stopping.listen(); send(signal.SIGHUP); print('still here')"
+    assert run_program(program) == (0, "still here\n", "")
 
 
 def test_signals_of_a_child_are_its_own():
