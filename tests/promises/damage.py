@@ -217,6 +217,10 @@ def watch(folder, runs):
     print([plan.failure(each) for each in runs], [row.name for row in rows if row.state == watch.UNREADABLE])
 
 
+# As of ``data.identify``.
+DATA = {"class_names": ["a", "b"], "image_shape": [8, 8, 1], "examples": {}, "covers": "all", "contents": "d"}
+
+
 def resume(folder, runs):
     """Do what starting the damaged run again does before it trains, and what it does at its end."""
     from resnet_jax.rundir import read_summary
@@ -227,10 +231,10 @@ def resume(folder, runs):
         config = config_of(each.name)
         record.check_workdir(each, config)
         read_summary(each)
-        with record.RunRecord(each, config, []) as written:
+        with record.RunRecord(each, config, [], DATA) as written:
             written.begin(200, 0.0)
             written.write(300, "train", loss=1.0, error=0.5)
-            written.finish("finished", 300, 1, 1, "")
+            written.finish("finished", 300, 1, 1)
 
 
 def differs(run):
@@ -258,7 +262,7 @@ def main(command, seed, count):
     flags.FLAGS(["damage"], known_only=True)
     # Drawing takes most of the time.
     why_figures.draw, why_figures.interactive = (lambda *words, **settings: Figure()), (lambda *words, **settings: "")
-    Figure.savefig = lambda figure, file, **settings: file.write("<svg") if hasattr(file, "write") else None
+    Figure.savefig = lambda figure, file, **settings: file.write(b"<svg") if hasattr(file, "write") else None
     outcomes, draw = collections.Counter(), random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)

@@ -117,6 +117,7 @@ def theirs(whole, tmp_path_factory):
     content = json.loads((run / "config.json").read_text())
     content["config"]["data"] |= {"name": "tiny", "data_dir": "theirs/tfds"}
     (run / "config.json").write_text(json.dumps(content))
+    (run / "identity.json").unlink()  # Else the changed config is refused, and the data set not even opened.
     (here / "theirs" / "evil.py").write_text("import pathlib; pathlib.Path('executed').touch()\n")
     features = write_set(here / "theirs" / "tfds", "tiny", tiny_splits()) / "features.json"
     content = json.loads(features.read_text())

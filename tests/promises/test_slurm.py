@@ -9,6 +9,7 @@ import pytest
 from resnet_jax.rundir import read_json, read_metrics
 from resnet_jax.training import train
 from tests import slurm as real
+from tests.images import write_folder
 from tests.promises.runs import ROOT, SETTINGS, assert_same, command
 
 pytestmark = [
@@ -129,15 +130,19 @@ def test_a_sweep_is_one_array_job(sliced):
     assert sliced.jobs == [f"{number}_0", f"{number}_1"]
 
 
-def test_a_run_that_fails_in_its_job_says_why_where_the_user_looks(slurm, sweep):
+def test_a_run_that_fails_in_its_job_says_why_where_the_user_looks(slurm, sweep, tmp_path):
+    root = write_folder(tmp_path / "images", suffix=".png")
+    for file in root.glob("*/*"):
+        file.write_bytes(file.read_bytes()[:50])  # Nothing is decoded before a run trains.
     wrong = sweep()
-    flags = ("--config.data.validation_examples=99999", "--only=seed=0")
+    words = {"name": "folder", "data_dir": root, "image_size": 32, "padding": 0}
+    flags = ("--only=seed=0", *(f"--config.data.{name}={value}" for name, value in words.items()))
     [job] = wrong.submit(*flags)
     wait_until(lambda: job not in slurm.jobs())
     done = wrong(*flags, "--dry_run")
     assert done.returncode == 0
     assert "failed" in done.stdout
-    sentence = "config.data.validation_examples=99999 must be from 0 to 1499"
+    sentence = "none of 54 images can be decoded"
     assert f"residual-8-seed0 failed: {sentence}" in done.stdout
     assert f"Its log is {wrong.workdir(0)}.log." in done.stdout
 
