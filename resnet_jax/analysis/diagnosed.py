@@ -127,7 +127,7 @@ def check_replicates(net: Diagnosed, others: Sequence[Diagnosed]) -> None:
         if each.blocks != other.blocks:
             raise ValueError("it has other blocks than another net of its name.")
         if each.instrument == other.instrument and sizes(each) != sizes(other):
-            raise ValueError(f"result of {each.instrument} has another size than in another net of its name.")
+            raise ValueError(f"result of {each.instrument} has another size than that of another net of its name.")
 
 
 def sizes(measurement: Measurement) -> Any:

@@ -21,7 +21,7 @@ class Findings(NamedTuple):
 
     Attributes:
       nets: each at its own best value of a tuned field.
-      drawn: those of the nets whose curves are drawn.
+      drawn: the nets whose curves are drawn.
       not_drawn: sentences on the others.
       figures: by file name.
       verdict: in sentences.

@@ -17,6 +17,7 @@ from resnet_jax.data.passes import IMAGENET_MEAN, IMAGENET_STD
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.metadata import METADATA_KEY, read_metadata
 from resnet_jax.evaluation.views import CROP
+from resnet_jax.identity import Identity
 from resnet_jax.models.zoo.inception import IMAGENET_NETS
 from resnet_jax.rundir import read_normalisation
 from resnet_jax.training import program
@@ -119,8 +120,20 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, step:
     Raises:
       UserError: ``workdir`` holds no run, the run has no intact checkpoint, or its data set is missing.
     """
+    return net_of(workdir, *opened(workdir, data_dir), mesh, step)
+
+
+def opened(workdir: pathlib.Path, data_dir: str | None) -> tuple[ConfigDict, Identity | None]:
+    """Return config and identity of the run in ``workdir``; its data set is now in ``data_dir``, if it has moved."""
     config, recorded = recorded_run(workdir, str(workdir))
     config.data.data_dir = data_dir or config.data.data_dir
+    return config, recorded
+
+
+def net_of(
+    workdir: pathlib.Path, config: ConfigDict, recorded: Identity | None, mesh: Mesh, step: int | None
+) -> TrainedNet:
+    """Return a net of the run in ``workdir``, given what ``opened`` returns; see ``of_run``."""
     normalisation = recorded and read_normalisation(workdir, recorded.of_checkpoint)
     if recorded is not None and normalisation is not None:
         image_shape, class_names = tuple(recorded.data["image_shape"]), tuple(recorded.data["class_names"])
@@ -158,9 +171,8 @@ def open_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, ste
     Raises:
       UserError: as of ``of_run``, or the data now have other classes, or images of another shape.
     """
-    config, recorded = recorded_run(workdir, str(workdir))
-    config.data.data_dir = data_dir or config.data.data_dir
-    net = of_run(workdir, mesh, data_dir, step)
+    config, recorded = opened(workdir, data_dir)
+    net = net_of(workdir, config, recorded, mesh, step)
     dataset = data.load(config.data)
     identity.check_classes(net.class_names, dataset.class_names, str(workdir))
     check_size(net, data.image_shape(dataset))

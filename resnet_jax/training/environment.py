@@ -1,5 +1,6 @@
 """What a run was made with: versions, devices, code and flags."""
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -66,6 +67,7 @@ def packages() -> dict[str, str]:
     return {"resnet_jax": resnet_jax.__version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
+@functools.cache  # A start asks three times.
 def code_digest() -> str:
     """Return the SHA-256 of this project's code, as it is, committed or not."""
     root = pathlib.Path(resnet_jax.__file__).parent
