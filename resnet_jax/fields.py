@@ -710,6 +710,13 @@ FIELDS: dict[str, Field] = {
     "stop_at_divergence": Field(
         bool, True, "Whether a non-finite loss (inf or NaN) ends the run.", role=Role.EXECUTION, may_change=True
     ),
+    "stop_below_loss": Field(
+        float,
+        None,
+        "Running training loss below which the run ends, at the first such record (log_every). None: none ends it.",
+        "nats",
+        limits=Limits(above=0, at_most=LARGEST_FLOAT),
+    ),
     "steps_per_dispatch": Field(
         int,
         None,

@@ -1,6 +1,7 @@
 """Does depth degrade the training of plain and residual nets on the embedded digits?
 
-Protocol: plain and residual nets of 20 and 56 layers, three seeds each, 100 steps of 128 images, as of `make demo`.
+Protocol: plain and residual nets of 20 and 56 layers, 100 steps of 128 images, as of `make demo`. The number of seeds
+is chosen by --config=configs/sweeps/digits_depth.py:5 and is 3 otherwise.
 
 It does not show: how large the effect is on photographs. The digits are few and easy; and rounding, which differs
 between machines, moves the error of plain-56 by several points and test errors by more than their spread over seeds.
@@ -18,11 +19,12 @@ LITERATURE = {
 }
 
 
-def get_config():
+def get_config(seeds="3"):
     config = recipes.digits(depth=20, residual=False)
     config.steps = 100  # Half of the recipe's: the picture is the same.
     return config
 
 
-def get_sweep():
-    return product(axis("model.residual", [False, True]), axis("model.depth", [20, 56]), axis("seed", range(3)))
+def get_sweep(seeds="3"):
+    nets = product(axis("model.residual", [False, True]), axis("model.depth", [20, 56]))
+    return product(nets, axis("seed", range(int(seeds))))

@@ -3,7 +3,7 @@
 Protocol: plain-20 is trained (digits_identity_start), and 18 blocks that compute the identity are inserted:
 
     python -m experiments.sweep --config=configs/sweeps/digits_identity_start.py
-    for seed in 0 1 2; do start=runs/digits_identity_start/plain-20-seed$seed
+    for seed in 0 1 2 3 4; do start=runs/digits_identity_start/plain-20-seed$seed
       python -m experiments.surgery insert_identity --depth=56 --run=$start --out=$start-as-56; done
 
 The plain-56 that results has the training error of plain-20. It is trained on at four constant learning rates, as is
@@ -35,4 +35,4 @@ def get_sweep():
     control = product(axis("model.depth", [20]), axis("from_run", [START]))
     drawn = axis("model.depth", [56])
     rates = axis("optimizer.learning_rate", [0.01, 0.03, 0.1, 0.3])
-    return product(chain(inserted, control, drawn), rates, axis("seed", range(3)))
+    return product(chain(inserted, control, drawn), rates, axis("seed", range(5)))

@@ -11,4 +11,4 @@ def get_config():
 
 
 def get_sweep():
-    return axis("seed", range(3))
+    return axis("seed", range(5))

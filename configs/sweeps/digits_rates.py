@@ -1,6 +1,6 @@
 """Do plain nets learn exponentially more slowly with depth, at one learning rate and at each net's own?
 
-Protocol: plain and residual nets of six depths at three constant learning rates. Steps to a threshold of the training
+Protocol: plain and residual nets of six depths at five constant learning rates. Steps to a threshold of the training
 loss are compared over depth, runs that do not reach it included as censored; and every net is judged at its own best
 rate by validation error, because one rate for all depths measures instability as much as the rate of convergence.
 
@@ -34,6 +34,6 @@ def get_sweep():
     return product(
         axis("model.residual", [False, True]),
         axis("model.depth", [8, 14, 20, 32, 44, 56]),
-        tuned("optimizer.learning_rate", [0.01, 0.03, 0.1]),
+        tuned("optimizer.learning_rate", [0.003, 0.01, 0.03, 0.1, 0.3]),
         axis("seed", range(3)),
     )

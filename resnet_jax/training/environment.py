@@ -40,6 +40,7 @@ def environment() -> dict[str, Any]:
     """Return the entry of ``environment.json`` for a run that starts now; ``docs/architecture.md`` lists its fields."""
     # Else this is a copy that is installed within the checkout of something else.
     is_checkout = git("ls-files", "--error-unmatch", pathlib.Path(__file__).name) is not None
+    changed = changed_files() if is_checkout else []
     return {
         "time": utc_now(),
         "python": platform.python_version(),
@@ -50,7 +51,8 @@ def environment() -> dict[str, Any]:
         "device_count": jax.device_count(),
         "host_count": jax.process_count(),
         "git_revision": git("rev-parse", "HEAD") if is_checkout else None,
-        "git_dirty": is_checkout and bool(git("status", "--porcelain")),
+        "git_dirty": bool(changed),
+        "git_changed": changed,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
@@ -77,6 +79,12 @@ def code_digest() -> str:
     return sha.hexdigest()
 
 
+def changed_files() -> list[str]:
+    """Return the files of the checkout that differ from its revision, and those that it lacks; a new folder as one."""
+    entries = (git("status", "--porcelain", "-z", "--no-renames") or "").split("\0")
+    return sorted(entry[3:] for entry in entries if entry)  # Each begins with two letters and a space.
+
+
 def utc_now() -> str:
     """Return the time, for example 2026-11-21T14:00:00Z."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -86,6 +94,6 @@ def git(*arguments: str) -> str | None:
     """Return what git prints in the folder of this code, None if it fails, as it does outside a checkout."""
     command = ["git", "-C", str(pathlib.Path(__file__).parent), *arguments]
     try:
-        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip("\n")
     except (OSError, ValueError, subprocess.CalledProcessError):
         return None

@@ -129,20 +129,25 @@ def train_to_end(run: "Run", stopping: Callable[[], bool]) -> str:
     while True:
         evaluates = bool(run.due)
         stop = in_flight.stop or not run.evaluate_due(stopping)
-        saves = run.step % config.checkpoint_every == 0 or run.step == config.steps or stop
+        saves = run.step % config.checkpoint_every == 0 or run.is_over or stop
         if saves:
             run.save()
         run.keep()
-        if stop or run.step == config.steps:
-            return "preempted" if run.due or run.step < config.steps else "finished"
+        if stop or run.is_over:
+            return "preempted" if run.due or not run.is_over else "finished"
         if evaluates or saves:
             run.reporter.pace.restart(run.step)
         in_flight.add(run.step, run.dispatch())
-        for first, metrics in in_flight.collect(everything=bool(run.due) or run.step % config.checkpoint_every == 0):
+        waits = bool(run.due) or run.step % config.checkpoint_every == 0
+        if config.stop_below_loss is not None:
+            waits |= run.step % config.log_every == 0  # No step is made after the record that ends the run.
+        for first, metrics in in_flight.collect(everything=waits):
             diverged_at = run.reporter.steps(first, metrics)
             if diverged_at is not None:
                 run.diverge(diverged_at)
                 return "diverged"
+        if run.reporter.is_below:
+            run.end()
 
 
 def first_images(feed: Feed) -> np.ndarray:
@@ -192,6 +197,7 @@ class Run:
       state: after ``step`` steps; the devices may still be computing it.
       step: the steps given to the devices.
       due: splits still to be evaluated at this step.
+      is_over: whether no step is left: all are made, or config.stop_below_loss has ended the run.
     """
 
     def __init__(
@@ -212,7 +218,7 @@ class Run:
         self.state = program.init(feed.image_shape, start)
         self._inputs = feed.examples._replace(**interventions._asdict())
         # What a resumed run must know besides the state.
-        progress: dict[str, Any] = {"seconds": 0.0, "recent": [], "due": [], "bad": None}
+        progress: dict[str, Any] = {"seconds": 0.0, "recent": [], "due": [], "bad": None, "over": False}
         restored = checkpoints.restore(self.state)
         if restored is not None:
             self.state, progress = restored
@@ -223,6 +229,7 @@ class Run:
         if restored is None and start is not None:
             self._saved_step = -1  # Saved before its first step, so that a resumed run does not need the other run.
         self.due: list[str] = progress["due"]
+        self.is_over = progress.get("over", False) or self.step == config.steps  # Older checkpoints do not say.
         feed.remember(progress["bad"])
         record.begin(self.step, progress["seconds"], self.due)
         self.reporter = Reporter(config, program.rate, feed.sizes["train"], record)
@@ -247,9 +254,15 @@ class Run:
         if first == self._first_step:  # This dispatch was compiled, which does not count as training.
             jax.block_until_ready(metrics)
             self.reporter.pace.restart(self.step)
-        if self.step % config.eval_every == 0 or self.step == config.steps:
+        self.is_over = self.step == config.steps
+        if self.step % config.eval_every == 0 or self.is_over:
             self.due = list(self._splits)
         return metrics
+
+    def end(self) -> None:
+        """Make no further step: only evaluate, save and keep what the last one has left."""
+        self.is_over = True
+        self.due = list(self._splits)
 
     def evaluate_due(self, stopping: Callable[[], bool]) -> bool:
         """Evaluate and record the splits that are due; return False if a stop has left some of them undone."""
@@ -277,13 +290,16 @@ class Run:
             "recent": self.reporter.recent,
             "due": self.due,
             "bad": self._feed.bad(),
+            "over": self.is_over,
         }
         self._checkpoints.save(self.step, self.state, progress)
         self._saved_step = self.step
 
     def keep(self) -> None:
         """Keep the net for good, without what only training needs, if it is to be kept after this step."""
-        if self._kept is None or self.step not in self._kept_steps or self.step in self._kept.steps:
+        if self._kept is None or self.step in self._kept.steps:
+            return
+        if self.step not in self._kept_steps and not self.is_over:
             return
         self._kept.save(self.step, without_optimizer(self.state), progress={})
 

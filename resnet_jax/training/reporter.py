@@ -19,6 +19,7 @@ class Reporter:
 
     Attributes:
       recent: "loss" and "error" of each step since the running training error was last recorded.
+      is_below: whether the last record of the running training loss ends the run by config.stop_below_loss.
       pace: of the training steps.
       line: the progress line.
     """
@@ -29,7 +30,7 @@ class Reporter:
     def begin(self, state: TrainState, recent: list[dict[str, float]]) -> None:
         """Start to report after ``state``; ``recent`` is that of the run up to there."""
         step = int(state.step)
-        self.recent = recent
+        self.recent, self.is_below = recent, False
         self._lr_scale = float(optimizer.plateau_scale(state.opt_state))
         self.pace = Pace(step)
         self.line = ProgressLine(step, self._config.steps, self._config.batch_size)
@@ -60,6 +61,7 @@ class Reporter:
         """Record the means over the steps since the last such record."""
         means = {name: float(np.mean([figures[name] for figures in self.recent])) for name in ("loss", "error")}
         self.recent = []
+        self.is_below = self._config.stop_below_loss is not None and means["loss"] < self._config.stop_below_loss
         images_per_second = self.pace.steps_per_second(step) * self._config.batch_size
         self.write(step, "train", means, images_per_second, self.pace.data_wait(step))
         self.line.log(step, means, self.pace)

@@ -86,19 +86,20 @@ PROVIDED = {
         *(
             f"{arm}-learning_rate{rate}-seed{seed}"
             for arm in ("plain-56", *(f"residual-56-route{route}" for route in ROUTES))
-            for rate in (0.01, 0.03, 0.1)
-            for seed in range(3)
+            for rate in (0.001, 0.003, 0.01, 0.03, 0.1)
+            for seed in range(5)
+            if rate >= 0.01 or arm in ("plain-56", "residual-56-routemirror")
         ),
         *(
             f"{arm}-seed{seed}"
             for arm in ("plain-20", *(f"residual-20-route{route}" for route in ROUTES))
-            for seed in range(3)
+            for seed in range(5)
         ),
         *(
             f"{kind}-{depth}-frozen_belowstage3_block{block}-seed{seed}"
             for kind in ("plain", "residual")
             for depth, block in ((20, 0), (20, 2), (56, 0), (56, 8))
-            for seed in range(3)
+            for seed in range(5)
         ),
     },
     "digits_dose": {
@@ -124,7 +125,7 @@ PROVIDED = {
         f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
         for kind in ("plain", "residual")
         for depth in (8, 14, 20, 32, 44, 56)
-        for rate in (0.01, 0.03, 0.1)
+        for rate in (0.003, 0.01, 0.03, 0.1, 0.3)
         for seed in range(3)
     },
     "digits_remedies": {
@@ -139,13 +140,20 @@ PROVIDED = {
         for rate in (0.01, 0.03, 0.1)
         for seed in range(3)
     },
-    "digits_identity_start": {f"plain-20-seed{seed}" for seed in range(3)},
+    "digits_threshold": {
+        f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
+        for kind in ("plain", "residual")
+        for depth in (8, 14, 20, 26, 32, 38, 44, 50, 56)
+        for rate in (0.003, 0.01)
+        for seed in range(5, 10)
+    },
+    "digits_identity_start": {f"plain-20-seed{seed}" for seed in range(5)},
     "digits_conversion_start": {f"residual-56-seed{seed}" for seed in range(4)},
     "digits_identity": {
         f"{net}-learning_rate{rate}-seed{seed}"
         for net in (*("plain-56-from_plain-20-as-56", "plain-20-from_plain-20", "plain-56"),)
         for rate in (0.01, 0.03, 0.1, 0.3)
-        for seed in range(3)
+        for seed in range(5)
     },
     "digits_conversion": {
         f"{net}-learning_rate{rate}-seed{seed}"

@@ -11,7 +11,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json, read_metrics, write_json
+from resnet_jax.rundir import KEPT, read_json, read_metrics, saved_steps, write_json
 from resnet_jax.training import loop, parallel, train
 from tests.promises.runs import at_step, figures, last_state
 
@@ -145,6 +145,31 @@ def test_a_diverged_run_says_so_and_stays_so(config, tmp_path):
     assert summary["steps"] < config.steps
     assert summary["final"]["train"]["loss"] is None
     assert train(config, tmp_path / "run") == summary
+
+
+def test_a_run_ends_at_the_first_record_below_the_loss_that_ends_it_also_when_it_was_stopped_there(
+    config, whole, tmp_path, monkeypatch
+):
+    losses = [(line["step"], line["loss"]) for line in figures(whole) if line["split"] == "train"]
+    below = losses[1][1] * 1.0001  # Between the records at steps 4 and 8 of 12.
+    assert losses[0][1] > below
+    config.stop_below_loss, config.keep_checkpoints = below, (4,)
+    summary = train(config, tmp_path / "run")
+    assert (summary["status"], summary["steps"]) == ("finished", 8)
+    lines = figures(tmp_path / "run")
+    assert [line for line in lines if line["split"] == "train"] == [
+        line for line in figures(whole) if line["split"] == "train" and line["step"] <= 8
+    ]
+    assert [line["step"] for line in lines if line["split"] == "test"] == [6, 8]
+    assert saved_steps(tmp_path / "run", KEPT) == [4, 6, 8]  # At 6 the rate drops.
+    assert train(config, tmp_path / "run") == summary
+
+    with monkeypatch.context() as patch:
+        at_step(patch, 7, lambda: signal.raise_signal(signal.SIGINT))
+        stopped = train(config, tmp_path / "parts")
+    assert (stopped["status"], stopped["steps"]) == ("preempted", 8)
+    assert train(config, tmp_path / "parts")["status"] == "finished"
+    assert figures(tmp_path / "parts") == lines
 
 
 def test_runs_of_one_seed_are_equal_and_of_another_differ(config, tmp_path):
