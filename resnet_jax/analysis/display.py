@@ -31,7 +31,7 @@ def in_words(name: str) -> str:
 
 def part_in_words(part: str) -> str:
     """Return ``part``, a field and its value in the name of a series, in words."""
-    if part.startswith("from "):  # The name of a run is no word.
+    if part.startswith("from "):  # The name of a run stays as it is.
         return part
     for pattern, words in WORDS:
         if match := re.fullmatch(pattern, part):
