@@ -131,14 +131,17 @@ PROVIDED = {
     "digits_remedies": {
         f"{net}-learning_rate{rate}-seed{seed}"
         for depth in (20, 56)
-        for net in (
-            *(f"{kind}-{depth}{norm}" for kind in ("plain", "residual") for norm in ("", "-normnone", "-normgroup")),
-            *(f"{kind}_plain-{depth}-normnone" for kind in ("delta-orthogonal_tanh", "looks-linear_CReLU", "LSUV")),
-            *(f"{kind}_residual-{depth}" for kind in ("repvgg", "fixup", "skipinit", "rezero")),
-            *(f"dirac_plain-{depth}", f"normalizer-free_residual-{depth}-shortcutB"),
+        for seeds, nets in (
+            (3, (f"plain-{depth}", f"plain-{depth}-normgroup", f"dirac_plain-{depth}", f"residual-{depth}")),
+            (3, (f"residual-{depth}-normnone", *(f"{kind}_residual-{depth}" for kind in ("repvgg", "rezero")))),
+            (5, (f"plain-{depth}-normnone", f"residual-{depth}-normgroup")),
+            (5, (f"{kind}_residual-{depth}" for kind in ("fixup", "skipinit"))),
+            (5, (f"{kind}_plain-{depth}-normnone" for kind in ("delta-orthogonal_tanh", "looks-linear_CReLU", "LSUV"))),
+            (5, (f"normalizer-free_residual-{depth}-shortcutB",)),
         )
-        for rate in (0.01, 0.03, 0.1)
-        for seed in range(3)
+        for net in nets
+        for rate in (0.003, 0.01, 0.03, 0.1, 0.3)
+        for seed in range(seeds)
     },
     "digits_threshold": {
         f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
