@@ -55,7 +55,12 @@ PROVIDED = {
         for rate in (0.01, 0.03, 0.1, 0.3)
         for seed in range(3)
     },
-    "cifar16_warmup": {f"residual-{depth}-seed{seed}" for depth in (20, 56) for seed in range(3)},
+    "cifar16_warmup": {
+        f"residual-{depth}-warmup_min_depth{least}-seed{seed}"
+        for depth in (20, 56)
+        for least in (0, 110)
+        for seed in range(3)
+    },
     "cifar16_variants": {
         name.format(depth=depth, seed=seed)
         for name in (
