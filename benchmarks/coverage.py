@@ -17,14 +17,14 @@ from resnet_jax.sweeps.claims import DEGRADES, DOES_NOT_DEGRADE
 SWEEPS = 4_000
 SEEDS = (LEAST_SEEDS, 4, 5, 10)
 TIMES = (1, 3, 10)
-# Of the shallower net: its mean error, and the scale of its scatter.
+# Mean error of the shallower net, and the scale of its scatter.
 ERROR, SCATTER = 0.1, 0.002
 # A run that fails ends so many scales higher.
 FAILS, FAILURE = 0.15, 10
 
 
 def failing(random: np.random.Generator, size: int) -> np.ndarray:
-    """Return normal values of which 15 % have failed."""
+    """Return normal values, 15 % of them too high by a failure."""
     return random.standard_normal(size) + FAILURE * (random.random(size) < FAILS)
 
 

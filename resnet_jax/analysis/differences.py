@@ -66,14 +66,14 @@ def difference(net: Replicates, reference: Replicates) -> Difference:
 def statement(difference: Difference) -> Statement:
     """Return ``difference`` in training error as a line of the table of verdicts."""
     return Statement(
-        f"{difference.reference} / {difference.net}", difference.training, difference.training.beside_reference
+        f"{difference.reference} / {difference.net}", difference.training, difference.training.against_reference
     )
 
 
 def sentence(difference: Difference) -> str:
     """Return ``difference`` in words."""
     training = finding(
-        difference.training, difference.training.beside_reference, (difference.net, difference.reference)
+        difference.training, difference.training.against_reference, (difference.net, difference.reference)
     )
     test = f"{points_of(difference.test)} ({certainty(difference.test)})"
     return f"{difference.net} against {difference.reference}: {training}. Test error: {test}."

@@ -35,7 +35,7 @@ def compare(claims: Mapping[str, list[str]], verdicts: Mapping[str, Verdict]) ->
 
 
 def comparison(series: SeriesVerdict, where: str, claimed: str, source: str) -> Comparison:
-    """Return the verdict on ``series`` beside what is ``claimed`` in ``source``."""
+    """Return the verdict on ``series`` compared with the word ``claimed`` in ``source``."""
     word, said = series.whole.word, claim(series.whole, series.whole.word)
     name = f"{series.series} {where}".rstrip()
     if word in (NOT_JUDGED, INCONCLUSIVE, EQUAL):

@@ -31,7 +31,7 @@ HIGHER, LOWER, ALIKE = "higher", "lower", "alike"
 
 
 class Gap(NamedTuple):
-    """How much higher the errors of one net are than those of another: of the deeper one, or of one beside a reference.
+    """How much higher the errors of one net are than another's: a deeper net's than a shallower one's, for example.
 
     Attributes:
       errors: of the net, a fraction for each seed.
@@ -75,7 +75,7 @@ class Gap(NamedTuple):
 
     @property
     def word(self) -> str:
-        """The verdict on a deeper net beside a shallower one."""
+        """The verdict on a deeper net compared with a shallower one."""
         if self.seeds < LEAST_SEEDS:
             return NOT_JUDGED
         if self.is_equal:
@@ -87,8 +87,8 @@ class Gap(NamedTuple):
         return DOES_NOT_DEGRADE if self.narrow[1] < MARGIN else INCONCLUSIVE
 
     @property
-    def beside_reference(self) -> str:
-        """The verdict on a net beside a reference of the same depth."""
+    def against_reference(self) -> str:
+        """The verdict on a net compared with a reference of the same depth."""
         if self.word in (NOT_JUDGED, EQUAL):
             return self.word
         if self.is_above or self.is_below:
@@ -254,7 +254,7 @@ def finding(gap: Gap, word: str, nets: tuple[str, str]) -> str:
 
 
 def claim(gap: Gap, word: str) -> str:
-    """Return ``word`` on ``gap`` with what is part of the claim: the margin, the error, or why nothing is claimed."""
+    """Return ``word`` on ``gap`` with the margin or the error that it claims, or the reason why it claims nothing."""
     within = f"{100 * MARGIN:g} point"
     if word == EQUAL:
         return f"{word} {percent(gap.errors[0])} %"
@@ -308,7 +308,7 @@ def reading(series: SeriesVerdict) -> str:
 
 
 def statements(verdict: Verdict, where: str = "") -> list[Statement]:
-    """Return what is stated of each series of ``verdict``, in whose names ``where`` says which verdict it is."""
+    """Return a statement on each series of ``verdict``; ``where`` in their names tells several verdicts apart."""
     return [
         Statement(f"{each.series}, {each.depths[0]} / {each.depths[-1]} layers{where}", each.whole, each.whole.word)
         for each in verdict.series
@@ -333,11 +333,11 @@ def table(stated: Sequence[Statement]) -> list[dict[str, str]]:
 
 
 def table_caption(stated: Sequence[Statement]) -> str:
-    """Return what the numbers of ``table`` are."""
+    """Return the explanation of the columns of ``table``."""
     count = sum(each.gap.p_value is not None for each in stated)
     return (
-        "Training errors of each seed of one net / of the other, and how much higher those of the other are; interval "
-        "and p are Welch's, and the verdict follows them. Holm p is p adjusted for "
+        "Training errors of each seed of one net / of the other, and how much higher the other's are; interval and p "
+        "are Welch's, and the verdict follows them. Holm p is p adjusted for "
         f"{'the only verdict' if count == 1 else f'the {count} verdicts'} with one. "
         f'"{DOES_NOT_DEGRADE.capitalize()}" says that the upper end of the {100 * EQUIVALENCE_CONFIDENCE:.0f} % '
         f"interval is below {100 * MARGIN:g} point."

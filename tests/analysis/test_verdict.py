@@ -129,7 +129,7 @@ def test_the_word_follows_from_the_two_intervals(deep, claimed):
 )
 def test_beside_a_reference_a_net_can_be_lower_too(errors, claimed):
     found = gap(errors, (0.100, 0.101, 0.102))
-    assert claim(found, found.beside_reference) == claimed
+    assert claim(found, found.against_reference) == claimed
 
 
 @hypothesis.given(*[st.lists(st.integers(0, 1250), min_size=3, max_size=6)] * 2)
