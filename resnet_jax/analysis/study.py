@@ -75,7 +75,7 @@ def page(
     """
     _, *protocol = sweep["question"].split("\n\n")
     panels = f"## {why_report.TITLE}\n\n{why_report.markdown(inside)}" if inside else ""
-    sections = [section for section in found.sections if section.rows or section.figure]
+    sections = [section for section in found.sections if section.rows or section.texts]
     train, publish = study["commands"]
     compared = [emphasised(each) for each in study["literature"]]
     parts = [

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from resnet_jax.analysis.rates import warm_up
 from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths, group_seeds, recipe
 from resnet_jax.sweeps.claims import DEGRADES, DOES_NOT_DEGRADE
 
@@ -106,6 +107,7 @@ class SeriesVerdict(NamedTuple):
       steps: gaps in training error between each depth and the next.
       whole: gap in training error between the shallowest and the deepest net.
       test: gap in test error between the same nets.
+      warm_up: steps of warm-up of these nets, the shallowest first.
     """
 
     series: str
@@ -113,6 +115,7 @@ class SeriesVerdict(NamedTuple):
     steps: list[Gap]
     whole: Gap
     test: Gap
+    warm_up: tuple[int, int] = (0, 0)
 
 
 class Statement(NamedTuple):
@@ -201,6 +204,7 @@ def judge_series(nets: list[Replicates]) -> SeriesVerdict:
         [between(shallow, deep, "train_clean") for shallow, deep in itertools.pairwise(nets)],
         between(nets[0], nets[-1], "train_clean"),
         between(nets[0], nets[-1], "test"),
+        (warm_up(nets[0].runs[0]), warm_up(nets[-1].runs[0])),
     )
 
 
@@ -213,12 +217,21 @@ def sentences(verdict: Verdict) -> list[str]:
         first, last = series.depths[0], series.depths[-1]
         nets = (f"{last} layers", f"{first} layers")
         said = f"{series.series}, {first} to {last} layers: {finding(series.whole, series.whole.word, nets)}"
-        found.append(f"{said}. {reading(series)}")
+        found.append(f"{said}. {reading(series)}{other_warm_up(series)}")
         if len(series.steps) > 1:
             pairs = zip(series.depths, series.depths[1:], series.steps, strict=False)
             each = [f"{shallow} to {deep} {points_of(step)} ({certainty(step)})" for shallow, deep, step in pairs]
             found.append(f"{series.series}, depth by depth: {'; '.join(each)}.")
     return found
+
+
+def other_warm_up(series: SeriesVerdict) -> str:
+    """Return a sentence on warm-up that differs over depth, as in the paper's net of 110 layers; else nothing."""
+    shallow, deep = series.warm_up
+    if shallow == deep:
+        return ""
+    first, last = series.depths[0], series.depths[-1]
+    return f" Depth is not all that differs: {last} layers have {deep:,} steps of warm-up, {first} layers {shallow:,}."
 
 
 def exclusions(verdict: Verdict) -> list[str]:

@@ -238,6 +238,13 @@ def test_unfinished_diverged_and_differently_trained_runs_are_named_and_left_out
     assert verdict.series[0].whole.difference == pytest.approx(0.08)
 
 
+def test_warm_up_of_the_deeper_net_alone_is_said(tmp_path):
+    for depth in (20, 110):
+        write_run(tmp_path / f"{depth}", depth, optimizer__warmup_steps=40, optimizer__warmup_min_depth=110)
+    (sentence,) = sentences(judge(read_runs([tmp_path])[0]))
+    assert sentence.endswith("Depth is not all that differs: 110 layers have 40 steps of warm-up, 20 layers 0.")
+
+
 def test_without_two_depths_there_is_no_verdict(tmp_path):
     write_run(tmp_path / "run")
     write_run(tmp_path / "started", depth=56, status=None)

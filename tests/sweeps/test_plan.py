@@ -52,7 +52,7 @@ PROVIDED = {
         f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
         for kind in ("plain", "residual")
         for depth in (20, 56)
-        for rate in (0.01, 0.03, 0.1, 0.3)
+        for rate in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
         for seed in range(3)
     },
     "cifar16_warmup": {
