@@ -406,6 +406,19 @@ def test_a_comparison_of_the_sweep_writes_all_files_and_prints_the_verdict(comma
     assert str(folder / "comparison" / "report.html") in result.stdout
 
 
+def test_runs_on_different_kinds_of_device_are_compared_only_where_a_flag_asks_for_it(commands, tmp_path):
+    for depth, error in ((20, 0.1), (56, 0.4)):
+        for seed in range(3):
+            write_run(tmp_path / f"{depth}-{seed}", depth, error=error + 0.001 * seed, seed=seed)
+    environment = tmp_path / "56-2" / "environment.json"
+    environment.write_text(environment.read_text().replace('"cpu"', '"TPU v5"'))
+    result = commands("compare", tmp_path)
+    assert "not judged (+29.95 points, 2 seeds)" in result.stdout
+    assert "56-2 trained on TPU v5 instead of cpu, and is left out; --mixed_devices" in result.stdout
+    mixed = commands("compare", tmp_path, "--mixed_devices")
+    assert "plain, 20 to 56 layers: degrades, +30.00 points" in mixed.stdout
+
+
 def write_tuned(folder, depths=(20, 56), **fields):
     """Write runs of two rates and three seeds, of which the deeper nets need the smaller one, and their sweep.json."""
     for depth in depths:
