@@ -45,7 +45,7 @@ from resnet_jax.analysis.findings import Findings, not_started, reference_series
 from resnet_jax.analysis.panels import Panel
 from resnet_jax.analysis.pictures import save
 from resnet_jax.analysis.report import Section, refreshing, report
-from resnet_jax.analysis.runs import group_seeds, read_runs, run_directories
+from resnet_jax.analysis.runs import group_seeds, run_directories
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_sweep, within, write_json, write_text
 from resnet_jax.sweeps.watch import TRAINING, all_over, row, written
@@ -89,7 +89,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
     Raises:
       UserError: there is nothing to compare, the flags do not fit the runs, or ``out`` cannot be written.
     """
-    runs, problems = read_runs(folders)
+    runs, problems = findings.read(folders)
     sweeps = {folder: sweep for folder in folders if (sweep := read_sweep(folder))}
     problems += not_started(sweeps)
     found = findings.findings(runs, list(sweeps.values()))
@@ -133,7 +133,8 @@ def say(comparison: Comparison) -> None:
         terminal.stdout.print(tables.terminal_table(comparison.rows, width=terminal.stdout.width))
     for section in found.sections:
         if section.rows:
-            terminal.stdout.print(tables.terminal_table(section.rows, section.title))
+            table = tables.terminal_table(section.rows, section.title, terminal.stdout.width, whole="report.html")
+            terminal.stdout.print(table)
     beside = [each.sentence for each in found.literature]
     for sentence in [*comparison.left_out, *[" ".join(question.split())] * bool(question), *found.verdict, *beside]:
         terminal.say(sentence)

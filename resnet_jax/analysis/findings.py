@@ -13,7 +13,7 @@ from resnet_jax.analysis.rates import measure
 from resnet_jax.analysis.report import Section
 from resnet_jax.analysis.runs import Replicates, Run, group_seeds
 from resnet_jax.analysis.selection import select
-from resnet_jax.analysis.verdict import exclusions, judge, sentences
+from resnet_jax.analysis.verdict import exclusions, judge, sentences, statements, table, table_caption
 from resnet_jax.errors import UserError
 
 
@@ -74,6 +74,12 @@ def find(
         judged = judge(runs)
         nets, verdicts = group_seeds(runs), {"": judged}
         verdict, left_out = sentences(judged), exclusions(judged)
+    twins = differences.deepest_twins(nets)
+    verdict += map(differences.sentence, twins)
+    stated = [each for where, found in verdicts.items() for each in statements(found, f", {where}" * bool(where))]
+    stated += map(differences.statement, twins)
+    if stated:
+        sections.append(Section("Verdicts", [table_caption(stated)], table(stated)))
     claims = {series: claim for sweep in sweeps for series, claim in sweep.get("literature", {}).items()}
     compared = compare(claims, verdicts)
     shown = group_seeds([run for net in nets for run in net.runs] + undecided)
@@ -84,8 +90,10 @@ def find(
     if figures.has_depths(drawn):
         pictures["depths"] = figures.draw_depths(drawn, log_scale)
     pictures["curves"] = figures.draw_curves(drawn, log_scale)
-    beside = [differences.sentence(each) for each in differences.differences(nets, reference)] if reference else []
-    sections.append(Section("Net by net", beside, (), pictures["nets"]))
+    beside = differences.differences(nets, reference) if reference else []
+    in_verdict = [{each.net, each.reference} for each in twins]
+    others = [differences.sentence(each) for each in beside if {each.net, each.reference} not in in_verdict]
+    sections.append(Section("Net by net", others, (), pictures["nets"]))
     rates = None
     if thresholds is not None:
         found = measure(nets, thresholds)
@@ -93,7 +101,7 @@ def find(
         pictures["rates"] = figures.draw_rates([growth for growth in found.growths if growth.series in series])
         sections.append(Section("Convergence rates", rates_report.sentences(found), (), pictures["rates"]))
         rates = rates_report.record(found)
-    return Findings(nets, drawn, selected.left_out, pictures, verdict, compared, beside, left_out, sections, rates)
+    return Findings(nets, drawn, selected.left_out, pictures, verdict, compared, others, left_out, sections, rates)
 
 
 def reference_series(nets: Sequence[Replicates], sweeps: Sequence[dict[str, Any]]) -> str | None:

@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from resnet_jax import models
+from resnet_jax.analysis import verdict
 from resnet_jax.analysis.display import divergence
 from resnet_jax.analysis.runs import Replicates, Run
 from resnet_jax.config import default, flatten
@@ -36,7 +37,7 @@ GAP = 2
 # Columns that a narrow terminal does without, the first ones first.
 LEAST_IMPORTANT = (
     *("source", "best test error (%)", "best training error (%)", "seconds", "multiply-adds", "parameters"),
-    "published (%)",
+    *("published (%)", "Holm p", "p"),
 )
 
 
@@ -115,14 +116,12 @@ def text_row(record: dict[str, Any]) -> dict[str, str]:
 
 def mean_and_seeds(errors: Sequence[float]) -> str:
     """Return the mean of ``errors``, fractions, in per cent, and in brackets each; of many, their range and number."""
-    mean = 100 * float(np.mean(errors))
-    decimals = 1 if round(mean, 2) >= 10 else 2
+    mean = verdict.percent(float(np.mean(errors)))
     if len(errors) == 1:
-        return f"{mean:.{decimals}f}"
-    each = [f"{100 * error:.{decimals}f}" for error in errors]
-    low, high = (f"{100 * end:.{decimals}f}" for end in (min(errors), max(errors)))
-    seeds = f"{low} to {high}, {len(errors)} seeds" if len(errors) > MOST_SEEDS else ", ".join(each)
-    return f"{mean:.{decimals}f} ({seeds})"
+        return mean
+    if len(errors) <= MOST_SEEDS:
+        return f"{mean} ({verdict.each_error(errors)})"
+    return f"{mean} ({verdict.percent(min(errors))} to {verdict.percent(max(errors))}, {len(errors)} seeds)"
 
 
 def percent(mean: float, deviation: float | None) -> str:
@@ -146,11 +145,13 @@ def without_shared(rows: Sequence[dict[str, str]]) -> tuple[str, list[dict[str, 
     return sentence, [{name: row[name] for name in names if name not in shared} for row in rows]
 
 
-def terminal_table(rows: Sequence[dict[str, str]], title: str = TITLE, width: int = 80) -> Table:
+def terminal_table(
+    rows: Sequence[dict[str, str]], title: str = TITLE, width: int = 80, whole: str = "table.md"
+) -> Table:
     """Return ``rows``, such as the result of ``text_rows``, for a terminal of ``width`` columns.
 
     What all rows share, and which columns are left out because they do not fit, is a caption. Names of nets, seeds and
-    errors after the last step are never left out.
+    errors after the last step are never left out; the file ``whole`` has all columns.
     """
     shared, rows = without_shared(rows)
     columns = list(rows[0]) if rows else []
@@ -160,11 +161,11 @@ def terminal_table(rows: Sequence[dict[str, str]], title: str = TITLE, width: in
         if name in columns and sum(widths[each] + GAP for each in columns) > width:
             columns.remove(name)
             left_out.append(name.removesuffix(" (%)"))
-    caption = " ".join(filter(None, [shared, f"In table.md: {', '.join(left_out)}." if left_out else ""]))
+    caption = " ".join(filter(None, [shared, f"In {whole}: {', '.join(left_out)}." if left_out else ""]))
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.show_edge, table.pad_edge, table.caption_justify = False, False, "left"
     for name in columns:
-        table.add_column(header(name), justify="left" if name == "net" else "right")
+        table.add_column(header(name), justify="left" if name == "net" else "right", overflow="fold")
     for row in rows:
         table.add_row(*(row[name] for name in columns))
     return table
