@@ -121,7 +121,7 @@ def draw_curves(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
                     ends[-1][f"{net.depth} layers"] = (100 * means[-1], colour)
             for step, error in filter(None, (last_finite(run) for run in net.runs if run.diverged)):
                 panel.plot(step, 100 * error, DIVERGED, color=colour, markersize=7, markeredgewidth=1.8)
-        panel.set_title(textwrap.fill(in_words(nets_of(series)), TITLE_WIDTH), fontsize="medium")
+        panel.set_title(wrapped(in_words(nets_of(series))), fontsize="medium")
         panel.xaxis.set_tick_params(labelbottom=True)  # Also where no panel is below.
         panel.set_xlabel("step (mini-batches)")
         panel.set_xlim(0, max(run.config["steps"] for net in nets for run in net.runs))
@@ -138,6 +138,13 @@ def draw_curves(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
     handles += draw_guessing(panels, error_of_guessing(nets))
     figure.legend(handles=handles, loc="outside lower center", ncols=max(2, 2 * columns), fontsize="small")
     return figure
+
+
+def wrapped(title: str) -> str:
+    """Return ``title`` in lines of the width of a panel, broken where a part in it ends."""
+    space = "\N{NO-BREAK SPACE}"
+    parts = ", ".join(part.replace(" ", space) for part in title.split(", "))
+    return textwrap.fill(parts, TITLE_WIDTH, break_long_words=False, break_on_hyphens=False).replace(space, " ")
 
 
 def has_depths(nets: Sequence[Replicates]) -> bool:
@@ -352,8 +359,8 @@ def draw_rates(growths: Sequence[Growth]) -> Figure:
 
 
 def zero_on_log_scale(positive: np.ndarray) -> float:
-    """Return where a logarithmic axis of ``positive`` values and zeros has its 0: the power of ten below all values."""
-    return 10.0 ** (math.ceil(math.log10(positive.min())) - 1) if len(positive) else LEAST_ON_LOG_SCALE
+    """Return the place of 0 on a logarithmic axis: the power of ten below half of the least ``positive`` value."""
+    return 10.0 ** (math.ceil(math.log10(positive.min() / 2)) - 1) if len(positive) else LEAST_ON_LOG_SCALE
 
 
 def decades_above(zero: float, top: float) -> list[float]:

@@ -34,6 +34,8 @@ MOST_SEEDS = 5
 SHARED = ("seeds", "parameters", "multiply-adds", "source")
 # Spaces between two columns in a terminal.
 GAP = 2
+# Letters of a line in the column of seeds, in a terminal.
+MOST_LETTERS = 11
 # Columns that a narrow terminal does without, the first ones first.
 LEAST_IMPORTANT = (
     *("source", "best test error (%)", "best training error (%)", "seconds", "multiply-adds", "parameters"),
@@ -165,7 +167,12 @@ def terminal_table(
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.show_edge, table.pad_edge, table.caption_justify = False, False, "left"
     for name in columns:
-        table.add_column(header(name), justify="left" if name == "net" else "right", overflow="fold")
+        table.add_column(
+            header(name),
+            justify="left" if name == "net" else "right",
+            overflow="fold",
+            max_width=MOST_LETTERS if name == "seeds" else None,  # Leaves room for names and errors.
+        )
     for row in rows:
         table.add_row(*(row[name] for name in columns))
     return table

@@ -231,7 +231,13 @@ def test_curves_of_diverged_runs_end_at_the_last_finite_loss(tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "zero", "decades"),
-    [([3.0, 80.0], 1, [10]), ([0.1], 0.01, [0.1]), ([0.02, 100.0], 0.01, [0.1, 1, 10, 100]), ([], 0.1, [])],
+    [
+        ([3.0, 80.0], 1, [10]),
+        ([0.1], 0.01, [0.1]),
+        ([0.03, 100.0], 0.01, [0.1, 1, 10, 100]),
+        ([1.1], 0.1, [1]),
+        ([], 0.1, []),
+    ],
 )
 def test_zero_on_a_log_scale_is_a_power_of_ten_below_all_values(values, zero, decades):
     found = figures.zero_on_log_scale(np.array(values))
@@ -286,3 +292,9 @@ def test_a_single_net_is_drawn(tmp_path):
     write_run(tmp_path / "run", 20, False, 0.001)
     for log_scale in (False, True):
         figures.draw_nets(group_seeds(read_runs([tmp_path])[0]), log_scale).savefig(tmp_path / "figure.png")
+
+
+def test_titles_break_between_parts_of_a_name():
+    title = "residual nets, from residual-56-as-plain, no norm, learning rate 0.01"
+    assert figures.wrapped(title) == "residual nets, from residual-56-as-plain,\nno norm, learning rate 0.01"
+    assert figures.wrapped("plain nets") == "plain nets"

@@ -166,11 +166,11 @@ def test_plots_of_one_quantity_share_their_axes_within_a_panel_and_across_panels
 
 
 def test_zeros_have_a_labelled_place_on_a_logarithmic_axis():
-    panel = Panel("a", "A", [plot_of([0, 0.02, 3], is_log=True)], "", "")
+    panel = Panel("a", "A", [plot_of([0, 0.03, 3], is_log=True)], "", "")
     style = why_figures.style_of([panel])
     figure = why_figures.draw(panel, style)
     [axis] = figure.axes
-    np.testing.assert_allclose(axis.lines[0].get_ydata(), [0.01, 0.02, 3])
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), [0.01, 0.03, 3])
     assert axis.get_ylim()[0] < 0.01
     figure.draw_without_rendering()
     labels = dict(zip(axis.get_yticks(), (label.get_text() for label in axis.get_yticklabels()), strict=True))
