@@ -22,8 +22,10 @@ CONFIDENCE = 0.95
 DEVIATIONS = (1e-3, 1e2)
 # Kinds of values: known, or a limit that the true value is above or below.
 EXACT, ABOVE, BELOW = 0, 1, -1
-# Panels of the quadrature in standard deviations, of the effect and of the scatter round a limit; nodes of each panel.
-EFFECT_PANELS, LIMIT_PANELS = np.linspace(-9, 9, 19), np.linspace(-6, 6, 7)
+# Edges of the panels of the quadrature. In standard deviations of the effect: round its mean, and round a limit, for
+# limits in its tails; in standard deviations of the scatter, round a limit. Then the nodes of each panel.
+EFFECT_PANELS, TAIL_PANELS = np.linspace(-9, 9, 19), np.array([-1.0, -0.3, -0.1, -0.03, 0.03, 0.1, 0.3, 1.0])
+LIMIT_PANELS = np.linspace(-6, 6, 7)
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
 # SLSQP, because scipy's L-BFGS-B waits for the threads of BLAS, which takes ten times as long.
 OPTIONS = {"ftol": 1e-10, "maxiter": 500}
@@ -114,8 +116,8 @@ def beyond(limits: np.ndarray, sides: np.ndarray, within: float) -> tuple[float,
       sides: ``[values]``, none of them exact.
       within: standard deviation.
     """
-    narrow = np.ravel(limits[:, None] + within * LIMIT_PANELS)
-    edges = np.sort(np.concatenate([EFFECT_PANELS, np.clip(narrow, EFFECT_PANELS[0], EFFECT_PANELS[-1])]))
+    round_limits = np.unique(limits)[:, None] + np.concatenate([within * LIMIT_PANELS, TAIL_PANELS])
+    edges = np.sort(np.concatenate([EFFECT_PANELS, np.ravel(round_limits)]))
     half = np.diff(edges)[:, None] / 2
     nodes = np.ravel(edges[:-1, None] + half * (1 + NODES))
     densities = special.log_ndtr(sides * (nodes[:, None] - limits) / within).sum(axis=1) - nodes**2 / 2
@@ -186,12 +188,12 @@ def interval(data: Data, best: Fit, column: int) -> tuple[float, float]:
 def p_value(data: Data, best: Fit, restricted: Fit) -> float:
     """Return the p-value of a fit in which one coefficient of ``best``, the fit of ``data``, is given.
 
-    Groups are the unit of replication: more values of the same groups tell no more about a coefficient than the groups'
-    effects allow. If no value is censored and each group has as many, the likelihood ratio is that of least squares on
-    the means of the G groups, G log(1 + t² / (G - p)), and t has Student's distribution with G - p degrees of freedom
-    for p coefficients, exactly so unless the groups' effects are estimated as 0. That relation gives t here too.
-    Chi-squared, which holds for many groups, would reject too often with five. G counts the groups with an exact value,
-    because limits only bound the others.
+    Groups are the unit of replication: however many values a group has, its effect remains. If no value is censored and
+    all groups are equally large, the likelihood ratio of this model equals the ratio for least squares on the means of
+    the G groups, G log(1 + t² / (G - p)) for p coefficients, unless the effects are estimated as 0; and t follows
+    Student's distribution with G - p degrees of freedom. The same relation gives t here. Chi-squared, which holds for
+    many groups, would reject too often with five. G counts the groups with an exact value, because limits only bound
+    the others.
     """
     groups = len(np.unique(data.groups[data.sides == EXACT]))
     free = max(groups - data.design.shape[1], 1)

@@ -13,8 +13,8 @@ from resnet_jax.analysis.rates import Growth, Laws, Rates
 COLUMNS = {"exponential": "exp.", "power law": "pow.", "quadratic": "quad"}
 CAPTION = (
     "The table shows up to which depth runs reach the loss; the factor per ten layers in steps, and in steps times "
-    "learning rate where rates differ, with its 95 % interval; and how much higher the AIC of each law of depth is than "
-    f"the best law's. Laws that differ by less than {LEAST_EVIDENCE:g} cannot be told apart."
+    "learning rate where rates differ, with its 95 % interval; and by how much the AIC of each law of depth exceeds "
+    f"the lowest. Laws that differ by less than {LEAST_EVIDENCE:g} cannot be distinguished."
 )
 
 
@@ -76,12 +76,12 @@ def factor_words(laws: Laws) -> str:
 
 
 def preference(laws: Laws) -> str:
-    """Return which of ``laws`` fits best, or which cannot be told apart."""
+    """Return the best of ``laws``, or those that cannot be distinguished."""
     level = [(name, higher) for name, higher in laws.ranking if higher < LEAST_EVIDENCE]
     worse = [(name, higher) for name, higher in laws.ranking if higher >= LEAST_EVIDENCE]
     if len(level) > 1:
         names = listed([f"the {name}" for name, _ in level]).capitalize()
-        words = f"{names} cannot be told apart (AIC differs by {level[-1][1]:.1f})"
+        words = f"{names} cannot be distinguished (AIC differs by {level[-1][1]:.1f})"
         return words + "".join(f"; the {name} fits worse (AIC higher by {higher:.1f})" for name, higher in worse)
     best = level[0][0]
     words = f"The {best} fits best"
@@ -107,7 +107,7 @@ def listed(values: Sequence[object]) -> str:
 
 
 def censored_sentence(growth: Growth) -> str:
-    """Return how many runs of which depths are censored and why; empty if none is."""
+    """Return the number of censored runs of each depth and the causes; empty if none is censored."""
     found = ""
     above = [each for each in growth.reaches if each.side == ABOVE]
     if above:
