@@ -272,8 +272,8 @@ def test_the_sentence_names_the_depths_that_are_measured_and_the_censored_ones()
     said = f"{growth_sentence(found)}{censored_sentence(found)}"
     assert "; measured from 8 up to 32 layers, all runs of 38, 44 and 56 layers are censored." in said
     assert said.endswith(
-        "9 of 24 runs did not reach it: 3 of 3 with 38 layers, 3 of 3 with 44 layers and 3 of 3 with 56 layers. They are "
-        "censored: they count as taking longer."
+        "9 of 24 runs did not reach it: 3 of 3 with 38 layers, 3 of 3 with 44 layers and 3 of 3 with 56 layers. They "
+        "are censored: they count as taking longer."
     )
 
 
