@@ -44,7 +44,7 @@ class Case(NamedTuple):
     def sweep(self, random: np.random.Generator) -> list[Reach]:
         """Return the runs of a simulated sweep."""
         name = "exponential" if self.law == "no growth" else self.law
-        middle = Law(LAWS[self.law], 0.0, 0.0, 0.0).logarithms(name, DEPTHS)
+        middle = Law(name, LAWS[self.law], 0.0, 0.0, 0.0).logarithms(DEPTHS)
         limit = np.exp(middle[self.deepest >= DEPTHS].max() + 0.05) if self.deepest < DEPTHS.max() else np.inf
         effects = random.normal(0, self.between, (len(DEPTHS), 1))
         steps = np.exp(middle[:, None] + effects + random.normal(0, WITHIN, (len(DEPTHS), SEEDS)))

@@ -230,7 +230,7 @@ def draw_growth(panel: Axes, growth: Growth, colour: str, is_progress: bool) -> 
     for ends, alpha in (((min(depths), least), FAINT), (laws.measured, 1.0), ((most, max(depths)), FAINT)):
         along = np.linspace(*ends, 100)
         for name, law in laws.fitted.items():
-            steps = factor * np.exp(law.logarithms(name, along))
+            steps = factor * np.exp(law.logarithms(along))
             panel.plot(along, steps, color=colour, linewidth=1.2, linestyle=LAW_STYLES[name], alpha=alpha)
 
 

@@ -95,24 +95,26 @@ class Law(NamedTuple):
     """A law fitted to the logarithm of the steps.
 
     Attributes:
+      name: one of ``LAWS``.
       coefficients: constant, then slopes of the columns of ``LAWS``.
       between: standard deviation of the effect of depth.
       within: standard deviation over seeds of one depth.
       aic: Akaike's criterion; the two standard deviations count as parameters.
     """
 
+    name: str
     coefficients: list[float]
     between: float
     within: float
     aic: float
 
-    def logarithms(self, name: str, depths: np.ndarray) -> np.ndarray:
-        """Return the fitted logarithm of the steps at ``depths`` by the law called ``name``, both ``[depths]``."""
-        return self.coefficients[0] + LAWS[name](depths) @ np.array(self.coefficients[1:])
+    def logarithms(self, depths: np.ndarray) -> np.ndarray:
+        """Return the fitted logarithm of the steps at ``depths``, both ``[depths]``."""
+        return self.coefficients[0] + LAWS[self.name](depths) @ np.array(self.coefficients[1:])
 
-    def factor(self, name: str, depth: float) -> float:
+    def factor(self, depth: float) -> float:
         """Return the growth per ten layers at ``depth``, from five layers less to five more."""
-        less, more = self.logarithms(name, depth + np.array([-LAYERS / 2, LAYERS / 2])).tolist()
+        less, more = self.logarithms(depth + np.array([-LAYERS / 2, LAYERS / 2])).tolist()
         return power(more - less)
 
 
@@ -315,7 +317,9 @@ def fit_laws(reaches: Sequence[Reach], factors: Sequence[float]) -> Laws:
         if len(reached) > design.shape[1]
     }
     fits = {name: censored.fit(each) for name, each in data.items()}
-    fitted = {name: Law(each.coefficients.tolist(), each.between, each.within, each.aic) for name, each in fits.items()}
+    fitted = {
+        name: Law(name, each.coefficients.tolist(), each.between, each.within, each.aic) for name, each in fits.items()
+    }
     low, high = censored.interval(data["exponential"], fits["exponential"], 1)
     factor = power(fitted["exponential"].coefficients[1])
     bend = censored.p_value(data["quadratic"], fits["quadratic"], fits["exponential"]) if "quadratic" in fits else None

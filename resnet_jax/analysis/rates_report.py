@@ -87,7 +87,9 @@ def preference(laws: Laws) -> str:
     words = f"The {best} fits best"
     if worse:
         words += f" (AIC lower by {listed([f'{higher:.1f} than the {name}' for name, higher in worse])})"
-    return words + (f": {bend_words(laws)}" if best == "quadratic" else "")
+    if best == "power law":
+        return f"{words}, exponent {laws.fitted[best].coefficients[1]:.2f}"
+    return f"{words}: {bend_words(laws)}" if best == "quadratic" else words
 
 
 def bend_words(laws: Laws) -> str:
@@ -95,7 +97,7 @@ def bend_words(laws: Laws) -> str:
     law = laws.fitted["quadratic"]
     assert laws.bend is not None
     change = "accelerates" if law.coefficients[2] > 0 else "slows down"
-    least, most = (f"times {law.factor('quadratic', depth):.2f} at {depth}" for depth in laws.measured)
+    least, most = (f"times {law.factor(depth):.2f} at {depth}" for depth in laws.measured)
     words = f"the growth {change} with depth, from {least} layers to {most} (p = {laws.bend:.2g})"
     return words if laws.bend < 1 - CONFIDENCE else f"a hint, with so few depths, that {words}"
 

@@ -196,6 +196,8 @@ def test_steps_that_follow_a_law_are_said_to(law, logarithms, coefficients):
     np.testing.assert_allclose(laws.fitted[law].coefficients, coefficients, rtol=0.15)
     aic = [laws.fitted[name].aic for name, _ in laws.ranking]
     assert aic == sorted(aic)
+    assert preference(laws).startswith(f"The {law} fits best (AIC lower by {aic[1] - aic[0]:.1f} than the ")
+    assert (", exponent 1.5" in preference(laws)) == (law == "power law")
 
 
 def test_the_quadratic_is_said_with_its_growth_at_both_ends_and_how_sure_it_is():
