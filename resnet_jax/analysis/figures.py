@@ -196,8 +196,9 @@ def draw_rates(growths: Sequence[Growth]) -> Figure:
     for panel in grid[-1]:
         panel.set_xlabel("depth (weighted layers)")
     handles = [Line2D([], [], color=colour, linewidth=3, label=series) for series, colour in colour_of.items()]
-    handles += [Line2D([], [], color="0.3", linestyle=style, label=name) for name, style in LAW_STYLES.items()]
-    handles.append(Line2D([], [], color="0.3", alpha=FAINT, label="beyond the depths measured"))
+    if any(growth.steps for growth in growths):
+        handles += [Line2D([], [], color="0.3", linestyle=style, label=name) for name, style in LAW_STYLES.items()]
+        handles.append(Line2D([], [], color="0.3", alpha=FAINT, label="beyond the depths measured"))
     for marker, meaning in MARKERS.values():
         face = "0.3" if marker == "o" else "none"
         handles.append(Line2D([], [], color="0.3", linestyle="", marker=marker, markerfacecolor=face, label=meaning))
