@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks import measure
 from resnet_jax.analysis.tuning import Candidate, decide
 from resnet_jax.analysis.verdict import gap
+from resnet_jax.sweeps.claims import DEGRADES
 
 SWEEPS = 1000
 SEEDS = 3
@@ -60,7 +61,7 @@ def main() -> None:
             low, high = gap(deep, shallow).interval or (np.nan, np.nan)
             held += low <= GAP <= high
             held_of_chosen += low <= deep_mean - shallow_mean <= high
-            said += gap(chosen_errors(random, 0.1, case)[0], shallow).sign == 1
+            said += gap(chosen_errors(random, 0.1, case)[0], shallow).word == DEGRADES
         results[case] = {
             "interval contains the gap of the best rates (%)": round(100 * held / SWEEPS, 1),
             "interval contains the gap of the chosen rates (%)": round(100 * held_of_chosen / SWEEPS, 1),

@@ -43,7 +43,7 @@ from resnet_jax.analysis.findings import Findings, not_started
 from resnet_jax.analysis.panels import Panel
 from resnet_jax.analysis.pictures import save
 from resnet_jax.analysis.report import Section, refreshing, report
-from resnet_jax.analysis.runs import group_seeds, read_runs, run_directories
+from resnet_jax.analysis.runs import group_seeds, run_directories
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_sweep, within, write_json, write_text
 from resnet_jax.sweeps.watch import TRAINING, all_over, row, written
@@ -87,7 +87,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
     Raises:
       UserError: there is nothing to compare, the flags do not fit the runs, or ``out`` cannot be written.
     """
-    runs, problems = read_runs(folders)
+    runs, problems = findings.read(folders)
     sweeps = {folder: sweep for folder in folders if (sweep := read_sweep(folder))}
     problems += not_started(sweeps)
     found = findings.findings(runs, list(sweeps.values()))

@@ -1,11 +1,12 @@
 """Flags that say what is looked for in runs."""
 
+import pathlib
 from typing import Any
 
 from absl import flags
 
 from resnet_jax.analysis.findings import Findings, find, tuned_field
-from resnet_jax.analysis.runs import Run
+from resnet_jax.analysis.runs import Run, of_one_device, read_runs
 from resnet_jax.errors import UserError
 
 _LOG_SCALE = flags.DEFINE_bool("log_scale", False, "Draw errors on a logarithmic scale.")
@@ -17,6 +18,14 @@ _TUNED = flags.DEFINE_string(
 )
 _RATES = flags.DEFINE_bool("rates", False, "Measure how fast the training loss falls, and how that depends on depth.")
 _THRESHOLDS = flags.DEFINE_list("thresholds", ["1.0", "0.5", "0.1"], "Training losses of --rates, in nats.")
+_MIXED_DEVICES = flags.DEFINE_bool("mixed_devices", False, "Judge runs on different kinds of device together.")
+
+
+def read(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
+    """Return the runs in and below ``folders`` that are judged together, and sentences on those that are not read."""
+    runs, problems = read_runs(folders)
+    kept, others = (runs, []) if _MIXED_DEVICES.value else of_one_device(runs)
+    return kept, problems + others
 
 
 def findings(runs: list[Run], sweeps: list[dict[str, Any]]) -> Findings:
@@ -40,7 +49,7 @@ def given() -> list[str]:
     """Return those of these flags that are not at their defaults, as words of a command line."""
     return [
         word
-        for flag in (_LOG_SCALE, _TUNED, _RATES, _THRESHOLDS)
+        for flag in (_LOG_SCALE, _TUNED, _RATES, _THRESHOLDS, _MIXED_DEVICES)
         if flag.value != flag.default
         for word in flags.FLAGS[flag.name].serialize().split("\n")
     ]

@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> int:
     with command.saving(out):
         if out.resolve() != folder.resolve():
             copy_records(folder, out, list(sweep["runs"]))
-        runs, problems = read_runs([out])
+        runs, problems = findings.read([out])
         problems += not_started({out: sweep})
         found = findings.findings(runs, [sweep])
         words = ["python", "-m", "experiments.publish", str(out), *map(str, beside), *findings.given()]

@@ -66,7 +66,15 @@ SUMMARY = {
     "final": Each(FIGURES),
     "best": Each(FIGURES),
 }
-ENVIRONMENT = {"time": str, "device_kind": str, "device_count": COUNT, "packages": Each(Maybe(str))}
+ENVIRONMENT = {
+    "time": str,
+    "device_kind": str,
+    "device_count": COUNT,
+    "packages": Each(Maybe(str)),
+    "git_revision": Maybe(str),
+    "git_dirty": Maybe(bool),
+    "git_changed": Maybe([str]),
+}
 SWEEP = {
     "file": Maybe(str),
     "question": Maybe(str),

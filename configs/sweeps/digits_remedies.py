@@ -3,14 +3,16 @@
 Protocol: plain nets with Dirac parametrisation, delta-orthogonal values (tanh), looks-linear values (CReLU, twice the
 parameters) and LSUV, beside the plain net, the plain net without norm and with group norm. Residual nets with Fixup,
 SkipInit, ReZero (which keeps batch norm) and scaled weight standardisation, beside the residual net, without norm and
-with group norm; RepVGG, which has a shortcut in training and none when deployed. Each at its own best of three learning
-rates, by validation error, at 20 and 56 layers.
+with group norm; RepVGG, which has a shortcut in training and none when deployed. Each at the best of three learning
+rates, by validation error, and of a fourth where that was the highest or lowest, at 20 and 56 layers; three seeds, and
+five of the nets that three left undecided.
 
 It does not show: recipes beyond the learning rate that some remedies come with (mixup, clipping, other decay).
 
-Literature: Dirac nets of 34 layers have 27.79 % on ImageNet, residual ones 27.17 % (arXiv 1706.00388, 2101.03697);
-plain tanh nets of 10,000 layers train (1806.05393); ReZero-56 has 6.38 % on CIFAR-10, with batch norm 7.74 %
-(2003.04887); RepVGG degrades from 69 to 133 layers (2111.00687).
+Literature, in test errors but for Xiao et al.: Dirac nets of 34 layers have 27.79 % on ImageNet, residual ones 27.17 %
+(arXiv 1706.00388, 2101.03697); plain tanh nets of 10,000 layers train (Xiao et al. 2018, arXiv 1806.05393, figure 1);
+ReZero-56 has 6.38 % on CIFAR-10, with batch norm 7.74 % (2003.04887); RepVGG is worse with 133 layers than with 69
+(2111.00687).
 """
 
 from configs import recipes
@@ -19,28 +21,29 @@ from resnet_jax.sweeps.grid import axis, chain, product, tuned
 LITERATURE = {
     "plain, norm batch": ("degrades", "He et al. 2015, figure 6"),
     "residual, shortcut A, norm batch": ("does not degrade", "He et al. 2015, figure 6"),
-    "repvgg residual, norm batch": ("degrades", "Meng et al. 2021"),
-    "fixup residual, shortcut A": ("does not degrade", "Zhang et al. 2019"),
-    "delta-orthogonal tanh plain, norm none": ("does not degrade", "Xiao et al. 2018"),
+    "delta-orthogonal tanh plain, norm none": ("does not degrade", "Xiao et al. 2018, figure 1"),
 }
+RATES = (0.01, 0.03, 0.1)
+LOWER, HIGHER = (0.003, *RATES), (*RATES, 0.3)
+# Remedy, seeds, and the rates at 20 and at 56 layers.
 PLAIN = (
-    {},
-    {"norm": "none"},
-    {"norm": "group"},
-    {"parametrization": "dirac"},
-    {"init": "delta_orthogonal", "activation": "tanh", "norm": "none"},
-    {"init": "looks_linear", "activation": "crelu", "norm": "none"},
-    {"init": "lsuv", "norm": "none"},
+    ({}, 3, HIGHER, LOWER),
+    ({"norm": "none"}, 5, RATES, LOWER),
+    ({"norm": "group"}, 3, RATES, HIGHER),
+    ({"parametrization": "dirac"}, 3, HIGHER, HIGHER),
+    ({"init": "delta_orthogonal", "activation": "tanh", "norm": "none"}, 5, HIGHER, RATES),
+    ({"init": "looks_linear", "activation": "crelu", "norm": "none"}, 5, LOWER, LOWER),
+    ({"init": "lsuv", "norm": "none"}, 5, LOWER, LOWER),
 )
 RESIDUAL = (
-    {},
-    {"norm": "none"},
-    {"norm": "group"},
-    {"block": "repvgg"},
-    {"branch_scaling": "fixup"},
-    {"branch_scaling": "skipinit"},
-    {"branch_scaling": "rezero"},
-    {"branch_scaling": "normalizer_free", "shortcut": "B"},
+    ({}, 3, HIGHER, RATES),
+    ({"norm": "none"}, 3, LOWER, LOWER),
+    ({"norm": "group"}, 5, RATES, LOWER),
+    ({"block": "repvgg"}, 3, HIGHER, HIGHER),
+    ({"branch_scaling": "fixup"}, 5, RATES, HIGHER),
+    ({"branch_scaling": "skipinit"}, 5, HIGHER, HIGHER),
+    ({"branch_scaling": "rezero"}, 3, RATES, RATES),
+    ({"branch_scaling": "normalizer_free", "shortcut": "B"}, 5, HIGHER, HIGHER),
 )
 
 
@@ -52,10 +55,16 @@ def get_config():
 
 
 def get_sweep():
-    def nets(residual, remedies):
-        fields = [{f"model.{name}": value for name, value in remedy.items()} for remedy in remedies]
-        return product(axis("model.residual", [residual]), fields)
+    def runs(residual, remedy, seeds, depth, rates):
+        fields = {"model.residual": residual, **{f"model.{name}": value for name, value in remedy.items()}}
+        net = product([fields], axis("model.depth", [depth]))
+        return product(net, tuned("optimizer.learning_rate", rates), axis("seed", range(seeds)))
 
-    rates = tuned("optimizer.learning_rate", [0.01, 0.03, 0.1])
-    arms = chain(nets(False, PLAIN), nets(True, RESIDUAL))
-    return product(arms, axis("model.depth", [20, 56]), rates, axis("seed", range(3)))
+    return chain(
+        *(
+            runs(residual, remedy, seeds, depth, rates)
+            for residual, arms in ((False, PLAIN), (True, RESIDUAL))
+            for remedy, seeds, *of_depths in arms
+            for depth, rates in zip((20, 56), of_depths, strict=True)
+        )
+    )

@@ -16,7 +16,6 @@ from resnet_jax.sweeps.grid import axis, product
 LITERATURE = {
     "plain, survival 1.0": ("degrades", "He et al. 2015, figure 6"),
     "residual, survival 1.0": ("does not degrade", "He et al. 2015, figure 6"),
-    "residual, survival 0.5": ("does not degrade", "Huang et al. 2016, table 1"),
 }
 
 

@@ -10,10 +10,10 @@ each drop of the learning rate and at the end; the instruments measure these:
 It does not show: causes. What differs between nets that train and nets that do not may be a consequence of that;
 interventions (digits_routes, digits_identity) tell causes from consequences.
 
-Literature: gradients of plain nets with batch norm grow by 1.211 a layer towards the input at the start (Yang et al.
-2019, arXiv 1902.08129), those of different images become unrelated (Balduzzi et al. 2017, arXiv 1702.08591); deleting
-one block of a residual net hardly matters, deleting a layer of a plain one is fatal (Veit et al. 2016, arXiv
-1605.06431).
+Literature: gradients of plain nets with batch norm grow by 1.211 a layer towards the input at the start (the root of
+1.467, by which their squared norm grows in wide, fully connected nets; Yang et al. 2019, arXiv 1902.08129), those of
+different images become unrelated (Balduzzi et al. 2017, arXiv 1702.08591); deleting one block of a residual net hardly
+matters, deleting a layer of a plain one is fatal (Veit et al. 2016, arXiv 1605.06431).
 """
 
 from configs import recipes

@@ -1,9 +1,10 @@
 """Whether two nets differ beyond what seeds make them differ: the rule by which a sentence is printed.
 
 Two nets differ if the ranges of their values, one for each seed, do not touch; with three or four seeds they must be
-apart by at least the wider of the two. Where there is no difference, that happens in fewer than 1 of 100 cases with any
-number of seeds from three on (``tests/analysis/test_contrast.py`` simulates it, with normal, Cauchy and log-normal
-values). It says nothing of how large a difference is.
+apart by at least the wider of the two. Where the values of both nets come from one distribution, that happens in fewer
+than 1 of 100 cases with any number of seeds from three on (``tests/analysis/test_contrast.py`` simulates it, with
+normal, Cauchy and log-normal values); where only their means are equal and one net scatters ten times as much as the
+other (normal values), in up to 5. It says nothing of how large a difference is.
 """
 
 import math
@@ -24,7 +25,9 @@ LEAST_SEEDS = 3
 ENOUGH_SEEDS = 5
 RULE = (
     "A sentence is printed where the values of two nets, one for each seed, lie in ranges that do not touch, with "
-    "three or four seeds apart by at least the wider one; without a difference that happens in less than 1 case of 100."
+    "three or four seeds apart by at least the wider one. That happens in less than 1 case of 100 if the values of "
+    "both nets have one distribution, and in up to 5 if only their means are equal and one net scatters ten times as "
+    "much."
 )
 
 

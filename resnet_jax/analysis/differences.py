@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from resnet_jax.analysis.runs import Replicates
-from resnet_jax.analysis.verdict import Gap, certainty, gap, points_of
+from resnet_jax.analysis.runs import Replicates, series_fields
+from resnet_jax.analysis.verdict import Gap, Statement, certainty, finding, gap, points_of
 
 
 class Difference(NamedTuple):
@@ -28,22 +26,54 @@ class Difference(NamedTuple):
 def differences(nets: Sequence[Replicates], series: str) -> list[Difference]:
     """Return the differences of ``nets`` from those of ``series`` that have the same depth, over finished runs."""
     references = {net.depth: net for net in nets if net.series == series and net.finished}
-
-    def between(net: Replicates, split: str) -> Gap:
-        errors = [np.array([run.final(split) for run in each.finished]) for each in (net, references[net.depth])]
-        return gap(*errors)
-
     return [
-        Difference(net.label, references[net.depth].label, between(net, "train_clean"), between(net, "test"))
+        difference(net, references[net.depth])
         for net in nets
         if net.series != series and net.finished and net.depth in references
     ]
 
 
+def deepest_twins(nets: Sequence[Replicates]) -> list[Difference]:
+    """Return the differences of plain nets from residual ones that differ in nothing else, at the greatest depth.
+
+    Where residual nets differ in what a plain net does not have, such as the shortcut, the first one is its twin.
+    """
+    finished = [net for net in nets if net.finished]
+    pairs: dict[str, tuple[Replicates, Replicates]] = {}
+    for plain in sorted(finished, key=lambda net: net.depth):
+        twins = [net for net in finished if net.depth == plain.depth and are_twins(plain, net)]
+        if twins:
+            pairs[plain.series] = plain, twins[0]
+    return [difference(*pair) for pair in pairs.values()]
+
+
+def are_twins(plain: Replicates, residual: Replicates) -> bool:
+    """Return whether ``plain`` and ``residual`` are that, and agree in all fields that both read."""
+    one, other = (series_fields(net.runs[0]) for net in (plain, residual))
+    differing = {name for name in one.keys() & other.keys() if one[name] != other[name]}
+    return differing == {"model.residual"} and not one["model.residual"]
+
+
+def difference(net: Replicates, reference: Replicates) -> Difference:
+    """Return the difference of ``net`` from ``reference``, over finished runs."""
+
+    def between(split: str) -> Gap:
+        return gap(*([run.final(split) for run in each.finished] for each in (net, reference)))
+
+    return Difference(net.label, reference.label, between("train_clean"), between("test"))
+
+
+def statement(difference: Difference) -> Statement:
+    """Return ``difference`` in training error as a line of the table of verdicts."""
+    return Statement(
+        f"{difference.reference} / {difference.net}", difference.training, difference.training.against_reference
+    )
+
+
 def sentence(difference: Difference) -> str:
     """Return ``difference`` in words."""
-    training, test = (
-        f"{points_of(each)} of {name} error ({certainty(each)})"
-        for name, each in (("training", difference.training), ("test", difference.test))
+    training = finding(
+        difference.training, difference.training.against_reference, (difference.net, difference.reference)
     )
-    return f"{difference.net} against {difference.reference}: {training}, {test}."
+    test = f"{points_of(difference.test)} ({certainty(difference.test)})"
+    return f"{difference.net} against {difference.reference}: {training}. Test error: {test}."

@@ -12,7 +12,7 @@ from resnet_jax.analysis.rates import measure
 from resnet_jax.analysis.report import Section
 from resnet_jax.analysis.runs import Replicates, Run, group_seeds
 from resnet_jax.analysis.selection import select
-from resnet_jax.analysis.verdict import exclusions, judge, sentences
+from resnet_jax.analysis.verdict import exclusions, judge, sentences, statements, table, table_caption
 from resnet_jax.errors import UserError
 
 
@@ -71,6 +71,12 @@ def find(
         judged = judge(runs)
         nets, verdicts = group_seeds(runs), {"": judged}
         verdict, left_out = sentences(judged), exclusions(judged)
+    twins = differences.deepest_twins(nets)
+    verdict += map(differences.sentence, twins)
+    stated = [each for where, found in verdicts.items() for each in statements(found, f", {where}" * bool(where))]
+    stated += map(differences.statement, twins)
+    if stated:
+        sections.append(Section("Verdicts", [table_caption(stated)], table(stated)))
     claims = {series: claim for sweep in sweeps for series, claim in sweep.get("literature", {}).items()}
     compared = compare(claims, verdicts)
     reference = reference_series(nets, sweeps)
@@ -80,8 +86,10 @@ def find(
         "depths": figures.draw_depths(selected.nets, log_scale),
         "curves": figures.draw_curves(selected.nets, log_scale),
     }
-    beside = [differences.sentence(each) for each in differences.differences(nets, reference)] if reference else []
-    sections.append(Section("Net by net", beside, (), pictures["nets"]))
+    beside = differences.differences(nets, reference) if reference else []
+    in_verdict = [{each.net, each.reference} for each in twins]
+    others = [differences.sentence(each) for each in beside if {each.net, each.reference} not in in_verdict]
+    sections.append(Section("Net by net", others, (), pictures["nets"]))
     rates = None
     if thresholds is not None:
         found = measure(nets, thresholds)
@@ -92,7 +100,7 @@ def find(
         )
         rates = rates_report.record(found)
     return Findings(
-        nets, selected.nets, selected.left_out, pictures, verdict, compared, beside, left_out, sections, rates
+        nets, selected.nets, selected.left_out, pictures, verdict, compared, others, left_out, sections, rates
     )
 
 

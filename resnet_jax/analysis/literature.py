@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from resnet_jax.analysis.verdict import INCONCLUSIVE, WORDS, SeriesVerdict, Verdict
+from resnet_jax.analysis.verdict import EQUAL, INCONCLUSIVE, NOT_JUDGED, SeriesVerdict, Verdict, claim
 from resnet_jax.sweeps.claims import DOES_NOT_DEGRADE
 
 
@@ -11,7 +11,7 @@ class Comparison(NamedTuple):
     """What was found of a series beside what others have.
 
     Attributes:
-      result: "agrees", "contradicts", or "open" where the verdict is inconclusive.
+      result: "agrees", "contradicts", or "open" where the verdict is neither.
       sentence: says so.
     """
 
@@ -34,13 +34,13 @@ def compare(claims: Mapping[str, list[str]], verdicts: Mapping[str, Verdict]) ->
     ]
 
 
-def comparison(series: SeriesVerdict, where: str, claim: str, source: str) -> Comparison:
-    """Return the verdict on ``series`` beside ``claim``."""
-    found = WORDS[series.whole.sign]
+def comparison(series: SeriesVerdict, where: str, claimed: str, source: str) -> Comparison:
+    """Return the verdict on ``series`` compared with the word ``claimed`` in ``source``."""
+    word, said = series.whole.word, claim(series.whole, series.whole.word)
     name = f"{series.series} {where}".rstrip()
-    if found == claim:
-        return Comparison("agrees", f"As in the literature: {name} {found} ({source}).")
-    if found == INCONCLUSIVE:
-        return Comparison("open", f"Open: {name} is {found} here; it {claim} in {source}.")
-    there = "but not" if claim == DOES_NOT_DEGRADE else "but it does"
-    return Comparison("contradicts", f"Contradicts the literature: {name} {found} here, {there} in {source}.")
+    if word in (NOT_JUDGED, INCONCLUSIVE, EQUAL):
+        return Comparison("open", f"Open: {name} is {said} here; it {claimed} in {source}.")
+    if word == claimed:
+        return Comparison("agrees", f"As in the literature: {name} {said} ({source}).")
+    there = "but not" if claimed == DOES_NOT_DEGRADE else "but it does"
+    return Comparison("contradicts", f"Contradicts the literature: {name} {said} here, {there} in {source}.")

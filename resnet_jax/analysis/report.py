@@ -183,7 +183,9 @@ def environment_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     for run in runs:
         for each in run.environments:
             packages = each.get("packages", {})
-            revision = (each.get("git_revision") or "")[:10] + (" + local changes" if each.get("git_dirty") else "")
+            revision = (each.get("git_revision") or "")[:10]
+            if each.get("git_dirty"):
+                revision += f" + changes in {', '.join(each.get('git_changed') or ['files not recorded'])}"
             rows.append(
                 {
                     "run": run.name,

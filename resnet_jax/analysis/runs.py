@@ -57,6 +57,11 @@ class Run(NamedTuple):
         return self.summary is not None and self.summary["status"] == "diverged"
 
     @property
+    def devices(self) -> tuple[str, ...]:
+        """The kinds of device on which it was trained, sorted; none if they are not recorded."""
+        return tuple(sorted({start["device_kind"] for start in self.environments if start.get("device_kind")}))
+
+    @property
     def step(self) -> int:
         """The last recorded step, or 0."""
         return self.metrics[-1]["step"] if self.metrics else 0
@@ -205,6 +210,26 @@ def read_runs(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
     if not runs:
         raise UserError(f"none of the {len(found)} runs can be read; the first problem: {problems[0]}")
     return runs, problems + other_definitions(runs)
+
+
+def of_one_device(runs: list[Run]) -> tuple[list[Run], list[str]]:
+    """Return the ``runs`` on the kind of device of most, and a sentence on the others if there are any.
+
+    Kinds of device round differently, and a run that went on on another kind is of neither.
+    """
+    counts = collections.Counter(run.devices for run in runs if run.devices)
+    if len(counts) < 2:
+        return runs, []
+    [(usual, _)] = counts.most_common(1)
+    others = [run for run in runs if run.devices and run.devices != usual]
+    kinds = sorted({" and ".join(run.devices) for run in others})
+    names = (
+        f"{others[0].name} and {len(others) - 1} more" if len(others) > 2 else " and ".join(run.name for run in others)
+    )
+    return [run for run in runs if run not in others], [
+        f"{names} trained on {' or '.join(kinds)} instead of {' and '.join(usual)}, and "
+        f"{'is' if len(others) == 1 else 'are'} left out; --mixed_devices judges runs on all kinds of device together."
+    ]
 
 
 def other_definitions(runs: list[Run]) -> list[str]:

@@ -18,6 +18,8 @@ CAPTIONS = {
     "curves": "Training error of mini-batches (thin) and test error (bold) over steps, mean and deviation over seeds",
     "rates": "Steps until the training loss stays below a threshold, over depth; open triangles: not reached",
 }
+# Changed files that a page names.
+MOST_FILES = 5
 
 
 def summary(
@@ -73,7 +75,7 @@ def page(
     """
     _, *protocol = sweep["question"].split("\n\n")
     panels = f"## {why_report.TITLE}\n\n{why_report.markdown(inside)}" if inside else ""
-    sections = [section for section in found.sections if section.rows or section.figure]
+    sections = [section for section in found.sections if section.rows or section.texts]
     train, publish = study["commands"]
     compared = [emphasised(each) for each in study["literature"]]
     parts = [
@@ -137,7 +139,30 @@ def what_was_run(runs: Sequence[Run], planned: int) -> str:
     return (
         f"{len(finished)} of {planned} runs finished, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, each on "
         f"{' or '.join(devices)} with {', '.join(versions)}; {hours:.1f} hours of training in all."
+        f"{mixture(runs)}"
     )
+
+
+def mixture(runs: Sequence[Run]) -> str:
+    """Return sentences on what ``runs`` do not share although it moves results: code, numeric type, kind of device."""
+    starts = [start for run in runs for start in run.environments]
+    revisions = sorted({(start.get("git_revision") or "unknown")[:7] for start in starts})
+    said = f" Trained by {'' if len(revisions) > 1 else 'revision '}{', '.join(revisions)}"
+    said += f": {len(revisions)} revisions of the code" * (len(revisions) > 1)
+    dirty = [start for start in starts if start.get("git_dirty")]
+    if dirty:
+        names = sorted(
+            {name for start in dirty for name in start.get("git_changed") or ["files that were not recorded"]}
+        )
+        shown = [*names[:MOST_FILES], *[f"{len(names) - MOST_FILES} more files"] * (len(names) > MOST_FILES)]
+        said += f", {len(dirty)} of {len(starts)} starts with local changes in {', '.join(shown)}"
+    said += "."
+    kinds = sorted({" and ".join(run.devices) for run in runs if run.devices})
+    types = sorted({run.config["dtype"] for run in runs})
+    for name, values in (("kinds of device", kinds), ("numeric types", types)):
+        if len(values) > 1:
+            said += f" Runs are of different {name}, {', '.join(values)}, which round differently."
+    return said
 
 
 def bullets(texts: Iterable[str]) -> str:

@@ -187,12 +187,12 @@ def distance(value: float, common: float | None) -> float:
 def verdicts(tuning: Tuning) -> dict[str, Verdict]:
     """Return the verdicts, each by the clause that says at which value."""
     at_common = {f"at the common {tuning.field} {tuning.common:g}": tuning.at_common} if tuning.at_common else {}
-    return {**at_common, f"at its own best {tuning.field}": tuning.at_best}
+    return {**at_common, f"at the best {tuning.field} tried": tuning.at_best}
 
 
 def verdict_sentences(tuning: Tuning) -> list[str]:
     """Return both verdicts in words, and what each net has chosen."""
-    found = [f"Each net at its own best {tuning.field}: {said}" for said in sentences(tuning.at_best)]
+    found = [f"Each net at the best {tuning.field} of those tried: {said}" for said in sentences(tuning.at_best)]
     if tuning.at_common:
         head = f"All nets at the common {tuning.field} {tuning.common:g}"
         found = [f"{head}: {said}" for said in sentences(tuning.at_common)] + found

@@ -213,6 +213,8 @@ def deletions(groups: Groups) -> Panel | None:
 
     text = "Deleting a single block leaves a median test error of {0} in {plain}, of {1} in {residual}"
     said = says(groups, twins, Statistic("Median test error after deleting one block", median, text, percent))
+    costliest = [f"{label} without {costliest_block(seeds)}" for label, seeds in groups.items() if works(seeds)]
+    said += f" The costliest block leaves more: {'; '.join(costliest)}." * bool(costliest)
     return Panel(
         "why_deletions",
         "Whether blocks are links of a chain or corrections",
@@ -220,6 +222,15 @@ def deletions(groups: Groups) -> Panel | None:
         note_of(groups, "deletions", END) + " Several blocks are drawn at random; medians over draws.",
         said,
     )
+
+
+def costliest_block(seeds: Seeds) -> str:
+    """Return the block that is the costliest to delete in the median over ``seeds``, and the test errors it leaves."""
+    found = [each for net in seeds if (each := net.found("deletions", END)) is not None]
+    errors = np.array([each.result["deleted"]["test"] for each in found])
+    worst = int(np.argmax(np.median(errors, axis=0)))
+    low, high = percent(errors[:, worst].min()), percent(errors[:, worst].max())
+    return f"{found[0].blocks[worst]} {low}" + f" to {high}" * (len(found) > 1)
 
 
 def several_deleted(groups: Groups) -> list[Line]:

@@ -4,7 +4,8 @@ For the output y of each block, of one batch in training mode:
 
 - **norm**: the root mean square over images of ||dL/dy||, where L is the image's own loss; ``relative`` is the norm by
   that of the last block. Theory for plain nets with batch norm and ReLU, wide and of large batches: the norm grows by
-  sqrt(pi / (pi - 1)) = 1.211 a layer towards the input (Yang et al. 2019, arXiv 1902.08129, theorem 8).
+  sqrt(pi / (pi - 1)) = 1.211 a layer towards the input, their squares by 1.467 (Yang et al. 2019, arXiv 1902.08129,
+  theorem 8).
 - **a_layer**: that growth: the least-squares slope of the log of the norm over layers within the stages, since between
   them the size of the output changes.
 - **cosine**: the mean cosine over pairs of images of their rows of dL/dy (Balduzzi et al. 2017, arXiv 1702.08591:

@@ -4,6 +4,8 @@ A sweep file may say so in ``LITERATURE``, a dictionary from the name of a serie
 ``"degrades"`` or ``"does not degrade"`` and the source::
 
     LITERATURE = {"plain": ("degrades", "He et al. 2015, figure 6")}
+
+A claim is about training error, as the verdict is; the figure or table that is its source must have that.
 """
 
 from collections.abc import Mapping

@@ -29,6 +29,15 @@ def test_nets_without_a_difference_seldom_differ_and_those_far_apart_mostly_do(l
     assert share_that_differs(random.standard_normal, seeds=5, shift=10) > 0.98
 
 
+def test_nets_of_equal_means_differ_more_often_if_one_scatters_more():
+    random = np.random.default_rng(0)
+    for seeds in (3, 4, 5, 10):
+        one, other = random.standard_normal((2, 4_000, seeds)) * [[[1]], [[10]]]
+        share = np.mean([of(a, b).differs for a, b in zip(one, other, strict=True)])
+        print(f"{seeds} seeds: {share:.1%}")
+        assert share < 0.05
+
+
 def test_ranges_must_be_apart_and_those_of_few_seeds_by_the_wider_of_the_two():
     assert of([0, 1, 2, 3, 4], [4.1, 5, 6, 7, 8]).differs
     assert not of([0, 1, 2, 3, 4], [4, 5, 6, 7, 8]).differs

@@ -39,7 +39,7 @@ def test_an_entry_has_question_answer_figure_verdict_runs_and_commands():
 
 def test_a_contradiction_is_marked_in_the_contents_and_in_bold():
     page = gallery.page({"a": study(literature=[AGREES, CONTRADICTS])}, [], "")
-    assert "| **contradicts** |" in page
+    assert "| agrees, **contradicts** |" in page
     assert f"- **{CONTRADICTS['sentence']}**" in page
     assert f"- {AGREES['sentence']}" in page
 

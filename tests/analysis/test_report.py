@@ -44,7 +44,7 @@ def test_the_page_holds_all_that_one_asks(page):
     for part in (
         "<title>the title</title>",
         "Does &lt;depth&gt; degrade?",
-        "plain: degrades, +60.00 points of training error",
+        "plain, 20 to 56 layers: degrades, +60.00 points of training error",
         "unfinished is not in the verdict: unfinished at step 200 of 300.",
         "a &lt;problem&gt; &amp; more",
         "<td>False-56-1</td><td>56</td><td>False</td><td>1</td>",

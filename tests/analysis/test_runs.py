@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from resnet_jax.analysis.runs import group_seeds, nets_of, read_run, read_runs, recipe
+from resnet_jax.analysis.runs import group_seeds, nets_of, of_one_device, read_run, read_runs, recipe
 from resnet_jax.errors import UserError
 from tests.analysis.synthetic import write_run
 
@@ -138,3 +138,28 @@ def test_runs_under_interventions_are_series_named_by_those_they_have_and_of_one
 def test_the_nets_of_a_series_are_called_by_its_kind():
     assert nets_of("plain") == "plain nets"
     assert nets_of("residual, shortcut B, steps 300") == "residual nets, shortcut B, steps 300"
+
+
+def on(folder, *devices):
+    starts = [{"time": "2026", "device_kind": device, "device_count": 1, "packages": {}} for device in devices]
+    (folder / "environment.json").write_text(json.dumps(starts))
+
+
+def test_runs_on_another_kind_of_device_than_most_are_left_out_by_name(tmp_path):
+    for name, devices in {
+        "a": ["cpu"],
+        "b": ["cpu", "cpu"],
+        "c": ["NVIDIA H100"],
+        "d": ["cpu", "TPU v5"],
+        "e": [],
+    }.items():
+        on(write_run(tmp_path / name), *devices)
+    runs, _ = read_runs([tmp_path])
+    kept, said = of_one_device(runs)
+    assert [run.name for run in kept] == ["a", "b", "e"]
+    assert said == [
+        "c and d trained on NVIDIA H100 or TPU v5 and cpu instead of cpu, and are left out; --mixed_devices judges "
+        "runs on all kinds of device together."
+    ]
+    assert of_one_device(kept) == (kept, [])
+    assert of_one_device([]) == ([], [])

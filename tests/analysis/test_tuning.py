@@ -61,8 +61,12 @@ def test_each_net_is_judged_at_its_own_best_and_all_at_the_common_value(tmp_path
     assert tuning.at_best.series[0].whole.difference == pytest.approx(-0.02)
     assert [net.label for net in tuning.nets] == ["plain-20", "plain-56"]
     said = verdict_sentences(tuning)
-    assert said[0].startswith(f"All nets at the common {FIELD} 0.1: plain: degrades, +60.00 points of training error")
-    assert said[1].startswith(f"Each net at its own best {FIELD}: plain: does not degrade, -2.00 points")
+    assert said[0].startswith(
+        f"All nets at the common {FIELD} 0.1: plain, 20 to 56 layers: degrades, +60.00 points of training error"
+    )
+    assert said[1].startswith(
+        f"Each net at the best {FIELD} of those tried: plain, 20 to 56 layers: does not degrade, -2.00 points"
+    )
     assert said[2] == f"plain-20: best {FIELD} 0.1 of 0.01, 0.03, 0.1, at the edge of the grid: a wider one may help."
     assert said[3] == f"plain-56: best {FIELD} 0.03 of 0.01, 0.03, 0.1."
     assert choice_rows(tuning)[0] == {
@@ -102,7 +106,7 @@ def test_a_net_without_a_finished_run_is_named_and_the_others_are_judged(tmp_pat
     write_net(tmp_path, 56, {0.03: (0.1, 0.1), 0.1: (0.2, 0.2)})
     write_net(tmp_path, 110, {0.1: (0.2, 0.2)}, diverged=[(0.1, seed) for seed in range(3)])
     said = verdict_sentences(tuned(tmp_path))
-    assert any("from 20 to 56 layers" in sentence for sentence in said)
+    assert any("plain, 20 to 56 layers" in sentence for sentence in said)
     assert said[-1] == (
         "plain-110 is not in the verdict at best values: no run of it has finished (3 of 3 diverged at 0.1)."
     )

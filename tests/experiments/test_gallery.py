@@ -39,7 +39,17 @@ def test_degradation_is_in_points_with_its_interval(tmp_path):
         write_run(tmp_path / f"20-{seed}", 20, False, 0.1 + 0.01 * seed, seed)
         write_run(tmp_path / f"56-{seed}", 56, False, 0.4 + 0.01 * seed, seed)
     text = reproduced.degradation(tmp_path, "plain")
-    assert text.startswith("+30.0 points (95 % interval 2")
+    assert text.startswith(
+        "+30.00 points: 40.0, 41.0, 42.0 % against 10.0, 11.0, 12.0 % (95 % interval 27.73 to 32.27, 3"
+    )
+
+
+def test_the_running_gap_is_the_mean_over_the_last_records_that_both_nets_have(tmp_path):
+    write_run(tmp_path / "20", 20, False, 0.1, records=30)
+    write_run(tmp_path / "56", 56, False, 0.4, records=30, status=None)
+    # At record k of 30 errors have fallen from 0.9 by k / 30 of the way; plain-56 has 16 records.
+    share = sum(range(7, 17)) / 10 / 30
+    assert reproduced.running_gap(tmp_path, 20, 56) == (f"{30 * share:+.1f} points before step 160 of 300 (1 seed)")
 
 
 def test_final_errors_are_those_of_finished_nets_that_are_published(tmp_path):

@@ -39,7 +39,7 @@ def test_a_study_keeps_its_records_and_gets_a_page_with_question_command_verdict
     assert page.startswith("# Does depth degrade a test?\n\nProtocol: two nets.\n\nIt does not show: anything.\n\n")
     assert "6 of 6 runs finished, 2026-01-01, each on 1 x cpu with JAX 0.10.2" in page
     assert "python -m experiments.sweep --config=configs/sweeps/tiny.py" in page
-    assert "- plain-20 against residual-20: +40.00 points of training error (95 % interval 3" in page
+    assert "- plain-20 against residual-20: higher, +40.00 points of training error (95 % interval 3" in page
     for name in ("nets", "curves"):
         assert f"]({name}.png)" in page
         assert (out / f"{name}.png").stat().st_size > 10_000
@@ -92,7 +92,7 @@ def test_your_own_answer_and_what_contradicts_the_literature_are_on_the_page_and
     (out / "answer.md").write_text("Yes, in this test.\n")
     assert commands("publish", study, f"--out={out}").returncode == 0
     page, found = (out / "README.md").read_text(), json.loads((out / "found.json").read_text())
-    assert "## What was found\n\nYes, in this test.\n\n- residual: degrades" in page
+    assert "## What was found\n\nYes, in this test.\n\n- residual, 20 to 56 layers: degrades" in page
     assert "- **Contradicts the literature: residual degrades here, but not in He et al. 2015.**" in page
     assert "9 of 10 runs finished" in page
     assert f"- 1 of 10 runs of {out} have not started: residual-56-seed3." in page

@@ -401,9 +401,22 @@ def test_a_comparison_of_the_sweep_writes_all_files_and_prints_the_verdict(comma
     names = figures | {"table.md", "table.csv", "report.html"}
     assert {path.name for path in (folder / "comparison").iterdir()} == names
     assert (folder / "comparison" / "curves.png").read_bytes().startswith(b"\x89PNG")
-    for part in ("plain-14", "residual-8", "Does depth degrade a test?", "layers (1 seed, an interval needs 3)"):
+    for part in ("plain-14", "residual-8", "Does depth degrade a test?", "layers: not judged ("):
         assert part in result.stdout
     assert str(folder / "comparison" / "report.html") in result.stdout
+
+
+def test_runs_on_different_kinds_of_device_are_compared_only_where_a_flag_asks_for_it(commands, tmp_path):
+    for depth, error in ((20, 0.1), (56, 0.4)):
+        for seed in range(3):
+            write_run(tmp_path / f"{depth}-{seed}", depth, error=error + 0.001 * seed, seed=seed)
+    environment = tmp_path / "56-2" / "environment.json"
+    environment.write_text(environment.read_text().replace('"cpu"', '"TPU v5"'))
+    result = commands("compare", tmp_path)
+    assert "not judged (+29.95 points, 2 seeds)" in result.stdout
+    assert "56-2 trained on TPU v5 instead of cpu, and is left out; --mixed_devices" in result.stdout
+    mixed = commands("compare", tmp_path, "--mixed_devices")
+    assert "plain, 20 to 56 layers: degrades, +30.00 points" in mixed.stdout
 
 
 def write_tuned(folder, depths=(20, 56), **fields):
@@ -415,7 +428,7 @@ def write_tuned(folder, depths=(20, 56), **fields):
                 run = write_run(
                     folder / f"{depth}-{rate}-{seed}",
                     depth,
-                    error=error,
+                    error=error + 0.001 * seed,
                     seed=seed,
                     validation=error + rate / 10,
                     optimizer__learning_rate=rate,
@@ -431,15 +444,15 @@ def test_a_tuned_sweep_is_compared_at_the_common_rate_and_at_each_nets_own_best(
     result = commands("compare", tmp_path)
     assert result.returncode == 0, result.stderr
     field = "optimizer.learning_rate"
-    assert f"All nets at the common {field} 0.1: plain: degrades, +50.00 points" in result.stdout
-    assert f"Each net at its own best {field}: plain: does not degrade, +0.00 points" in result.stdout
+    assert f"All nets at the common {field} 0.1: plain, 20 to 56 layers: degrades, +50.00 points" in result.stdout
+    assert f"Each net at the best {field} of those tried: plain, 20 to 56 layers: does not degrade" in result.stdout
     assert "10.30 ± 0.00 *" in result.stdout
     page = (tmp_path / "comparison" / "report.html").read_text()
     assert f"Validation error (%) by {field}" in page
-    assert f"Each net at its own best {field}: plain: does not degrade" in page
+    assert f"Each net at the best {field} of those tried: plain, 20 to 56 layers: does not degrade" in page
     (tmp_path / "sweep.json").unlink()
     flagged = commands("compare", tmp_path, f"--tuned={field}=0.1", f"--out={tmp_path / 'flagged'}")
-    assert f"All nets at the common {field} 0.1: plain: degrades" in flagged.stdout
+    assert f"All nets at the common {field} 0.1: plain, 20 to 56 layers: degrades" in flagged.stdout
 
 
 def test_rates_are_measured_written_and_said(commands, tmp_path):

@@ -52,10 +52,15 @@ PROVIDED = {
         f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
         for kind in ("plain", "residual")
         for depth in (20, 56)
-        for rate in (0.01, 0.03, 0.1, 0.3)
+        for rate in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
         for seed in range(3)
     },
-    "cifar16_warmup": {f"residual-{depth}-seed{seed}" for depth in (20, 56) for seed in range(3)},
+    "cifar16_warmup": {
+        f"residual-{depth}-warmup_min_depth{least}-seed{seed}"
+        for depth in (20, 56)
+        for least in (0, 110)
+        for seed in range(3)
+    },
     "cifar16_variants": {
         name.format(depth=depth, seed=seed)
         for name in (
@@ -127,18 +132,29 @@ PROVIDED = {
         for depth in (8, 14, 20, 32, 44, 56)
         for rate in (0.003, 0.01, 0.03, 0.1, 0.3)
         for seed in range(3)
+        if rate != 0.003 or (kind, depth) in {("plain", 44), ("plain", 56)}
+        if rate != 0.3 or depth in {"plain": (8, 14, 20), "residual": (14, 20, 32)}[kind]
     },
     "digits_remedies": {
         f"{net}-learning_rate{rate}-seed{seed}"
         for depth in (20, 56)
-        for net in (
-            *(f"{kind}-{depth}{norm}" for kind in ("plain", "residual") for norm in ("", "-normnone", "-normgroup")),
-            *(f"{kind}_plain-{depth}-normnone" for kind in ("delta-orthogonal_tanh", "looks-linear_CReLU", "LSUV")),
-            *(f"{kind}_residual-{depth}" for kind in ("repvgg", "fixup", "skipinit", "rezero")),
-            *(f"dirac_plain-{depth}", f"normalizer-free_residual-{depth}-shortcutB"),
+        for seeds, edge, nets in (
+            (3, 0.3 if depth == 20 else 0.003, (f"plain-{depth}",)),
+            (3, 0.3 if depth == 20 else None, (f"residual-{depth}",)),
+            (3, 0.3, (f"dirac_plain-{depth}", f"repvgg_residual-{depth}")),
+            (3, None, (f"rezero_residual-{depth}",)),
+            (3, 0.003, (f"residual-{depth}-normnone",)),
+            (3, 0.3 if depth == 56 else None, (f"plain-{depth}-normgroup",)),
+            (5, 0.003 if depth == 56 else None, (f"plain-{depth}-normnone", f"residual-{depth}-normgroup")),
+            (5, 0.3 if depth == 56 else None, (f"fixup_residual-{depth}",)),
+            (5, 0.3, (f"skipinit_residual-{depth}", f"normalizer-free_residual-{depth}-shortcutB")),
+            (5, 0.3 if depth == 20 else None, (f"delta-orthogonal_tanh_plain-{depth}-normnone",)),
+            (5, 0.003, (f"looks-linear_CReLU_plain-{depth}-normnone", f"LSUV_plain-{depth}-normnone")),
         )
-        for rate in (0.01, 0.03, 0.1)
-        for seed in range(3)
+        for net in nets
+        for rate in (edge, 0.01, 0.03, 0.1)
+        if rate is not None
+        for seed in range(seeds)
     },
     "digits_threshold": {
         f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
