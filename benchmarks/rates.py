@@ -4,7 +4,7 @@
 
 Growth: sweeps of nine depths and three seeds, whose steps to a threshold grow with depth by a known law, with an effect
 of each depth and scatter over seeds; runs are censored beyond a number of steps. Decay: losses that fall by a known
-law, with noise that is alike in successive windows, or do not fall. Ten minutes.
+law, with noise that is alike in successive windows, or do not fall. Seven minutes.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from resnet_jax.analysis.censored import ABOVE, EXACT
 from resnet_jax.analysis.decay import LEAST_EVIDENCE, decay, fit_curve
 from resnet_jax.analysis.rates import LAYERS, Growth, Law, Reach, growth
 
-SWEEPS = 200
+SWEEPS = 100
 SEEDS = 3
 DEPTHS = np.array([8, 14, 20, 26, 32, 38, 44, 50, 56])
 # Coefficients of the laws, slopes per ten layers; and standard deviations over depths and over seeds.
@@ -98,7 +98,7 @@ def growth_results(case: Case) -> dict[str, float | None]:
 
 
 def percent(values: list[bool]) -> float:
-    """Return how many of ``values`` are true, in per cent."""
+    """Return the share of ``values`` that are true, in per cent."""
     return round(100 * float(np.mean(values)), 1)
 
 
