@@ -223,7 +223,7 @@ def draw_growth(panel: Axes, growth: Growth, colour: str, is_progress: bool) -> 
         panel.plot(reach.depth, value, marker, color=colour, markerfacecolor=face, markersize=5, alpha=0.8)
     if growth.steps is None:
         return
-    # Without laws of their own, because all runs have one rate, steps times rate follow those of the steps.
+    # If all runs have one rate, laws of steps times rate are the laws of the steps times that rate.
     laws = growth.progress if is_progress and growth.progress else growth.steps
     factor = growth.reaches[0].rate if is_progress and not growth.progress else 1.0
     depths = [reach.depth for reach in growth.reaches]

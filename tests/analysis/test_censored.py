@@ -22,7 +22,7 @@ def values(between, within, seed=0, limit=np.inf):
 
 
 def closed_form(data, coefficients, between, within):
-    """Return the log-likelihood of exact values: those of a group are multivariate normal."""
+    """Return the log-likelihood of exact values, multivariate normal in each group."""
     total = 0.0
     for group in np.unique(data.groups):
         residuals = (data.y - data.design @ coefficients)[data.groups == group]

@@ -178,7 +178,7 @@ def test_a_second_row_has_steps_times_learning_rate_if_rates_differ_within_a_ser
         markers = [line for line in panel.lines if line.get_marker() != "None"][:6]
         expected = [each.steps * factor for each, factor in zip(falling.reaches, factors, strict=True)]
         np.testing.assert_allclose([line.get_ydata()[0] for line in markers], expected)
-    # All rates of the residual nets are 0.1: their laws are those of the steps, times 0.1.
+    # All rates of the residual nets are 0.1: their laws are the laws of the steps times 0.1.
     last = [lines_of(panel)[-1].get_ydata() for panel in figure.axes]
     np.testing.assert_allclose(last[1], 0.1 * last[0])
     figure.savefig(tmp_path / "figure.png")
