@@ -2,9 +2,9 @@
 
     python -m benchmarks.rates
 
-Growth: sweeps of eight depths and three seeds, whose steps to a threshold grow with depth by a known law, with scatter
-over seeds; runs are censored beyond a number of steps. Decay: losses that fall by a known law, with noise that is alike
-in successive windows, or do not fall. Two minutes.
+Growth: sweeps of nine depths and three seeds, whose steps to a threshold grow with depth by a known law, with an effect
+of each depth and scatter over seeds; runs are censored beyond a number of steps. Decay: losses that fall by a known
+law, with noise that is alike in successive windows, or do not fall. Seven minutes.
 """
 
 from typing import NamedTuple
@@ -12,15 +12,16 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks import measure
-from resnet_jax.analysis import censored
+from resnet_jax.analysis.censored import ABOVE, EXACT
 from resnet_jax.analysis.decay import LEAST_EVIDENCE, decay, fit_curve
-from resnet_jax.analysis.rates import Growth, Reach, growth
+from resnet_jax.analysis.rates import LAYERS, Growth, Law, Reach, growth
 
-SWEEPS, BOOTSTRAPPED, RESAMPLES = 200, 40, 99
+SWEEPS = 100
 SEEDS = 3
-DEPTHS = np.array([8, 14, 20, 26, 32, 38, 44, 56])
-KAPPA, EXPONENT = 0.05, 1.5
-EQUAL, GROWING = np.full(len(DEPTHS), 0.15), np.linspace(0.05, 0.3, len(DEPTHS))
+DEPTHS = np.array([8, 14, 20, 26, 32, 38, 44, 50, 56])
+# Coefficients of the laws, slopes per ten layers; and standard deviations over depths and over seeds.
+LAWS = {"exponential": [5, 0.5], "power law": [3, 1.5], "quadratic": [5.5, 0.1, 0.08], "no growth": [5, 0]}
+BETWEEN, WITHIN = 0.1, 0.15
 CURVES = 100
 TAU, POWER = 0.2, 0.8
 TIMES = (np.arange(80) + 0.5) / 80
@@ -31,92 +32,74 @@ class Case(NamedTuple):
     """Sweeps to simulate.
 
     Attributes:
-      law: of growth, one of "exponential", "power law" and "none".
-      slope: of the logarithm of the steps, over depth or, for the power law, over its logarithm.
-      scatter: standard deviation over seeds of that logarithm, ``[depths]``.
+      law: of growth, one of ``LAWS``.
+      between: standard deviation of the effect of depth on the logarithm of the steps.
       deepest: net that still reaches the threshold, without scatter; deeper ones are censored.
     """
 
     law: str
-    slope: float
-    scatter: np.ndarray
+    between: float
     deepest: int
-
-    @property
-    def middle(self) -> np.ndarray:
-        """The logarithm of the steps without scatter, ``[depths]``."""
-        return 5 + self.slope * (np.log(DEPTHS) if self.law == "power law" else DEPTHS)
 
     def sweep(self, random: np.random.Generator) -> list[Reach]:
         """Return the runs of a simulated sweep."""
-        steps = np.exp(self.middle[:, None] + random.normal(0, self.scatter[:, None], (len(DEPTHS), SEEDS)))
-        is_censored = self.deepest < DEPTHS.max()
-        limit = np.exp(self.middle[self.deepest >= DEPTHS].max() + 0.05) if is_censored else np.inf
+        name = "exponential" if self.law == "no growth" else self.law
+        middle = Law(name, LAWS[self.law], 0.0, 0.0, 0.0).logarithms(DEPTHS)
+        limit = np.exp(middle[self.deepest >= DEPTHS].max() + 0.05) if self.deepest < DEPTHS.max() else np.inf
+        effects = random.normal(0, self.between, (len(DEPTHS), 1))
+        steps = np.exp(middle[:, None] + effects + random.normal(0, WITHIN, (len(DEPTHS), SEEDS)))
         return [
-            Reach("", depth, min(value, limit), censored.ABOVE if value > limit else censored.EXACT, False, False)
+            Reach("", depth, 0.1, min(value, limit), ABOVE if value > limit else EXACT, False, False)
             for depth, row in zip(DEPTHS.tolist(), steps.tolist(), strict=True)
             for value in row
         ]
 
 
 CASES = {
-    "exponential": Case("exponential", KAPPA, EQUAL, 56),
-    "exponential, half of the depths censored": Case("exponential", KAPPA, EQUAL, 26),
-    "exponential, scatter growing with depth": Case("exponential", KAPPA, GROWING, 56),
-    "exponential, scatter growing with depth, half of the depths censored": Case("exponential", KAPPA, GROWING, 26),
-    "power law": Case("power law", EXPONENT, EQUAL, 56),
-    "power law, half of the depths censored": Case("power law", EXPONENT, EQUAL, 26),
-    "no growth": Case("none", 0.0, EQUAL, 56),
+    "exponential": Case("exponential", BETWEEN, 56),
+    "exponential, no effect of depth": Case("exponential", 0.0, 56),
+    "exponential, the four deepest nets censored": Case("exponential", BETWEEN, 32),
+    "power law": Case("power law", BETWEEN, 56),
+    "power law, the four deepest nets censored": Case("power law", BETWEEN, 32),
+    "quadratic": Case("quadratic", BETWEEN, 56),
+    "quadratic, the four deepest nets censored": Case("quadratic", BETWEEN, 32),
+    "no growth": Case("no growth", BETWEEN, 56),
 }
 
 
-def arrays(reaches: list[Reach]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return depths, logarithms of the steps and sides of ``reaches``."""
-    depths, steps, sides = zip(*((each.depth, each.steps, each.side) for each in reaches), strict=True)
-    return np.array(depths, float), np.log(steps), np.array(sides)
-
-
-def bootstrap_contains(case: Case) -> float:
-    """Return how often a percentile bootstrap over the seeds of each depth contains the slope, in per cent."""
-    random = np.random.default_rng(0)
-    held = 0
-    for _ in range(BOOTSTRAPPED):
-        x, y, sides = arrays(case.sweep(random))
-        slopes = []
-        for _ in range(RESAMPLES):
-            drawn = (np.arange(0, len(x), SEEDS)[:, None] + random.integers(0, SEEDS, (len(DEPTHS), SEEDS))).ravel()
-            slopes.append(censored.fit(x[drawn], y[drawn], sides[drawn]).slope)
-        low, high = np.quantile(slopes, [0.025, 0.975])
-        held += low <= case.slope <= high
-    return 100 * held / BOOTSTRAPPED
-
-
 def naive_slope(growth: Growth) -> float:
-    """Return kappa by least squares without the censored runs."""
-    x, y, sides = arrays(growth.reaches)
-    exact = sides == censored.EXACT
-    return float(np.polyfit(x[exact], y[exact], 1)[0])
+    """Return kappa by least squares without the censored runs, per ten layers."""
+    exact = [each for each in growth.reaches if each.side == EXACT]
+    return float(np.polyfit([each.depth / LAYERS for each in exact], np.log([each.steps for each in exact]), 1)[0])
 
 
 def growth_results(case: Case) -> dict[str, float | None]:
     """Return how often the interval and the choice of the law are right in sweeps of ``case``."""
     random = np.random.default_rng(0)
-    name = "power law" if case.law == "power law" else "exponential"
     found = [growth("", 0.5, case.sweep(random)) for _ in range(SWEEPS)]
-    lows, highs = np.array([each.laws[name].interval for each in found]).T
-    advantages = np.array([each.advantage for each in found]) * (1 if name == "exponential" else -1)
-    is_law = case.law != "none"
+    laws = [each.steps for each in found if each.steps]
+    # Laws said: the best one, if the next is distinguished from it.
+    said = [each.ranking[0][0] if each.ranking[1][1] >= LEAST_EVIDENCE else "" for each in laws]
+    bends = [name == "quadratic" and (each.bend or 0.0) < 0.05 for name, each in zip(said, laws, strict=True)]
+    is_straight = case.law in ("exponential", "no growth")
+    slope = LAWS[case.law][1]
+    held = [np.log(each.interval[0]) <= slope <= np.log(each.interval[1]) for each in laws]
     return {
-        "interval contains the slope (%)": 100 * float(np.mean((lows <= case.slope) & (case.slope <= highs))),
-        "bootstrap over seeds contains it (%)": bootstrap_contains(case) if name == "exponential" else None,
-        "slope": case.slope,
-        "mean of its estimates": round(float(np.mean([each.laws[name].slope for each in found])), 4),
-        "mean without the censored runs": round(float(np.mean([naive_slope(each) for each in found])), 4)
-        if name == "exponential"
-        else None,
-        "right law said (%)": 100 * float(np.mean(advantages >= LEAST_EVIDENCE)) if is_law else None,
-        "wrong law said (%)": 100 * float(np.mean(advantages <= -LEAST_EVIDENCE)) if is_law else None,
+        "laws fitted (%)": percent([bool(each.steps) for each in found]),
+        "interval contains the slope (%)": percent(held) if is_straight else None,
+        "slope per ten layers": slope if is_straight else None,
+        "mean of its estimates": round(float(np.mean([np.log(each.factor) for each in laws])), 4),
+        "mean without the censored runs": round(float(np.mean([naive_slope(each) for each in found])), 4),
+        "exponential excluded (%)": percent([dict(each.ranking)["exponential"] >= LEAST_EVIDENCE for each in laws]),
+        "power law excluded (%)": percent([dict(each.ranking)["power law"] >= LEAST_EVIDENCE for each in laws]),
+        "quadratic said (%)": percent([name == "quadratic" for name in said]),
+        "and with p < 0.05 (%)": percent(bends),
     }
+
+
+def percent(values: list[bool]) -> float:
+    """Return the share of ``values`` that are true, in per cent."""
+    return round(100 * float(np.mean(values)), 1)
 
 
 def noisy(curve: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,5 @@
 """What of the literature was reproduced: published values beside those of the records."""
 
-import math
 import pathlib
 import statistics
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from configs import recipes
 from resnet_jax import models
 from resnet_jax.analysis.diagnosed import START, read_diagnosed
 from resnet_jax.analysis.findings import nets_of_study
-from resnet_jax.analysis.rates import LAYERS, measure
+from resnet_jax.analysis.rates import measure
+from resnet_jax.analysis.rates_report import factor_words
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.analysis.tables import markdown_table, records
 from resnet_jax.analysis.verdict import certainty, each_error, judge, points_of
@@ -157,16 +157,11 @@ def growth_of_gradients(folder: pathlib.Path, net: str) -> str:
 
 def growth_of_steps(folder: pathlib.Path, series: str, threshold: float) -> str:
     """Return by what factor the steps to a training loss of ``threshold`` grow for every ten layers more."""
-    sweep = read_sweep(folder)
-    growth = next(
-        each
-        for each in measure(nets_of_study(read_runs([folder])[0], sweep), [threshold]).growths
-        if each.series == series
-    )
-    law = growth.laws["exponential"]
-    factor, low, high = (math.exp(LAYERS * slope) for slope in (law.slope, *law.interval))
-    evidence = f"AIC of a power law higher by {growth.advantage:.0f}"
-    return f"times {factor:.2f} (95 % interval {low:.2f} to {high:.2f}; {evidence})"
+    nets = [net for net in nets_of_study(read_runs([folder])[0], read_sweep(folder)) if net.series == series]
+    (growth,) = measure(nets, [threshold]).growths
+    assert growth.steps is not None
+    words = f"{factor_words(growth.steps)} up to {growth.steps.measured[1]} layers"
+    return words + (f"; {factor_words(growth.progress)} in steps times learning rate" if growth.progress else "")
 
 
 def cost(config: ConfigDict, size: int) -> tuple[int, int]:

@@ -40,6 +40,8 @@ LINE_STYLES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 LAW_STYLES = dict(zip(LAWS, LINE_STYLES, strict=False))
 # Markers of steps to a threshold, and what they mean.
 MARKERS = {EXACT: ("o", "a run"), ABOVE: ("^", "not reached: more"), BELOW: ("v", "at the first record: less")}
+# Opacity of laws beyond the depths at which a run reaches the threshold.
+FAINT = 0.3
 # Per cent; below it a logarithmic axis is linear, so that an error of 0 can be shown.
 LEAST_ON_LOG_SCALE = 0.1
 
@@ -322,40 +324,72 @@ def guessing_label(error: float) -> str:
 
 
 def draw_rates(growths: Sequence[Growth]) -> Figure:
-    """Draw the steps to each threshold over depth, one panel per threshold and one marker per run.
+    """Draw the steps to each threshold over depth, one panel per threshold.
 
-    Open triangles are censored runs, at the steps of which the true ones are more (up) or less (down).
+    If learning rates differ within a series, a second row of panels shows steps times learning rate.
     """
     thresholds = sorted({growth.threshold for growth in growths}, reverse=True)
     colour_of = dict(zip(sorted({growth.series for growth in growths}), itertools.cycle(PALETTE), strict=False))
-    figure = Figure(figsize=(1.6 + 4 * len(thresholds), 3.8), layout="constrained")
-    panels = dict(zip(thresholds, figure.subplots(1, len(thresholds), sharey=True, squeeze=False)[0], strict=True))
-    for growth in growths:
-        panel, colour = panels[growth.threshold], colour_of[growth.series]
-        for reach in growth.reaches:
-            face = colour if reach.side == EXACT else "none"
-            marker = MARKERS[reach.side][0]
-            panel.plot(reach.depth, reach.steps, marker, color=colour, markerfacecolor=face, markersize=5, alpha=0.8)
-        depths = np.array([reach.depth for reach in growth.reaches], float)
-        for name, law in growth.laws.items():
-            along = np.linspace(depths.min(), depths.max(), 100)
-            steps = np.exp(law.intercept + law.slope * LAWS[name](along))
-            panel.plot(along, steps, color=colour, linewidth=1.2, linestyle=LAW_STYLES[name])
-    for threshold, panel in panels.items():
-        panel.set_title(f"steps to a training loss of {threshold:g}")
+    kinds = ["steps"]
+    if any(len({reach.rate for reach in growth.reaches}) > 1 for growth in growths):
+        kinds.append("steps times learning rate")
+    figure = Figure(figsize=(1.9 + 4 * len(thresholds), 0.4 + 3.4 * len(kinds)), layout="constrained")
+    grid = figure.subplots(len(kinds), len(thresholds), sharex=True, sharey="row", squeeze=False)
+    for is_progress, (kind, panels) in enumerate(zip(kinds, grid, strict=True)):
+        for growth in growths:
+            panel = panels[thresholds.index(growth.threshold)]
+            draw_growth(panel, growth, colour_of[growth.series], bool(is_progress))
+        for threshold, panel in zip(thresholds, panels, strict=True):
+            panel.set_title(f"{kind} to a training loss of {threshold:g}", fontsize="medium")
+            panel.grid(color="0.9")
+            panel.set_axisbelow(True)
+            panel.spines[["top", "right"]].set_visible(False)
+        panels[0].set_yscale("log")
+        panels[0].set_ylabel("steps (mini-batches)" if kind == "steps" else kind)
+        # Room for the runs, which laws that are drawn beyond them would take.
+        values = [value for growth in growths for value in drawn_values(growth, bool(is_progress))]
+        if values:
+            panels[0].set_ylim(min(values) / 1.5, max(values) * 1.5)
+    for panel in grid[-1]:
         panel.set_xlabel("depth (weighted layers)")
-        panel.set_yscale("log")
-        panel.grid(color="0.9")
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
-    next(iter(panels.values())).set_ylabel("steps (mini-batches)")
     handles = [Line2D([], [], color=colour, linewidth=3, label=series) for series, colour in colour_of.items()]
-    handles += [Line2D([], [], color="0.3", linestyle=style, label=name) for name, style in LAW_STYLES.items()]
+    if any(growth.steps for growth in growths):
+        handles += [Line2D([], [], color="0.3", linestyle=style, label=name) for name, style in LAW_STYLES.items()]
+        handles.append(Line2D([], [], color="0.3", alpha=FAINT, label="beyond the depths measured"))
     for marker, meaning in MARKERS.values():
         face = "0.3" if marker == "o" else "none"
         handles.append(Line2D([], [], color="0.3", linestyle="", marker=marker, markerfacecolor=face, label=meaning))
     figure.legend(handles=handles, loc="outside right upper", fontsize="small")
     return figure
+
+
+def drawn_values(growth: Growth, is_progress: bool) -> list[float]:
+    """Return the steps of each run of ``growth``, or its steps times its learning rate."""
+    return [reach.steps * (reach.rate if is_progress else 1.0) for reach in growth.reaches]
+
+
+def draw_growth(panel: Axes, growth: Growth, colour: str, is_progress: bool) -> None:
+    """Draw the steps of ``growth`` over depth, or steps times learning rate: a marker per run and a line per law.
+
+    Open triangles are censored runs, whose true steps are more (up) or less (down). Lines are faint beyond the depths
+    at which a run reaches the threshold.
+    """
+    for reach, value in zip(growth.reaches, drawn_values(growth, is_progress), strict=True):
+        face = colour if reach.side == EXACT else "none"
+        marker = MARKERS[reach.side][0]
+        panel.plot(reach.depth, value, marker, color=colour, markerfacecolor=face, markersize=5, alpha=0.8)
+    if growth.steps is None:
+        return
+    # If all runs have one rate, laws of steps times rate are the laws of the steps times that rate.
+    laws = growth.progress if is_progress and growth.progress else growth.steps
+    factor = growth.reaches[0].rate if is_progress and not growth.progress else 1.0
+    depths = [reach.depth for reach in growth.reaches]
+    least, most = laws.measured
+    for ends, alpha in (((min(depths), least), FAINT), (laws.measured, 1.0), ((most, max(depths)), FAINT)):
+        along = np.linspace(*ends, 100)
+        for name, law in laws.fitted.items():
+            steps = factor * np.exp(law.logarithms(along))
+            panel.plot(along, steps, color=colour, linewidth=1.2, linestyle=LAW_STYLES[name], alpha=alpha)
 
 
 def zero_on_log_scale(positive: np.ndarray) -> float:

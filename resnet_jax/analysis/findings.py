@@ -99,7 +99,9 @@ def find(
         found = measure(nets, thresholds)
         series = {net.series for net in drawn}
         pictures["rates"] = figures.draw_rates([growth for growth in found.growths if growth.series in series])
-        sections.append(Section("Convergence rates", rates_report.sentences(found), (), pictures["rates"]))
+        sections.append(
+            Section("Convergence rates", rates_report.sentences(found), rates_report.rows(found), pictures["rates"])
+        )
         rates = rates_report.record(found)
     return Findings(nets, drawn, selected.left_out, pictures, verdict, compared, others, left_out, sections, rates)
 

@@ -245,15 +245,20 @@ def test_zero_on_a_log_scale_is_a_power_of_ten_below_all_values(values, zero, de
     assert figures.decades_above(found, max(values, default=found)) == pytest.approx(decades)
 
 
-def growth_of(series, threshold, kappa=0.05):
+def growth_of(series, threshold, kappa=0.05, rates=(0.1,) * 6):
     depths = (8, 14, 20, 26, 32, 38)
     sides = (BELOW, EXACT, EXACT, EXACT, EXACT, ABOVE)
     steps = 100 * np.exp(kappa * np.array(depths))
     return growth(
         series,
         threshold,
-        [Reach("", *each, diverged=False, unfinished=False) for each in zip(depths, steps, sides, strict=True)],
+        [Reach("", *each, diverged=False, unfinished=False) for each in zip(depths, rates, steps, sides, strict=True)],
     )
+
+
+def lines_of(panel):
+    """Return the lines of a panel that are not markers."""
+    return [line for line in panel.lines if line.get_marker() == "None"]
 
 
 def test_rates_have_a_panel_per_threshold_a_colour_per_series_and_open_triangles_for_censored_runs():
@@ -269,17 +274,43 @@ def test_rates_have_a_panel_per_threshold_a_colour_per_series_and_open_triangles
     for colour in figures.PALETTE[:2]:
         assert markers.count(("o", colour)) == 4
     assert markers.count(("^", "none")) == markers.count(("v", "none")) == 2
-    styles = [line.get_linestyle() for line in panel.lines if line.get_marker() == "None"]
-    assert sorted(styles) == ["-", "-", "--", "--"]
-    straight = next(line for line in panel.lines if line.get_marker() == "None" and line.get_linestyle() == "-")
+    straight = next(line for line in lines_of(panel) if line.get_linestyle() == "-" and line.get_alpha() == 1)
     slopes = np.diff(np.log(straight.get_ydata())) / np.diff(straight.get_xdata())
     np.testing.assert_allclose(slopes, 0.05, rtol=0.05)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels[:4] == ["plain", "residual", "exponential", "power law"]
+    assert labels[:5] == ["plain", "residual", "exponential", "power law", "quadratic"]
+
+
+def test_laws_are_faint_beyond_the_depths_measured_and_leave_room_for_the_runs():
+    panel = figures.draw_rates([growth_of("plain", 1.0)]).axes[0]
+    strong = [line for line in lines_of(panel) if line.get_alpha() == 1]
+    assert sorted(line.get_linestyle() for line in strong) == ["-", "--", ":"]
+    assert {(line.get_xdata()[0], line.get_xdata()[-1]) for line in strong} == {(14, 32)}
+    faint = [line for line in lines_of(panel) if line.get_alpha() == figures.FAINT]
+    assert {(line.get_xdata()[0], line.get_xdata()[-1]) for line in faint} == {(8, 14), (32, 38)}
+    low, high = panel.get_ylim()
+    assert low == pytest.approx(100 * np.exp(0.4) / 1.5)
+    assert high == pytest.approx(100 * np.exp(1.9) * 1.5)
+
+
+def test_a_second_row_has_steps_times_learning_rate_if_rates_differ_within_a_series(tmp_path):
+    falling = growth_of("plain", 1.0, rates=(0.1, 0.1, 0.1, 0.03, 0.03, 0.01))
+    figure = figures.draw_rates([falling, growth_of("residual", 1.0)])
+    steps, progress = figure.axes
+    assert progress.get_title() == "steps times learning rate to a training loss of 1"
+    assert progress.get_ylabel() == "steps times learning rate"
+    for panel, factors in ((steps, [1.0] * 6), (progress, [each.rate for each in falling.reaches])):
+        markers = [line for line in panel.lines if line.get_marker() != "None"][:6]
+        expected = [each.steps * factor for each, factor in zip(falling.reaches, factors, strict=True)]
+        np.testing.assert_allclose([line.get_ydata()[0] for line in markers], expected)
+    # All rates of the residual nets are 0.1: their laws are the laws of the steps times 0.1.
+    last = [lines_of(panel)[-1].get_ydata() for panel in figure.axes]
+    np.testing.assert_allclose(last[1], 0.1 * last[0])
+    figure.savefig(tmp_path / "figure.png")
 
 
 def test_runs_without_a_law_are_drawn_too():
-    few = growth("plain", 0.5, [Reach("", 20, 100.0, EXACT, diverged=False, unfinished=False)])
+    few = growth("plain", 0.5, [Reach("", 20, 0.1, 100.0, EXACT, diverged=False, unfinished=False)])
     assert len(figures.draw_rates([few]).axes[0].lines) == 1
 
 

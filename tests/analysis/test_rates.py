@@ -1,14 +1,26 @@
 """Rates: which records of a run are read, when it reaches a threshold, and the growth with depth of known curves."""
 
+import io
 import json
+import re
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from resnet_jax.analysis.censored import ABOVE, BELOW, EXACT
-from resnet_jax.analysis.rates import first_segment, measure, reach, smoothed, windows
-from resnet_jax.analysis.rates_report import record, sentences
+from resnet_jax.analysis.rates import Rates, Reach, first_segment, growth, measure, reach, smoothed, windows
+from resnet_jax.analysis.rates_report import (
+    CAPTION,
+    censored_sentence,
+    growth_sentence,
+    preference,
+    record,
+    rows,
+    sentences,
+)
 from resnet_jax.analysis.runs import group_seeds, read_run, read_runs
+from resnet_jax.analysis.tables import terminal_table
 from tests.analysis.synthetic import set_losses, write_run
 
 DEPTHS = (8, 14, 20, 26, 32, 38, 44, 56)
@@ -81,8 +93,10 @@ def test_a_threshold_is_reached_where_the_loss_stays_below_it_between_two_record
     found = reach(run, segment, 1.0)
     assert found.side == EXACT
     assert found.steps == pytest.approx(30)  # Halfway, on the logarithm, from 2.0 at step 25 to 0.5 at step 35.
-    assert reach(run, segment, 0.2)[2:4] == (50.0, ABOVE)
-    assert reach(run, segment, 5.0)[2:4] == (5.0, BELOW)
+    assert found.rate == 0.05
+    never, at_once = reach(run, segment, 0.2), reach(run, segment, 5.0)
+    assert (never.steps, never.side) == (50.0, ABOVE)
+    assert (at_once.steps, at_once.side) == (5.0, BELOW)
 
 
 def test_a_diverged_run_is_censored_at_the_step_where_it_diverged(tmp_path):
@@ -100,36 +114,178 @@ def test_a_run_that_has_not_gone_on_is_censored_and_called_unfinished(tmp_path):
     assert not reach(cut, first_segment(cut), 1.0).unfinished
 
 
+def test_a_run_that_ends_below_a_loss_has_reached_the_thresholds_above_it_and_is_finished(tmp_path):
+    losses = [4.0, 1.6, 1.4, 0.49]
+    run = one_run(tmp_path / "run", losses, steps=3000, stop_below_loss=0.5)
+    segment = first_segment(run)._replace(window=3)
+    assert segment.is_low
+    assert not segment.unfinished
+    # Averaged with the record before it, the last one would be 0.945.
+    found = reach(run, segment, 0.9)
+    assert (found.side, found.unfinished) == (EXACT, False)
+    assert 25 < found.steps < 35
+    assert reach(run, segment, 1.2).steps < found.steps
+    slow = one_run(tmp_path / "slow", losses[:3], steps=3000, stop_below_loss=0.5)
+    assert not first_segment(slow).is_low
+
+
+def test_steps_to_a_threshold_are_those_of_runs_that_go_on(tmp_path):
+    ends = np.arange(4, 3001, 4)
+    for depth in DEPTHS:
+        losses = 2.3 * np.exp(-(ends - 2) / (20 * np.exp(KAPPA * depth)))
+        last = int(np.flatnonzero(losses < 0.5)[0]) + 1
+        for name, records, fields in (("all", 750, {}), ("short", last, {"stop_below_loss": 0.5})):
+            folder = write_run(tmp_path / name / str(depth), depth, steps=3000, **fields)
+            set_losses(folder, losses[:records].tolist(), every=4, epoch=12)
+    whole, short = (
+        measure(group_seeds(read_runs([tmp_path / name])[0]), [2.0, 1.0, 0.5]).growths for name in ("all", "short")
+    )
+    for all_steps, ended in zip(whole[:2], short[:2], strict=True):
+        assert not any(each.unfinished for each in ended.reaches)
+        assert [each.side for each in ended.reaches] == [each.side for each in all_steps.reaches]
+        np.testing.assert_allclose([e.steps for e in ended.reaches], [e.steps for e in all_steps.reaches], rtol=0.01)
+    said = growth_sentence(short[2])
+    assert said == (
+        "plain, steps to a training loss of 0.5: not measured, because config.stop_below_loss=0.5 ends the runs before "
+        "they reach it."
+    )
+
+
 @pytest.mark.parametrize("steps", [3000, 150])
 def test_curves_without_noise_give_kappa_even_if_half_are_censored(tmp_path, steps):
     (found,) = measure(write_sweep(tmp_path, steps=steps), [0.5]).growths
-    law = found.laws["exponential"]
-    censored = sum(each.side == ABOVE for each in found.reaches)
-    assert censored == (0 if steps == 3000 else 4)
-    assert law.slope == pytest.approx(KAPPA, abs=1e-3)
-    assert law.interval[0] <= law.slope <= law.interval[1]
-    assert found.advantage > 2
+    assert sum(each.side == ABOVE for each in found.reaches) == (0 if steps == 3000 else 4)
+    factor = np.exp(10 * KAPPA)
+    assert found.steps.factor == pytest.approx(factor, rel=0.01)
+    assert found.steps.interval[0] <= found.steps.factor <= found.steps.interval[1]
+    assert dict(found.steps.ranking)["power law"] > 2
+    assert found.steps.measured == (8, 56 if steps == 3000 else 26)
+    assert found.progress is None
 
 
 def test_with_noise_and_half_of_the_depths_censored_the_interval_contains_kappa_and_leaving_out_is_biased(tmp_path):
     (found,) = measure(write_sweep(tmp_path, scatter=0.3, seeds=3, steps=150), [0.5]).growths
-    law = found.laws["exponential"]
-    assert law.interval[0] < KAPPA < law.interval[1]
+    assert found.steps.interval[0] < np.exp(10 * KAPPA) < found.steps.interval[1]
     exact = [each for each in found.reaches if each.side == EXACT]
     assert len(exact) < 16
     naive = np.polyfit([each.depth for each in exact], np.log([each.steps for each in exact]), 1)[0]
-    assert naive < min(law.slope, 0.8 * KAPPA)
+    assert np.exp(10 * naive) < min(found.steps.factor, np.exp(8 * KAPPA))
 
 
-def test_steps_that_grow_as_a_power_of_depth_are_told_from_exponential_growth(tmp_path):
-    for depth in DEPTHS:
-        tau = 0.5 * depth**1.5
-        losses = (2.3 * np.exp(-(np.arange(5, 3000, 10)) / tau)).tolist()
-        set_losses(write_run(tmp_path / f"{depth}", depth, steps=3000), losses)
-    (found,) = measure(group_seeds(read_runs([tmp_path])[0]), [0.5]).growths
-    assert found.laws["power law"].slope == pytest.approx(1.5, abs=0.01)
-    assert found.advantage < -2
-    assert "a power law of depth (exponent 1.50" in sentences(measure(group_seeds(read_runs([tmp_path])[0]), [0.5]))[0]
+def reaches_of(logarithms, seeds=3, scatter=0.02, rates=None, limit=np.inf):
+    """Return runs whose steps have ``logarithms``, one for each of ``DEPTHS``, with some scatter over seeds."""
+    random = np.random.default_rng(0)
+    found = []
+    for depth, middle, rate in zip(DEPTHS, logarithms, rates or [0.05] * len(DEPTHS), strict=True):
+        for steps in np.exp(middle + random.normal(0, scatter, seeds)).tolist():
+            side = ABOVE if steps > limit else EXACT
+            found.append(Reach("run", depth, rate, min(steps, limit), side, diverged=False, unfinished=False))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("law", "logarithms", "coefficients"),
+    [
+        ("power law", 2 + 1.5 * np.log(DEPTHS), [2, 1.5]),
+        ("quadratic", 4 + 0.02 * np.array(DEPTHS) + 0.001 * np.array(DEPTHS) ** 2, [4, 0.2, 0.1]),
+    ],
+)
+def test_steps_that_follow_a_law_are_said_to(law, logarithms, coefficients):
+    laws = growth("plain", 1.0, reaches_of(logarithms)).steps
+    assert laws.ranking[0] == (law, 0.0)
+    np.testing.assert_allclose(laws.fitted[law].coefficients, coefficients, rtol=0.15)
+    aic = [laws.fitted[name].aic for name, _ in laws.ranking]
+    assert aic == sorted(aic)
+    assert preference(laws).startswith(f"The {law} fits best (AIC lower by {aic[1] - aic[0]:.1f} than the ")
+    assert (", exponent 1.5" in preference(laws)) == (law == "power law")
+
+
+def test_the_quadratic_is_said_with_its_growth_at_both_ends_and_how_sure_it_is():
+    depths = np.array(DEPTHS)
+    found = growth("plain", 1.0, reaches_of(4 + 0.02 * depths + 0.001 * depths**2, scatter=0.1))
+    said = growth_sentence(found)
+    assert found.steps.bend < 1e-3
+    assert "The quadratic fits best (AIC lower by " in said
+    # Ten times the derivative, 0.02 + 0.002 depth.
+    ends = [float(each) for each in re.search(r"from times (\S+) at 8 layers to times (\S+) at 56", said).groups()]
+    np.testing.assert_allclose(ends, np.exp([0.2 + 0.16, 0.2 + 1.12]), rtol=0.1)
+    assert "): the growth accelerates with depth" in said
+    slower = growth_sentence(growth("plain", 1.0, reaches_of(4 + 0.1 * depths - 0.001 * depths**2)))
+    assert "the growth slows down with depth" in slower
+
+
+def test_a_bend_that_few_depths_show_is_only_a_hint():
+    depths = np.array(DEPTHS)
+    found = growth("plain", 1.0, reaches_of(4 + 0.02 * depths + 0.001 * depths**2))
+    laws = found.steps._replace(bend=0.08)
+    assert "): a hint, with so few depths, that the growth accelerates with depth, " in preference(laws)
+    assert preference(laws).endswith("(p = 0.08)")
+
+
+def test_laws_whose_aic_differs_by_less_than_two_cannot_be_distinguished():
+    random = np.random.default_rng(1)
+    logarithms = 4 + 0.01 * np.array(DEPTHS) + random.normal(0, 0.2, len(DEPTHS))
+    laws = growth("plain", 1.0, reaches_of(logarithms)).steps
+    assert laws.ranking[1][1] < 2
+    assert " cannot be distinguished (AIC differs by " in preference(laws)
+
+
+def test_seeds_are_not_independent_evidence_on_a_law_of_depth():
+    random = np.random.default_rng(2)
+    logarithms = 4 + 0.05 * np.array(DEPTHS) + random.normal(0, 0.3, len(DEPTHS))
+    few, many = (growth("plain", 1.0, reaches_of(logarithms, seeds)).steps for seeds in (2, 20))
+    np.testing.assert_allclose(few.interval, many.interval, rtol=0.05)
+    np.testing.assert_allclose(dict(few.ranking)["power law"], dict(many.ranking)["power law"], atol=0.5)
+
+
+def test_steps_times_the_learning_rate_grow_by_their_own_factor():
+    rates = [0.1 * np.exp(-0.04 * depth) for depth in DEPTHS]
+    found = growth("plain", 1.0, reaches_of(4 + 0.05 * np.array(DEPTHS), rates=rates))
+    assert found.steps.factor == pytest.approx(np.exp(0.5), rel=0.02)
+    assert found.progress.factor == pytest.approx(np.exp(0.1), rel=0.02)
+    said = growth_sentence(found)
+    assert said.startswith("plain, steps to a training loss of 1: times 1.6")
+    assert ", steps times learning rate: times 1.1" in said
+    (row,) = rows(Rates([], [found], []))
+    assert row["steps"].startswith("1.6")
+    assert row["steps x rate"].startswith("1.1")
+    (same,) = rows(Rates([], [growth("plain", 1.0, reaches_of(4 + 0.05 * np.array(DEPTHS)))], []))
+    assert same["steps x rate"] == ""
+
+
+def test_all_thresholds_are_in_sentences_table_and_record_and_the_table_fits_a_terminal(tmp_path):
+    rates = {"optimizer__learning_rate": 0.003}
+    found = measure(write_sweep(tmp_path, scatter=0.1, seeds=2, **rates), [1.0, 0.5, 0.1])
+    found = found._replace(growths=[each._replace(series="residual, learning_rate 0.003") for each in found.growths])
+    said = sentences(found)
+    assert said[0] == CAPTION
+    for text, threshold in zip(said[1:], ("1", "0.5", "0.1"), strict=False):
+        assert text.startswith(f"residual, learning_rate 0.003, steps to a training loss of {threshold}: times ")
+    table = rows(found)
+    assert [row["loss"] for row in table] == ["1", "0.5", "0.1"]
+    console = Console(width=80, file=io.StringIO())
+    console.print(terminal_table(table, "Convergence rates"))
+    assert "quad" in console.file.getvalue()
+    assert [each["threshold"] for each in record(found)["growths"]] == [1.0, 0.5, 0.1]
+
+
+def test_the_sentence_names_the_depths_that_are_measured_and_the_censored_ones():
+    found = growth("plain", 1.0, reaches_of(4 + 0.05 * np.array(DEPTHS), limit=np.exp(4 + 0.05 * 35)))
+    said = f"{growth_sentence(found)}{censored_sentence(found)}"
+    assert "; measured from 8 up to 32 layers, all runs of 38, 44 and 56 layers are censored." in said
+    assert said.endswith(
+        "9 of 24 runs did not reach it: 3 of 3 with 38 layers, 3 of 3 with 44 layers and 3 of 3 with 56 layers. They "
+        "are censored: they count as taking longer."
+    )
+
+
+def test_a_quadratic_needs_four_depths_that_reach_the_threshold():
+    found = growth("plain", 1.0, reaches_of(4 + 0.05 * np.array(DEPTHS), limit=np.exp(4 + 0.05 * 23)))
+    assert found.steps.measured == (8, 20)
+    assert set(found.steps.fitted) == {"exponential", "power law"}
+    assert found.steps.bend is None
+    (row,) = rows(Rates([], [found], []))
+    assert row["quad"] == ""
 
 
 def test_fewer_than_six_depths_or_three_that_reach_the_threshold_give_no_law(tmp_path):
@@ -137,7 +293,7 @@ def test_fewer_than_six_depths_or_three_that_reach_the_threshold_give_no_law(tmp
     assert said[0] == ("plain, steps to a training loss of 0.5: the law of growth needs six depths, and 5 are there.")
     said = sentences(measure(write_sweep(tmp_path / "slow", steps=60), [0.5]))
     assert "needs three depths at which a run reaches it, and 1 are there." in said[0]
-    assert "7 of 8 runs did not reach it and are censored: they count as taking longer." in said[0]
+    assert " 7 of 8 runs did not reach it: 1 of 1 with 14 layers, " in said[0]
 
 
 def test_the_report_says_growth_decay_and_what_is_censored_and_why(tmp_path):
@@ -149,13 +305,15 @@ def test_the_report_says_growth_decay_and_what_is_censored_and_why(tmp_path):
     (tmp_path / "44-0" / "summary.json").write_text(json.dumps(summary | {"status": "diverged"}))
     found = measure(group_seeds(read_runs([tmp_path])[0]), [0.1])
     said = sentences(found)
-    assert said[0].startswith("plain, steps to a training loss of 0.1: times 1.")
-    assert "per ten layers (95 % interval 1." in said[0]
-    assert "(1 diverged, 1 unfinished) and are censored: they count as taking longer." in said[0]
+    assert said[0] == CAPTION
+    assert said[1].startswith("plain, steps to a training loss of 0.1: times 1.")
+    assert " (1 diverged, 1 unfinished). They are censored: they count as taking longer." in said[1]
     assert any(each.startswith("plain-8: the training loss falls exponentially, tau = ") for each in said)
     assert any("1 x no progress: rate not identified" in each for each in said if each.startswith("plain-56"))
     numbers = json.loads(json.dumps(record(found), allow_nan=False))
-    assert numbers["growths"][0]["laws"]["exponential"]["slope"] == found.growths[0].laws["exponential"].slope
+    laws = found.growths[0].steps
+    assert numbers["growths"][0]["steps"]["fitted"]["quadratic"]["aic"] == laws.fitted["quadratic"].aic
+    assert numbers["growths"][0]["steps"]["interval"] == list(laws.interval)
     assert len(numbers["growths"][0]["reaches"]) == 24
 
 
@@ -167,7 +325,7 @@ def test_each_series_has_its_own_growth_whatever_it_differs_in(tmp_path):
     assert [(each.series, each.threshold) for each in growths] == [
         (f"plain, norm {norm}", threshold) for norm in ("batch", "group") for threshold in (1.0, 0.5)
     ]
-    assert growths[-1].laws["exponential"].slope == pytest.approx(0.0, abs=1e-3)
+    assert growths[-1].steps.factor == pytest.approx(1.0, abs=0.01)
 
 
 def test_what_shifts_the_steps_or_cannot_be_measured_is_remarked(tmp_path):
