@@ -13,7 +13,7 @@ from resnet_jax.escape import Markdown, fenced, markdown, prose
 
 # Of the figures that a page shows, what each is.
 CAPTIONS = {
-    "nets": "Final errors, a dot for each seed and a bar at the mean; gaps to the shallowest net with 95 % intervals",
+    "nets": "Final errors, a dot for each seed and a bar at the mean; between depths, the gap with its 95 % interval",
     "depths": "Final errors over depth, a dot for each seed and lines through the means",
     "curves": "Training error of mini-batches (thin) and test error (bold) over steps, mean and range over seeds",
     "rates": "Steps until the training loss stays below a threshold, over depth; open triangles: not reached",
