@@ -6,8 +6,9 @@
     python -m experiments.compare runs/cifar_rates --rates --thresholds=1.0,0.5
     python -m experiments.compare runs/cifar_figure6 --watch
 
-Reads all run directories in and below the given folders, including unfinished runs, and writes to --out: curves, depths
-and nets as PNG and SVG, table.md, table.csv, and report.html, a single page that opens without a network.
+Reads all run directories in and below the given folders, including unfinished runs, and writes to --out: curves, nets
+and, of three depths or more, depths as PNG and SVG, table.md, table.csv, and report.html, a single page that opens
+without a network.
 
 Of a sweep with a tuned axis, and with --tuned, each net is judged at its own best value by validation error, and all at
 the common value; figures and rates are then of each net at its own best. --rates adds how fast the training loss falls
@@ -39,7 +40,8 @@ from resnet_jax import terminal
 from resnet_jax.analysis import tables, why, why_report
 from resnet_jax.analysis.contrast import RULE
 from resnet_jax.analysis.diagnosed import read_diagnosed
-from resnet_jax.analysis.findings import Findings, not_started
+from resnet_jax.analysis.display import in_order
+from resnet_jax.analysis.findings import Findings, not_started, reference_series
 from resnet_jax.analysis.panels import Panel
 from resnet_jax.analysis.pictures import save
 from resnet_jax.analysis.report import Section, refreshing, report
@@ -92,6 +94,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
     problems += not_started(sweeps)
     found = findings.findings(runs, list(sweeps.values()))
     nets = group_seeds(runs)
+    nets = in_order(nets, reference_series(nets, list(sweeps.values())))
     measured, unmeasured = read_diagnosed(folders, nets)
     page = why.page(measured, nets) if measured else None
     records = tables.records(nets)
@@ -105,7 +108,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
         for name, figure in found.figures.items():
             for suffix in ("png", "svg"):
                 save(figure, out / f"{name}.{suffix}", dpi=200)
-        write_text(out / "table.md", tables.markdown_table(rows))
+        write_text(out / "table.md", tables.markdown_of_nets(rows))
         write_text(out / "table.csv", tables.csv_table(records))
         if found.rates:
             write_json(out / "rates.json", found.rates)
@@ -127,10 +130,11 @@ def say(comparison: Comparison) -> None:
     """Print tables, verdict and what else was found."""
     found, question = comparison.found, comparison.question
     if comparison.rows:
-        terminal.stdout.print(tables.terminal_table(comparison.rows))
+        terminal.stdout.print(tables.terminal_table(comparison.rows, width=terminal.stdout.width))
     for section in found.sections:
         if section.rows:
-            terminal.stdout.print(tables.terminal_table(section.rows, section.title))
+            table = tables.terminal_table(section.rows, section.title, terminal.stdout.width, whole="report.html")
+            terminal.stdout.print(table)
     beside = [each.sentence for each in found.literature]
     for sentence in [*comparison.left_out, *[" ".join(question.split())] * bool(question), *found.verdict, *beside]:
         terminal.say(sentence)

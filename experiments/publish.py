@@ -22,7 +22,8 @@ from absl import flags
 from experiments import command, findings
 from resnet_jax.analysis import study, tables, why, why_report
 from resnet_jax.analysis.diagnosed import read_diagnosed
-from resnet_jax.analysis.findings import nets_of_study, not_started
+from resnet_jax.analysis.display import in_order
+from resnet_jax.analysis.findings import nets_of_study, not_started, reference_series
 from resnet_jax.analysis.pictures import save
 from resnet_jax.analysis.runs import Run, group_seeds, read_runs
 from resnet_jax.errors import UserError
@@ -109,8 +110,9 @@ def main(arguments: list[str]) -> int:
         if inside:
             why_report.write_pictures(out, inside, ("png",))
         summary = study.summary(sweep, runs, found, problems, shlex.join(words), answer, inside)
-        rows = tables.text_rows(tables.records(group_seeds(runs)))
-        for name in study.shown(found):
+        nets = group_seeds(runs)
+        rows = tables.text_rows(tables.records(in_order(nets, reference_series(nets, [sweep]))))
+        for name in found.figures:
             save(found.figures[name], out / f"{name}.png")
         write_json(out / "found.json", summary)
         write_text(out / "README.md", study.page(sweep, summary, found, rows, inside))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from resnet_jax.analysis import differences, figures, rates_report, tuning
+from resnet_jax.analysis.display import in_order
 from resnet_jax.analysis.literature import Comparison, compare
 from resnet_jax.analysis.rates import measure
 from resnet_jax.analysis.report import Section
@@ -61,10 +62,12 @@ def find(
       thresholds: training losses; None: rates are not measured.
       log_scale: of the errors in the figures.
     """
-    sections = []
+    sections, undecided = [], []
     if tuned:
         choices = tuning.tune(runs, *tuned)
         nets, verdicts = choices.nets, tuning.verdicts(choices)
+        without_choice = [each for choice in choices.choices if choice.chosen is None for each in choice.candidates]
+        undecided = [tuning.with_own_best(run, choices.field) for each in without_choice for run in each.runs]
         verdict, left_out = tuning.verdict_sentences(choices), tuning.left_out(choices)
         sections.append(Section(tuning.title(choices), [tuning.CAPTION], tuning.choice_rows(choices)))
     else:
@@ -79,13 +82,14 @@ def find(
         sections.append(Section("Verdicts", [table_caption(stated)], table(stated)))
     claims = {series: claim for sweep in sweeps for series, claim in sweep.get("literature", {}).items()}
     compared = compare(claims, verdicts)
-    reference = reference_series(nets, sweeps)
-    selected = select(nets, reference)
-    pictures = {
-        "nets": figures.draw_nets(selected.rows, log_scale),
-        "depths": figures.draw_depths(selected.nets, log_scale),
-        "curves": figures.draw_curves(selected.nets, log_scale),
-    }
+    shown = group_seeds([run for net in nets for run in net.runs] + undecided)
+    reference = reference_series(shown, sweeps)
+    selected = select(shown, reference)
+    drawn = in_order(selected.nets, reference)
+    pictures = {"nets": figures.draw_nets(in_order(selected.rows, reference), log_scale, shown)}
+    if figures.has_depths(drawn):
+        pictures["depths"] = figures.draw_depths(drawn, log_scale)
+    pictures["curves"] = figures.draw_curves(drawn, log_scale)
     beside = differences.differences(nets, reference) if reference else []
     in_verdict = [{each.net, each.reference} for each in twins]
     others = [differences.sentence(each) for each in beside if {each.net, each.reference} not in in_verdict]
@@ -93,15 +97,13 @@ def find(
     rates = None
     if thresholds is not None:
         found = measure(nets, thresholds)
-        series = {net.series for net in selected.nets}
+        series = {net.series for net in drawn}
         pictures["rates"] = figures.draw_rates([growth for growth in found.growths if growth.series in series])
         sections.append(
             Section("Convergence rates", rates_report.sentences(found), rates_report.rows(found), pictures["rates"])
         )
         rates = rates_report.record(found)
-    return Findings(
-        nets, selected.nets, selected.left_out, pictures, verdict, compared, others, left_out, sections, rates
-    )
+    return Findings(nets, drawn, selected.left_out, pictures, verdict, compared, others, left_out, sections, rates)
 
 
 def reference_series(nets: Sequence[Replicates], sweeps: Sequence[dict[str, Any]]) -> str | None:

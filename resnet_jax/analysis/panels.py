@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from resnet_jax.analysis.diagnosed import Diagnosed
+from resnet_jax.analysis.display import CLASSES, chance, classes_of
 
 # Each net by its label, with its seeds.
 Groups = dict[str, list[Diagnosed]]
@@ -23,6 +24,7 @@ class Line(NamedTuple):
       x: ``[points]``.
       values: ``[seeds, points]``, with NaN where there is none.
       marks: places of ``x`` at which a stage begins.
+      classes: number of classes of the data; None if it is not known.
     """
 
     label: str
@@ -31,6 +33,7 @@ class Line(NamedTuple):
     x: np.ndarray
     values: np.ndarray
     marks: tuple[int, ...] = ()
+    classes: int | None = None
 
 
 class Plot(NamedTuple):
@@ -51,6 +54,12 @@ class Plot(NamedTuple):
     lines: list[Line]
     is_log: bool = False
     ticks: tuple[str, ...] = ()
+
+    @property
+    def guessing(self) -> float | None:
+        """The error of guessing, a fraction; None unless the plot shows errors for a known number of classes."""
+        counts = {line.classes for line in self.lines}
+        return chance(counts.pop()) if "error" in self.y and "(%)" in self.y and len(counts) == 1 else None
 
 
 class Panel(NamedTuple):
@@ -93,7 +102,8 @@ def over_blocks(groups: Groups, instrument: str, when: int | str, *keys: str) ->
 
 def line_of(label: str, net: Diagnosed, x: np.ndarray, values: np.ndarray, marks: tuple[int, ...] = ()) -> Line:
     """Return the line of ``net``; those of plain nets are dashed."""
-    return Line(label, net.depth, not net.residual, x, values, marks)
+    classes = classes_of(net.run) if net.run else CLASSES.get(net.measurements[0].data)
+    return Line(label, net.depth, not net.residual, x, values, marks, classes)
 
 
 def note_of(groups: Groups, instrument: str, *steps: int | str, is_training: bool = False) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from resnet_jax.analysis.contrast import Statistic, Twins, says
 from resnet_jax.analysis.diagnosed import Diagnosed
+from resnet_jax.analysis.display import classes_of, in_words, part_in_words
 from resnet_jax.analysis.figures import MOST_POINTS, thinned
 from resnet_jax.analysis.panels import Line, Panel, Plot, short
 from resnet_jax.analysis.runs import Replicates
@@ -61,14 +62,17 @@ def routes(nets: Sequence[Replicates]) -> Panel | None:
         return 100 * float(np.median([run.final(split) for run in net.finished]))
 
     places, splits = np.arange(len(shown)), {"training error": "train_clean", "test error": "test"}
+    classes = classes_of(shown[0].runs[0])
     bars = [
-        Line(name, None, False, places, np.array([[median(net, split) for net in shown]]))
+        Line(name, None, False, places, np.array([[median(net, split) for net in shown]]), classes=classes)
         for name, split in splits.items()
     ]
     ticks = tuple(net.label for net in shown)
     plot = Plot(f"{depth} layers", "", "final error (%), median over seeds", bars, ticks=ticks)
-    each = (f"{net.label} {short(median(net, 'train_clean'))} and {short(median(net, 'test'))}" for net in shown)
-    text = f"Training and test error in per cent, medians over seeds: {', '.join(each)}."
+    each = (
+        f"{in_words(net.label)}: {short(median(net, 'train_clean'))} and {short(median(net, 'test'))}" for net in shown
+    )
+    text = f"Training and test error in per cent, medians over seeds. {'; '.join(each)}."
     note = "Finished runs, each net at its own best value of a tuned field. Intervals are on the page of the study."
     return Panel("why_routes", "What the shortcut does, forward and backward", [plot], note, text)
 
@@ -83,7 +87,7 @@ def identities(nets: Sequence[Replicates]) -> Panel | None:
         return None
     parts = [line.label.split(", ") for line in lines]
     shared = set.intersection(*map(set, parts)) if len(lines) > 1 else set()
-    own = [", ".join(part for part in each if part not in shared) for each in parts]
+    own = [", ".join(part_in_words(part) for part in each if part not in shared) for each in parts]
     lines = [line._replace(label=label) for line, label in zip(lines, own, strict=True)]
 
     def end(line: Line) -> float:

@@ -1,6 +1,7 @@
 """Which nets are drawn where there are more than anyone can look at; the tables have all of them."""
 
 import itertools
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -33,12 +34,12 @@ def select(nets: Sequence[Replicates], reference: str | None = None) -> Selectio
     """Return the ``nets`` to draw: all if they are few, else the series ``reference`` and the extremes.
 
     In extreme series, training error rises most or least with depth; series of one depth are ranked by their error.
-    Extreme nets have the highest or lowest error.
+    Extreme nets have the highest or lowest error; diverged nets, without a finished run, count as highest.
     """
     by_series = group_depths(nets)
     series = chosen_series(by_series, reference)
     drawn = [net for name in by_series if name in series for net in spread(by_series[name], MOST_DEPTHS)]
-    errors = {index: error for index, net in enumerate(nets) if (error := training_error(net)) is not None}
+    errors = {index: error for index, net in enumerate(nets) if (error := error_or_divergence(net)) is not None}
     first = [index for index in errors if nets[index].series == reference]
     indices = set(with_extremes(first, errors, MOST_NETS))
     rows = [nets[index] for index in errors if index in indices]
@@ -91,3 +92,8 @@ def training_error(net: Replicates) -> float | None:
     """Return the mean final training error of ``net`` over its seeds, None if none has finished."""
     errors = [run.final("train_clean") for run in net.finished]
     return float(np.mean(errors)) if errors else None
+
+
+def error_or_divergence(net: Replicates) -> float | None:
+    """Return the mean final training error of ``net``; without a finished run infinite if one diverged, else None."""
+    return training_error(net) if net.finished or not any(run.diverged for run in net.runs) else math.inf

@@ -8,14 +8,14 @@ from resnet_jax.analysis import why, why_report
 from resnet_jax.analysis.findings import Findings
 from resnet_jax.analysis.report import Section
 from resnet_jax.analysis.runs import Run, group_depths
-from resnet_jax.analysis.tables import markdown_table
+from resnet_jax.analysis.tables import markdown_of_nets, markdown_table
 from resnet_jax.escape import Markdown, fenced, markdown, prose
 
 # Of the figures that a page shows, what each is.
 CAPTIONS = {
-    "nets": "Final errors, a dot for each seed and a bar at the mean",
-    "depths": "Final errors over depth",
-    "curves": "Training error of mini-batches (thin) and test error (bold) over steps, mean and deviation over seeds",
+    "nets": "Final errors, a dot for each seed and a bar at the mean; between depths, the gap with its 95 % interval",
+    "depths": "Final errors over depth, a dot for each seed and lines through the means",
+    "curves": "Training error of mini-batches (thin) and test error (bold) over steps, mean and range over seeds",
     "rates": "Steps until the training loss stays below a threshold, over depth; open triangles: not reached",
 }
 # Changed files that a page names.
@@ -87,21 +87,15 @@ def page(
         "## What was found",
         prose(study["answer"]),
         bullets([*study["verdict"], *compared, *study["left_out"], *found.not_drawn]),
-        *(f"![{CAPTIONS[name]}]({name}.png)\n\n{CAPTIONS[name]}." for name in shown(found)),
+        *(f"![{CAPTIONS[name]}]({name}.png)\n\n{CAPTIONS[name]}." for name in found.figures),
         *(part for section in sections for part in section_parts(section)),
         panels.rstrip(),
         "### All nets",
-        "Errors in per cent after the last step, mean ± standard deviation over seeds; training error on the whole "
-        "training set without augmentation. Published errors are those of the sources' own, usually longer, training.",
-        markdown_table(brief_rows(rows)).rstrip(),
+        "Errors in per cent after the last step, mean and each seed; training error on the whole training set without "
+        "augmentation. Published errors are those of the sources' own, usually longer, training.",
+        markdown_of_nets(brief_rows(rows)).rstrip(),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def shown(found: Findings) -> list[str]:
-    """Return the names of the figures of ``found`` that a page shows; errors over depth need three depths."""
-    depths = {net.depth for net in found.nets}
-    return [name for name in found.figures if name != "depths" or len(depths) > 2]
 
 
 def section_parts(section: Section) -> list[str]:
@@ -118,7 +112,7 @@ def emphasised(comparison: dict[str, Any]) -> Markdown:
 
 def chief_figure(found: Findings) -> str:
     """Return the name of the figure that shows best what was found."""
-    names = shown(found)
+    names = found.figures
     if "rates" in names:
         return "rates"
     if "depths" in names:
@@ -171,7 +165,7 @@ def bullets(texts: Iterable[str]) -> str:
 
 
 def brief_rows(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Return ``rows`` without best errors, times and what no row has."""
-    names = [name for name in (rows[0] if rows else {}) if not name.startswith("best") and name != "seconds"]
-    names = [name for name in names if any(row[name] for row in rows)]
-    return [{name: row[name] for name in names} for row in rows]
+    """Return ``rows`` without best errors and times."""
+    return [
+        {name: text for name, text in row.items() if not name.startswith("best") and name != "seconds"} for row in rows
+    ]

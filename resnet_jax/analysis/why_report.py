@@ -17,11 +17,15 @@ FILTERS_NOTE = (
     "with grey for 0. Of a stage: what the branch of each block makes of a channel in the same channel, without norms "
     "and ReLUs; shortcuts join what is in one row."
 )
+# Least width of a plot, in units of the font's size; a narrower window scrolls.
+LEAST_WIDTH = 20
 TITLE = "What the nets look like inside"
 STYLE = (
     "body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 0 auto; padding: 1rem; } "
     "h2 { font-size: 1.15rem; margin-top: 2rem; } .says { border-left: 4px solid #0072B2; padding: .2rem 1rem; "
-    "background: #f4f8fb; } .note { font-size: .85rem; color: #555; } pre { white-space: pre-wrap; font-size: .85rem; }"
+    "background: #f4f8fb; } .note { font-size: .85rem; color: #555; } "
+    "pre { white-space: pre-wrap; font-size: .85rem; } "
+    ".scroll, .figure { overflow-x: auto; } .figure svg { max-width: 100%; min-width: 30rem; height: auto; }"
 )
 
 
@@ -34,9 +38,9 @@ def write(out: pathlib.Path, page: why.Page, command: str) -> None:
 
 def write_pictures(out: pathlib.Path, page: why.Page, suffixes: Sequence[str]) -> None:
     """Write the panels of ``page`` to the existing folder ``out``, in the formats ``suffixes``."""
-    colours = why_figures.colour_map(page.panels)
+    style = why_figures.style_of(page.panels)
     for panel in page.panels:
-        figure = why_figures.draw(panel, colours)
+        figure = why_figures.draw(panel, style)
         for suffix in suffixes:
             save(figure, out / f"{panel.name}.{suffix}")
     for label, measurement in page.filters.items():
@@ -62,12 +66,13 @@ def markdown(page: why.Page) -> str:
 
 def sections(page: why.Page, with_library: bool) -> str:
     """Return the panels of ``page`` as HTML; ``with_library``: with Plotly's library, for a page without it."""
-    colours = why_figures.colour_map(page.panels)
+    style = why_figures.style_of(page.panels)
     parts = []
     for number, panel in enumerate(page.panels):
-        plot = why_figures.interactive(panel, colours, with_library=with_library and number == 0)
+        plot = why_figures.interactive(panel, style, with_library=with_library and number == 0)
         parts.append(
-            f'<h2>{html.escape(panel.title)}</h2>\n<p class="says">{html.escape(panel.says)}</p>\n{plot}\n'
+            f'<h2>{html.escape(panel.title)}</h2>\n<p class="says">{html.escape(panel.says)}</p>\n'
+            f'<div class="scroll"><div style="min-width: {LEAST_WIDTH * len(panel.plots)}rem">{plot}</div></div>\n'
             f'<p class="note">{html.escape(panel.note)}</p>'
         )
     for label, measurement in page.filters.items():

@@ -6,8 +6,9 @@ import pytest
 from resnet_jax.analysis import figures
 from resnet_jax.analysis.censored import ABOVE, BELOW, EXACT
 from resnet_jax.analysis.rates import Reach, growth
-from resnet_jax.analysis.runs import group_seeds, read_runs
-from tests.analysis.synthetic import write_run
+from resnet_jax.analysis.runs import group_seeds, read_run, read_runs
+from resnet_jax.analysis.verdict import judge
+from tests.analysis.synthetic import set_losses, write_run
 
 
 @pytest.fixture
@@ -19,11 +20,26 @@ def nets(tmp_path):
     return group_seeds(read_runs([tmp_path])[0])
 
 
-def test_a_mean_curve_is_that_of_the_seeds_with_its_deviation(nets):
-    steps, means, deviations = figures.mean_curve(nets[0], "train")
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_a_curve_of_seeds_has_their_mean_and_range(nets):
+    steps, means, lows, highs = figures.curve_of_seeds(nets[0], "train")
     np.testing.assert_array_equal(steps, [100, 200, 300])
-    assert means[-1] == pytest.approx(0.1)
-    assert deviations[-1] == pytest.approx(np.std([0.09, 0.11], ddof=1))
+    assert (means[-1], lows[-1], highs[-1]) == pytest.approx((0.1, 0.09, 0.11))
+
+
+def test_bands_of_curves_are_the_range_over_seeds_and_never_below_zero(tmp_path):
+    for seed, error in enumerate((0.0, 0.0, 0.6)):  # Mean minus deviation would be negative.
+        write_run(tmp_path / f"{seed}", 20, error=error, seed=seed)
+    figure = figures.draw_curves(group_seeds(read_runs([tmp_path])[0]))
+    ends = [band.get_paths()[0].vertices[:, 1] for band in figure.axes[0].collections]
+    assert [(each.min(), each.max()) for each in ends] == [
+        (pytest.approx(0), pytest.approx(80)),  # At the first of three records: 90 % to 60 % and 60 %.
+        (pytest.approx(1), pytest.approx(80 + 1 / 3)),
+    ]
+    assert "band: range over seeds" in legend_of(figure)
 
 
 def test_curves_have_a_panel_per_series_a_colour_per_depth_and_bold_test_error(nets, tmp_path):
@@ -37,13 +53,15 @@ def test_curves_have_a_panel_per_series_a_colour_per_depth_and_bold_test_error(n
         (line.get_color(), line.get_linewidth(), round(line.get_ydata()[-1], 6))
         for panel in figure.axes
         for line in panel.lines
+        if line.get_linestyle() == "-"
     }
     assert drawn == {
         (colour[depth], figures.WIDTHS[split], round(100 * error + more, 6))
         for depth, error in ((20, 0.1), (56, 0.7), (20, 0.2), (56, 0.05))
         for split, more in (("train", 0), ("test", 1))
     }
-    assert [text.get_text() for text in residual.get_legend().get_texts()] == list(figures.SPLIT_NAMES.values())
+    assert legend_of(figure) == ["thin: training error", "bold: test error", "band: range over seeds"]
+    assert plain.get_ylim() == residual.get_ylim()
     assert {text.get_text(): text.get_color() for text in plain.texts} == {
         "20 layers": colour[20],
         "56 layers": colour[56],
@@ -68,6 +86,10 @@ def test_depths_are_drawn_with_a_line_per_series(nets):
     lines = [line for line in training.lines if line.get_color() == "0.3"]
     values = [[round(y, 6) for y in line.get_ydata()] for line in lines]
     assert values == [[10, 70], [20, 5]]
+    dots = {
+        (line.get_xdata()[0], *np.round(line.get_ydata(), 6)) for line in training.lines if line.get_marker() == "o"
+    }
+    assert dots == {(20, 9, 11), (56, 69, 71), (20, 19, 21), (56, 4, 6)}
     assert [text.get_text() for text in test.texts] == ["residual", "plain"]
     assert test.get_ylim()[1] > 71  # Both panels show the greatest error of either.
     assert training.get_xlabel() == "depth (weighted layers)"
@@ -101,7 +123,7 @@ def test_panels_of_many_series_are_in_rows(tmp_path):
 
 def test_every_net_has_a_row_with_a_dot_for_each_seed_and_a_bar_at_the_mean(nets, tmp_path):
     figure = figures.draw_nets(nets)
-    for panel, more in zip(figure.axes, (0, 1), strict=True):
+    for panel, more in zip(figure.axes[:2], (0, 1), strict=True):
         dots, bars = (
             {
                 (int(line.get_ydata()[0]), *np.round(np.atleast_1d(line.get_xdata()), 6))
@@ -117,7 +139,110 @@ def test_every_net_has_a_row_with_a_dot_for_each_seed_and_a_bar_at_the_mean(nets
         assert all(left < error < right for line in panel.lines for error in np.atleast_1d(line.get_xdata()))
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["plain-20", "plain-56", "residual-20", "residual-56"]
+    assert legend_of(figure)[:2] == ["a seed", "mean"]
     figure.savefig(tmp_path / "figure.png")
+
+
+def write_seeds(folder, depth, residual, errors):
+    for seed, error in enumerate(errors):
+        write_run(folder / f"{residual}-{depth}-{seed}", depth, residual, error, seed)
+
+
+def test_gaps_to_the_shallowest_net_have_the_interval_of_the_verdict(tmp_path):
+    write_seeds(tmp_path, 20, False, (0.1, 0.12, 0.14))
+    write_seeds(tmp_path, 32, False, (0.3, 0.35, 0.4))
+    write_seeds(tmp_path, 56, False, (0.7, 0.8, 0.9))
+    write_seeds(tmp_path, 20, True, (0.1, 0.12, 0.14))
+    write_seeds(tmp_path, 56, True, (0.11, 0.13))
+    nets = group_seeds(read_runs([tmp_path])[0])
+    figure = figures.draw_nets(nets)
+    panel = figure.axes[2]
+    assert panel.get_title() == "gap in training error\nto the shallowest net"
+    assert panel.get_xlabel() == "percentage points"
+    points = {line.get_ydata()[0]: line for line in panel.lines if line.get_marker() == "s"}
+    assert {row: round(line.get_xdata()[0], 6) for row, line in points.items()} == {1: 23, 2: 68, 4: 0}
+    assert [line.get_markerfacecolor() == "none" for line in points.values()] == [False, False, True]
+    intervals = {line.get_ydata()[0]: line.get_xdata() for line in panel.lines if line.get_marker() == "None"}
+    judged = judge(read_runs([tmp_path])[0]).series[0].whole
+    np.testing.assert_allclose(intervals[2], 100 * np.array(judged.interval))
+    assert 4 not in intervals
+    assert intervals[0] == [0, 0]  # The line at 0.
+    assert "gap, 95 % interval" in legend_of(figure)
+    assert "gap without interval: too few seeds, or no scatter" in legend_of(figure)
+
+
+def test_gaps_are_to_the_shallowest_net_even_if_it_is_not_drawn(tmp_path):
+    for depth, error in ((20, 0.1), (32, 0.3), (56, 0.7)):
+        write_seeds(tmp_path, depth, False, (error, error))
+    nets = group_seeds(read_runs([tmp_path])[0])
+    gaps = figures.gaps_to_shallowest(nets[1:], nets)
+    assert {row: round(each.difference, 6) for row, each in gaps.items()} == {0: 0.2, 1: 0.6}
+
+
+def test_there_is_no_panel_of_gaps_without_two_depths_of_a_series(tmp_path):
+    write_run(tmp_path / "a", 20, False)
+    write_run(tmp_path / "b", 56, True)
+    assert len(figures.draw_nets(group_seeds(read_runs([tmp_path])[0])).axes) == 2
+
+
+@pytest.mark.parametrize("draw", [figures.draw_curves, figures.draw_depths, figures.draw_nets])
+@pytest.mark.parametrize(
+    ("error", "data", "drawn"), [(0.89, "digits", 90), (0.99, "cifar100", 99), (0.5, "digits", None), (0.89, "x", None)]
+)
+def test_the_error_of_guessing_is_drawn_where_it_is_known_and_the_axis_reaches_it(draw, error, data, drawn, tmp_path):
+    write_run(tmp_path / "run", 20, False, error, data__name=data)
+    figure = draw(group_seeds(read_runs([tmp_path])[0]))
+    if draw is figures.draw_curves and error == 0.5:  # The curve begins at 0.63.
+        assert figure.axes[0].get_ylim()[1] < 90
+    lines = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+    assert [line.get_xdata()[0] if draw is figures.draw_nets else line.get_ydata()[0] for line in lines] == (
+        [pytest.approx(drawn)] if drawn else []
+    )
+    assert (f"guessing: {drawn} %" in legend_of(figure)) is bool(drawn)
+
+
+def test_diverged_nets_have_a_row_and_crosses(tmp_path):
+    write_run(tmp_path / "a", 20, False, 0.1)
+    write_run(tmp_path / "b0", 56, False, 0.7, seed=0)
+    write_run(tmp_path / "b1", 56, False, 0.7, seed=1, status="diverged")
+    write_run(tmp_path / "c", 20, True, 0.2, status="diverged")
+    nets = group_seeds(read_runs([tmp_path])[0])
+    figure = figures.draw_nets(nets)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["plain-20", "plain-56\n(1 of 2 diverged at step 200)", "residual-20"]
+    assert [(text.get_text(), text.xy[1]) for text in figure.axes[0].texts] == [("diverged at step 200", 2)]
+    curves = figures.draw_curves(nets)
+    crosses = [
+        [(line.get_xdata()[0], round(line.get_ydata()[0], 6)) for line in panel.lines if line.get_marker() == "x"]
+        for panel in curves.axes
+    ]
+    assert crosses == [[(200, round(100 * (0.9 - 0.2 * 2 / 3), 6))], [(200, round(100 * (0.9 - 0.7 * 2 / 3), 6))]]
+    assert "diverged" in legend_of(curves)
+
+
+def test_curves_of_diverged_runs_end_at_the_last_finite_loss(tmp_path):
+    run = set_losses(write_run(tmp_path / "run", status="diverged"), [2.0, 1.0, None])
+    (net,) = group_seeds(read_runs([tmp_path])[0])
+    assert list(figures.curve_of_seeds(net, "train")[0]) == [10, 20]
+    assert figures.last_finite(net.runs[0]) == (20, 0.5)
+    set_losses(run, [None])
+    assert figures.last_finite(read_run(run)) == (10, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "zero", "decades"),
+    [
+        ([3.0, 80.0], 1, [10]),
+        ([0.1], 0.01, [0.1]),
+        ([0.03, 100.0], 0.01, [0.1, 1, 10, 100]),
+        ([1.1], 0.1, [1]),
+        ([], 0.1, []),
+    ],
+)
+def test_zero_on_a_log_scale_is_a_power_of_ten_below_all_values(values, zero, decades):
+    found = figures.zero_on_log_scale(np.array(values))
+    assert found == pytest.approx(zero)
+    assert figures.decades_above(found, max(values, default=found)) == pytest.approx(decades)
 
 
 def growth_of(series, threshold, kappa=0.05, rates=(0.1,) * 6):
@@ -198,3 +323,9 @@ def test_a_single_net_is_drawn(tmp_path):
     write_run(tmp_path / "run", 20, False, 0.001)
     for log_scale in (False, True):
         figures.draw_nets(group_seeds(read_runs([tmp_path])[0]), log_scale).savefig(tmp_path / "figure.png")
+
+
+def test_titles_break_between_parts_of_a_name():
+    title = "residual nets, from residual-56-as-plain, no norm, learning rate 0.01"
+    assert figures.wrapped(title) == "residual nets, from residual-56-as-plain,\nno norm, learning rate 0.01"
+    assert figures.wrapped("plain nets") == "plain nets"

@@ -1,8 +1,10 @@
 """The report: what it says, and that a real browser draws it from disk."""
 
+import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from resnet_jax.analysis.figures import draw_depths
@@ -44,7 +46,7 @@ def test_the_page_holds_all_that_one_asks(page):
     for part in (
         "<title>the title</title>",
         "Does &lt;depth&gt; degrade?",
-        "plain, 20 to 56 layers: degrades, +60.00 points of training error",
+        "plain, 20 to 56 layers: not judged (+60.00 points, 2 seeds)",
         "unfinished is not in the verdict: unfinished at step 200 of 300.",
         "a &lt;problem&gt; &amp; more",
         "<td>False-56-1</td><td>56</td><td>False</td><td>1</td>",
@@ -59,6 +61,77 @@ def test_the_page_holds_all_that_one_asks(page):
     ):
         assert part in text
     assert text.count('<div class="figure"><svg') == 2
+
+
+def figure_of(page):
+    """Return traces and layout of the curves in ``page``, a report."""
+    text = page.read_text() if hasattr(page, "read_text") else page
+    start = text.index("Plotly.newPlot(")
+    data = text.index("[", start)
+    traces, end = json.JSONDecoder().raw_decode(text, data)
+    return traces, json.JSONDecoder().raw_decode(text, text.index("{", end))[0]
+
+
+def report_of(folder):
+    read, _ = read_runs([folder])
+    nets = group_seeds(read)
+    return report("t", "q", read, nets, text_rows(records(nets)), ["said"], [], [])
+
+
+def test_all_panels_of_curves_have_the_same_axes(page):
+    _, layout = figure_of(page)
+    assert [layout[axis]["matches"] for axis in ("xaxis", "yaxis")] == ["x2", "y2"]
+
+
+def test_the_log_scale_has_errors_of_zero_at_a_labelled_place(tmp_path):
+    write_run(tmp_path / "a", 20, error=0.0)
+    write_run(tmp_path / "b", 56, error=0.5)
+    traces, layout = figure_of(report_of(tmp_path))
+    linear, log = layout["updatemenus"][1]["buttons"]
+    data, axes, places = log["args"]
+    assert (log["method"], places) == ("update", [0])  # Only the training error of plain-20 is ever 0.
+    assert axes["yaxis.ticktext"] == ["0", "1", "10"]
+    assert axes["yaxis.tickvals"][0] == data["y"][0][-1] == 0.1  # All errors above 0 are 1 % or more.
+    assert linear["args"][0]["y"] == [traces[0]["y"]]
+    assert linear["args"][1]["yaxis.tickmode"] == "auto"
+
+
+def test_a_diverged_run_ends_in_a_cross_on_each_axis(tmp_path):
+    write_run(tmp_path / "a", 20, error=0.1)
+    write_run(tmp_path / "b", 56, error=0.5, status="diverged")
+    text = report_of(tmp_path)
+    traces, layout = figure_of(text)
+    [cross] = [place for place, trace in enumerate(traces) if trace["mode"] == "markers"]
+    assert (traces[cross]["x"], traces[cross]["marker"]["symbol"]) == ([200], "x")
+    by_axis = {button["label"]: button["args"][0]["x"] for button in layout["updatemenus"][0]["buttons"]}
+    assert {axis: xs[cross] for axis, xs in by_axis.items()} == {
+        "step": [200],
+        "epoch": [pytest.approx(200 / 12)],
+        "seconds": [400],
+    }
+    assert "<td>plain-56</td><td>0</td><td>diverged at step 200</td>" in text
+
+
+def test_the_error_of_guessing_is_a_labelled_line_where_the_axis_reaches_it(tmp_path):
+    write_run(tmp_path / "a", 20, error=0.91)
+    write_run(tmp_path / "b", 20, residual=True, error=0.1)
+    _, layout = figure_of(report_of(tmp_path))
+    assert [(line["yref"], line["y0"], line["y1"]) for line in layout["shapes"]] == [("y", 90, 90), ("y2", 90, 90)]
+    texts = [(each["text"], each["y"]) for each in layout["annotations"][2:]]
+    assert texts == [("guessing<br>90 %", 90)] * 2
+    log = layout["updatemenus"][1]["buttons"][1]["args"][-1]
+    assert log["annotations[3].y"] == pytest.approx(np.log10(90))
+
+
+def test_errors_over_depth_need_three_depths_and_columns_that_all_nets_share_are_a_sentence(tmp_path):
+    write_run(tmp_path / "a", 20)
+    write_run(tmp_path / "b", 56)
+    text = report_of(tmp_path)
+    assert "Final error over depth" not in text
+    assert "<p>Shared by all nets: seeds 1.</p>" in text
+    assert "<th>seeds</th>" not in text
+    write_run(tmp_path / "c", 110)
+    assert "<h2>Final error over depth</h2>" in report_of(tmp_path)
 
 
 def test_the_page_asks_nothing_of_a_network(page):

@@ -109,6 +109,6 @@ def test_figures_and_page_of_hundreds_of_nets_stay_of_a_size_that_one_can_open(m
 def test_a_thinned_curve_ends_as_the_whole_one(tmp_path):
     write_run(tmp_path / "run", error=0.123, records=5000, steps=5000)
     (net,) = group_seeds(read_runs([tmp_path])[0])
-    steps, means, deviations = figures.mean_curve(net, "train")
-    assert len(steps) == len(means) == len(deviations) == figures.MOST_POINTS
+    steps, means, lows, highs = figures.curve_of_seeds(net, "train")
+    assert {len(each) for each in (steps, means, lows, highs)} == {figures.MOST_POINTS}
     assert (steps[0], steps[-1], means[-1]) == (1, 5000, pytest.approx(0.123))

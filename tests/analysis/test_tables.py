@@ -23,12 +23,13 @@ def found(tmp_path):
     return tables.records(group_seeds(read_runs([tmp_path])[0]))
 
 
-def test_a_record_has_mean_and_deviation_over_finished_seeds_and_the_published_error(found):
+def test_a_record_has_mean_deviation_and_each_of_the_finished_seeds_and_the_published_error(found):
     plain, residual = found
     assert residual["net"] == "residual-56"
     assert residual["seeds"] == 2
     assert residual["training error"] == pytest.approx(0.07)
     assert residual["training error deviation"] == pytest.approx(0.02 / 2**0.5)
+    assert residual["training error of each seed"] == pytest.approx([0.06, 0.08])
     assert residual["test error"] == pytest.approx(0.08)
     assert (residual["published test error"], residual["source"]) == (0.0697, "He et al. 2015, table 6")
     assert (plain["training error deviation"], plain["published test error"]) == (None, None)
@@ -40,32 +41,98 @@ def test_nothing_is_published_of_downsampled_images(tmp_path):
     assert (record["net"], record["published test error"]) == ("residual-56", None)
 
 
-def test_rows_of_text_are_in_per_cent(found):
+@pytest.mark.parametrize(
+    ("errors", "text"),
+    [
+        ([0.5], "50.0"),
+        ([0.0123], "1.23"),
+        ([0.362, 0.4, 0.411], "39.1 (36.2, 40.0, 41.1)"),
+        ([0.0, 0.0, 0.0006], "0.02 (0, 0, 0.06)"),
+        ([0.0, 0.0], "0 (0, 0)"),
+        ([0.0176, 0.134], "7.58 (1.76, 13.4)"),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], "30.0 (10.0, 20.0, 30.0, 40.0, 50.0)"),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "35.0 (10.0 to 60.0, 6 seeds)"),
+    ],
+)
+def test_a_cell_has_the_mean_and_each_seed_or_the_range_of_many(errors, text):
+    assert tables.mean_and_seeds(errors) == text
+
+
+def test_rows_of_text_are_in_per_cent_and_begin_with_net_seeds_and_errors(found):
     plain, residual = tables.text_rows(found)
-    assert residual["training error (%)"] == "7.00 ± 1.41"
-    assert plain["training error (%)"] == "50.00"
+    assert list(plain) == [
+        *("net", "seeds", "training error (%)", "test error (%)", "best training error (%)", "best test error (%)"),
+        *("parameters", "multiply-adds", "seconds", "published (%)", "source"),
+    ]
+    assert residual["training error (%)"] == "7.00 (6.00, 8.00)"
+    assert plain["training error (%)"] == "50.0"
     assert residual["published (%)"] == "6.97"
     assert residual["parameters"] == "56,000"
+
+
+def printed(table, width):
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
 
 
 def test_all_forms_hold_every_net(found):
     read = list(csv.DictReader(io.StringIO(tables.csv_table(found))))
     assert [row["net"] for row in read] == ["plain-56", "residual-56"]
     assert float(read[1]["test error"]) == pytest.approx(0.08)
+    assert [float(error) for error in read[1]["test error of each seed"].split()] == pytest.approx([0.07, 0.09])
     rows = tables.text_rows(found)
     lines = tables.markdown_table(rows).splitlines()
     assert len(lines) == 4
     assert {line.count("|") for line in lines} == {len(rows[0]) + 1}
-    console = Console(width=100)
-    with console.capture() as capture:
-        console.print(tables.terminal_table(rows))
-    assert "residual-56" in capture.get()
-    assert "7.00 ± 1.41" in capture.get()
+    text = printed(tables.terminal_table(rows, width=100), 100)
+    assert "residual-56" in text
+    assert "7.00 (6.00, 8.00)" in text
+
+
+def test_a_narrow_terminal_shows_nets_and_errors_and_says_what_it_leaves_out(found):
+    rows = [row | {"net": f"{row['net']}, {'of a long name ' * 4}"} for row in tables.text_rows(found)]
+    text = printed(tables.terminal_table(rows), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    for part in ("residual-56, of", "7.00 (6.00, 8.00)", "8.00 (7.00, 9.00)", "50.0", "seeds"):
+        assert part in text
+    caption = " ".join(text.split("In table.md: ")[1].split())
+    assert caption == ("source, best test error, best training error, seconds, published.")
+    assert "In table.md" not in printed(tables.terminal_table(rows, width=300), 300)
+
+
+def test_what_all_nets_share_is_said_once(found):
+    rows = [row | {"seeds": "3", "published (%)": "", "source": ""} for row in tables.text_rows(found)]
+    shared, brief = tables.without_shared(rows)
+    assert shared == "Shared by all nets: seeds 3, parameters 56,000, multiply-adds 56.0 M."
+    assert [*brief[0]] == [
+        *("net", "training error (%)", "test error (%)", "best training error (%)", "best test error (%)", "seconds")
+    ]
+    assert tables.markdown_of_nets(rows).startswith(f"{shared}\n\n| net | training error (%) |")
+    assert tables.without_shared(rows[:1]) == ("", [{name: text for name, text in rows[0].items() if text}])
+    assert tables.without_shared([]) == ("", [])
+
+
+def test_diverged_nets_have_a_row_without_errors(tmp_path):
+    write_run(tmp_path / "a0", 20, error=0.1)
+    write_run(tmp_path / "a1", 20, seed=1, status="diverged")
+    write_run(tmp_path / "b", 56, status="diverged")
+    found = tables.records(group_seeds(read_runs([tmp_path])[0]))
+    some, every = tables.text_rows(found)
+    assert (some["seeds"], some["training error (%)"]) == ("1 (1 of 2 diverged at step 200)", "10.0")
+    assert (every["seeds"], every["training error (%)"]) == ("0", "diverged at step 200")
+    row = list(csv.DictReader(io.StringIO(tables.csv_table(found))))[1]
+    assert (row["net"], row["seeds"], row["diverged"], row["training error"], row["training error of each seed"]) == (
+        *("plain-56", "0", "diverged at step 200"),
+        *("", ""),
+    )
 
 
 def test_nothing_finished_makes_empty_tables():
     assert tables.text_rows([]) == []
-    assert tables.markdown_table([]) == ""
+    assert tables.markdown_of_nets([]) == tables.markdown_table([]) == ""
     assert tables.csv_table([]) == "net\n"
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from resnet_jax.analysis import why, why_figures, why_report
 from resnet_jax.analysis.diagnosed import START, read_diagnosed
+from resnet_jax.analysis.panels import Line, Panel, Plot, line_of
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.instruments import END
 from tests.analysis.measured import measure
@@ -92,9 +93,9 @@ def test_deletions_are_compared_where_the_plain_net_works(folder):
 
 
 def test_panels_become_pictures_and_plots_with_the_same_numbers(page, tmp_path):
-    colours = why_figures.colour_map(page.panels)
+    style = why_figures.style_of(page.panels)
     for panel in page.panels:
-        figure = why_figures.draw(panel, colours)
+        figure = why_figures.draw(panel, style)
         assert isinstance(figure, matplotlib.figure.Figure)
         assert [axis.get_title() for axis in figure.axes] == [plot.title for plot in panel.plots]
         drawn = figure.axes[0].get_lines()[0].get_ydata()
@@ -126,9 +127,9 @@ def test_routes_and_identity_layers_are_panels_of_runs(tmp_path):
     assert not any("from" in name for name in routes.ticks)
     assert len(routes.lines) == 2
     assert [line.values[0, -1] for line in identities.lines] == pytest.approx([0.1, 1.0])
-    assert [line.label for line in identities.lines] == ["learning_rate 0.01", "learning_rate 0.1"]
-    assert "end at a training loss of 0.1 with learning_rate 0.01 and of 1 with" in panels["why_identities"].says
-    assert why_figures.draw(panels["why_routes"], why_figures.colour_map(list(panels.values())))
+    assert [line.label for line in identities.lines] == ["learning rate 0.01", "learning rate 0.1"]
+    assert "end at a training loss of 0.1 with learning rate 0.01 and of 1 with" in panels["why_identities"].says
+    assert why_figures.draw(panels["why_routes"], why_figures.style_of(list(panels.values())))
 
 
 def test_a_measurement_is_found_by_its_step(folder):
@@ -139,3 +140,70 @@ def test_a_measurement_is_found_by_its_step(folder):
     assert net.result("gradients", START, "a_layer") == pytest.approx(10.02)
     assert net.result("gradients", START, "nothing") is None
     assert net.label == "plain-56"
+
+
+def plot_of(values, y="rank", is_log=False, classes=None, title="a"):
+    lines = [Line("residual-20, norm none", 20, False, np.arange(1, 4), np.array([values], float), classes=classes)]
+    return Plot(title, "block", y, lines, is_log)
+
+
+def test_plots_of_one_quantity_share_their_axes_within_a_panel_and_across_panels():
+    other = plot_of([5, 5, 5], y="share")
+    panels = [
+        Panel("a", "A", [plot_of([1, 2, 3]), plot_of([10, 20, 30]), other], "", ""),
+        Panel("b", "B", [plot_of([100, 200, 300])], "", ""),
+    ]
+    style = why_figures.style_of(panels)
+    first, second = (why_figures.draw(panel, style) for panel in panels)
+    limits = [axis.get_ylim() for figure in (first, second) for axis in figure.axes]
+    assert limits[0] == limits[1] == limits[3] != limits[2]
+    assert limits[0][0] < 1 < 300 < limits[0][1]
+    assert len({axis.get_xlim() for axis in first.axes}) == 1
+    page = why_figures.interactive(panels[0], style, with_library=False)
+    assert page.count('"range":[-10.96,311.96]') == 2
+    assert page.count('"matches":"x"') == 2
+    assert first.legends[0].get_texts()[0].get_text() == "residual-20, no norm"
+
+
+def test_zeros_have_a_labelled_place_on_a_logarithmic_axis():
+    panel = Panel("a", "A", [plot_of([0, 0.03, 3], is_log=True)], "", "")
+    style = why_figures.style_of([panel])
+    figure = why_figures.draw(panel, style)
+    [axis] = figure.axes
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), [0.01, 0.03, 3])
+    assert axis.get_ylim()[0] < 0.01
+    figure.draw_without_rendering()
+    labels = dict(zip(axis.get_yticks(), (label.get_text() for label in axis.get_yticklabels()), strict=True))
+    assert labels[0.01] == "0"
+    page = why_figures.interactive(panel, style, with_library=False)
+    assert '"ticktext":["0","0.1","1"]' in page
+
+
+@pytest.mark.parametrize("values", [[np.nan] * 3, [0, 0, 0], [2, 2, 2]])
+@pytest.mark.parametrize("is_log", [False, True])
+def test_axes_of_constant_or_missing_values_have_a_length(values, is_log):
+    low, high, _ = why_figures.scale_of(np.array(values, float), is_log)
+    assert np.isfinite([low, high]).all()
+    assert low < high
+
+
+@pytest.mark.parametrize(
+    ("y", "classes", "top", "is_drawn"),
+    [
+        ("test error (%)", 10, 95, True),
+        ("test error (%)", 10, 50, False),  # The axis does not reach it.
+        ("test error (%)", None, 95, False),
+        ("rank", 10, 95, False),
+    ],
+)
+def test_plots_of_errors_have_the_error_of_guessing(y, classes, top, is_drawn):
+    panel = Panel("a", "A", [plot_of([1, 2, top], y=y, classes=classes)], "", "")
+    style = why_figures.style_of([panel])
+    dotted = [line for line in why_figures.draw(panel, style).axes[0].lines if line.get_linestyle() == ":"]
+    assert [line.get_ydata()[0] for line in dotted] == [90] * is_drawn
+    assert ("guessing: 90 %" in why_figures.interactive(panel, style, with_library=False)) is is_drawn
+
+
+def test_measured_nets_know_their_classes_by_the_data_they_were_measured_on(folder):
+    nets = read_diagnosed([folder], [])[0]
+    assert line_of("a", nets[0], np.arange(2), np.zeros((1, 2))).classes == 10

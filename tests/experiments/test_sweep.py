@@ -397,12 +397,13 @@ def test_a_comparison_of_the_sweep_writes_all_files_and_prints_the_verdict(comma
     _, folder, _ = swept
     result = commands("compare", folder)
     assert result.returncode == 0, result.stderr
-    figures = {f"{name}.{suffix}" for name in ("curves", "depths", "nets") for suffix in ("png", "svg")}
+    figures = {f"{name}.{suffix}" for name in ("curves", "nets") for suffix in ("png", "svg")}  # Two depths only.
     names = figures | {"table.md", "table.csv", "report.html"}
     assert {path.name for path in (folder / "comparison").iterdir()} == names
     assert (folder / "comparison" / "curves.png").read_bytes().startswith(b"\x89PNG")
     for part in ("plain-14", "residual-8", "Does depth degrade a test?", "layers: not judged ("):
         assert part in result.stdout
+    assert max(map(len, result.stdout.partition("Does depth")[0].splitlines())) <= 80
     assert str(folder / "comparison" / "report.html") in result.stdout
 
 
