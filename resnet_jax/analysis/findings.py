@@ -76,7 +76,7 @@ def find(
         verdict, left_out = sentences(judged), exclusions(judged)
     twins = differences.deepest_twins(nets)
     verdict += map(differences.sentence, twins)
-    stated = [each for where, found in verdicts.items() for each in statements(found, f", {where}" * bool(where))]
+    stated = [each for where, judged in verdicts.items() for each in statements(judged, f", {where}" * bool(where))]
     stated += map(differences.statement, twins)
     if stated:
         sections.append(Section("Verdicts", [table_caption(stated)], table(stated)))

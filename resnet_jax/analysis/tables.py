@@ -126,11 +126,6 @@ def mean_and_seeds(errors: Sequence[float]) -> str:
     return f"{mean} ({verdict.percent(min(errors))} to {verdict.percent(max(errors))}, {len(errors)} seeds)"
 
 
-def percent(mean: float, deviation: float | None) -> str:
-    """Return ``mean``, a fraction, in per cent, with its standard deviation if there is one."""
-    return f"{100 * mean:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
-
-
 def without_shared(rows: Sequence[dict[str, str]]) -> tuple[str, list[dict[str, str]]]:
     """Return a sentence on the columns in which all ``rows`` agree, and ``rows`` without them and without empty ones.
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_jax.analysis.runs import Replicates, Run, group_seeds
-from resnet_jax.analysis.tables import percent
+from resnet_jax.analysis.tables import mean_and_seeds
 from resnet_jax.analysis.verdict import Verdict, exclusions, judge, sentences
 from resnet_jax.errors import UserError
 from resnet_jax.fields import TUNABLE_FIELDS
@@ -186,23 +186,28 @@ def distance(value: float, common: float | None) -> float:
 
 def verdicts(tuning: Tuning) -> dict[str, Verdict]:
     """Return the verdicts, each by the clause that says at which value."""
-    at_common = {f"at the common {tuning.field} {tuning.common:g}": tuning.at_common} if tuning.at_common else {}
-    return {**at_common, f"at the best {tuning.field} tried": tuning.at_best}
+    at_common = {f"at {words(tuning.field)} {tuning.common:g}": tuning.at_common} if tuning.at_common else {}
+    return {**at_common, f"at the best {words(tuning.field)} tried": tuning.at_best}
+
+
+def words(field: str) -> str:
+    """Return the name of ``field`` in words, as "learning rate"."""
+    return field.rpartition(".")[2].replace("_", " ")
 
 
 def verdict_sentences(tuning: Tuning) -> list[str]:
     """Return both verdicts in words, and what each net has chosen."""
-    found = [f"Each net at the best {tuning.field} of those tried: {said}" for said in sentences(tuning.at_best)]
+    found = [f"Each net at the best {words(tuning.field)} of those tried: {said}" for said in sentences(tuning.at_best)]
     if tuning.at_common:
-        head = f"All nets at the common {tuning.field} {tuning.common:g}"
+        head = f"All nets at {words(tuning.field)} {tuning.common:g}"
         found = [f"{head}: {said}" for said in sentences(tuning.at_common)] + found
     elif tuning.common is not None:
         found.append(
-            f"The common {tuning.field} {tuning.common:g} is not among the runs, so there is no verdict at it."
+            f"The common {words(tuning.field)} {tuning.common:g} is not among the runs, so there is no verdict at it."
         )
     else:
         found.append(
-            f"No verdict at a common {tuning.field}, which no sweep.json says; give --tuned={tuning.field}=VALUE."
+            f"No verdict at a common {words(tuning.field)}: no sweep.json says it; give --tuned={tuning.field}=VALUE."
         )
     said = [choice for choice in tuning.choices if len(choice.candidates) > 1 or unfinished(choice)]
     return found + [choice_sentence(choice, tuning.field) for choice in said]
@@ -213,9 +218,8 @@ def choice_sentence(choice: Choice, field: str) -> str:
     chosen = choice.chosen
     if chosen is None:
         return f"{choice.net} is not in the verdict at best values: no run of it has finished{unfinished(choice)}."
-    parts = [
-        f"{choice.net}: best {field} {chosen.value:g} of {', '.join(f'{each.value:g}' for each in choice.candidates)}"
-    ]
+    tried = ", ".join(f"{each.value:g}" for each in choice.candidates)
+    parts = [f"{choice.net}: best {words(field)} {chosen.value:g} of {tried}"]
     if len(choice.candidates) == 1:
         parts.append("which is the only one")
     elif chosen in (choice.candidates[0], choice.candidates[-1]):
@@ -239,7 +243,7 @@ def unfinished(choice: Choice) -> str:
 
 def title(tuning: Tuning) -> str:
     """Return the title of the table of ``choice_rows``."""
-    return f"Validation error (%) by {tuning.field}, mean ± standard deviation over seeds"
+    return f"Validation error (%) by {words(tuning.field)}: mean (each seed)"
 
 
 def choice_rows(tuning: Tuning) -> list[dict[str, Any]]:
@@ -254,12 +258,7 @@ def choice_rows(tuning: Tuning) -> list[dict[str, Any]]:
 
 def cell(candidate: Candidate, is_chosen: bool) -> str:
     """Return the validation error of ``candidate`` in per cent, and how many seeds are missing."""
-    errors = candidate.errors
-    text = (
-        percent(candidate.error, float(np.std(errors, ddof=1)) if len(errors) > 1 else None)
-        if errors
-        else "no finished run"
-    )
+    text = mean_and_seeds(candidate.errors) if candidate.errors else "no finished run"
     missing = f" ({candidate.missing} missing)" if candidate.missing else ""
     return text + missing + " *" * is_chosen
 

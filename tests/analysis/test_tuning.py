@@ -62,18 +62,18 @@ def test_each_net_is_judged_at_its_own_best_and_all_at_the_common_value(tmp_path
     assert [net.label for net in tuning.nets] == ["plain-20", "plain-56"]
     said = verdict_sentences(tuning)
     assert said[0].startswith(
-        f"All nets at the common {FIELD} 0.1: plain, 20 to 56 layers: degrades, +60.00 points of training error"
+        "All nets at learning rate 0.1: plain, 20 to 56 layers: degrades, +60.00 points of training error"
     )
     assert said[1].startswith(
-        f"Each net at the best {FIELD} of those tried: plain, 20 to 56 layers: does not degrade, -2.00 points"
+        "Each net at the best learning rate of those tried: plain, 20 to 56 layers: does not degrade, -2.00 points"
     )
-    assert said[2] == f"plain-20: best {FIELD} 0.1 of 0.01, 0.03, 0.1, at the edge of the grid: a wider one may help."
-    assert said[3] == f"plain-56: best {FIELD} 0.03 of 0.01, 0.03, 0.1."
+    assert said[2].startswith("plain-20: best learning rate 0.1 of 0.01, 0.03, 0.1, at the edge of the grid: a wider")
+    assert said[3] == "plain-56: best learning rate 0.03 of 0.01, 0.03, 0.1."
     assert choice_rows(tuning)[0] == {
         "net": "plain-20",
-        "0.01": "35.00 ± 0.10",
-        "0.03": "25.00 ± 0.10",
-        "0.1": "15.00 ± 0.10 *",
+        "0.01": "35.0 (34.9, 35.0, 35.1)",
+        "0.03": "25.0 (24.9, 25.0, 25.1)",
+        "0.1": "15.0 (14.9, 15.0, 15.1) *",
     }
 
 
@@ -91,7 +91,7 @@ def test_a_value_with_a_diverged_run_is_worse_than_any_whose_runs_have_finished(
     tuning = tuned(tmp_path)
     assert {choice.chosen.value for choice in tuning.choices} == {0.03}
     assert "(1 of 3 diverged at 0.1)" in choice_sentence(tuning.choices[0], FIELD)
-    assert choice_rows(tuning)[0]["0.1"] == "9.95 ± 0.07 (1 missing)"
+    assert choice_rows(tuning)[0]["0.1"] == "9.95 (9.90, 10.0) (1 missing)"
     assert choice_rows(tuning)[1]["0.1"] == "no finished run (3 missing)"
     assert "20-0.1-2 and 3 other runs are not in the verdict: diverged at step 200." in left_out(tuning)
 
@@ -143,13 +143,13 @@ def test_ties_are_broken_by_loss_then_distance_then_value_and_said(figures, comm
 
 def test_a_single_value_is_called_so_and_not_an_edge():
     choice = decide("net", candidates((0.1, 3, 0.2, 0.9)), 0.1)
-    assert choice_sentence(choice, FIELD) == f"net: best {FIELD} 0.1 of 0.1, which is the only one."
+    assert choice_sentence(choice, FIELD) == "net: best learning rate 0.1 of 0.1, which is the only one."
 
 
 def test_a_common_value_that_no_run_has_or_that_is_not_known_is_said(tmp_path):
     write_net(tmp_path, 20, {0.03: (0.1, 0.2), 0.3: (0.1, 0.1)})
     assert tuned(tmp_path).at_common is None
-    assert f"The common {FIELD} 0.1 is not among the runs, so there is no verdict at it." in verdict_sentences(
+    assert "The common learning rate 0.1 is not among the runs, so there is no verdict at it." in verdict_sentences(
         tuned(tmp_path)
     )
     assert any(
