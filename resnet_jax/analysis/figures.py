@@ -150,8 +150,8 @@ def wrapped(title: str) -> str:
 
 
 def has_depths(nets: Sequence[Replicates]) -> bool:
-    """Return whether errors of ``nets`` over depth are a curve: it needs three depths."""
-    return len({net.depth for net in nets}) > 2
+    """Return whether errors of ``nets`` over depth are a curve: it needs three with finished runs."""
+    return len({net.depth for net in nets if net.finished}) > 2
 
 
 def draw_depths(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
