@@ -352,7 +352,9 @@ def draw_rates(growths: Sequence[Growth]) -> Figure:
             panels[0].set_ylim(min(values) / 1.5, max(values) * 1.5)
     for panel in grid[-1]:
         panel.set_xlabel("depth (weighted layers)")
-    handles = [Line2D([], [], color=colour, linewidth=3, label=series) for series, colour in colour_of.items()]
+    handles = [
+        Line2D([], [], color=colour, linewidth=3, label=in_words(series)) for series, colour in colour_of.items()
+    ]
     if any(growth.steps for growth in growths):
         handles += [Line2D([], [], color="0.3", linestyle=style, label=name) for name, style in LAW_STYLES.items()]
         handles.append(Line2D([], [], color="0.3", alpha=FAINT, label="beyond the depths measured"))

@@ -57,7 +57,7 @@ def markdown(page: why.Page) -> str:
     parts = [RULE]
     for panel in page.panels:
         picture = f"![{panel.title}]({panel.name}.png)"
-        parts += [f"### {panel.title}", f"**{escape.markdown(panel.says)}**", picture, escape.markdown(panel.note)]
+        parts += [f"### {panel.title}", escape.markdown(panel.says), picture, escape.markdown(panel.note)]
     for label in page.filters:
         title = f"Filters of {escape.markdown(label)}"
         parts += [f"### {title}", f"![{title}]({filters_name(label)}.png)", FILTERS_NOTE]
