@@ -102,7 +102,7 @@ def digits(depth: int, residual: bool, **model: Any) -> ConfigDict:
     config.data.padding = 0
     config.data.flip = False
     config.steps = 200
-    # At 0.1 residual-56 is still at 30 % training error after these steps, at 0.03 at none.
+    # After 100 steps residual-56 has tens of per cent training error at 0.1, none at 0.03 (results/digits_routes).
     config.optimizer.learning_rate = 0.03
     config.optimizer.plateau_window = 12
     config.optimizer.rampup_steps = 59

@@ -32,8 +32,8 @@ FOUND = {
     "figure": str,
     "inside": [{"figure": str, "says": str}],
 }
-# The study whose figure and verdict are on the front page, and the one whose gradients are.
-FRONT, INSIDE = "cifar_seeds", "cifar16_depth"
+# The study whose figure, verdict and gradients are on the front page.
+FRONT = "cifar_seeds"
 
 
 def found(folder: pathlib.Path) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def found(folder: pathlib.Path) -> dict[str, Any]:
 
 def front(results: pathlib.Path) -> str:
     """Return the section of the front page that is made from the records in ``results``."""
-    shown, inside = found(results / FRONT), found(results / INSIDE)
-    panel = next(panel for panel in inside["inside"] if panel["figure"] == "why_gradients")
+    shown = found(results / FRONT)
+    panel = next(panel for panel in shown["inside"] if panel["figure"] == "why_gradients")
     question, says = gallery.question_of(shown), markdown(panel["says"])
     parts = [
         f"**{question}** {prose(' '.join(shown['answer'].split()))}",
@@ -55,7 +55,7 @@ def front(results: pathlib.Path) -> str:
         "\n>\n".join(f"> {markdown(sentence)}" for sentence in shown["verdict"]),
         reproduced_table(reproduced(results), results.name).rstrip(),
         f"**Why? What differs inside the nets:** {says[0].lower()}{says[1:]}",
-        gallery.picture(f"{results.name}/{INSIDE}", panel["figure"], Markdown("Norms of gradients over blocks")),
+        gallery.picture(f"{results.name}/{FRONT}", panel["figure"], Markdown("Norms of gradients over blocks")),
     ]
     return "\n\n".join(parts)
 

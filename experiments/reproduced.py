@@ -65,13 +65,13 @@ def reproduced(results: pathlib.Path) -> list[Reproduced]:
         *final_errors(results / "cifar_figure6"),
         *evaluated(results / "why_cifar_weights" / "evaluation.json", (8.27, 6.61)),
         Reproduced(
-            "growth of gradients a layer towards the input, plain nets at the start",
+            "growth of gradients a layer towards the input, plain nets at the start, CIFAR-10",
             "1.211, the root of 1.467 for squared norms, in wide, fully connected nets (Yang et al. 2019)",
-            growth_of_gradients(results / "cifar16_depth", "plain-56"),
-            "cifar16_depth/README.md",
+            growth_of_gradients(results / "cifar_seeds", "plain-56"),
+            "cifar_seeds/README.md",
         ),
         Reproduced(
-            "steps to a given loss, plain nets, for every ten layers more",
+            "steps to a loss of 1, plain nets at the best rate tried, for every ten layers more (digits)",
             "conjectured to grow exponentially (He et al. 2015, section 4.1)",
             growth_of_steps(results / "digits_rates", "plain", 1.0),
             "digits_rates/README.md",

@@ -1,4 +1,4 @@
-"""Does the degradation of cifar16_depth remain if each net has its own best learning rate?
+"""Does the degradation of cifar16_depth remain if each net has the best learning rate of those tried?
 
 Protocol: the four nets and the recipe of cifar16_depth at six learning rates; the published runs have the upper four.
 5,000 training images are held out; each net is judged at the rate with the lowest validation error, and all at the

@@ -25,7 +25,7 @@ from resnet_jax.fields import TUNABLE_FIELDS
 # What a run's config says for the tuned field once its net has chosen, so that all are of one recipe.
 OWN_BEST = "each net's own best"
 CAPTION = (
-    "* has the lowest validation error and is the net's own best. As the lowest of several it is too low, "
+    "* has the lowest validation error, and is the best of the values tried. As the lowest of several it is too low, "
     "and therefore no result: the verdict is on training and test error."
 )
 TIE_BREAKS = ("the smaller validation loss", "the smaller distance from the common value", "the smaller value")
