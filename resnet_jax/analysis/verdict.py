@@ -348,10 +348,10 @@ def table(stated: Sequence[Statement]) -> list[dict[str, str]]:
 def table_caption(stated: Sequence[Statement]) -> str:
     """Return the explanation of the columns of ``table``."""
     count = sum(each.gap.p_value is not None for each in stated)
+    adjusted = f"Holm p is p adjusted for {'the only verdict' if count == 1 else f'the {count} verdicts'} with one. "
     return (
         "Training errors of each seed of one net / of the other, and how much higher the other's are; interval and p "
-        "are Welch's, and the verdict follows them. Holm p is p adjusted for "
-        f"{'the only verdict' if count == 1 else f'the {count} verdicts'} with one. "
+        f"are Welch's, and the verdict follows them. {adjusted if count else ''}"
         f'"{DOES_NOT_DEGRADE.capitalize()}" says that the upper end of the {100 * EQUIVALENCE_CONFIDENCE:.0f} % '
         f"interval is below {100 * MARGIN:g} point."
     )
