@@ -24,12 +24,12 @@ class Difference(NamedTuple):
 
 
 def differences(nets: Sequence[Replicates], series: str) -> list[Difference]:
-    """Return the differences of ``nets`` from those of ``series`` that have the same depth, over finished runs."""
-    references = {net.depth: net for net in nets if net.series == series and net.finished}
+    """Return the differences of ``nets`` from those of ``series`` that have the same depth, over complete runs."""
+    references = {net.depth: net for net in nets if net.series == series and net.complete}
     return [
         difference(net, references[net.depth])
         for net in nets
-        if net.series != series and net.finished and net.depth in references
+        if net.series != series and net.complete and net.depth in references
     ]
 
 
@@ -38,10 +38,10 @@ def deepest_twins(nets: Sequence[Replicates]) -> list[Difference]:
 
     Where residual nets differ in what a plain net does not have, such as the shortcut, the first one is its twin.
     """
-    finished = [net for net in nets if net.finished]
+    complete = [net for net in nets if net.complete]
     pairs: dict[str, tuple[Replicates, Replicates]] = {}
-    for plain in sorted(finished, key=lambda net: net.depth):
-        twins = [net for net in finished if net.depth == plain.depth and are_twins(plain, net)]
+    for plain in sorted(complete, key=lambda net: net.depth):
+        twins = [net for net in complete if net.depth == plain.depth and are_twins(plain, net)]
         if twins:
             pairs[plain.series] = plain, twins[0]
     return [difference(*pair) for pair in pairs.values()]
@@ -55,10 +55,10 @@ def are_twins(plain: Replicates, residual: Replicates) -> bool:
 
 
 def difference(net: Replicates, reference: Replicates) -> Difference:
-    """Return the difference of ``net`` from ``reference``, over finished runs."""
+    """Return the difference of ``net`` from ``reference``, over complete runs."""
 
     def between(split: str) -> Gap:
-        return gap(*([run.final(split) for run in each.finished] for each in (net, reference)))
+        return gap(*([run.final(split) for run in each.complete] for each in (net, reference)))
 
     return Difference(net.label, reference.label, between("train_clean"), between("test"))
 

@@ -262,14 +262,14 @@ def final_errors(net: Replicates, split: str) -> np.ndarray:
 def gaps_to_shallowest(nets: Sequence[Replicates], compared: Sequence[Replicates]) -> dict[int, Gap]:
     """Return the gap in training error to the shallowest net of the series, by the place of the net in ``nets``.
 
-    The shallowest net is found among ``compared``; this net and nets without a finished run have no gap.
+    The shallowest net is found among ``compared``; this net and nets without a complete run have no gap.
     """
-    series = by_series([net for net in compared if net.finished])
+    series = by_series([net for net in compared if net.complete])
     found = {}
     for row, net in enumerate(nets):
-        shallowest = series[net.series][0] if net.finished else net
+        shallowest = series[net.series][0] if net.complete else net
         if net.depth > shallowest.depth:
-            errors = [np.array([run.final("train_clean") for run in each.finished]) for each in (net, shallowest)]
+            errors = [np.array([run.final("train_clean") for run in each.complete]) for each in (net, shallowest)]
             found[row] = gap(*errors)
     return found
 

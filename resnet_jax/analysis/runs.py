@@ -48,8 +48,13 @@ class Run(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        """Whether all steps were trained."""
+        """Whether nothing is left to train."""
         return self.summary is not None and self.summary["status"] == "finished"
+
+    @property
+    def complete(self) -> bool:
+        """Whether all steps were trained; false of a finished run that config.stop_below_loss has ended."""
+        return self.finished and self.summary is not None and self.summary["steps"] == self.config["steps"]
 
     @property
     def diverged(self) -> bool:
@@ -112,8 +117,13 @@ class Replicates(NamedTuple):
 
     @property
     def finished(self) -> list[Run]:
-        """The runs whose steps were all trained."""
+        """The runs of which nothing is left to train."""
         return [run for run in self.runs if run.finished]
+
+    @property
+    def complete(self) -> list[Run]:
+        """The runs whose steps were all trained, so that their final errors can be compared."""
+        return [run for run in self.runs if run.complete]
 
 
 def read_run(folder: pathlib.Path) -> Run:

@@ -92,7 +92,7 @@ def page(
         panels.rstrip(),
         "### All nets",
         "Errors in per cent after the last step, mean and each seed; training error on the whole training set without "
-        "augmentation. Published errors are those of the sources' own, usually longer, training.",
+        "augmentation. Published errors are from the sources' own, usually longer, training.",
         markdown_of_nets(brief_rows(rows)).rstrip(),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

@@ -169,7 +169,7 @@ def decide(net: str, candidates: list[Candidate], common: float | None) -> Choic
 
 def candidate(value: float, runs: list[Run], seeds: int) -> Candidate:
     """Return the candidate ``value`` with its ``runs``, of a net that was trained with ``seeds`` seeds."""
-    finished = [run for run in runs if run.finished]
+    finished = [run for run in runs if run.complete]
     figures = [final(run)["validation"] for run in finished]
     loss = float(np.mean([each["loss"] for each in figures])) if figures else math.inf
     missing = seeds - len({run.config["seed"] for run in finished})
@@ -231,7 +231,11 @@ def unfinished(choice: Choice) -> str:
     """Return how many runs of each candidate have not finished and why, as a clause; empty if all have."""
     clauses = []
     for each in choice.candidates:
-        words = ["diverged" if run.diverged else "unfinished" for run in each.runs if not run.finished]
+        words = [
+            "diverged" if run.diverged else "ended early" if run.finished else "unfinished"
+            for run in each.runs
+            if not run.complete
+        ]
         reasons = collections.Counter(words)
         absent = each.missing - reasons.total()
         reasons |= {"not started": absent} if absent > 0 else {}

@@ -166,11 +166,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def judge(runs: list[Run]) -> Verdict:
     """Return the verdict on ``runs``.
 
-    Unfinished runs, and runs whose recipe differs from that of most, are left out; the latter are not named where there
-    is no verdict at all, as in sweeps over learning rates.
+    Runs without all their steps, and runs whose recipe differs from the most frequent one, are left out; the latter are
+    not named where there is no verdict at all, as in sweeps over learning rates.
     """
-    unfinished = [(run, unfinished_reason(run)) for run in runs if not run.finished]
-    finished = [run for run in runs if run.finished]
+    unfinished = [(run, unfinished_reason(run)) for run in runs if not run.complete]
+    finished = [run for run in runs if run.complete]
     recipes = collections.Counter(json.dumps(recipe(run), sort_keys=True) for run in finished)
     usual = json.loads(recipes.most_common(1)[0][0]) if recipes else {}
     judged, differing = [], []
@@ -186,7 +186,9 @@ def judge(runs: list[Run]) -> Verdict:
 
 
 def unfinished_reason(run: Run) -> str:
-    """Return why ``run`` has not finished."""
+    """Return the reason for which ``run`` does not have all its steps."""
+    if run.finished:
+        return "ended by config.stop_below_loss before all steps"
     if run.summary is not None and run.summary["status"] == "diverged":
         return f"diverged at step {run.summary['steps']:,}"
     return f"unfinished at step {run.step:,} of {run.config['steps']:,}"

@@ -60,7 +60,7 @@ def test_the_page_holds_all_that_one_asks(page):
         "<h2>Another</h2>",
     ):
         assert part in text
-    assert text.count('<div class="figure"><svg') == 1  # Of the section; two depths with results are no curve.
+    assert text.count('<div class="figure"><svg') == 1  # The section's; two depths make no curve.
 
 
 def figure_of(page):

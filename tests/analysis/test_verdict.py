@@ -245,6 +245,19 @@ def test_warm_up_of_the_deeper_net_alone_is_said(tmp_path):
     assert sentence.endswith("Depth is not all that differs: 110 layers have 40 steps of warm-up, 20 layers 0.")
 
 
+def test_runs_that_end_below_a_loss_are_not_judged_by_their_errors(tmp_path):
+    write_sweep(tmp_path, {False: (0.1, 0.15, 0.18)})
+    for summary in tmp_path.glob("*-56-*/summary.json"):
+        content = json.loads(summary.read_text())
+        content["steps"] = 200
+        summary.write_text(json.dumps(content))
+    verdict = judge(read_runs([tmp_path])[0])
+    assert verdict.series[0].depths == [20, 44]
+    assert exclusions(verdict) == [
+        "False-56-0 and 2 other runs are not in the verdict: ended by config.stop_below_loss before all steps."
+    ]
+
+
 def test_without_two_depths_there_is_no_verdict(tmp_path):
     write_run(tmp_path / "run")
     write_run(tmp_path / "started", depth=56, status=None)
