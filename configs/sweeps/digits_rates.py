@@ -1,7 +1,7 @@
 """Do plain nets learn exponentially more slowly with depth, at one learning rate and at the best tried of each?
 
-Protocol: plain and residual nets of six depths at three constant learning rates, and a fourth where the best of three
-was the highest or lowest. Steps to a threshold of the training loss are compared over depth, runs that do not reach it
+Protocol: plain and residual nets of six depths at three constant learning rates, and further ones until the best is
+neither the highest nor the lowest. Steps to a threshold of the training loss are compared over depth, runs that do not reach it
 included as censored; and every net is judged at the best rate by validation error, because one rate for all depths
 measures instability as much as the rate of convergence.
 
@@ -33,8 +33,8 @@ def get_config():
 
 def get_sweep():
     rates = (0.01, 0.03, 0.1)
-    lower, higher = (0.003, *rates), (*rates, 0.3)
-    plain = {8: higher, 14: higher, 20: higher, 32: rates, 44: lower, 56: lower}
+    lower, higher = (0.001, 0.003, *rates), (*rates, 0.3)
+    plain = {8: (*higher, 1.0), 14: (*higher, 1.0), 20: higher, 32: rates, 44: lower, 56: lower}
     residual = {8: rates, 14: higher, 20: higher, 32: higher, 44: rates, 56: rates}
     nets = [
         product([{"model.residual": is_residual, "model.depth": depth}], tuned("optimizer.learning_rate", rates))
