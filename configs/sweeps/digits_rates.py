@@ -1,9 +1,9 @@
 """Do plain nets learn exponentially more slowly with depth, at one learning rate and at the best tried of each?
 
 Protocol: plain and residual nets of six depths at three constant learning rates, and further ones until the best is
-neither the highest nor the lowest. Steps to a threshold of the training loss are compared over depth, runs that do not reach it
-included as censored; and every net is judged at the best rate by validation error, because one rate for all depths
-measures instability as much as the rate of convergence.
+neither the highest nor the lowest. Steps to a threshold of the training loss are compared over depth, runs that do not
+reach it included as censored; and every net is judged at the best rate by validation error, because one rate for all
+depths measures instability as much as the rate of convergence.
 
 It does not show: convergence on data that take thousands of steps, or under a falling learning rate.
 
