@@ -34,7 +34,7 @@ def get_config():
 def get_sweep():
     rates = (0.01, 0.03, 0.1)
     lower, higher = (0.001, 0.003, *rates), (*rates, 0.3)
-    plain = {8: (*higher, 1.0), 14: (*higher, 1.0), 20: higher, 32: rates, 44: lower, 56: lower}
+    plain = {8: (*higher, 1.0), 14: (*higher, 1.0), 20: higher, 32: rates, 44: lower, 56: (0.0003, *lower)}
     residual = {8: rates, 14: higher, 20: higher, 32: higher, 44: rates, 56: rates}
     nets = [
         product([{"model.residual": is_residual, "model.depth": depth}], tuned("optimizer.learning_rate", rates))

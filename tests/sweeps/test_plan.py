@@ -130,9 +130,10 @@ PROVIDED = {
         f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
         for kind in ("plain", "residual")
         for depth in (8, 14, 20, 32, 44, 56)
-        for rate in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+        for rate in (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
         for seed in range(3)
         if rate > 0.003 or (kind, depth) in {("plain", 44), ("plain", 56)}
+        if rate > 0.0003 or depth == 56
         if rate != 1.0 or (kind, depth) in {("plain", 8), ("plain", 14)}
         if rate != 0.3 or depth in {"plain": (8, 14, 20), "residual": (14, 20, 32)}[kind]
     },
@@ -158,8 +159,7 @@ PROVIDED = {
         for seed in range(seeds)
     },
     "digits_threshold": {
-        f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
-        for kind in ("plain", "residual")
+        f"plain-{depth}-learning_rate{rate}-seed{seed}"
         for depth in (8, 14, 20, 26, 32, 38, 44, 50, 56)
         for rate in (0.003, 0.01)
         for seed in range(5, 10)
