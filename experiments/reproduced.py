@@ -2,7 +2,7 @@
 
 import pathlib
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -10,14 +10,13 @@ from ml_collections import ConfigDict
 from configs import recipes
 from resnet_jax import models
 from resnet_jax.analysis.diagnosed import START, read_diagnosed
-from resnet_jax.analysis.findings import nets_of_study
 from resnet_jax.analysis.rates import measure
 from resnet_jax.analysis.rates_report import factor_words
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.analysis.tables import markdown_table, records
 from resnet_jax.analysis.verdict import certainty, each_error, judge, points_of
 from resnet_jax.escape import Markdown, markdown
-from resnet_jax.rundir import read_json, read_sweep
+from resnet_jax.rundir import read_json
 from resnet_jax.schema import FRACTION
 
 # The running error is a mean over the steps of one record, which scatters.
@@ -71,10 +70,10 @@ def reproduced(results: pathlib.Path) -> list[Reproduced]:
             "cifar_seeds/README.md",
         ),
         Reproduced(
-            "steps to a loss of 1, plain nets at the best rate tried, for every ten layers more (digits)",
+            "steps to a training loss of 1, plain nets, for every ten layers more (digits)",
             "conjectured to grow exponentially (He et al. 2015, section 4.1)",
-            growth_of_steps(results / "digits_rates", "plain", 1.0),
-            "digits_rates/README.md",
+            growth_of_steps(results / "digits_threshold", (0.003, 0.01), 1.0),
+            "digits_threshold/README.md",
         ),
         Reproduced(
             "parameters of residual-20, 56 and 110",
@@ -155,13 +154,14 @@ def growth_of_gradients(folder: pathlib.Path, net: str) -> str:
     return f"{statistics.median(factors):.3f} with {depth} layers ({min(factors):.3f} to {max(factors):.3f})"
 
 
-def growth_of_steps(folder: pathlib.Path, series: str, threshold: float) -> str:
-    """Return by what factor the steps to a training loss of ``threshold`` grow for every ten layers more."""
-    nets = [net for net in nets_of_study(read_runs([folder])[0], read_sweep(folder)) if net.series == series]
-    (growth,) = measure(nets, [threshold]).growths
-    assert growth.steps is not None
-    words = f"{factor_words(growth.steps)} up to {growth.steps.measured[1]} layers"
-    return words + (f"; {factor_words(growth.progress)} in steps times learning rate" if growth.progress else "")
+def growth_of_steps(folder: pathlib.Path, rates: Sequence[float], threshold: float) -> str:
+    """Return the factors by which steps to a loss of ``threshold`` grow per ten layers, at each of ``rates``."""
+    nets = group_seeds(read_runs([folder])[0])
+    laws = {growth.series: growth.steps for growth in measure(nets, [threshold]).growths}
+    found = [(rate, laws[f"plain, learning_rate {rate:g}"]) for rate in rates]
+    return ", ".join(
+        f"at a rate of {rate:g} {factor_words(each)} up to {each.measured[1]} layers" for rate, each in found if each
+    )
 
 
 def cost(config: ConfigDict, size: int) -> tuple[int, int]:
