@@ -462,7 +462,7 @@ def test_rates_are_measured_written_and_said(commands, tmp_path):
     result = commands("compare", tmp_path, "--rates", "--thresholds=0.5,1")
     assert result.returncode == 0, result.stderr
     for threshold in ("1", "0.5"):
-        assert f"plain, steps to a training loss of {threshold}: times 1 per ten layers" in result.stdout
+        assert f"plain, steps to a training loss of {threshold}: times 1.00 (95 % interval" in result.stdout
     assert "plain-20: the training loss falls exponentially, tau = " in result.stdout
     out = tmp_path / "comparison"
     assert (out / "rates.png").read_bytes().startswith(b"\x89PNG")
