@@ -40,12 +40,11 @@ from resnet_jax import terminal
 from resnet_jax.analysis import tables, why, why_report
 from resnet_jax.analysis.contrast import RULE
 from resnet_jax.analysis.diagnosed import read_diagnosed
-from resnet_jax.analysis.display import in_order
-from resnet_jax.analysis.findings import Findings, not_started, reference_series
+from resnet_jax.analysis.findings import Findings, not_started, ordered_nets
 from resnet_jax.analysis.panels import Panel
 from resnet_jax.analysis.pictures import save
 from resnet_jax.analysis.report import Section, refreshing, report
-from resnet_jax.analysis.runs import group_seeds, run_directories
+from resnet_jax.analysis.runs import run_directories
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_sweep, within, write_json, write_text
 from resnet_jax.sweeps.watch import TRAINING, all_over, row, written
@@ -93,8 +92,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
     sweeps = {folder: sweep for folder in folders if (sweep := read_sweep(folder))}
     problems += not_started(sweeps)
     found = findings.findings(runs, list(sweeps.values()))
-    nets = group_seeds(runs)
-    nets = in_order(nets, reference_series(nets, list(sweeps.values())))
+    nets = ordered_nets(runs, list(sweeps.values()))
     measured, unmeasured = read_diagnosed(folders, nets)
     page = why.page(measured, nets) if measured else None
     records = tables.records(nets)

@@ -22,8 +22,7 @@ from absl import flags
 from experiments import command, findings
 from resnet_jax.analysis import study, tables, why, why_report
 from resnet_jax.analysis.diagnosed import read_diagnosed
-from resnet_jax.analysis.display import in_order
-from resnet_jax.analysis.findings import nets_of_study, not_started, reference_series
+from resnet_jax.analysis.findings import nets_of_study, not_started, ordered_nets
 from resnet_jax.analysis.pictures import save
 from resnet_jax.analysis.runs import Run, group_seeds, read_runs
 from resnet_jax.errors import UserError
@@ -110,8 +109,7 @@ def main(arguments: list[str]) -> int:
         if inside:
             why_report.write_pictures(out, inside, ("png",))
         summary = study.summary(sweep, runs, found, problems, shlex.join(words), answer, inside)
-        nets = group_seeds(runs)
-        rows = tables.text_rows(tables.records(in_order(nets, reference_series(nets, [sweep]))))
+        rows = tables.text_rows(tables.records(ordered_nets(runs, [sweep])))
         for name in found.figures:
             save(found.figures[name], out / f"{name}.png")
         write_json(out / "found.json", summary)

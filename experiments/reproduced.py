@@ -44,7 +44,7 @@ def reproduced(results: pathlib.Path) -> list[Reproduced]:
     figure6 = "He et al. 2015, figure 6"
     return [
         Reproduced(
-            "training error of plain-56 less that of plain-20, CIFAR-10",
+            "gap in training error from plain-20 to plain-56, CIFAR-10",
             f"above 0 ({figure6})",
             degradation(results / "cifar_seeds", "plain"),
             "cifar_seeds/README.md",
@@ -56,7 +56,7 @@ def reproduced(results: pathlib.Path) -> list[Reproduced]:
             "cifar_figure6/README.md",
         ),
         Reproduced(
-            "training error of residual-56 less that of residual-20, CIFAR-10",
+            "gap in training error from residual-20 to residual-56, CIFAR-10",
             f"below 0 ({figure6})",
             degradation(results / "cifar_seeds", "residual"),
             "cifar_seeds/README.md",

@@ -33,7 +33,7 @@ def differences(nets: Sequence[Replicates], series: str) -> list[Difference]:
     ]
 
 
-def deepest_twins(nets: Sequence[Replicates]) -> list[Difference]:
+def plain_against_residual(nets: Sequence[Replicates]) -> list[Difference]:
     """Return the differences of plain nets from residual ones that differ in nothing else, at the greatest depth.
 
     Where residual nets differ in what a plain net does not have, such as the shortcut, the first one is its twin.

@@ -1,7 +1,7 @@
 """How figures and tables show nets: in which order, in which words, and next to the error of guessing."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from resnet_jax import identity
 from resnet_jax.analysis.runs import Replicates, Run
@@ -47,14 +47,6 @@ def in_order(nets: Iterable[Replicates], reference: str | None = None) -> list[R
         return net.series != reference, kind not in KINDS, net.series, net.depth
 
     return sorted(nets, key=place)
-
-
-def by_series(nets: Sequence[Replicates]) -> dict[str, list[Replicates]]:
-    """Return the series of ``nets`` by name, in the order of ``nets``, each in order of depth."""
-    found: dict[str, list[Replicates]] = {}
-    for net in nets:
-        found.setdefault(net.series, []).append(net)
-    return {series: sorted(members, key=lambda net: net.depth) for series, members in found.items()}
 
 
 def divergence(net: Replicates) -> str:

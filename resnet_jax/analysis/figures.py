@@ -15,9 +15,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from resnet_jax.analysis.censored import ABOVE, BELOW, EXACT
-from resnet_jax.analysis.display import by_series, divergence, error_of_guessing, in_words
+from resnet_jax.analysis.display import divergence, error_of_guessing, in_words
 from resnet_jax.analysis.rates import LAWS, Growth
-from resnet_jax.analysis.runs import Replicates, Run, nets_of
+from resnet_jax.analysis.runs import Replicates, Run, group_depths, nets_of
 from resnet_jax.analysis.verdict import Gap, gap
 
 # Okabe and Ito's colour-blind safe palette, without its yellow, which is too pale on paper.
@@ -100,7 +100,7 @@ def draw_curves(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
     As in the paper, thin lines are the training error of mini-batches and bold lines the test error. Lines are means
     over seeds, bands their range. A cross marks where a run diverged.
     """
-    all_series = by_series(nets)
+    all_series = group_depths(nets)
     columns = min(len(all_series), MOST_COLUMNS)
     rows = -(-len(all_series) // columns)
     figure = Figure(figsize=(max(4.8 * columns, 6.4), 3.8 * rows + 0.4), layout="constrained")
@@ -162,7 +162,7 @@ def draw_depths(nets: Sequence[Replicates], log_scale: bool = False) -> Figure:
     colour_of = colours(nets)
     for (split, title), panel in zip(FINAL.items(), panels, strict=True):
         ends.append({})
-        for style, (series, members) in zip(itertools.cycle(LINE_STYLES), by_series(nets).items(), strict=False):
+        for style, (series, members) in zip(itertools.cycle(LINE_STYLES), group_depths(nets).items(), strict=False):
             points = [(net, final_errors(net, split)) for net in members if net.finished]
             means = [errors.mean() for _, errors in points]
             panel.plot([net.depth for net, _ in points], means, color="0.3", linestyle=style, linewidth=1.2, zorder=1)
@@ -264,7 +264,7 @@ def gaps_to_shallowest(nets: Sequence[Replicates], compared: Sequence[Replicates
 
     The shallowest net is found among ``compared``; this net and nets without a complete run have no gap.
     """
-    series = by_series([net for net in compared if net.complete])
+    series = group_depths([net for net in compared if net.complete])
     found = {}
     for row, net in enumerate(nets):
         shallowest = series[net.series][0] if net.complete else net

@@ -27,7 +27,6 @@ class Findings(NamedTuple):
       figures: by file name.
       verdict: in sentences.
       literature: the verdict beside what others found, as the sweeps say.
-      differences: sentences on the nets beside the reference of their depth.
       left_out: sentences on runs that are not in the verdict.
       sections: of the report, that only some comparisons have.
       rates: the content of rates.json; None without rates.
@@ -39,7 +38,6 @@ class Findings(NamedTuple):
     figures: dict[str, Figure]
     verdict: list[str]
     literature: list[Comparison]
-    differences: list[str]
     left_out: list[str]
     sections: list[Section]
     rates: dict[str, Any] | None
@@ -74,7 +72,7 @@ def find(
         judged = judge(runs)
         nets, verdicts = group_seeds(runs), {"": judged}
         verdict, left_out = sentences(judged), exclusions(judged)
-    twins = differences.deepest_twins(nets)
+    twins = differences.plain_against_residual(nets)
     verdict += map(differences.sentence, twins)
     stated = [each for where, judged in verdicts.items() for each in statements(judged, f", {where}" * bool(where))]
     stated += map(differences.statement, twins)
@@ -103,7 +101,13 @@ def find(
             Section("Convergence rates", rates_report.sentences(found), rates_report.rows(found), pictures["rates"])
         )
         rates = rates_report.record(found)
-    return Findings(nets, drawn, selected.left_out, pictures, verdict, compared, others, left_out, sections, rates)
+    return Findings(nets, drawn, selected.left_out, pictures, verdict, compared, left_out, sections, rates)
+
+
+def ordered_nets(runs: list[Run], sweeps: Sequence[dict[str, Any]]) -> list[Replicates]:
+    """Return the nets of ``runs`` in the order of tables, the reference of ``sweeps`` first."""
+    nets = group_seeds(runs)
+    return in_order(nets, reference_series(nets, sweeps))
 
 
 def reference_series(nets: Sequence[Replicates], sweeps: Sequence[dict[str, Any]]) -> str | None:

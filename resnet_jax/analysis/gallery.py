@@ -41,8 +41,8 @@ def page(studies: Mapping[str, dict[str, Any]], reports: Sequence[str], command:
 def contents_row(name: str, study: dict[str, Any]) -> dict[str, str]:
     """Return the line of ``study`` in the table of contents."""
     results = {each["result"] for each in study["literature"]}
-    beside = ", ".join(f"**{each}**" if each == "contradicts" else each for each in sorted(results))
-    cells = (Markdown(f"[{markdown(name)}](#{quote(name)})"), question_of(study), Markdown(beside))
+    compared = ", ".join(f"**{each}**" if each == "contradicts" else each for each in sorted(results))
+    cells = (Markdown(f"[{markdown(name)}](#{quote(name)})"), question_of(study), Markdown(compared))
     return dict(zip(CONTENTS, cells, strict=True))
 
 

@@ -13,7 +13,7 @@ import plotly.io
 from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
-from resnet_jax.analysis.display import by_series, error_of_guessing, in_words
+from resnet_jax.analysis.display import error_of_guessing, in_words
 from resnet_jax.analysis.figures import (
     WIDTHS,
     colours,
@@ -26,7 +26,7 @@ from resnet_jax.analysis.figures import (
     zero_on_log_scale,
 )
 from resnet_jax.analysis.pictures import svg
-from resnet_jax.analysis.runs import Replicates, Run, differing_fields, nets_of
+from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths, nets_of
 from resnet_jax.analysis.tables import without_shared
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
@@ -121,7 +121,7 @@ def interactive_curves(nets: Sequence[Replicates]) -> str:
 
     All panels have the same axes. The logarithmic scale has an error of 0 at its lower end, labelled as 0.
     """
-    panels = by_series(nets)
+    panels = group_depths(nets)
     titles = [html.escape(in_words(nets_of(series)), quote=False) for series in panels]
     spacing = 0.3 / (len(panels) + 1)
     layout = make_subplots(

@@ -300,8 +300,8 @@ def nets_of(series: str) -> str:
 
 
 def group_depths(nets: Sequence[Replicates]) -> dict[str, list[Replicates]]:
-    """Return the series of ``nets`` by name, each in order of depth."""
+    """Return the series of ``nets`` by name, in the order of ``nets``, each in order of depth."""
     found: dict[str, list[Replicates]] = {}
-    for net in sorted(nets, key=lambda net: (net.series, net.depth)):
+    for net in sorted(nets, key=lambda net: net.depth):
         found.setdefault(net.series, []).append(net)
-    return found
+    return {series: found[series] for series in dict.fromkeys(net.series for net in nets)}

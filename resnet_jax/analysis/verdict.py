@@ -51,7 +51,7 @@ class Gap(NamedTuple):
 
     @property
     def difference(self) -> float:
-        """Of the means over seeds, as a fraction."""
+        """Difference of the means over seeds, as a fraction."""
         return float(np.mean(self.errors) - np.mean(self.others))
 
     @property
@@ -323,7 +323,7 @@ def reading(series: SeriesVerdict) -> str:
 
 
 def statements(verdict: Verdict, where: str = "") -> list[Statement]:
-    """Return a statement on each series of ``verdict``; ``where`` in their names tells several verdicts apart."""
+    """Return a statement on each series of ``verdict``; ``where`` in their names distinguishes several verdicts."""
     return [
         Statement(f"{each.series}, {each.depths[0]} / {each.depths[-1]} layers{where}", each.whole, each.whole.word)
         for each in verdict.series

@@ -2,7 +2,7 @@
 
 import pytest
 
-from resnet_jax.analysis.differences import deepest_twins, differences, sentence, statement
+from resnet_jax.analysis.differences import differences, plain_against_residual, sentence, statement
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from tests.analysis.synthetic import write_run
 
@@ -46,7 +46,7 @@ def test_plain_nets_are_compared_with_the_residual_nets_that_differ_in_nothing_e
             write_run(tmp_path / f"residual{shortcut}{depth}", depth, True, 0.1, model__shortcut=shortcut)
     write_run(tmp_path / "stopped", 56, True, 0.3, gates__route="stop_gradient")
     write_run(tmp_path / "deep", 110, False, 0.9)
-    (twins,) = deepest_twins(group_seeds(read_runs([tmp_path])[0]))
+    (twins,) = plain_against_residual(group_seeds(read_runs([tmp_path])[0]))
     assert (twins.net, twins.reference) == ("plain-56", "residual-56, shortcut A")
     assert twins.training.difference == pytest.approx(0.4)
     assert statement(twins).word == "not judged"

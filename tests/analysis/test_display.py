@@ -6,7 +6,7 @@ import pytest
 
 from resnet_jax import identity
 from resnet_jax.analysis import display
-from resnet_jax.analysis.runs import group_seeds, read_runs
+from resnet_jax.analysis.runs import group_depths, group_seeds, read_runs
 from tests.analysis.synthetic import write_run
 
 
@@ -58,7 +58,7 @@ def test_the_reference_is_first_then_plain_and_residual_nets(nets):
 
 
 def test_series_keep_their_order_and_have_their_nets_by_depth(nets):
-    assert {series: [net.depth for net in members] for series, members in display.by_series(nets[::-1]).items()} == {
+    assert {series: [net.depth for net in members] for series, members in group_depths(nets[::-1]).items()} == {
         "residual": [20, 56],
         "plain": [20, 56],
         "dirac plain": [20, 56],
