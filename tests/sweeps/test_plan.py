@@ -139,23 +139,26 @@ PROVIDED = {
     },
     "digits_remedies": {
         f"{net}-learning_rate{rate}-seed{seed}"
-        for depth in (20, 56)
-        for seeds, edge, nets in (
-            (3, 0.3 if depth == 20 else 0.003, (f"plain-{depth}",)),
-            (3, 0.3 if depth == 20 else None, (f"residual-{depth}",)),
-            (3, 0.3, (f"dirac_plain-{depth}", f"repvgg_residual-{depth}")),
-            (3, None, (f"rezero_residual-{depth}",)),
-            (3, 0.003, (f"residual-{depth}-normnone",)),
-            (3, 0.3 if depth == 56 else None, (f"plain-{depth}-normgroup",)),
-            (5, 0.003 if depth == 56 else None, (f"plain-{depth}-normnone", f"residual-{depth}-normgroup")),
-            (5, 0.3 if depth == 56 else None, (f"fixup_residual-{depth}",)),
-            (5, 0.3, (f"skipinit_residual-{depth}", f"normalizer-free_residual-{depth}-shortcutB")),
-            (5, 0.3 if depth == 20 else None, (f"delta-orthogonal_tanh_plain-{depth}-normnone",)),
-            (5, 0.003, (f"looks-linear_CReLU_plain-{depth}-normnone", f"LSUV_plain-{depth}-normnone")),
+        for net, seeds, *more in (
+            *(("plain-20", 3, 0.3), ("plain-56", 3, 0.0003, 0.001, 0.003)),
+            *(("plain-20-normnone", 5), ("plain-56-normnone", 5, 0.0003, 0.001, 0.003)),
+            *(("plain-20-normgroup", 3), ("plain-56-normgroup", 3, 0.3)),
+            *(("dirac_plain-20", 3, 0.3, 1.0), ("dirac_plain-56", 3, 0.3, 1.0)),
+            ("delta-orthogonal_tanh_plain-20-normnone", 5, 0.3),
+            ("delta-orthogonal_tanh_plain-56-normnone", 5, 0.003),
+            ("looks-linear_CReLU_plain-20-normnone", 5, 0.003),
+            ("looks-linear_CReLU_plain-56-normnone", 5, 0.0003, 0.001, 0.003),
+            *(("LSUV_plain-20-normnone", 5, 0.003), ("LSUV_plain-56-normnone", 5, 0.0003, 0.001, 0.003)),
+            *(("residual-20", 3, 0.3), ("residual-56", 3)),
+            *(("residual-20-normnone", 3, 0.003), ("residual-56-normnone", 3, 0.0003, 0.001, 0.003)),
+            *(("residual-20-normgroup", 5), ("residual-56-normgroup", 5, 0.003)),
+            *(("repvgg_residual-20", 3, 0.3), ("repvgg_residual-56", 3, 0.3, 1.0)),
+            *(("fixup_residual-20", 5), ("fixup_residual-56", 5, 0.3)),
+            *(("skipinit_residual-20", 5, 0.3), ("skipinit_residual-56", 5, 0.3)),
+            *(("rezero_residual-20", 3), ("rezero_residual-56", 3)),
+            *((f"normalizer-free_residual-{depth}-shortcutB", 5, 0.3) for depth in (20, 56)),
         )
-        for net in nets
-        for rate in (edge, 0.01, 0.03, 0.1)
-        if rate is not None
+        for rate in (*more, 0.01, 0.03, 0.1)
         for seed in range(seeds)
     },
     "digits_threshold": {
