@@ -31,14 +31,14 @@ PLAIN = (
     ({}, 3, HIGHER, LOWEST),
     ({"norm": "none"}, 5, RATES, LOWEST),
     ({"norm": "group"}, 3, RATES, HIGHER),
-    ({"parametrization": "dirac"}, 3, HIGHEST, HIGHEST),
+    ({"parametrization": "dirac"}, 3, HIGHEST, (*HIGHEST, 3.0)),
     ({"init": "delta_orthogonal", "activation": "tanh", "norm": "none"}, 5, HIGHER, LOWER),
     ({"init": "looks_linear", "activation": "crelu", "norm": "none"}, 5, LOWER, LOWEST),
     ({"init": "lsuv", "norm": "none"}, 5, LOWER, LOWEST),
 )
 RESIDUAL = (
     ({}, 3, HIGHER, RATES),
-    ({"norm": "none"}, 3, LOWER, LOWEST),
+    ({"norm": "none"}, 3, (0.001, *LOWER), LOWEST),
     ({"norm": "group"}, 5, RATES, LOWER),
     ({"block": "repvgg"}, 3, HIGHER, HIGHEST),
     ({"branch_scaling": "fixup"}, 5, RATES, HIGHER),
