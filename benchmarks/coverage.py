@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import measure
-from resnet_jax.analysis.verdict import LEAST_SEEDS, MARGIN, gap
+from resnet_jax.analysis.gap import LEAST_SEEDS, MARGIN, gap
 from resnet_jax.sweeps.claims import DEGRADES, DOES_NOT_DEGRADE
 
 SWEEPS = 4_000

@@ -9,8 +9,8 @@ over seeds is partly that of the training error; the true gap is that between th
 import numpy as np
 
 from benchmarks import measure
+from resnet_jax.analysis.gap import gap
 from resnet_jax.analysis.tuning import Candidate, decide
-from resnet_jax.analysis.verdict import gap
 from resnet_jax.sweeps.claims import DEGRADES
 
 SWEEPS = 1000

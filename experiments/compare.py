@@ -35,24 +35,24 @@ from typing import NamedTuple
 
 from absl import flags
 
-from experiments import command, findings
+from experiments import command, comparing
 from resnet_jax import terminal
-from resnet_jax.analysis import tables, why, why_report
 from resnet_jax.analysis.contrast import RULE
 from resnet_jax.analysis.diagnosed import read_diagnosed
-from resnet_jax.analysis.findings import Findings, not_started, ordered_nets
-from resnet_jax.analysis.panels import Panel
-from resnet_jax.analysis.pictures import save
-from resnet_jax.analysis.report import Section, refreshing, report
 from resnet_jax.analysis.runs import run_directories
 from resnet_jax.errors import UserError
+from resnet_jax.report import tables, why, why_page
+from resnet_jax.report.findings import Findings, not_started, ordered_nets
+from resnet_jax.report.html_page import Section, refreshing, report
+from resnet_jax.report.panels import Panel
+from resnet_jax.report.pictures import save
 from resnet_jax.rundir import read_sweep, within, write_json, write_text
 from resnet_jax.sweeps.watch import TRAINING, all_over, row, written
 
 _OUT = command.define_path("out", "Output folder; by default comparison/ in the first folder.")
 _QUESTION = flags.DEFINE_string("question", None, "Question that the report answers; by default that of the sweep.")
 _WATCH = flags.DEFINE_bool("watch", False, "Compare again whenever a run has got on, until all have ended.")
-flags.adopt_module_key_flags(findings)
+flags.adopt_module_key_flags(comparing)
 
 SECONDS_BETWEEN_LOOKS = 30
 # Of the time that a comparison takes, because the runs may train on this machine.
@@ -88,10 +88,10 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
     Raises:
       UserError: there is nothing to compare, the flags do not fit the runs, or ``out`` cannot be written.
     """
-    runs, problems = findings.read(folders)
+    runs, problems = comparing.read(folders)
     sweeps = {folder: sweep for folder in folders if (sweep := read_sweep(folder))}
     problems += not_started(sweeps)
-    found = findings.findings(runs, list(sweeps.values()))
+    found = comparing.findings(runs, list(sweeps.values()))
     nets = ordered_nets(runs, list(sweeps.values()))
     measured, unmeasured = read_diagnosed(folders, nets)
     page = why.page(measured, nets) if measured else None
@@ -112,9 +112,9 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
             write_json(out / "rates.json", found.rates)
         sections = list(found.sections)
         if page:
-            why_report.write_pictures(out, page, ("png", "svg"))
-            panels = why_report.sections(page, with_library=False)
-            sections.append(Section(why_report.TITLE, [RULE], html=panels))
+            why_page.write_pictures(out, page, ("png", "svg"))
+            panels = why_page.sections(page, with_library=False)
+            sections.append(Section(why_page.TITLE, [RULE], html=panels))
         title = ", ".join(folder.name for folder in folders)
         verdict = [*found.verdict, *(each.sentence for each in found.literature)]
         parts = (found.drawn, rows, verdict, left_out, reproduce, sections)

@@ -29,7 +29,7 @@ from experiments import command
 from resnet_jax import data, evaluation, instruments
 from resnet_jax.analysis.runs import run_directories
 from resnet_jax.errors import UserError
-from resnet_jax.instruments import END, INSTRUMENTS, record
+from resnet_jax.instruments import END, INSTRUMENTS, diagnosis
 from resnet_jax.rundir import KEPT, read_config, saved_steps
 from resnet_jax.terminal import PlainColumn, console, say, stdout
 from resnet_jax.training import scaling
@@ -120,7 +120,7 @@ def sources_from_flags(arguments: list[str]) -> list[Source]:
             raise UserError("--out is missing; give a folder for what is measured of --weights.")
         file, out = pathlib.Path(_WEIGHTS.value), pathlib.Path(_OUT.value)
         name = evaluation.weights_name(file, _WEIGHTS_KEY.value)
-        others = {each.run for each in record.read(out)} - {name}
+        others = {each.run for each in diagnosis.read(out)} - {name}
         if others:
             raise UserError(f"--out={out} has measurements of {', '.join(sorted(others))}, not {name}; give another.")
         config = scaling.resolved(command.config_from_flags(), devices=1)
@@ -151,7 +151,7 @@ def subject_after(source: Source, step: int | None, settings: instruments.Settin
 
 def planned(source: Source, names: list[str], settings: dict[str, Any]) -> Iterator[tuple[int | None, list[str]]]:
     """Yield each step at which something is to be measured of ``source``, and the instruments for it."""
-    there = record.read(source.folder)
+    there = diagnosis.read(source.folder)
     wanted = {name: chosen_steps(INSTRUMENTS[name].at, source.steps, _AT.value) for name in names}
     for step in source.steps:
         known = {each.instrument for each in there if each.is_of(step, settings)}
@@ -170,11 +170,11 @@ def measure(
     for name in names:
         progress.update(task, description=f"{source.name}, {f'step {step}' if step is not None else 'weights'}: {name}")
         try:
-            measurement = record.measure(name, subject, ["python", "-m", "experiments.diagnose", *sys.argv[1:]])
+            measurement = diagnosis.measure(name, subject, ["python", "-m", "experiments.diagnose", *sys.argv[1:]])
         except UserError as error:
             refusals.append(f"{name}: {error}.")
         else:
-            record.add(source.folder, measurement)
+            diagnosis.add(source.folder, measurement)
             measured += 1
         progress.advance(task)
     progress.remove_task(task)
@@ -212,7 +212,7 @@ def main(arguments: list[str]) -> int:
     if not measured and refusals:
         return command.EXIT_USER
     counts = f"{measured} measurement{'s' * (measured != 1)}, of {len(sources)} net{'s' * (len(sources) != 1)}"
-    print(f"Added to {record.FOLDER}/: {counts}, on {jax.default_backend()}.")
+    print(f"Added to {diagnosis.FOLDER}/: {counts}, on {jax.default_backend()}.")
     return 0
 
 

@@ -13,10 +13,10 @@ import pathlib
 from typing import Any
 
 from experiments import command
-from experiments.reproduced import reproduced, reproduced_table
-from resnet_jax.analysis import gallery
 from resnet_jax.errors import UserError
 from resnet_jax.escape import Markdown, markdown, prose
+from resnet_jax.report import gallery
+from resnet_jax.report.reproduced import reproduced, reproduced_table
 from resnet_jax.rundir import read_json, write_text
 
 COMMAND = "python -m experiments.gallery"

@@ -19,19 +19,19 @@ import shlex
 
 from absl import flags
 
-from experiments import command, findings
-from resnet_jax.analysis import study, tables, why, why_report
+from experiments import command, comparing
 from resnet_jax.analysis.diagnosed import read_diagnosed
-from resnet_jax.analysis.findings import nets_of_study, not_started, ordered_nets
-from resnet_jax.analysis.pictures import save
 from resnet_jax.analysis.runs import Run, group_seeds, read_runs
 from resnet_jax.errors import UserError
-from resnet_jax.instruments.record import FOLDER
+from resnet_jax.instruments.diagnosis import FOLDER
+from resnet_jax.report import study, tables, why, why_page
+from resnet_jax.report.findings import nets_of_study, not_started, ordered_nets
+from resnet_jax.report.pictures import save
 from resnet_jax.rundir import read_bytes, read_sweep, read_text, within, write_bytes, write_json, write_text
 from resnet_jax.terminal import say
 
 _OUT = command.define_path("out", "Folder of the page; by default results/ plus the name of the study's folder.")
-flags.adopt_module_key_flags(findings)
+flags.adopt_module_key_flags(comparing)
 
 # What whoever asked the question makes of the results, in words; the page has it above the verdict.
 ANSWER = "answer.md"
@@ -98,16 +98,16 @@ def main(arguments: list[str]) -> int:
     with command.saving(out):
         if out.resolve() != folder.resolve():
             copy_records(folder, out, list(sweep["runs"]))
-        runs, problems = findings.read([out])
+        runs, problems = comparing.read([out])
         problems += not_started({out: sweep})
-        found = findings.findings(runs, [sweep])
-        words = ["python", "-m", "experiments.publish", str(out), *map(str, beside), *findings.given()]
+        found = comparing.findings(runs, [sweep])
+        words = ["python", "-m", "experiments.publish", str(out), *map(str, beside), *comparing.given()]
         words += [f"--import={file}" for file in command.imported_files()]
         answer = read_text(out / ANSWER) or ""
         inside, unmeasured = inside_the_nets(out, beside, runs)
         problems += unmeasured
         if inside:
-            why_report.write_pictures(out, inside, ("png",))
+            why_page.write_pictures(out, inside, ("png",))
         summary = study.summary(sweep, runs, found, problems, shlex.join(words), answer, inside)
         rows = tables.text_rows(tables.records(ordered_nets(runs, [sweep])))
         for name in found.figures:

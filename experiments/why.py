@@ -18,10 +18,11 @@ import shlex
 import sys
 
 from experiments import command
-from resnet_jax.analysis import diagnosed, why, why_report
-from resnet_jax.analysis.findings import nets_of_study
+from resnet_jax.analysis import diagnosed
 from resnet_jax.analysis.runs import Replicates, read_runs, run_directories
 from resnet_jax.errors import UserError
+from resnet_jax.report import why, why_page
+from resnet_jax.report.findings import nets_of_study
 from resnet_jax.rundir import read_sweep
 from resnet_jax.terminal import say
 
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
     with command.saving(out):
         out.mkdir(parents=True, exist_ok=True)
         page = why.page(measured, *studies)
-        why_report.write(out, page, words)
+        why_page.write(out, page, words)
     for sentence in itertools.chain(*problems, unmeasured):
         say(sentence)
     for panel in page.panels:

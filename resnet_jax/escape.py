@@ -1,6 +1,6 @@
 """Text from outside, such as names in the records of others, made harmless for the place where it is shown.
 
-Terminals are ``resnet_jax.terminal``'s, figures ``resnet_jax.analysis.pictures``', HTML pages escape by ``html``.
+Terminals are ``resnet_jax.terminal``'s, figures ``resnet_jax.report.pictures``', HTML pages escape by ``html``.
 """
 
 import re

@@ -60,9 +60,9 @@ def serve():
     # What the commands import, some of it late. Their own modules define flags and so are imported after the fork.
     import tensorflow_datasets
 
-    import resnet_jax.analysis.figures
-    import resnet_jax.analysis.report
     import resnet_jax.evaluation
+    import resnet_jax.report.figures
+    import resnet_jax.report.html_page
     import resnet_jax.sweeps.slurm
     import resnet_jax.training  # noqa: F401
     from experiments import command  # noqa: F401

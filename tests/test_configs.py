@@ -9,8 +9,8 @@ import pytest
 
 import configs
 from resnet_jax import data, models
-from resnet_jax.analysis.tables import PUBLISHED
 from resnet_jax.config import check
+from resnet_jax.report.tables import PUBLISHED
 
 FOLDER = pathlib.Path(configs.__path__[0])
 NAMES = sorted(path.stem for path in FOLDER.glob("*_*.py"))

@@ -9,8 +9,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from resnet_jax import terminal
-from resnet_jax.analysis import gallery, pictures, study, tables
 from resnet_jax.escape import fenced, markdown, printable, prose
+from resnet_jax.report import gallery, pictures, study, tables
 
 CONTROL = "a\x1b[2J\x9b1m\rb\n\x07\u202e\u2028\x00\udcff"
 HOSTILE = [

@@ -13,9 +13,9 @@ import pytest
 from configs import recipes
 from resnet_jax import data
 from resnet_jax.analysis.runs import group_seeds, read_run, read_runs
-from resnet_jax.analysis.tables import records
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import of_run, predict, score
+from resnet_jax.report.tables import records
 from resnet_jax.rundir import FORMAT_VERSION, read_config, read_json, read_metrics
 from resnet_jax.training import parallel, train
 

@@ -52,7 +52,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
     files = {path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file()}
     expected = {path.as_posix() for path in files if "__pycache__" not in path.parts}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
-    assert {"resnet_jax/analysis/report.html", "configs/sweeps/digits_depth.py"} <= expected
+    assert {"resnet_jax/report/report.html", "configs/sweeps/digits_depth.py"} <= expected
 
 
 def test_the_metadata_has_the_requirements_and_the_extras(metadata):

@@ -13,9 +13,9 @@ from PIL import Image
 
 from experiments import gallery as command
 from resnet_jax import models
-from resnet_jax.analysis import gallery, why
 from resnet_jax.analysis.diagnosed import read_diagnosed
 from resnet_jax.analysis.runs import group_seeds, read_runs
+from resnet_jax.report import gallery, why
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "results"

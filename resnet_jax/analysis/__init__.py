@@ -1,1 +1,1 @@
-"""Analysis: from run directories to figures, tables, a verdict and a report."""
+"""Analysis: from run directories to numbers: errors, gaps, verdicts and rates."""

@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resnet_jax.analysis.diagnosed import Diagnosed
-from resnet_jax.analysis.panels import Groups
+from resnet_jax.analysis.diagnosed import Diagnosed, Groups
 
 Seeds = Sequence[Diagnosed]
 # A plain net and its residual twin, each with its seeds.

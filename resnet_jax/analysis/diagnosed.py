@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from resnet_jax import schema
 from resnet_jax.analysis.runs import Replicates, Run
 from resnet_jax.errors import UserError
-from resnet_jax.instruments import END, record
-from resnet_jax.instruments.record import Measurement
+from resnet_jax.instruments import END, diagnosis
+from resnet_jax.instruments.diagnosis import Measurement
 from resnet_jax.schema import COUNT, FRACTION, Array, Each, Maybe, Number
 
 VALUES, FRACTIONS = [Maybe(Number())], [FRACTION]
@@ -78,6 +78,10 @@ class Diagnosed(NamedTuple):
         return None if there is None else there.result.get(key)
 
 
+# Each net by its label, with its seeds.
+Groups = dict[str, list[Diagnosed]]
+
+
 def read_diagnosed(folders: Sequence[pathlib.Path], nets: Sequence[Replicates]) -> tuple[list[Diagnosed], list[str]]:
     """Return the measurements in and below ``folders``, and a message on each net whose measurements are damaged.
 
@@ -90,11 +94,11 @@ def read_diagnosed(folders: Sequence[pathlib.Path], nets: Sequence[Replicates]) 
     problems = []
     for folder in folders:
         for path in sorted(
-            pathlib.Path(each) for each, subfolders, _ in os.walk(folder) if record.FOLDER in subfolders
+            pathlib.Path(each) for each, subfolders, _ in os.walk(folder) if diagnosis.FOLDER in subfolders
         ):
             net, run = runs.get(path.resolve(), (None, None))
             try:
-                measurements = record.read(path)
+                measurements = diagnosis.read(path)
                 check(measurements)
                 if not measurements:
                     continue
@@ -148,10 +152,10 @@ def check_any(measured: Sequence[Diagnosed], folders: Sequence[pathlib.Path]) ->
         )
 
 
-def by_label(measured: Sequence[Diagnosed]) -> dict[str, list[Diagnosed]]:
+def by_label(measured: Sequence[Diagnosed]) -> Groups:
     """Return the seeds of each net, plain nets first, then by depth."""
     ordered = sorted(measured, key=lambda each: (each.residual, each.depth, each.label))
-    groups: dict[str, list[Diagnosed]] = {}
+    groups: Groups = {}
     for each in ordered:
         groups.setdefault(each.label, []).append(each)
     return groups

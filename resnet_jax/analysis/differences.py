@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from resnet_jax.analysis.gap import Gap, certainty, finding, gap, points_of
 from resnet_jax.analysis.runs import Replicates, series_fields
-from resnet_jax.analysis.verdict import Gap, Statement, certainty, finding, gap, points_of
+from resnet_jax.analysis.verdict import Statement
 
 
 class Difference(NamedTuple):

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from resnet_jax.analysis.verdict import EQUAL, INCONCLUSIVE, NOT_JUDGED, SeriesVerdict, Verdict, claim
+from resnet_jax.analysis.gap import EQUAL, INCONCLUSIVE, NOT_JUDGED, claim
+from resnet_jax.analysis.verdict import SeriesVerdict, Verdict
 from resnet_jax.sweeps.claims import DOES_NOT_DEGRADE
 
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from resnet_jax.analysis.gap import mean_and_seeds
 from resnet_jax.analysis.runs import Replicates, Run, group_seeds
-from resnet_jax.analysis.tables import mean_and_seeds
 from resnet_jax.analysis.verdict import Verdict, exclusions, judge, sentences
 from resnet_jax.errors import UserError
 from resnet_jax.fields import TUNABLE_FIELDS

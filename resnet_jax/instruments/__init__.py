@@ -21,8 +21,8 @@ from resnet_jax.instruments import (
     similarity,
     singular_units,
 )
-from resnet_jax.instruments.net import Net as Net
-from resnet_jax.instruments.net import net_of as net_of
+from resnet_jax.instruments.observed import ObservedNet as ObservedNet
+from resnet_jax.instruments.observed import net_of as net_of
 from resnet_jax.instruments.subject import Images as Images
 from resnet_jax.instruments.subject import Settings as Settings
 from resnet_jax.instruments.subject import Subject as Subject

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.instruments.net import Block
+from resnet_jax.instruments.observed import Block
 from resnet_jax.instruments.singular_units import convolutions
 from resnet_jax.instruments.subject import Subject
 

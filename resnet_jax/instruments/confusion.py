@@ -26,7 +26,7 @@ import numpy as np
 
 from resnet_jax import models
 from resnet_jax.errors import UserError
-from resnet_jax.instruments.net import Net, besides_params
+from resnet_jax.instruments.observed import ObservedNet, besides_params
 from resnet_jax.instruments.subject import Subject
 
 ORDERS = 2
@@ -67,7 +67,7 @@ def gradients(subject: Subject, members: np.ndarray) -> Iterator[Any]:
         yield jax.device_get(subject.net.gradient(params, others, images, labels, train=True)[1])
 
 
-def inner_products(net: Net, trees: list[Any]) -> dict[str, np.ndarray]:
+def inner_products(net: ObservedNet, trees: list[Any]) -> dict[str, np.ndarray]:
     """Return the matrix of inner products of the gradients ``trees`` for each stage in forward order."""
     names = dict.fromkeys(layer.path[0] for layer in models.walk(net.model, net.image_shape))
 

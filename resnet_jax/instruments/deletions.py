@@ -30,7 +30,7 @@ import numpy as np
 import scipy.stats
 
 from resnet_jax import models
-from resnet_jax.instruments.net import Net, Variables
+from resnet_jax.instruments.observed import ObservedNet, Variables
 from resnet_jax.instruments.subject import Images, Subject
 from resnet_jax.models.gates import COLLECTION, DELETED
 from resnet_jax.models.stacking import Path, is_block
@@ -112,7 +112,7 @@ def doubling(first: int, end: int) -> list[int]:
     return list(itertools.takewhile(lambda count: count < end, (first * 2**power for power in itertools.count())))
 
 
-def exchangeable(net: Net, variables: Variables) -> list[tuple[int, int]]:
+def exchangeable(net: ObservedNet, variables: Variables) -> list[tuple[int, int]]:
     """Return the places of all pairs of blocks of one stage whose variables have equal shapes."""
     leaves = own_leaves(net, variables)
     kinds = [
@@ -130,7 +130,7 @@ def swap(pairs: np.ndarray, count: int) -> np.ndarray:
     return order
 
 
-def reordered(net: Net, variables: Variables, order: np.ndarray) -> Variables:
+def reordered(net: ObservedNet, variables: Variables, order: np.ndarray) -> Variables:
     """Return ``variables`` with those of block ``order[i]``, but for its gate, at the place of block i."""
     own = own_leaves(net, variables)
     leaves = models.unstack(variables)
@@ -140,7 +140,7 @@ def reordered(net: Net, variables: Variables, order: np.ndarray) -> Variables:
     return models.stack(leaves, like=variables)
 
 
-def own_leaves(net: Net, variables: Variables) -> list[dict[Path, np.ndarray]]:
+def own_leaves(net: ObservedNet, variables: Variables) -> list[dict[Path, np.ndarray]]:
     """Return for each block its leaves without its gate, by collection and path in the block."""
     places = {tuple(block.name.split("/")): place for place, block in enumerate(net.blocks)}
     own: list[dict[Path, np.ndarray]] = [{} for _ in places]
@@ -151,7 +151,7 @@ def own_leaves(net: Net, variables: Variables) -> list[dict[Path, np.ndarray]]:
     return own
 
 
-def changes_shape(net: Net) -> list[bool]:
+def changes_shape(net: ObservedNet) -> list[bool]:
     """Return for each block whether its output has another shape than its input."""
     changes: dict[Path, bool] = {}
 
@@ -177,13 +177,13 @@ def batches(images: Images, size: int) -> list[Batch]:
     ]
 
 
-def errors(net: Net, lesions: Sequence[Variables], splits: Splits, train: bool) -> dict[str, list[float]]:
+def errors(net: ObservedNet, lesions: Sequence[Variables], splits: Splits, train: bool) -> dict[str, list[float]]:
     """Return for each split the error of the net with each of ``lesions``, which are its variables with gates."""
     found = [error(net, variables, splits, train) for variables in lesions]
     return {split: [each[split] for each in found] for split in splits}
 
 
-def error(net: Net, variables: Variables, splits: Splits, train: bool) -> dict[str, float]:
+def error(net: ObservedNet, variables: Variables, splits: Splits, train: bool) -> dict[str, float]:
     """Return for each split the share of its images that the net with ``variables`` misclassifies."""
     return {
         split: sum(int(wrong_in(net, variables, batch, train)) for batch in of_split)
@@ -193,7 +193,7 @@ def error(net: Net, variables: Variables, splits: Splits, train: bool) -> dict[s
 
 
 @functools.partial(jax.jit, static_argnames=("net", "train"))
-def wrong_in(net: Net, variables: Variables, batch: Batch, train: bool) -> jax.Array:
+def wrong_in(net: ObservedNet, variables: Variables, batch: Batch, train: bool) -> jax.Array:
     """Return how many images of ``batch`` the net misclassifies; compiled once for all its lesions."""
     is_wrong = jnp.argmax(net.logits_of(variables, jnp.asarray(batch.images), train), axis=-1) != batch.labels
     return jnp.sum(is_wrong & batch.counts)

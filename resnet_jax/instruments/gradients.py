@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resnet_jax.instruments.net import OfBlocks
+from resnet_jax.instruments.observed import OfBlocks
 from resnet_jax.instruments.subject import Subject
 
 DRAW = 1

@@ -32,7 +32,7 @@ import scipy.linalg
 import scipy.stats
 
 from resnet_jax.errors import UserError
-from resnet_jax.instruments.net import besides_params
+from resnet_jax.instruments.observed import besides_params
 from resnet_jax.instruments.second_order import hessian_product
 from resnet_jax.instruments.subject import Subject
 

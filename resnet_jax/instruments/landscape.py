@@ -29,7 +29,7 @@ import numpy as np
 
 from resnet_jax import models
 from resnet_jax.instruments.batches import whole_batches
-from resnet_jax.instruments.net import besides_params
+from resnet_jax.instruments.observed import besides_params
 from resnet_jax.instruments.subject import Subject
 
 DIRECTIONS = 1

@@ -32,7 +32,7 @@ import numpy as np
 from resnet_jax import models
 from resnet_jax.errors import UserError
 from resnet_jax.instruments.gradients import root_mean_square
-from resnet_jax.instruments.net import Net, Variables, besides_params
+from resnet_jax.instruments.observed import ObservedNet, Variables, besides_params
 from resnet_jax.instruments.subject import Subject
 from resnet_jax.models import Gate
 
@@ -98,7 +98,7 @@ def path_gradients(subject: Subject, paths: Iterable[list[str]]) -> Iterable[jax
 
 
 @functools.cache
-def stem_gradient(net: Net) -> Callable[..., jax.Array]:
+def stem_gradient(net: ObservedNet) -> Callable[..., jax.Array]:
     """Return the compiled function of variables, images, labels and ``train`` that gives the gradient at the stem.
 
     It is that of the sum of losses by the input of the first stage.
@@ -124,7 +124,7 @@ def stem_gradient(net: Net) -> Callable[..., jax.Array]:
 
 
 def at_first_stage(
-    net: Net,
+    net: ObservedNet,
     change: Callable[[jax.Array], jax.Array],
     call: Callable[..., Any],
     args: Any,

@@ -22,7 +22,7 @@ import numpy as np
 
 from resnet_jax.errors import UserError
 from resnet_jax.instruments.batches import whole_batches
-from resnet_jax.instruments.net import Block, Net
+from resnet_jax.instruments.observed import Block, ObservedNet
 from resnet_jax.instruments.subject import Images, Subject
 
 
@@ -38,7 +38,7 @@ def measure(subject: Subject) -> dict[str, Any]:
     }
 
 
-def inputs(net: Net) -> dict[str, Block]:
+def inputs(net: ObservedNet) -> dict[str, Block]:
     """Return the block before each block that keeps its shape, by the name of the latter."""
     pairs = zip(net.blocks, net.blocks[1:], strict=False)
     return {block.name: before for before, block in pairs if (before.stage, before.shape) == (block.stage, block.shape)}

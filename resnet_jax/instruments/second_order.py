@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from resnet_jax.instruments.net import Net, Variables
+from resnet_jax.instruments.observed import ObservedNet, Variables
 
 
-def differentiable(net: Net) -> Net:
+def differentiable(net: ObservedNet) -> ObservedNet:
     """Return ``net`` with its loops over blocks as the platform is quicker at second derivatives."""
     if not hasattr(net.model, "unroll"):  # A net of the user's own.
         return net
@@ -30,7 +30,7 @@ def differentiable(net: Net) -> Net:
 
 
 @functools.cache
-def hessian_product(net: Net) -> Callable[..., Any]:
+def hessian_product(net: ObservedNet) -> Callable[..., Any]:
     """Return the compiled function of params, other variables, images, labels and a tree v like params that gives H v.
 
     H is the second derivative of the mean loss of the batch by all parameters, in training mode.
@@ -46,19 +46,19 @@ def hessian_product(net: Net) -> Callable[..., Any]:
     return jax.jit(product)
 
 
-def pull(net: Net, variables: Variables, images: jax.Array, cotangent: jax.Array, train: bool) -> jax.Array:
+def pull(net: ObservedNet, variables: Variables, images: jax.Array, cotangent: jax.Array, train: bool) -> jax.Array:
     """Return J^T ``cotangent``, like ``images``, of the logits as a function of them; ``cotangent`` is like logits."""
     return jax.grad(lambda images: jnp.sum(net.logits_of(variables, images, train) * cotangent))(images)
 
 
 @functools.cache
-def transposed_jacobian_product(net: Net) -> Callable[..., jax.Array]:
+def transposed_jacobian_product(net: ObservedNet) -> Callable[..., jax.Array]:
     """Return the compiled function of variables, images, u like logits and ``train`` that gives J^T u."""
     return jax.jit(functools.partial(pull, net), static_argnames="train")
 
 
 @functools.cache
-def jacobian_product(net: Net) -> Callable[..., jax.Array]:
+def jacobian_product(net: ObservedNet) -> Callable[..., jax.Array]:
     """Return the compiled function of variables, images, v like images and ``train`` that gives J v, like logits."""
     twin = differentiable(net)
 

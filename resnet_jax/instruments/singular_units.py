@@ -23,7 +23,7 @@ import numpy as np
 
 from resnet_jax import models
 from resnet_jax.instruments import features
-from resnet_jax.instruments.net import Net, Variables
+from resnet_jax.instruments.observed import ObservedNet, Variables
 from resnet_jax.instruments.subject import Subject
 
 OVERLAPPING = 0.95
@@ -49,7 +49,7 @@ def measure(subject: Subject) -> dict[str, Any]:
     }
 
 
-def convolutions(net: Net, variables: Variables) -> dict[str, np.ndarray]:
+def convolutions(net: ObservedNet, variables: Variables) -> dict[str, np.ndarray]:
     """Return the kernels of all convolutions, ``[height, width, inputs, filters]``, by their names in forward order."""
     leaves = models.unstack(variables["params"])
     paths = [(*layer.name.split("/"), "kernel") for layer in models.walk(net.model, net.image_shape)]

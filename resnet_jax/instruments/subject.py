@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax import data, evaluation
-from resnet_jax.instruments.net import Net, Variables, net_of
+from resnet_jax.instruments.observed import ObservedNet, Variables, net_of
 from resnet_jax.training import parallel
 from resnet_jax.training.start import is_made
 
@@ -59,7 +59,7 @@ class Subject(NamedTuple):
       warnings: on how the data have changed since the run was trained.
     """
 
-    net: Net
+    net: ObservedNet
     variables: Variables
     step: int | None
     has_statistics: bool

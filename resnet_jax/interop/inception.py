@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from resnet_jax.models import Path
-from resnet_jax.models.zoo.inception import RESNET_V2, V4, Branches, Conv, Net, depth
+from resnet_jax.models.zoo.inception import RESNET_V2, V4, Architecture, Branches, Conv, depth
 
 # timm numbers all parts of Inception-v4 in sequence; each block is one.
 V4_PARTS = {"stem": 0, "stage1": 6, "reduction1": 10, "stage2": 11, "reduction2": 18, "stage3": 19}
@@ -87,7 +87,7 @@ def resnet_v2_name(path: Path) -> str:
     raise ValueError(f"{path} is no layer of Inception-ResNet-v2")
 
 
-def branches_of(net: Net, part: str) -> Branches:
+def branches_of(net: Architecture, part: str) -> Branches:
     """Return the branches of a step of the stem, such as "mixed5", of the blocks of a stage, or of a reduction."""
     if part.startswith("stage"):
         return net.stages[number(part) - 1].branches

@@ -1,10 +1,10 @@
 """Surgery: new nets from trained ones, without training, that compute the same or lack a part."""
 
 from resnet_jax.surgery.check import logits_of as logits_of
-from resnet_jax.surgery.net import Net as Net
-from resnet_jax.surgery.net import open_net as open_net
+from resnet_jax.surgery.editable import EditableNet as EditableNet
+from resnet_jax.surgery.editable import open_net as open_net
 from resnet_jax.surgery.operations import OPERATIONS as OPERATIONS
-from resnet_jax.surgery.record import check_new as check_new
+from resnet_jax.surgery.output import check_new as check_new
 from resnet_jax.surgery.run import IMAGES as IMAGES
 from resnet_jax.surgery.run import Made as Made
 from resnet_jax.surgery.run import Original as Original

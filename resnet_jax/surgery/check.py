@@ -15,7 +15,7 @@ from resnet_jax.models.block import Block
 from resnet_jax.models.gates import DELETED, PLAIN, RESIDUAL
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.surgery.edit import Moments
-from resnet_jax.surgery.net import Net
+from resnet_jax.surgery.editable import EditableNet
 
 # Nets that compute the same have logits that differ by no more, and outputs of blocks that differ by no more than this
 # share of the largest number in them (of 1, if that is less). Rounding in float32 leaves 1e-5 of logits near 20.
@@ -37,7 +37,9 @@ class Differences(NamedTuple):
     blocks: float | None = None
 
 
-def forward(net: Net, images: np.ndarray, gates: Any = None) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+def forward(
+    net: EditableNet, images: np.ndarray, gates: Any = None
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Yield logits ``[batch, classes]`` of ``net`` and the output of each block by its name, batch by batch.
 
     The net has its running statistics, and computes in the type of its variables, on one device and as exactly as that
@@ -74,12 +76,12 @@ def logits_and_blocks(model: ResNet, variables: Any, images: jax.Array) -> tuple
     return logits, flax.traverse_util.unflatten_dict({path: output for path, (output,) in captured.items()})
 
 
-def logits_of(net: Net, images: np.ndarray, gates: Any = None) -> np.ndarray:
+def logits_of(net: EditableNet, images: np.ndarray, gates: Any = None) -> np.ndarray:
     """Return the logits of ``net``, ``[examples, classes]``; the arguments are those of ``forward``."""
     return np.concatenate([logits for logits, _ in forward(net, images, gates)])
 
 
-def moments(net: Net, images: np.ndarray, names: Sequence[str]) -> dict[str, Moments]:
+def moments(net: EditableNet, images: np.ndarray, names: Sequence[str]) -> dict[str, Moments]:
     """Return mean and variance of the output of each of the blocks ``names``, over ``images`` and pixels."""
     sums: dict[str, list[np.ndarray]] = {name: [np.zeros(1), np.zeros(1)] for name in names}
     pixels = dict.fromkeys(names, 0)
@@ -93,7 +95,7 @@ def moments(net: Net, images: np.ndarray, names: Sequence[str]) -> dict[str, Mom
     return {name: (mean, np.maximum(square - mean**2, 0)) for name, (mean, square) in means.items()}
 
 
-def compare(old: Net, new: Net, images: np.ndarray, counterparts: Mapping[str, str]) -> Differences:
+def compare(old: EditableNet, new: EditableNet, images: np.ndarray, counterparts: Mapping[str, str]) -> Differences:
     """Return by how much ``old`` and ``new`` differ on ``images``.
 
     Args:
@@ -120,7 +122,7 @@ def compare(old: Net, new: Net, images: np.ndarray, counterparts: Mapping[str, s
     return Differences(of_logits, of_blocks[worst])
 
 
-def compare_with_gates(old: Net, new: Net, images: np.ndarray, deleted: Sequence[str]) -> Differences:
+def compare_with_gates(old: EditableNet, new: EditableNet, images: np.ndarray, deleted: Sequence[str]) -> Differences:
     """Return by how much ``new`` differs on ``images`` from ``old`` whose blocks ``deleted`` are so by their gates.
 
     Raises:

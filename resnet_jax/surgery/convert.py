@@ -14,8 +14,8 @@ import numpy as np
 from resnet_jax.errors import UserError
 from resnet_jax.models import Path
 from resnet_jax.surgery.edit import has_stride
+from resnet_jax.surgery.editable import EditableNet, require
 from resnet_jax.surgery.fold import fold_norms
-from resnet_jax.surgery.net import Net, require
 
 Leaves = dict[Path, np.ndarray]
 
@@ -38,7 +38,7 @@ class Shortcut(NamedTuple):
     bias: np.ndarray
 
 
-def to_plain(net: Net) -> Net:
+def to_plain(net: EditableNet) -> EditableNet:
     """Return the plain net without norms that computes what residual ``net`` does with its running statistics.
 
     Raises:
@@ -50,7 +50,7 @@ def to_plain(net: Net) -> Net:
     return converted(net, sign=1, residual=False)
 
 
-def to_residual(net: Net) -> Net:
+def to_residual(net: EditableNet) -> EditableNet:
     """Return the residual net with identity shortcuts (option A) that computes what plain ``net`` does.
 
     It has no norms; ``net`` is taken with its running statistics.
@@ -63,7 +63,7 @@ def to_residual(net: Net) -> Net:
     return converted(net, sign=-1, residual=True, shortcut="A")
 
 
-def check_convertible(net: Net, operation: str) -> None:
+def check_convertible(net: EditableNet, operation: str) -> None:
     """Raise a UserError unless ``net`` has blocks that ``operation`` can convert."""
     if net.convolutions > 2:
         raise UserError(
@@ -74,7 +74,7 @@ def check_convertible(net: Net, operation: str) -> None:
     require(net, operation, order=("original",), norm=("batch", "none"), reserve=(False,))
 
 
-def converted(net: Net, sign: int, residual: bool, **fields: str) -> Net:
+def converted(net: EditableNet, sign: int, residual: bool, **fields: str) -> EditableNet:
     """Return ``net`` without norms, with ``sign`` times the shortcut of each block added to its convolutions.
 
     The shortcuts are those of a residual ``net``, else those of option A. The other arguments are fields of the result.

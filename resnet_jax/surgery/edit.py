@@ -11,7 +11,7 @@ from resnet_jax.fields import OrderName, names
 from resnet_jax.models import Path, resnet
 from resnet_jax.models.layers import init
 from resnet_jax.models.stacking import is_first
-from resnet_jax.surgery.net import EPSILON, Net, require
+from resnet_jax.surgery.editable import EPSILON, EditableNet, require
 
 # Of the output of a block over images and pixels, float64 ``[channels]``: mean and variance.
 Moments = tuple[np.ndarray, np.ndarray]
@@ -20,7 +20,7 @@ Moments = tuple[np.ndarray, np.ndarray]
 ZERO_BRANCH_ORDERS = tuple(order for order in names(OrderName) if order != OrderName.NORM_AFTER_ADDITION)
 
 
-def insert_identity(net: Net, depth: int, seed: int = 0) -> Net:
+def insert_identity(net: EditableNet, depth: int, seed: int = 0) -> EditableNet:
     """Return the net of ``depth`` layers that computes what ``net`` does, by blocks behind the old ones of each stage.
 
     An inserted block of a plain net passes on its input, which is 0 or more (He et al. 2015, section 3.1): Dirac
@@ -47,7 +47,7 @@ def insert_identity(net: Net, depth: int, seed: int = 0) -> Net:
         raise UserError(
             f"--depth={depth} is not a deeper net of the blocks of {net.title}; give one with more of them."
         )
-    drawn = Net(config, models.initial_variables(deeper, seed, net.image_shape))
+    drawn = EditableNet(config, models.initial_variables(deeper, seed, net.image_shape))
     dtype = net.variables["params"]["head"]["bias"].dtype
     leaves = {path: leaf.astype(dtype) for path, leaf in drawn.leaves.items()} | net.leaves
     for name in inserted_blocks(net, drawn):
@@ -55,12 +55,12 @@ def insert_identity(net: Net, depth: int, seed: int = 0) -> Net:
     return drawn.rebuilt(leaves)
 
 
-def inserted_blocks(old: Net, new: Net) -> list[str]:
+def inserted_blocks(old: EditableNet, new: EditableNet) -> list[str]:
     """Return the names of the blocks that ``new`` has and ``old`` has not."""
     return [name for name in new.blocks if name not in old.blocks]
 
 
-def check_has_identity(net: Net, operation: str) -> None:
+def check_has_identity(net: EditableNet, operation: str) -> None:
     """Raise a UserError unless plain ``net`` can have blocks that pass on their input exactly."""
     if net.convolutions > 2:
         raise UserError(
@@ -70,7 +70,7 @@ def check_has_identity(net: Net, operation: str) -> None:
     require(net, operation, order=("original",), norm=("batch", "none"))
 
 
-def pass_on(leaves: dict[Path, np.ndarray], net: Net, name: str) -> None:
+def pass_on(leaves: dict[Path, np.ndarray], net: EditableNet, name: str) -> None:
     """Let block ``name`` of ``leaves`` pass on an input of 0 or more, given statistics of mean 0 and variance 1."""
     constants = {"scale": np.sqrt(1 + EPSILON), "bias": 0, "mean": 0, "var": 1}
     for path, leaf in leaves.items():
@@ -83,7 +83,7 @@ def pass_on(leaves: dict[Path, np.ndarray], net: Net, name: str) -> None:
             leaves[path] = np.full_like(leaf, constants[path[-1]])
 
 
-def with_statistics(net: Net, moments: Mapping[str, Moments]) -> Net:
+def with_statistics(net: EditableNet, moments: Mapping[str, Moments]) -> EditableNet:
     """Return ``net`` with the running statistics of blocks that pass on their input set to those of their output.
 
     Scale and bias undo these statistics: ``scale = sqrt(var + epsilon)``, ``bias = mean``.
@@ -109,7 +109,7 @@ def with_statistics(net: Net, moments: Mapping[str, Moments]) -> Net:
     return net.rebuilt(leaves)
 
 
-def with_noise(net: Net, names: Sequence[str], size: float, seed: int = 0) -> Net:
+def with_noise(net: EditableNet, names: Sequence[str], size: float, seed: int = 0) -> EditableNet:
     """Return ``net`` with noise in the kernels of the blocks ``names``: ``size`` times draws from N(0, 2 / fan-in)."""
     leaves, random = net.leaves, np.random.default_rng(seed)
     for path, leaf in net.leaves.items():
@@ -118,7 +118,7 @@ def with_noise(net: Net, names: Sequence[str], size: float, seed: int = 0) -> Ne
     return net.rebuilt(leaves)
 
 
-def zero_branch(leaves: dict[Path, np.ndarray], net: Net, name: str) -> None:
+def zero_branch(leaves: dict[Path, np.ndarray], net: EditableNet, name: str) -> None:
     """Zero the branch of block ``name`` of ``leaves``, of a net like ``net``, by the last layer of the branch.
 
     That is scale and bias of the last norm; where a branch ends in a convolution its kernel, with its bias if it has
@@ -135,7 +135,7 @@ def zero_branch(leaves: dict[Path, np.ndarray], net: Net, name: str) -> None:
         leaves[path] = np.zeros_like(leaves[path])
 
 
-def delete(net: Net, names: Sequence[str]) -> Net:
+def delete(net: EditableNet, names: Sequence[str]) -> EditableNet:
     """Return ``net`` in which the output of the blocks ``names`` is their shortcut, or in a plain net their input.
 
     A residual net keeps the block with a branch of zeros (``zero_branch``); in a plain net the block passes on its
@@ -168,7 +168,7 @@ def has_stride(name: str) -> bool:
     return is_first(name) and not name.startswith("stage1/")
 
 
-def permute(net: Net, names: Sequence[str]) -> Net:
+def permute(net: EditableNet, names: Sequence[str]) -> EditableNet:
     """Return ``net`` with the variables of two blocks ``names`` exchanged.
 
     Raises:
@@ -191,7 +191,7 @@ def permute(net: Net, names: Sequence[str]) -> Net:
     return net.rebuilt(leaves)
 
 
-def check_names(net: Net, names: Sequence[str]) -> None:
+def check_names(net: EditableNet, names: Sequence[str]) -> None:
     """Raise a UserError unless ``names`` are blocks of ``net``, each once."""
     for name in names:
         if name not in net.blocks:

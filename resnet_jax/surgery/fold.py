@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from resnet_jax.models import Path
-from resnet_jax.surgery.net import EPSILON, Net, require
+from resnet_jax.surgery.editable import EPSILON, EditableNet, require
 
 # Of a net, by their paths, each block's on its own.
 Leaves = Mapping[Path, np.ndarray]
@@ -13,7 +13,7 @@ Leaves = Mapping[Path, np.ndarray]
 ORDERS = ("original", "relu_before_addition", "relu_preactivation")
 
 
-def fold_norms(net: Net) -> Net:
+def fold_norms(net: EditableNet) -> EditableNet:
     """Return the net with ``norm="none"`` that computes what ``net`` does with its running statistics.
 
     Each kernel becomes ``kernel * scale / sqrt(var + epsilon)`` and each bias ``bias - mean * scale / sqrt(var +

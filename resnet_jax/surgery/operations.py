@@ -8,7 +8,7 @@ import numpy as np
 from resnet_jax.errors import UserError
 from resnet_jax.surgery import check, convert, edit, fold, merge
 from resnet_jax.surgery.check import Differences
-from resnet_jax.surgery.net import Net
+from resnet_jax.surgery.editable import EditableNet
 
 
 class Outcome(NamedTuple):
@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
       differences: from that.
     """
 
-    net: Net
+    net: EditableNet
     done: str
     compared: str | None = None
     differences: Differences | None = None
@@ -41,7 +41,7 @@ class Operation(NamedTuple):
     takes: tuple[str, ...] = ()
 
 
-def insert_identity(net: Net, images: np.ndarray, depth: int, noise: float = 0.0, seed: int = 0) -> Outcome:
+def insert_identity(net: EditableNet, images: np.ndarray, depth: int, noise: float = 0.0, seed: int = 0) -> Outcome:
     """Make ``net`` deeper by blocks that change nothing; then add noise to their kernels."""
     if noise and net.config.residual:
         raise UserError(
@@ -61,10 +61,12 @@ def insert_identity(net: Net, images: np.ndarray, depth: int, noise: float = 0.0
     return Outcome(edit.with_noise(new, inserted, noise, seed), done, "the old net, before the noise", differences)
 
 
-def same_blocks(operation: Callable[[Net], Net], done: str) -> Callable[[Net, np.ndarray], Outcome]:
+def same_blocks(
+    operation: Callable[[EditableNet], EditableNet], done: str
+) -> Callable[[EditableNet, np.ndarray], Outcome]:
     """Return the ``apply`` of an operation after which each block computes what it did."""
 
-    def apply(net: Net, images: np.ndarray) -> Outcome:
+    def apply(net: EditableNet, images: np.ndarray) -> Outcome:
         new = operation(net)
         differences = check.compare(net, new, images, {name: name for name in net.blocks})
         return Outcome(new, done.format(net.title, new.title), "the old net", differences)
@@ -72,12 +74,12 @@ def same_blocks(operation: Callable[[Net], Net], done: str) -> Callable[[Net, np
     return apply
 
 
-def merge_branches(net: Net) -> Net:
+def merge_branches(net: EditableNet) -> EditableNet:
     """Return the plain net without norms that a RepVGG net is in evaluation."""
-    return Net(*merge.merged(net.config, net.variables))
+    return EditableNet(*merge.merged(net.config, net.variables))
 
 
-def delete(net: Net, images: np.ndarray, blocks: Sequence[str]) -> Outcome:
+def delete(net: EditableNet, images: np.ndarray, blocks: Sequence[str]) -> Outcome:
     """Delete ``blocks``, and compare with the gates that delete them."""
     new = edit.delete(net, blocks)
     if net.config.norm == "batch" and not net.config.residual:
@@ -88,7 +90,7 @@ def delete(net: Net, images: np.ndarray, blocks: Sequence[str]) -> Outcome:
     return Outcome(new, done, "the old net with these blocks deleted by gates", differences)
 
 
-def permute(net: Net, images: np.ndarray, blocks: Sequence[str]) -> Outcome:
+def permute(net: EditableNet, images: np.ndarray, blocks: Sequence[str]) -> Outcome:
     """Exchange two ``blocks``; what the result computes is another function."""
     return Outcome(edit.permute(net, blocks), f"Blocks exchanged in {net.title}: {' and '.join(blocks)}.")
 

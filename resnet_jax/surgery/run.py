@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 from resnet_jax import data, evaluation
 from resnet_jax.errors import UserError
 from resnet_jax.surgery.check import TOLERANCE, error_of, logits_of
-from resnet_jax.surgery.net import Net, open_net
+from resnet_jax.surgery.editable import EditableNet, open_net
 from resnet_jax.surgery.operations import OPERATIONS, Operation
-from resnet_jax.surgery.record import check_new, config_of, write_run
+from resnet_jax.surgery.output import check_new, config_of, write_run
 from resnet_jax.training import parallel
 
 # Training images on which nets are compared and statistics taken.
@@ -43,7 +43,7 @@ class Made(NamedTuple):
       says: sentences on what was done, what the net was checked against, and its training error.
     """
 
-    net: Net
+    net: EditableNet
     says: list[str]
 
 

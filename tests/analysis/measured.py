@@ -2,8 +2,8 @@
 
 import json
 
-from resnet_jax.instruments import record
-from resnet_jax.instruments.record import Measurement
+from resnet_jax.instruments import diagnosis
+from resnet_jax.instruments.diagnosis import Measurement
 
 BLOCKS = ["stage1/block0", "stage1/block1", "stage2/block0", "stage3/block0"]
 
@@ -36,7 +36,7 @@ def measure(folder, residual, depth, seed, size):
         ("branches", 300): {"share": rows},
     }
     for (instrument, step), result in results.items():
-        record.add(folder, measurement(instrument, result, step, residual, depth, seed, folder.name))
+        diagnosis.add(folder, measurement(instrument, result, step, residual, depth, seed, folder.name))
 
 
 def lines(path):

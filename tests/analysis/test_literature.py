@@ -3,7 +3,8 @@
 import numpy as np
 
 from resnet_jax.analysis import literature
-from resnet_jax.analysis.verdict import SeriesVerdict, Verdict, gap
+from resnet_jax.analysis.gap import gap
+from resnet_jax.analysis.verdict import SeriesVerdict, Verdict
 
 HE = "He et al. 2015, figure 6"
 CLAIMS = {"plain": ["degrades", HE], "residual": ["does not degrade", HE]}

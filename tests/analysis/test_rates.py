@@ -10,7 +10,8 @@ from rich.console import Console
 
 from resnet_jax.analysis.censored import ABOVE, BELOW, EXACT
 from resnet_jax.analysis.rates import Rates, Reach, first_segment, growth, measure, reach, smoothed, windows
-from resnet_jax.analysis.rates_report import (
+from resnet_jax.analysis.runs import group_seeds, read_run, read_runs
+from resnet_jax.report.rates_report import (
     CAPTION,
     censored_sentence,
     growth_sentence,
@@ -19,8 +20,7 @@ from resnet_jax.analysis.rates_report import (
     rows,
     sentences,
 )
-from resnet_jax.analysis.runs import group_seeds, read_run, read_runs
-from resnet_jax.analysis.tables import terminal_table
+from resnet_jax.report.tables import terminal_table
 from tests.analysis.synthetic import set_losses, write_run
 
 DEPTHS = (8, 14, 20, 26, 32, 38, 44, 56)

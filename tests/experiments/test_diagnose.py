@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from resnet_jax.instruments import INSTRUMENTS, record
+from resnet_jax.instruments import INSTRUMENTS, diagnosis
 
 pytestmark = pytest.mark.xdist_group("diagnose")  # Two runs serve all tests.
 SMALL = ("--config.model.depth=8", "--config.batch_size=16", "--config.steps=4", "--config.log_every=2")
@@ -29,7 +29,7 @@ def runs(trained, tmp_path):
 
 
 def measured(folder):
-    return [(each.instrument, each.step) for each in record.read(folder)]
+    return [(each.instrument, each.step) for each in diagnosis.read(folder)]
 
 
 def test_instruments_measure_at_their_steps_and_what_is_there_is_not_measured_again(commands, runs):
@@ -47,14 +47,14 @@ def test_instruments_measure_at_their_steps_and_what_is_there_is_not_measured_ag
     assert more.stdout.splitlines()[-1].startswith("Added to diagnosis/: 1 measurement, of 1 net")
     other = commands("diagnose", str(runs / "kept"), *FEW, "--only=responses", "--seed=1", "--at=0")
     assert other.stdout.splitlines()[-1].startswith("Added to diagnosis/: 1 measurement, of 1 net")
-    steps = [each.step for each in record.read(runs / "kept", "responses")]
+    steps = [each.step for each in diagnosis.read(runs / "kept", "responses")]
     assert steps == [0, 4, 1, 0]
 
 
 def test_a_measurement_says_of_what_it_is_and_how_to_repeat_it(commands, runs):
     done = commands("diagnose", str(runs), *FEW, "--only=responses", "--at=0")
     assert done.returncode == 0, done.stderr
-    [each] = record.read(runs / "kept")
+    [each] = diagnosis.read(runs / "kept")
     assert (each.instrument, each.net, each.run, each.seed, each.data, each.step) == (
         "responses",
         "residual-8",
@@ -86,7 +86,7 @@ def test_weights_are_measured_with_their_running_statistics(commands, runs, tmp_
     words = (CONFIG, *SMALL, f"--weights={file}", *FEW, "--only=responses")
     done = commands("diagnose", *words, f"--out={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
-    [each] = record.read(tmp_path / "out")
+    [each] = diagnosis.read(tmp_path / "out")
     assert (each.run, each.step, each.seed, each.statistics) == ("net", None, None, "running")
 
     file.rename(tmp_path / "other.safetensors")
@@ -102,7 +102,7 @@ def test_what_a_net_has_not_is_said_in_a_sentence(commands, runs, tmp_path):
     done = commands("diagnose", str(tmp_path / "group"), *FEW, "--only=responses")
     assert done.returncode == 2
     assert "responses: the branches of residual-8 have no batch norms, from which their responses could" in done.stdout
-    assert record.read(tmp_path / "group") == []
+    assert diagnosis.read(tmp_path / "group") == []
 
 
 def test_the_list_names_every_instrument(commands):

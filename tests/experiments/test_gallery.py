@@ -5,8 +5,9 @@ import pathlib
 
 import pytest
 
-from experiments import gallery, reproduced
+from experiments import gallery
 from resnet_jax.errors import UserError
+from resnet_jax.report import reproduced
 from tests.analysis.synthetic import write_run
 
 README = pathlib.Path("README.md")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax import models
-from resnet_jax.instruments import Images, Net, Settings, Subject, net_of
+from resnet_jax.instruments import Images, ObservedNet, Settings, Subject, net_of
 
 SHAPE = (8, 8, 1)
 
@@ -21,7 +21,7 @@ def small_subject(examples=24, batch=8, step=1000, is_drawn=False, **fields):
 
 def exact_subject(examples=24, batch=8, is_drawn=False, **fields):
     """Return the same in float64, under ``jax.enable_x64``."""
-    net = Net(models.complete({"depth": 8} | fields), 10, SHAPE, "float32")
+    net = ObservedNet(models.complete({"depth": 8} | fields), 10, SHAPE, "float32")
     net.model = net.model.clone(dtype=jnp.float64)
     subject = subject_of_net(net, examples, batch, 0 if is_drawn else 1000, is_drawn)
     return subject._replace(variables=jax.tree.map(np.float64, subject.variables))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from resnet_jax.errors import UserError
-from resnet_jax.instruments import INSTRUMENTS, record
+from resnet_jax.instruments import INSTRUMENTS, diagnosis
 from tests.instruments.subjects_a import small_subject
 
 NAMES = ("batch_mates", "probes", "feature_rank", "similarity", "channels", "singular_units")
@@ -32,7 +32,7 @@ def test_every_family_is_measured_or_refused_in_a_sentence(fields, refusing):
             with pytest.raises(UserError, match=subject.net.title):
                 measure(subject)
             continue
-        found = record.plain(measure(subject))
+        found = diagnosis.plain(measure(subject))
         json.dumps(found)
         lists = [found[key] for key in ("sensitivity", "test_error", "rank", "cka", "same", "dead") if key in found]
         assert [len(each) for each in lists] == [len(subject.net.blocks)]

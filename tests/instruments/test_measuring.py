@@ -7,7 +7,7 @@ import pytest
 
 from resnet_jax import instruments
 from resnet_jax.errors import UserError
-from resnet_jax.instruments import Instrument, Settings, record
+from resnet_jax.instruments import Instrument, Settings, diagnosis
 
 COMMAND = ["python", "notebook"]
 
@@ -25,21 +25,21 @@ def subject(whole, monkeypatch):
 
 
 def test_a_measurement_says_of_what_it_is_and_is_read_as_it_was_kept(subject, tmp_path):
-    measurement = record.measure("made_up", subject, COMMAND)
+    measurement = diagnosis.measure("made_up", subject, COMMAND)
     assert (measurement.net, measurement.run, measurement.step) == ("residual-8", "run", 0)
     assert (measurement.statistics, measurement.data) == ("batch", "digits")
     assert measurement.settings == {"examples": 20, "batch": 8, "seed": 0}
     assert measurement.blocks == ["stage1/block0", "stage2/block0", "stage3/block0"]
     assert measurement.result == {"rank": [1.0, None]}
-    record.add(tmp_path, measurement)
-    record.add(tmp_path, measurement._replace(step=5))
-    assert [each.step for each in record.read(tmp_path)] == [0, 5]
-    [first, _] = record.read(tmp_path, "made_up")
+    diagnosis.add(tmp_path, measurement)
+    diagnosis.add(tmp_path, measurement._replace(step=5))
+    assert [each.step for each in diagnosis.read(tmp_path)] == [0, 5]
+    [first, _] = diagnosis.read(tmp_path, "made_up")
     assert json.dumps(first._asdict()) == json.dumps(measurement._asdict())
     assert first.is_of(0, Settings(20, 8)._asdict())
 
 
 def test_what_is_refused_leaves_nothing(subject, tmp_path):
     with pytest.raises(UserError, match="residual-8 has no such thing"):
-        record.measure("refusing", subject)
-    assert record.read(tmp_path) == []
+        diagnosis.measure("refusing", subject)
+    assert diagnosis.read(tmp_path) == []

@@ -13,7 +13,7 @@ from resnet_jax import models, registry
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.nets import TrainedNet, write_weights
 from resnet_jax.fields import FIELDS
-from resnet_jax.instruments.net import net_of
+from resnet_jax.instruments.observed import net_of
 from resnet_jax.models.block import basic
 from resnet_jax.models.gates import DELETED, RESIDUAL, Gate
 from tests.models.reference import batch_norm, conv, option_a, relu, stages

@@ -256,7 +256,7 @@ def main(command, seed, count):
     from absl import flags
     from matplotlib.figure import Figure
 
-    from resnet_jax.analysis import why_figures
+    from resnet_jax.report import why_figures
 
     flags.DEFINE_multi_string("import", [], "As of command.run.")
     flags.FLAGS(["damage"], known_only=True)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from resnet_jax.errors import UserError
-from resnet_jax.instruments import record
+from resnet_jax.instruments import diagnosis
 from resnet_jax.training import train
 from tests.analysis.measured import measure, measurement
 from tests.analysis.synthetic import write_run
@@ -130,13 +130,13 @@ def test_measurements_are_not_added_through_links(tmp_path, outside):
     (tmp_path / "run" / "diagnosis").mkdir(parents=True)
     (tmp_path / "run" / "diagnosis" / "gradients.jsonl").symlink_to(outside / "secret" / "metrics.jsonl")
     with pytest.raises(UserError, match=r"gradients\.jsonl is a link"):
-        record.add(tmp_path / "run", measurement("gradients", {}, 0))
+        diagnosis.add(tmp_path / "run", measurement("gradients", {}, 0))
     with pytest.raises(UserError, match=r"gradients\.jsonl is a link"):
-        record.read(tmp_path / "run")
+        diagnosis.read(tmp_path / "run")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "diagnosis").symlink_to(outside / "secret")
     with pytest.raises(UserError, match="diagnosis is a link"):
-        record.add(tmp_path / "other", measurement("gradients", {}, 0))
+        diagnosis.add(tmp_path / "other", measurement("gradients", {}, 0))
 
 
 @pytest.mark.parametrize(

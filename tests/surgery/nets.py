@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from resnet_jax import models
-from resnet_jax.surgery import Net
+from resnet_jax.surgery import EditableNet
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.normal(size=(12, 8, 8, 1))
@@ -21,7 +21,7 @@ def random_net(seed=0, **fields):
         name = path[-1].key
         return np.exp(noise) if name == "var" else leaf + (0 if name == "kernel" else 1) * noise
 
-    return Net(config, jax.tree_util.tree_map_with_path(shaken, variables))
+    return EditableNet(config, jax.tree_util.tree_map_with_path(shaken, variables))
 
 
 def by_hand(net, images=IMAGES):

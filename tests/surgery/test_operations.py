@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.errors import UserError
-from resnet_jax.surgery import OPERATIONS, Net, check, edit, logits_of, open_net
+from resnet_jax.surgery import OPERATIONS, EditableNet, check, edit, logits_of, open_net
 from resnet_jax.surgery.convert import to_plain, to_residual
 from resnet_jax.surgery.fold import fold_norms
 from tests.surgery.nets import IMAGES, by_hand, random_net
@@ -160,7 +160,7 @@ def test_inserted_blocks_of_a_residual_net_are_drawn_but_for_the_last_layer_of_t
 
 def test_imagenet_nets_are_made_deeper_to_the_depths_of_the_paper():
     config = models.complete({"family": "imagenet", "depth": 18, "residual": False})
-    net = Net(config, jax.tree.map(np.array, models.template(models.build(config, 10), (32, 32, 3))))
+    net = EditableNet(config, jax.tree.map(np.array, models.template(models.build(config, 10), (32, 32, 3))))
     new = edit.insert_identity(net, 34)
     assert edit.inserted_blocks(net, new) == [
         *("stage1/block2", "stage2/block2", "stage2/block3"),

@@ -6,9 +6,9 @@
 - ``inception``: three stages of n blocks for small images, whose plain and residual nets differ by the addition alone.
   Those that the paper compares differ in their blocks, too.
 
-A net is a table, ``Net``, that reads like the figures: a branch is a sequence of steps, a step is a convolution with
-norm and ReLU, a pooling or branches side by side, and branches are concatenated. A plain net is the residual net with
-``residual=False``: both have the same parameter tree.
+A net is a table, ``Architecture``, that reads like the figures: a branch is a sequence of steps, a step is a
+convolution with norm and ReLU, a pooling or branches side by side, and branches are concatenated. A plain net is the
+residual net with ``residual=False``: both have the same parameter tree.
 
 Widths, kernels, paddings and the epsilon of the norms are those of the released nets. Initial values (He), the momentum
 of running statistics (0.9, there 0.9997) and the want of auxiliary heads are as in the other families here.
@@ -73,7 +73,7 @@ class Blocks(NamedTuple):
     reduction: Branches = ()
 
 
-class Net(NamedTuple):
+class Architecture(NamedTuple):
     """An Inception net but for its head.
 
     Attributes:
@@ -146,7 +146,7 @@ STEM_V4 = (
 # Where the stems of Inception-v3, of v1 and of the released v2 are the same (figure 14).
 STEM_V3 = (halving(32), Conv(32, 3, valid=True), Conv(64, 3), max_pool, Conv(80), Conv(192, 3, valid=True))
 
-V4 = Net(
+V4 = Architecture(
     stem=STEM_V4,
     stages=(
         Blocks(  # Figure 4.
@@ -191,7 +191,7 @@ V4 = Net(
 # The paper says that scales of 0.1 to 0.3 stabilise training (section 3.3); these are the released ones.
 SCALE_A, SCALE_B, SCALE_C = 0.17, 0.10, 0.20
 
-RESNET_V1 = Net(
+RESNET_V1 = Architecture(
     stem=(*STEM_V3, halving(256)),
     stages=(
         Blocks(  # Figure 10.
@@ -216,7 +216,7 @@ BRANCHES_A = ((Conv(32),), (Conv(32), Conv(32, 3)), (Conv(32), Conv(48, 3), Conv
 BRANCHES_B = ((Conv(192),), (Conv(128), Conv(160, (1, 7)), Conv(192, (7, 1))))
 BRANCHES_C = ((Conv(192),), (Conv(192), Conv(224, (1, 3)), Conv(256, (3, 1))))
 
-RESNET_V2_PAPER = Net(
+RESNET_V2_PAPER = Architecture(
     stem=STEM_V4,
     stages=(
         Blocks(5, BRANCHES_A, 384, SCALE_A),
@@ -226,7 +226,7 @@ RESNET_V2_PAPER = Net(
     ),
 )
 
-RESNET_V2 = Net(
+RESNET_V2 = Architecture(
     stem=(
         *(*STEM_V3, max_pool),
         (
@@ -254,7 +254,7 @@ IMAGENET_NETS = {
 }
 
 
-def small_net(n: int, width: int) -> Net:
+def small_net(n: int, width: int) -> Architecture:
     """Return a net of 12n+8 layers: three stages of n blocks, of ``width`` and twice and four times as many features.
 
     Blocks have no average pooling, which would be another way around their weights.
@@ -274,10 +274,10 @@ def small_net(n: int, width: int) -> Net:
         return (padded_max_pool,), (Conv(half, 3, 2),), (Conv(unit), Conv(unit, 3), Conv(half, 3, 2))
 
     stages = blocks(width), blocks(2 * width, reduction(width)), blocks(4 * width, reduction(2 * width))
-    return Net((Conv(width, 3),), stages, up_norm="batch", epsilon=1e-5)
+    return Architecture((Conv(width, 3),), stages, up_norm="batch", epsilon=1e-5)
 
 
-def depth(net: Net) -> int:
+def depth(net: Architecture) -> int:
     """Return the number of weighted layers on the longest path through ``net`` and its head."""
 
     def longest(branches: Branches) -> int:
@@ -333,12 +333,12 @@ def imagenet_inception(config: ConfigDict, **settings: Any) -> "Inception":
     return inception(config, net, **settings)
 
 
-def is_residual(net: Net) -> bool:
+def is_residual(net: Architecture) -> bool:
     """Return whether ``net`` has a residual twin: whether its branches end in the shape of their input."""
     return net.stages[0].up is not None
 
 
-def inception(config: ConfigDict, net: Net, **settings: Any) -> "Inception":
+def inception(config: ConfigDict, net: Architecture, **settings: Any) -> "Inception":
     """Return ``net`` with what ``config`` says of shortcuts, scales, dropout and survival.
 
     Raises:
@@ -454,7 +454,7 @@ class Inception(nn.Module):
       remat: as of the stages.
     """
 
-    net: Net
+    net: Architecture
     num_classes: int
     residual: bool
     residual_scale: float = 1.0

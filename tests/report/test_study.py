@@ -3,7 +3,7 @@
 import json
 
 from resnet_jax.analysis.runs import read_runs
-from resnet_jax.analysis.study import mixture
+from resnet_jax.report.study import mixture
 from tests.analysis.synthetic import write_run
 
 

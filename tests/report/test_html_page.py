@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from resnet_jax.analysis.figures import draw_depths
-from resnet_jax.analysis.report import Section, report
 from resnet_jax.analysis.runs import group_seeds, read_runs
-from resnet_jax.analysis.tables import records, text_rows
 from resnet_jax.analysis.verdict import exclusions, judge, sentences
+from resnet_jax.report.figures import draw_depths
+from resnet_jax.report.html_page import Section, report
+from resnet_jax.report.tables import records, text_rows
 from tests.analysis.synthetic import write_run
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -7,7 +7,10 @@ import numpy as np
 
 from resnet_jax.analysis.contrast import Seeds, Statistic, Twins, deepest_twins, says
 from resnet_jax.analysis.diagnosed import START, Diagnosed, by_label
-from resnet_jax.analysis.panels import (
+from resnet_jax.analysis.runs import Replicates
+from resnet_jax.instruments import END
+from resnet_jax.instruments.diagnosis import Measurement
+from resnet_jax.report.panels import (
     Groups,
     Line,
     Panel,
@@ -21,11 +24,8 @@ from resnet_jax.analysis.panels import (
     short,
     three_digits,
 )
-from resnet_jax.analysis.run_panels import identities, routes, training_loss
-from resnet_jax.analysis.runs import Replicates
-from resnet_jax.analysis.selection import MOST_MEASURED, select, spread
-from resnet_jax.instruments import END
-from resnet_jax.instruments.record import Measurement
+from resnet_jax.report.run_panels import identities, routes, training_loss
+from resnet_jax.report.selection import MOST_MEASURED, select, spread
 
 
 class Page(NamedTuple):

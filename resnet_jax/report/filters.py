@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from resnet_jax.instruments.record import Measurement
+from resnet_jax.instruments.diagnosis import Measurement
 
 # Filters of the first convolution in a row.
 COLUMNS = 16

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from resnet_jax import identity
-from resnet_jax.analysis import display
 from resnet_jax.analysis.runs import group_depths, group_seeds, read_runs
+from resnet_jax.report import display
 from tests.analysis.synthetic import write_run
 
 

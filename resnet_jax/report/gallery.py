@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from resnet_jax.analysis.study import bullets, emphasised
-from resnet_jax.analysis.tables import markdown_table
 from resnet_jax.escape import Markdown, fenced, markdown, prose
+from resnet_jax.report.study import bullets, emphasised
+from resnet_jax.report.tables import markdown_table
 
 # More sentences than these are folded away.
 SHOWN_SENTENCES = 4

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from resnet_jax import models
-from resnet_jax.analysis import tables
 from resnet_jax.analysis.runs import group_seeds, read_runs
+from resnet_jax.report import tables
 from tests.analysis.synthetic import write_run
 
 
@@ -39,23 +39,6 @@ def test_nothing_is_published_of_downsampled_images(tmp_path):
     write_run(tmp_path / "run", 56, residual=True, error=0.1, data__name="cifar10", data__downsample=2)
     [record] = tables.records(group_seeds(read_runs([tmp_path])[0]))
     assert (record["net"], record["published test error"]) == ("residual-56", None)
-
-
-@pytest.mark.parametrize(
-    ("errors", "text"),
-    [
-        ([0.5], "50.0"),
-        ([0.0123], "1.23"),
-        ([0.362, 0.4, 0.411], "39.1 (36.2, 40.0, 41.1)"),
-        ([0.0, 0.0, 0.0006], "0.02 (0, 0, 0.06)"),
-        ([0.0, 0.0], "0 (0, 0)"),
-        ([0.0176, 0.134], "7.58 (1.76, 13.4)"),
-        ([0.1, 0.2, 0.3, 0.4, 0.5], "30.0 (10.0, 20.0, 30.0, 40.0, 50.0)"),
-        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "35.0 (10.0 to 60.0, 6 seeds)"),
-    ],
-)
-def test_a_cell_has_the_mean_and_each_seed_or_the_range_of_many(errors, text):
-    assert tables.mean_and_seeds(errors) == text
 
 
 def test_rows_of_text_are_in_per_cent_and_begin_with_net_seeds_and_errors(found):

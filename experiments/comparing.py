@@ -1,13 +1,13 @@
-"""Flags that say what is looked for in runs."""
+"""Flags of a comparison, which compare and publish share."""
 
 import pathlib
 from typing import Any
 
 from absl import flags
 
-from resnet_jax.analysis.findings import Findings, find, tuned_field
 from resnet_jax.analysis.runs import Run, of_one_device, read_runs
 from resnet_jax.errors import UserError
+from resnet_jax.report.findings import Findings, find, tuned_field
 
 _LOG_SCALE = flags.DEFINE_bool("log_scale", False, "Draw errors on a logarithmic scale.")
 _TUNED = flags.DEFINE_string(

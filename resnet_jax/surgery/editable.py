@@ -24,7 +24,7 @@ USUAL = {
 SIDE = 32
 
 
-class Net(NamedTuple):
+class EditableNet(NamedTuple):
     """A plain or residual net.
 
     Attributes:
@@ -83,7 +83,7 @@ class Net(NamedTuple):
         return type(self)(config, models.stack(leaves, like))
 
 
-def open_net(name: str, config: ConfigDict, variables: dict[str, Any]) -> Net:
+def open_net(name: str, config: ConfigDict, variables: dict[str, Any]) -> EditableNet:
     """Return the net of ``config`` with ``variables``; ``name`` is that of its run or weights file.
 
     Raises:
@@ -96,10 +96,10 @@ def open_net(name: str, config: ConfigDict, variables: dict[str, Any]) -> Net:
         )
     if "gates" in variables:
         raise UserError(f"{name} has config.gates, which surgery would lose; use a net without.")
-    return Net(config, variables)
+    return EditableNet(config, variables)
 
 
-def require(net: Net, operation: str, **allowed: tuple[Any, ...]) -> None:
+def require(net: EditableNet, operation: str, **allowed: tuple[Any, ...]) -> None:
     """Raise a UserError unless ``net`` has the ``USUAL`` parts and ``allowed`` values, for ``operation``."""
     for name, values in (USUAL | allowed).items():
         value = net.effective[name]

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from resnet_jax.analysis import figures
 from resnet_jax.analysis.censored import ABOVE, BELOW, EXACT
 from resnet_jax.analysis.rates import Reach, growth
 from resnet_jax.analysis.runs import group_seeds, read_run, read_runs
 from resnet_jax.analysis.verdict import judge
+from resnet_jax.report import figures
 from tests.analysis.synthetic import set_losses, write_run
 
 

@@ -1,7 +1,7 @@
 """Which figures a comparison has, and which nets are in them."""
 
-from resnet_jax.analysis.findings import find
 from resnet_jax.analysis.runs import read_runs
+from resnet_jax.report.findings import find
 from tests.analysis.synthetic import write_run
 
 

@@ -13,8 +13,9 @@ import plotly.io
 from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
-from resnet_jax.analysis.display import error_of_guessing, in_words
-from resnet_jax.analysis.figures import (
+from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths, nets_of
+from resnet_jax.report.display import error_of_guessing, in_words
+from resnet_jax.report.figures import (
     WIDTHS,
     colours,
     decades_above,
@@ -25,9 +26,8 @@ from resnet_jax.analysis.figures import (
     thinned,
     zero_on_log_scale,
 )
-from resnet_jax.analysis.pictures import svg
-from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths, nets_of
-from resnet_jax.analysis.tables import without_shared
+from resnet_jax.report.pictures import svg
+from resnet_jax.report.tables import without_shared
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 AXES = {"step": "step (mini-batches)", "epoch": "epoch", "seconds": "time (s)"}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from resnet_jax.errors import UserError
-from resnet_jax.instruments import record
-from resnet_jax.instruments.record import Measurement
+from resnet_jax.instruments import diagnosis
+from resnet_jax.instruments.diagnosis import Measurement
 
 SETTINGS = {"examples": 512, "batch": 128, "seed": 0}
 
@@ -35,13 +35,13 @@ def measurement(**changes):
 
 
 def test_what_was_added_is_read_in_its_order(tmp_path):
-    assert record.read(tmp_path) == []
+    assert diagnosis.read(tmp_path) == []
     first, second, other = measurement(), measurement(step=None, seed=None), measurement(instrument="probes")
     for each in (first, other, second):
-        record.add(tmp_path, each)
-    assert record.read(tmp_path, "gradients") == [first, second]
-    assert record.read(tmp_path, "probes") == [other]
-    assert record.read(tmp_path) == [first, second, other]
+        diagnosis.add(tmp_path, each)
+    assert diagnosis.read(tmp_path, "gradients") == [first, second]
+    assert diagnosis.read(tmp_path, "probes") == [other]
+    assert diagnosis.read(tmp_path) == [first, second, other]
     lines = (tmp_path / "diagnosis" / "gradients.jsonl").read_text().splitlines()
     assert {json.loads(line)["version"] for line in lines} == {1}
 
@@ -55,8 +55,8 @@ def test_arrays_are_lists_and_what_is_not_finite_is_null(tmp_path):
         "nested": [{"tuple": (-math.inf, 1.0)}, "word", None],
         3: np.zeros(0),
     }
-    record.add(tmp_path, measurement(result=values))
-    [found] = record.read(tmp_path)
+    diagnosis.add(tmp_path, measurement(result=values))
+    [found] = diagnosis.read(tmp_path)
     assert found.result == {
         "array": [[1, None], [None, 2]],
         "number": 0.5,
@@ -76,33 +76,33 @@ def test_it_is_known_what_was_measured_at_a_step_with_settings():
 
 
 def test_a_line_that_was_being_written_is_left_out(tmp_path):
-    record.add(tmp_path, measurement())
+    diagnosis.add(tmp_path, measurement())
     with (tmp_path / "diagnosis" / "gradients.jsonl").open("a") as file:
         file.write('{"version": 1, "instru')
-    assert record.read(tmp_path) == [measurement()]
+    assert diagnosis.read(tmp_path) == [measurement()]
 
 
 def test_what_is_added_behind_such_a_line_can_be_read(tmp_path):
-    record.add(tmp_path, measurement())
+    diagnosis.add(tmp_path, measurement())
     with (tmp_path / "diagnosis" / "gradients.jsonl").open("a") as file:
         file.write('{"version": 1, "instru')
-    record.add(tmp_path, measurement(step=10))
-    assert record.read(tmp_path) == [measurement(), measurement(step=10)]
+    diagnosis.add(tmp_path, measurement(step=10))
+    assert diagnosis.read(tmp_path) == [measurement(), measurement(step=10)]
 
 
 @pytest.mark.parametrize("damage", ["no json\n", '{"instrument": "gradients"}\n'], ids=["no JSON", "lacks fields"])
 def test_a_damaged_file_is_named(tmp_path, damage):
-    record.add(tmp_path, measurement())
+    diagnosis.add(tmp_path, measurement())
     with (tmp_path / "diagnosis" / "gradients.jsonl").open("a") as file:
         file.write(damage)
     with pytest.raises(
         UserError, match=r"diagnosis/gradients\.jsonl is damaged in line 2: .*; remove it and measure again\.$"
     ):
-        record.read(tmp_path)
+        diagnosis.read(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_named():
     with pytest.raises(
         UserError, match=r"^/proc/x/diagnosis/gradients\.jsonl cannot be written \(.*\); correct that or "
     ):
-        record.add(pathlib.Path("/proc/x"), measurement())
+        diagnosis.add(pathlib.Path("/proc/x"), measurement())

@@ -7,12 +7,12 @@ import numpy as np
 
 from resnet_jax.analysis.contrast import Statistic, Twins, says
 from resnet_jax.analysis.diagnosed import Diagnosed
-from resnet_jax.analysis.display import classes_of, in_words, part_in_words
-from resnet_jax.analysis.figures import MOST_POINTS, thinned
-from resnet_jax.analysis.panels import Line, Panel, Plot, short
 from resnet_jax.analysis.runs import Replicates
 from resnet_jax.config import default, flatten
 from resnet_jax.fields import INTERVENTION_FIELDS
+from resnet_jax.report.display import classes_of, in_words, part_in_words
+from resnet_jax.report.figures import MOST_POINTS, thinned
+from resnet_jax.report.panels import Line, Panel, Plot, short
 
 
 def training_loss(nets: Sequence[Replicates], twins: Twins | None) -> Panel | None:

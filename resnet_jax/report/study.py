@@ -4,12 +4,12 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from resnet_jax.analysis import why, why_report
-from resnet_jax.analysis.findings import Findings
-from resnet_jax.analysis.report import Section
 from resnet_jax.analysis.runs import Run, group_depths
-from resnet_jax.analysis.tables import markdown_of_nets, markdown_table
 from resnet_jax.escape import Markdown, fenced, markdown, prose
+from resnet_jax.report import why, why_page
+from resnet_jax.report.findings import Findings
+from resnet_jax.report.html_page import Section
+from resnet_jax.report.tables import markdown_of_nets, markdown_table
 
 # Of the figures that a page shows, what each is.
 CAPTIONS = {
@@ -74,7 +74,7 @@ def page(
       inside: as there.
     """
     _, *protocol = sweep["question"].split("\n\n")
-    panels = f"## {why_report.TITLE}\n\n{why_report.markdown(inside)}" if inside else ""
+    panels = f"## {why_page.TITLE}\n\n{why_page.markdown(inside)}" if inside else ""
     sections = [section for section in found.sections if section.rows or section.texts]
     train, publish = study["commands"]
     compared = [emphasised(each) for each in study["literature"]]

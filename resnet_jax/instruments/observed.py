@@ -66,7 +66,7 @@ class Parts(NamedTuple):
     shortcut: np.ndarray
 
 
-class Net:
+class ObservedNet:
     """A net and its compiled functions.
 
     Attributes:
@@ -318,12 +318,12 @@ def recording_branch(block: models.Block) -> Callable[..., Any]:
     return intercept
 
 
-_NETS: dict[str, Net] = {}
+_NETS: dict[str, ObservedNet] = {}
 
 
-def net_of(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...], dtype: str = "float32") -> Net:
+def net_of(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...], dtype: str = "float32") -> ObservedNet:
     """Return the net of ``config``, the same one for all that are equal, so that it is compiled once."""
     key = json.dumps([config.to_dict(), num_classes, image_shape, dtype], sort_keys=True, default=str)
     if key not in _NETS:
-        _NETS[key] = Net(config, num_classes, image_shape, dtype)
+        _NETS[key] = ObservedNet(config, num_classes, image_shape, dtype)
     return _NETS[key]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resnet_jax.analysis.filters import draw_filters, mosaic
+from resnet_jax.report.filters import draw_filters, mosaic
 from tests.analysis.measured import measurement
 
 

@@ -12,7 +12,7 @@ from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.identity import FILE, Identity, of_config
 from resnet_jax.rundir import FORMAT_VERSION, MADE_BY_SURGERY, write_config, write_json, write_normalisation
-from resnet_jax.surgery.net import Net
+from resnet_jax.surgery.editable import EditableNet
 from resnet_jax.training import parallel
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.environment import environment, versions
@@ -25,7 +25,7 @@ def check_new(out: pathlib.Path) -> None:
         raise UserError(f"--out={out} exists already; give a new folder.")
 
 
-def config_of(config: ConfigDict, net: Net) -> ConfigDict:
+def config_of(config: ConfigDict, net: EditableNet) -> ConfigDict:
     """Return the config of a run of ``net``, which was made from one of ``config``."""
     new = config.copy_and_resolve_references()
     new.model.update(net.config)
@@ -36,7 +36,7 @@ def config_of(config: ConfigDict, net: Net) -> ConfigDict:
 def write_run(
     out: pathlib.Path,
     config: ConfigDict,
-    net: Net,
+    net: EditableNet,
     data: dict[str, Any],
     normalisation: tuple[np.ndarray, np.ndarray],
     surgery: dict[str, Any],

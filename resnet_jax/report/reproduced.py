@@ -10,12 +10,13 @@ from ml_collections import ConfigDict
 from configs import recipes
 from resnet_jax import models
 from resnet_jax.analysis.diagnosed import START, read_diagnosed
+from resnet_jax.analysis.gap import certainty, each_error, points_of
 from resnet_jax.analysis.rates import measure
-from resnet_jax.analysis.rates_report import factor_words
 from resnet_jax.analysis.runs import group_seeds, read_runs
-from resnet_jax.analysis.tables import markdown_table, records
-from resnet_jax.analysis.verdict import certainty, each_error, judge, points_of
+from resnet_jax.analysis.verdict import judge
 from resnet_jax.escape import Markdown, markdown
+from resnet_jax.report.rates_report import factor_words
+from resnet_jax.report.tables import markdown_table, records
 from resnet_jax.rundir import read_json
 from resnet_jax.schema import FRACTION
 

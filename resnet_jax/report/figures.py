@@ -15,10 +15,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from resnet_jax.analysis.censored import ABOVE, BELOW, EXACT
-from resnet_jax.analysis.display import divergence, error_of_guessing, in_words
+from resnet_jax.analysis.gap import Gap, gap
 from resnet_jax.analysis.rates import LAWS, Growth
 from resnet_jax.analysis.runs import Replicates, Run, group_depths, nets_of
-from resnet_jax.analysis.verdict import Gap, gap
+from resnet_jax.report.display import divergence, error_of_guessing, in_words
 
 # Okabe and Ito's colour-blind safe palette, without its yellow, which is too pale on paper.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

@@ -4,11 +4,11 @@ import matplotlib.figure
 import numpy as np
 import pytest
 
-from resnet_jax.analysis import why, why_figures, why_report
 from resnet_jax.analysis.diagnosed import START, read_diagnosed
-from resnet_jax.analysis.panels import Line, Panel, Plot, line_of
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.instruments import END
+from resnet_jax.report import why, why_figures, why_page
+from resnet_jax.report.panels import Line, Panel, Plot, line_of
 from tests.analysis.measured import measure
 from tests.analysis.synthetic import write_run
 
@@ -100,7 +100,7 @@ def test_panels_become_pictures_and_plots_with_the_same_numbers(page, tmp_path):
         assert [axis.get_title() for axis in figure.axes] == [plot.title for plot in panel.plots]
         drawn = figure.axes[0].get_lines()[0].get_ydata()
         np.testing.assert_allclose(drawn, np.median(panel.plots[0].lines[0].values, 0))
-    why_report.write(tmp_path, page, "python -m experiments.why runs/tiny")
+    why_page.write(tmp_path, page, "python -m experiments.why runs/tiny")
     text = (tmp_path / "why.md").read_text()
     for panel in page.panels:
         assert f"![{panel.title}]({panel.name}.png)" in text

@@ -13,12 +13,12 @@ from rich import box
 from rich.table import Table
 
 from resnet_jax import models
-from resnet_jax.analysis import verdict
-from resnet_jax.analysis.display import divergence
+from resnet_jax.analysis.gap import mean_and_seeds
 from resnet_jax.analysis.runs import Replicates, Run
 from resnet_jax.config import default, flatten
 from resnet_jax.escape import markdown
 from resnet_jax.fields import INTERVENTION_FIELDS
+from resnet_jax.report.display import divergence
 
 PUBLISHED = pathlib.Path(__file__).with_name("published.json")
 FIGURES = {
@@ -28,8 +28,6 @@ FIGURES = {
     "best test error": lambda run: run.best("test"),
 }
 TITLE = "Errors after the last step in per cent: mean (each seed)"
-# Of more seeds a cell has the range of their errors.
-MOST_SEEDS = 5
 # Columns that become a sentence where all rows agree.
 SHARED = ("seeds", "parameters", "multiply-adds", "source")
 # Spaces between two columns in a terminal.
@@ -114,16 +112,6 @@ def text_row(record: dict[str, Any]) -> dict[str, str]:
     published = record["published test error"]
     row["published (%)"] = "" if published is None else f"{100 * published:.2f}"
     return row | {"source": record["source"] or ""}
-
-
-def mean_and_seeds(errors: Sequence[float]) -> str:
-    """Return the mean of ``errors``, fractions, in per cent, and in brackets each; of many, their range and number."""
-    mean = verdict.percent(float(np.mean(errors)))
-    if len(errors) == 1:
-        return mean
-    if len(errors) <= MOST_SEEDS:
-        return f"{mean} ({verdict.each_error(errors)})"
-    return f"{mean} ({verdict.percent(min(errors))} to {verdict.percent(max(errors))}, {len(errors)} seeds)"
 
 
 def without_shared(rows: Sequence[dict[str, str]]) -> tuple[str, list[dict[str, str]]]:

@@ -1,4 +1,4 @@
-"""The page of ``resnet_jax.analysis.why``: Markdown with pictures, and one HTML page with interactive plots."""
+"""The page of ``resnet_jax.report.why``: Markdown with pictures, and one HTML page with interactive plots."""
 
 import html
 import pathlib
@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 
 from resnet_jax import escape
-from resnet_jax.analysis import why, why_figures
 from resnet_jax.analysis.contrast import RULE
-from resnet_jax.analysis.filters import draw_filters
-from resnet_jax.analysis.pictures import save, svg
+from resnet_jax.report import why, why_figures
+from resnet_jax.report.filters import draw_filters
+from resnet_jax.report.pictures import save, svg
 from resnet_jax.rundir import write_text
 
 FILTERS_NOTE = (

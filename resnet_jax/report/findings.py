@@ -6,15 +6,16 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from resnet_jax.analysis import differences, figures, rates_report, tuning
-from resnet_jax.analysis.display import in_order
+from resnet_jax.analysis import differences, tuning
 from resnet_jax.analysis.literature import Comparison, compare
 from resnet_jax.analysis.rates import measure
-from resnet_jax.analysis.report import Section
 from resnet_jax.analysis.runs import Replicates, Run, group_seeds
-from resnet_jax.analysis.selection import select
 from resnet_jax.analysis.verdict import exclusions, judge, sentences, statements, table, table_caption
 from resnet_jax.errors import UserError
+from resnet_jax.report import figures, rates_report
+from resnet_jax.report.display import in_order
+from resnet_jax.report.html_page import Section
+from resnet_jax.report.selection import select
 
 
 class Findings(NamedTuple):

@@ -1,6 +1,6 @@
 """The gallery: every study with an answer, contradictions in bold, long verdicts folded."""
 
-from resnet_jax.analysis import gallery
+from resnet_jax.report import gallery
 
 AGREES = {"result": "agrees", "sentence": "As in the literature: plain degrades (A)."}
 CONTRADICTS = {"result": "contradicts", "sentence": "Contradicts the literature: residual degrades here, but not in B."}

@@ -7,11 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resnet_jax.analysis.diagnosed import Diagnosed
-from resnet_jax.analysis.display import CLASSES, chance, classes_of
-
-# Each net by its label, with its seeds.
-Groups = dict[str, list[Diagnosed]]
+from resnet_jax.analysis.diagnosed import Diagnosed, Groups
+from resnet_jax.report.display import CLASSES, chance, classes_of
 
 
 class Line(NamedTuple):

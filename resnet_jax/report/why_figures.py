@@ -1,4 +1,4 @@
-"""The panels of ``resnet_jax.analysis.why`` as pictures and as interactive plots."""
+"""The panels of ``resnet_jax.report.why`` as pictures and as interactive plots."""
 
 import html
 import math
@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 from plotly.subplots import make_subplots
 
-from resnet_jax.analysis.display import in_words
-from resnet_jax.analysis.figures import PALETTE, decades_above, guessing_label, zero_on_log_scale
-from resnet_jax.analysis.panels import Line, Panel, Plot
+from resnet_jax.report.display import in_words
+from resnet_jax.report.figures import PALETTE, decades_above, guessing_label, zero_on_log_scale
+from resnet_jax.report.panels import Line, Panel, Plot
 
 # The width of a letter of a name.
 INCHES = 0.08

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from resnet_jax.analysis import figures, selection
-from resnet_jax.analysis.findings import find
-from resnet_jax.analysis.report import report
 from resnet_jax.analysis.runs import group_depths, group_seeds, read_runs
-from resnet_jax.analysis.selection import MOST_DEPTHS, MOST_NETS, MOST_SERIES, select, spread
+from resnet_jax.report import figures, selection
+from resnet_jax.report.findings import find
+from resnet_jax.report.html_page import report
+from resnet_jax.report.selection import MOST_DEPTHS, MOST_NETS, MOST_SERIES, select, spread
 from tests.analysis.synthetic import write_run
 
 # What a viewer opens and a person reads: pixels of a side, bytes of a page without its library.

@@ -1,0 +1,1 @@
+"""Reports: from the numbers of the analysis to figures, tables and pages."""
