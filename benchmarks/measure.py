@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data
 from resnet_jax.backend import keep_freed_memory
-from resnet_jax.rundir import write_json
+from resnet_jax.safe_files import write_json
 from resnet_jax.sweeps.local import available_cores
 from resnet_jax.training import feed
 from resnet_jax.training.program import Program, make_program

@@ -32,7 +32,7 @@ from benchmarks.cases import BLOCKS, NETS, Case, cases, lower
 from benchmarks.compiled import CompiledProgram, collectives, host_transfers, work
 from experiments import command
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import write_json
+from resnet_jax.safe_files import write_json
 from resnet_jax.training import parallel
 
 jax.config.update("jax_platforms", "cpu")

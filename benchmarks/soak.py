@@ -23,7 +23,8 @@ from absl import app, flags, logging
 
 from benchmarks import measure
 from configs import recipes
-from resnet_jax.rundir import read_json, read_metrics
+from resnet_jax.rundir import read_metrics
+from resnet_jax.safe_files import read_json
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.program import make_program
 

@@ -46,7 +46,8 @@ from resnet_jax.report.findings import Findings, not_started, ordered_nets
 from resnet_jax.report.html_page import Section, refreshing, report
 from resnet_jax.report.panels import Panel
 from resnet_jax.report.pictures import save
-from resnet_jax.rundir import read_sweep, within, write_json, write_text
+from resnet_jax.rundir import read_sweep
+from resnet_jax.safe_files import within, write_json, write_text
 from resnet_jax.sweeps.watch import TRAINING, all_over, row, written
 
 _OUT = command.define_path("out", "Output folder; by default comparison/ in the first folder.")

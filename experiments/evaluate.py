@@ -31,7 +31,8 @@ from resnet_jax.escape import printable
 from resnet_jax.evaluation.views import check_protocol
 from resnet_jax.fields import FIELDS
 from resnet_jax.hosts import together
-from resnet_jax.rundir import read_config, write_json
+from resnet_jax.rundir import read_config
+from resnet_jax.safe_files import write_json
 from resnet_jax.terminal import console, say, stdout
 from resnet_jax.training import parallel
 from resnet_jax.training.checkpoints import digest

@@ -17,7 +17,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.escape import Markdown, markdown, prose
 from resnet_jax.report import gallery
 from resnet_jax.report.reproduced import reproduced, reproduced_table
-from resnet_jax.rundir import read_json, write_text
+from resnet_jax.safe_files import read_json, write_text
 
 COMMAND = "python -m experiments.gallery"
 BEGIN, END = f"<!-- written by {COMMAND} from results/ -->", "<!-- end of results -->"

@@ -22,7 +22,8 @@ from resnet_jax import data, evaluation
 from resnet_jax.config import check
 from resnet_jax.errors import UserError
 from resnet_jax.escape import printable
-from resnet_jax.rundir import read_config, write_json
+from resnet_jax.rundir import read_config
+from resnet_jax.safe_files import write_json
 from resnet_jax.terminal import say, stdout
 from resnet_jax.training import parallel
 

@@ -5,21 +5,26 @@
     python -m experiments.publish runs/digits_rates --rates
     python -m experiments.publish runs/why_digits results/digits_routes results/digits_identity
 
-Copies what regenerates the figures, config, environment, metrics and summary of every run and what experiments.diagnose
-has measured of it, without weights, to --out, and writes figures and README.md there: question, protocol, what was run,
-what was found; found.json there is what experiments.gallery shows of it. Your own answer to the question, answer.md in
-that folder, stands above the verdict. The folder is that of a sweep. Runs of further folders are beside it in what the
-nets look like inside, as of experiments.why.
+Packs the records of every run, from which figures and numbers are made again, into records.tar.xz of --out: config,
+environment, identity, metrics, summary and what experiments.diagnose has measured, without weights. Writes figures and
+README.md there: question, protocol, what was run, what was found; experiments.gallery shows found.json. Your own answer
+to the question, answer.md in that folder, stands above the verdict. All commands that read run directories read
+records.tar.xz too; tar -xf unpacks it. The first folder is a sweep's. Runs of further folders appear in the panels of
+what the nets look like inside, as in experiments.why.
 
 Exit status: 0 done, 2 there is nothing to publish or the command needs fixing.
 """
 
+import fnmatch
+import itertools
 import pathlib
 import shlex
+import shutil
 
 from absl import flags
 
 from experiments import command, comparing
+from resnet_jax import archive
 from resnet_jax.analysis.diagnosed import read_diagnosed
 from resnet_jax.analysis.runs import Run, group_seeds, read_runs
 from resnet_jax.errors import UserError
@@ -27,45 +32,65 @@ from resnet_jax.instruments.diagnosis import FOLDER
 from resnet_jax.report import study, tables, why, why_page
 from resnet_jax.report.findings import nets_of_study, not_started, ordered_nets
 from resnet_jax.report.pictures import save
-from resnet_jax.rundir import read_bytes, read_sweep, read_text, within, write_bytes, write_json, write_text
+from resnet_jax.rundir import read_sweep
+from resnet_jax.safe_files import (
+    files_below,
+    read_bytes,
+    read_text,
+    within,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from resnet_jax.terminal import say
 
 _OUT = command.define_path("out", "Folder of the page; by default results/ plus the name of the study's folder.")
 flags.adopt_module_key_flags(comparing)
 
 # What whoever asked the question makes of the results, in words; the page has it above the verdict.
-ANSWER = "answer.md"
-# Of a run directory, what figures and tables are made of.
-RECORDS = ("config.json", "environment.json", "metrics.jsonl", "summary.json")
+ANSWER, SWEEP = "answer.md", "sweep.json"
+# Files of a run directory that figures and tables are made from, and the measurements of experiments.diagnose.
+RECORDS = ("config.json", "environment.json", "identity.json", "metrics.jsonl", "summary.json", f"{FOLDER}/*.jsonl")
 
 
-def copy_records(folder: pathlib.Path, out: pathlib.Path, names: list[str]) -> None:
-    """Copy the records of the runs ``names`` of the sweep in ``folder`` to ``out``, in place of earlier ones.
+def records_of(folder: pathlib.Path) -> dict[str, bytes]:
+    """Return the records of the sweep in ``folder`` and of its runs, contents by relative path."""
+    sweep = read_sweep(folder)
+    runs = sweep["runs"] if sweep else {}
+    found = {}
+    for file in files_below(folder):
+        run, _, name = file.relative_to(folder).as_posix().partition("/")
+        if run == SWEEP or (run in runs and any(fnmatch.fnmatch(name, pattern) for pattern in RECORDS)):
+            found[f"{run}/{name}" if name else run] = read_bytes(within(file, folder)) or b""
+    return found
+
+
+def pack_records(folder: pathlib.Path, out: pathlib.Path) -> None:
+    """Pack the records of the sweep in ``folder`` into the archive of ``out``, in place of earlier ones of its runs.
+
+    Records of other runs that are published in ``out`` stay. Folders of runs, which earlier versions published, go into
+    the archive too.
 
     Raises:
       UserError: ``out`` holds another study, or something else.
     """
-    there = read_sweep(out)
+    here, there = read_sweep(folder), read_sweep(out)
+    assert here is not None
     if there is None and out.is_dir() and any(out.iterdir()):
         raise UserError(f"--out={out} holds something else than a study; choose another --out.")
-    here = read_sweep(folder)
-    assert here is not None
     if there is not None and there["file"] != here["file"]:
         raise UserError(f"--out={out} holds the study {there['file']}; choose another --out.")
-    for run in names:
-        for name in RECORDS:
-            copy(folder, out, pathlib.Path(run, name))
-        for file in (folder / run / FOLDER).glob("*.jsonl"):
-            copy(folder, out, file.relative_to(folder))
-    copy(folder, out, pathlib.Path("sweep.json"))
-
-
-def copy(folder: pathlib.Path, out: pathlib.Path, name: pathlib.Path) -> None:
-    """Copy the file ``name`` in ``folder``, if there is one, to ``out``; raise a UserError if a link leaves either."""
-    content = read_bytes(within(folder / name, folder))
-    if content is not None:
-        within((out / name).parent, out).mkdir(parents=True, exist_ok=True)
-        write_bytes(out / name, content)
+    earlier = records_of(out)
+    folders = [out / run for run in (there["runs"] if there else ()) if (out / run).is_dir()]
+    for file in itertools.chain.from_iterable(map(files_below, folders)):
+        if file.relative_to(out).as_posix() not in earlier:
+            raise UserError(f"--out={out} holds runs, not only their records: {file}; choose another --out.")
+    kept = {name: content for name, content in earlier.items() if name.partition("/")[0] not in here["runs"]}
+    out.mkdir(parents=True, exist_ok=True)
+    write_bytes(out / archive.FILE, archive.packed(kept | records_of(folder)))
+    for each in folders:
+        shutil.rmtree(each)
+    (out / SWEEP).unlink(missing_ok=True)
 
 
 def inside_the_nets(
@@ -97,7 +122,7 @@ def main(arguments: list[str]) -> int:
     out = pathlib.Path(_OUT.value or pathlib.Path("results", folder.resolve().name))
     with command.saving(out):
         if out.resolve() != folder.resolve():
-            copy_records(folder, out, list(sweep["runs"]))
+            pack_records(folder, out)
         runs, problems = comparing.read([out])
         problems += not_started({out: sweep})
         found = comparing.findings(runs, [sweep])

@@ -38,7 +38,8 @@ from rich.table import Table
 from experiments import command
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_sweep, within, write_json
+from resnet_jax.rundir import read_sweep
+from resnet_jax.safe_files import within, write_json
 from resnet_jax.sweeps import display, local, slurm
 from resnet_jax.sweeps import file as sweep_file
 from resnet_jax.sweeps.checks import Checks, in_turns, starts_from

@@ -18,7 +18,7 @@ from resnet_jax import hosts
 from resnet_jax.config import flatten, shown
 from resnet_jax.errors import UserError
 from resnet_jax.fields import RUN_FIELDS
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 from resnet_jax.schema import COUNT, Each
 
 FILE = "identity.json"

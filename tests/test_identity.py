@@ -9,7 +9,7 @@ from resnet_jax.config import default
 from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS
 from resnet_jax.identity import Identity
-from resnet_jax.rundir import write_json
+from resnet_jax.safe_files import write_json
 
 DATA = {
     "class_names": ["cat", "dog"],

@@ -16,7 +16,8 @@ from resnet_jax.analysis.runs import group_seeds, read_run, read_runs
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import of_run, predict, score
 from resnet_jax.report.tables import records
-from resnet_jax.rundir import FORMAT_VERSION, read_config, read_json, read_metrics
+from resnet_jax.rundir import FORMAT_VERSION, read_config, read_metrics
+from resnet_jax.safe_files import read_json
 from resnet_jax.training import parallel, train
 
 FOLDER = pathlib.Path(__file__).with_name("rundirs")

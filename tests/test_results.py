@@ -69,7 +69,7 @@ def test_what_weights_look_like_inside_is_what_the_measurements_give(commands, t
 
 
 def test_every_published_study_has_a_page():
-    assert sorted(file.parent.name for file in RESULTS.glob("*/sweep.json")) == sorted(STUDIES)
+    assert sorted(file.parent.name for file in RESULTS.glob("*/records.tar.xz")) == sorted(STUDIES)
 
 
 def test_the_gallery_is_what_the_studies_found():
@@ -108,8 +108,7 @@ def numbers_of_runs(name):
         yield run.config["steps"]
         if run.finished:
             yield from (100 * run.final(split) for split in ("train_clean", "test"))
-        running = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-        for record in running:
+        for record in run.metrics:
             if record["step"] in ends and record["split"] == "train":
                 yield 100 * record["error"]
                 yield record["step"]

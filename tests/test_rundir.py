@@ -9,48 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from resnet_jax import rundir
+from resnet_jax import rundir, safe_files
 from resnet_jax.errors import UserError
-
-
-def test_json_goes_there_and_back(tmp_path):
-    content = {"status": "finished", "final": {"test": 0.5}}
-    rundir.write_json(tmp_path / "a.json", content)
-    assert rundir.read_json(tmp_path / "a.json") == content
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-    assert rundir.read_json(tmp_path / "b.json") is None
-
-
-def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
-    rundir.write_json(tmp_path / "a.json", 1)
-    with pytest.raises(TypeError):
-        rundir.write_json(tmp_path / "a.json", {1, 2})
-    assert rundir.read_json(tmp_path / "a.json") == 1
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "Failed to write 13127 bytes to file 9: No space left on device [os_error_code='28']",
-        'Failed to write: No space left on device [spec=\'{"path":"a","sync":true}\'] [os_error_code=\'28\']',
-        'Failed to write: No space left on device [os_error_code=\'28\'; spec=\'{"path":"a","sync":true}\']',
-    ],
-)
-def test_an_error_of_tensorstore_on_a_full_disk_becomes_an_error_in_the_words_of_the_system(message, tmp_path):
-    expected = f"^{re.escape(str(tmp_path))} cannot be written \\(No space left on device\\); correct that and"
-    with pytest.raises(UserError, match=expected), rundir.writing(tmp_path):
-        raise ValueError(message)
-
-
-def test_other_errors_than_of_storage_are_left_as_they_are(tmp_path):
-    with pytest.raises(ValueError, match="a shape"), rundir.writing(tmp_path):
-        raise ValueError("a shape")
-
-
-def test_damaged_json_is_refused(tmp_path):
-    (tmp_path / "a.json").write_text("{")
-    with pytest.raises(UserError, match=r"a\.json is not valid JSON"):
-        rundir.read_json(tmp_path / "a.json")
 
 
 def test_the_newest_checkpoint_is_the_last_that_is_complete(tmp_path):
@@ -58,14 +18,6 @@ def test_the_newest_checkpoint_is_the_last_that_is_complete(tmp_path):
     for name in ("5", "10", "15.orbax-checkpoint-tmp"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     assert rundir.saved_step(tmp_path) == 10
-
-
-def test_a_link_is_followed_within_its_folder_and_through_the_folder_itself(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "a.json").write_text("1")
-    (tmp_path / "run" / "b.json").symlink_to("a.json")
-    (tmp_path / "named").symlink_to("run")
-    assert rundir.read_json(tmp_path / "named" / "b.json") == 1
 
 
 @pytest.mark.parametrize("target", ["../secret", "/etc/passwd", "../run2/secret", "circle"])
@@ -76,7 +28,7 @@ def test_a_record_that_is_a_link_out_of_its_folder_is_not_read(tmp_path, target)
         (tmp_path / file).write_text("{}\n")
     link = tmp_path / "run" / "circle"
     link.symlink_to(target)
-    for read in (rundir.read_json, rundir.within):
+    for read in (safe_files.read_json, safe_files.within):
         with pytest.raises(
             UserError, match=re.escape(f"{link} is a link that leaves {tmp_path / 'run'}; replace it by")
         ):
@@ -85,45 +37,6 @@ def test_a_record_that_is_a_link_out_of_its_folder_is_not_read(tmp_path, target)
         for read in (rundir.read_metrics, rundir.cut_off):
             with pytest.raises(UserError, match="is a link that leaves"):
                 read(link)
-
-
-def test_nothing_is_written_through_a_link(tmp_path):
-    victim = tmp_path / "victim"
-    victim.write_text("mine")
-    for name in ("a.json", "a.json.partial", "lock"):
-        (tmp_path / name).symlink_to(victim)
-    rundir.write_json(tmp_path / "a.json", 1)
-    assert rundir.read_json(tmp_path / "a.json") == 1
-    for mode in ("a", "a+", "ab+", "wb"):
-        with pytest.raises(
-            UserError, match="lock is a link or no regular file, to which nothing is written; remove it"
-        ):
-            rundir.open_own(tmp_path / "lock", mode)
-    assert victim.read_text() == "mine"
-
-
-def test_nothing_is_written_to_a_pipe_a_file_of_another_name_or_a_device(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "victim").write_text("mine")
-    (tmp_path / "other name").hardlink_to(tmp_path / "victim")
-    (tmp_path / "device").symlink_to(os.devnull)
-    for name in ("pipe", "other name", "device"):
-        for mode in ("a", "a+", "wb"):
-            with pytest.raises(UserError, match=f"{name} is a link or no regular file"):
-                rundir.open_own(tmp_path / name, mode)
-    assert (tmp_path / "victim").read_text() == "mine"
-
-
-def test_a_file_is_opened_as_by_open_itself(tmp_path):
-    with rundir.open_own(tmp_path / "a", "a") as file:
-        file.write("é")
-    with rundir.open_own(tmp_path / "a", "ab+") as file:
-        file.write(b"b")
-        file.seek(0)
-        assert file.read() == "éb".encode()
-    with rundir.open_own(tmp_path / "a", "wb"):
-        pass
-    assert (tmp_path / "a").read_bytes() == b""
 
 
 @pytest.mark.parametrize("name", ["../other", "/etc", "a/b", "..", ".", "", "a/", "a\0b", "a\nb", "a\x1b[2J"], ids=repr)
@@ -193,38 +106,6 @@ def test_a_damaged_line_among_the_newest_is_reported(tmp_path):
         rundir.newest_metrics(tmp_path / "metrics.jsonl", never)
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("NaN", "NaN is not a finite number"),
-        ('{"a": 1e999}', "1e999 is not a finite number"),
-        ("[" * 100_000, "it is nested too deeply"),
-        ("[" * 60 + "]" * 60, "it is nested too deeply"),
-        ("1" * 5000, "integer string conversion"),
-        (r'["\ud800"]', "surrogates not allowed"),
-        ("", "Expecting value"),
-    ],
-)
-def test_what_no_record_holds_is_not_read(tmp_path, content, reason):
-    (tmp_path / "a.json").write_text(content)
-    with pytest.raises(UserError, match=rf"a\.json is not valid JSON \(.*{reason}.*\); remove it"):
-        rundir.read_json(tmp_path / "a.json")
-
-
-def test_other_text_than_utf_8_is_refused(tmp_path):
-    (tmp_path / "a.json").write_bytes(b'"caf\xe9"')
-    with pytest.raises(UserError, match=r"a\.json is not valid JSON \('utf-8' codec can't decode"):
-        rundir.read_json(tmp_path / "a.json")
-    with pytest.raises(UserError, match=r"a\.json is not text in UTF-8"):
-        rundir.read_text(tmp_path / "a.json")
-
-
-def test_null_is_not_taken_for_a_missing_file(tmp_path):
-    (tmp_path / "a.json").write_text("null")
-    with pytest.raises(UserError, match=r"a\.json has no content"):
-        rundir.read_json(tmp_path / "a.json")
-
-
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device", "circle"])
 def test_what_is_no_file_is_refused_without_waiting(tmp_path, kind):
     path = tmp_path / "summary.json"
@@ -278,9 +159,9 @@ SUMMARY = {
     ],
 )
 def test_a_summary_with_figures_that_cannot_be_is_damaged(tmp_path, change, reason):
-    rundir.write_json(tmp_path / "summary.json", SUMMARY)
+    safe_files.write_json(tmp_path / "summary.json", SUMMARY)
     assert rundir.read_summary(tmp_path) == SUMMARY
-    rundir.write_json(tmp_path / "summary.json", SUMMARY | change)
+    safe_files.write_json(tmp_path / "summary.json", SUMMARY | change)
     with pytest.raises(UserError, match=rf"summary\.json is damaged: {reason}"):
         rundir.read_summary(tmp_path)
 
@@ -312,7 +193,7 @@ def test_a_damaged_sweep_is_refused(tmp_path, content):
 
 def test_files_are_utf_8_whatever_the_locale(tmp_path):
     program = (
-        "import pathlib, sys; from resnet_jax.rundir import read_json, read_text, write_text; "
+        "import pathlib, sys; from resnet_jax.safe_files import read_json, read_text, write_text; "
         "folder = pathlib.Path(sys.argv[1]); write_text(folder / 'b', read_json(folder / 'a.json') + chr(0xE9)); "
         "assert len(read_text(folder / 'b')) == 5"
     )
@@ -332,11 +213,11 @@ def test_the_normalisation_of_a_run_is_bound_to_it(tmp_path):
     assert std is None
     rundir.write_normalisation(tmp_path, mean, np.full((1, 1, 3), 0.3, np.float32), run)
     np.testing.assert_array_equal(rundir.read_normalisation(tmp_path, run)[1], np.full((1, 1, 3), 0.3, np.float32))
-    content = rundir.read_json(tmp_path / "normalisation.json")
+    content = safe_files.read_json(tmp_path / "normalisation.json")
     refused = pytest.raises(UserError, match=r"normalisation\.json is damaged: .*; re(store|move) it")
     with refused:
         rundir.read_normalisation(tmp_path, run | {"config": {"seed": 1}})
     for changed in (content | {"std": [[[0.3, 0.3, 0.4]]]}, {"mean": content["mean"], "std": None}, [], {}):
-        rundir.write_json(tmp_path / "normalisation.json", changed)
+        safe_files.write_json(tmp_path / "normalisation.json", changed)
         with refused:
             rundir.read_normalisation(tmp_path, run)

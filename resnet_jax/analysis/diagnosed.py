@@ -1,7 +1,6 @@
 """Nets that instruments have measured, from their run directories or the folders of weights."""
 
 import itertools
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from resnet_jax.analysis.runs import Replicates, Run
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import END, diagnosis
 from resnet_jax.instruments.diagnosis import Measurement
+from resnet_jax.safe_files import files_below
 from resnet_jax.schema import COUNT, FRACTION, Array, Each, Maybe, Number
 
 VALUES, FRACTIONS = [Maybe(Number())], [FRACTION]
@@ -93,9 +93,7 @@ def read_diagnosed(folders: Sequence[pathlib.Path], nets: Sequence[Replicates]) 
     measured: list[Diagnosed] = []
     problems = []
     for folder in folders:
-        for path in sorted(
-            pathlib.Path(each) for each, subfolders, _ in os.walk(folder) if diagnosis.FOLDER in subfolders
-        ):
+        for path in sorted({file.parents[1] for file in files_below(folder) if file.parent.name == diagnosis.FOLDER}):
             net, run = runs.get(path.resolve(), (None, None))
             try:
                 measurements = diagnosis.read(path)

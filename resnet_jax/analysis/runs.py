@@ -2,7 +2,6 @@
 
 import collections
 import itertools
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.fields import INTERVENTION_FIELDS, RECIPE_FIELDS, TITLE_FIELDS
 from resnet_jax.registry import Registration
 from resnet_jax.rundir import MADE_BY_SURGERY, cut_off, read_config, read_environments, read_metrics, read_summary
+from resnet_jax.safe_files import files_below
 
 
 class Run(NamedTuple):
@@ -181,12 +181,10 @@ def run_directories(folders: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     """
     found: dict[pathlib.Path, None] = {}
     for folder in folders:
-        if not folder.is_dir():
+        there = sorted({file.parent for file in files_below(folder) if file.name == "config.json"})
+        if not there and not folder.is_dir():
             raise UserError(f"{folder} is not a folder; give a run directory or a folder of run directories.")
-        # Unlike rglob, os.walk ignores folders that vanish meanwhile, as while a checkpoint is saved.
-        found |= dict.fromkeys(
-            sorted(pathlib.Path(path) for path, _, files in os.walk(folder) if "config.json" in files)
-        )
+        found |= dict.fromkeys(there)
     if not found:
         raise UserError(
             f"no runs found in {', '.join(map(str, folders))}; give a run directory or a folder of run directories."

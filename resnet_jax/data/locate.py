@@ -13,7 +13,7 @@ from resnet_jax.data import prepare
 from resnet_jax.data.builder import open_builder
 from resnet_jax.errors import UserError
 from resnet_jax.paths import local_path
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 
 # Name, configurations and version; "*" stands for any number in a version.
 NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*(:(\d+|\*)\.(\d+|\*)\.(\d+|\*))?")

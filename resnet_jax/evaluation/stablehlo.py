@@ -11,7 +11,7 @@ from resnet_jax.data import augment
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.nets import TrainedNet
 from resnet_jax.evaluation.predict import mean_for
-from resnet_jax.rundir import write_bytes, write_json
+from resnet_jax.safe_files import write_bytes, write_json
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 

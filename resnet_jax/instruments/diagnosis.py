@@ -10,7 +10,7 @@ import numpy as np
 
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import INSTRUMENTS, Subject
-from resnet_jax.rundir import open_own, read_lines, within
+from resnet_jax.safe_files import files_below, open_own, read_lines, within
 from resnet_jax.schema import COUNT, SECONDS, Maybe, Number
 from resnet_jax.training.environment import environment
 
@@ -132,7 +132,8 @@ def read(folder: pathlib.Path, instrument: str | None = None) -> list[Measuremen
     """
     return [
         Measurement(**{name: line.get(name) for name in Measurement._fields})
-        for path in sorted((folder / FOLDER).glob(f"{instrument or '*'}.jsonl"))
+        for path in sorted(files_below(folder / FOLDER))
+        if path.match(f"{instrument or '*'}.jsonl")
         for line in read_lines(within(path, folder), MEASUREMENT, "remove it and measure again")
     ]
 

@@ -14,7 +14,7 @@ from absl import logging
 from resnet_jax.errors import UserError
 from resnet_jax.interop import saved
 from resnet_jax.interop.formats import Format, format_of
-from resnet_jax.rundir import write_bytes
+from resnet_jax.safe_files import write_bytes
 
 # Types that are read, by their names in safetensors and in PyTorch.
 FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}

@@ -16,6 +16,7 @@ from resnet_jax.report import figures, rates_report
 from resnet_jax.report.display import in_order
 from resnet_jax.report.html_page import Section
 from resnet_jax.report.selection import select
+from resnet_jax.safe_files import read_bytes
 
 
 class Findings(NamedTuple):
@@ -149,7 +150,7 @@ def not_started(sweeps: dict[pathlib.Path, dict[str, Any]]) -> list[str]:
     """Return a sentence on each of ``sweeps``, by folder, of which runs are missing."""
     problems = []
     for folder, sweep in sweeps.items():
-        missing = [name for name in sweep["runs"] if not (folder / name / "config.json").exists()]
+        missing = [name for name in sweep["runs"] if read_bytes(folder / name / "config.json") is None]
         if missing:
             problems.append(
                 f"{len(missing)} of {len(sweep['runs'])} runs of {folder} have not started: {', '.join(missing)}."

@@ -8,7 +8,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import Formatter, LogFormatter, ScalarFormatter
 
 from resnet_jax.escape import printable_lines
-from resnet_jax.rundir import write_bytes
+from resnet_jax.safe_files import write_bytes
 
 
 class PrintableLabels(Formatter):

@@ -17,7 +17,7 @@ from resnet_jax.analysis.verdict import judge
 from resnet_jax.escape import Markdown, markdown
 from resnet_jax.report.rates_report import factor_words
 from resnet_jax.report.tables import markdown_table, records
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 from resnet_jax.schema import FRACTION
 
 # The running error is a mean over the steps of one record, which scatters.

@@ -10,7 +10,7 @@ from resnet_jax.analysis.contrast import RULE
 from resnet_jax.report import why, why_figures
 from resnet_jax.report.filters import draw_filters
 from resnet_jax.report.pictures import save, svg
-from resnet_jax.rundir import write_text
+from resnet_jax.safe_files import write_text
 
 FILTERS_NOTE = (
     "Red is positive, blue negative, each picture by its own largest value; filters of colour images are in colour, "

@@ -8,10 +8,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax import models
-from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.identity import FILE, Identity, of_config
-from resnet_jax.rundir import FORMAT_VERSION, MADE_BY_SURGERY, write_config, write_json, write_normalisation
+from resnet_jax.rundir import FORMAT_VERSION, MADE_BY_SURGERY, write_config, write_normalisation
+from resnet_jax.safe_files import write_json
 from resnet_jax.surgery.editable import EditableNet
 from resnet_jax.training import parallel
 from resnet_jax.training.checkpoints import Checkpoints
@@ -61,7 +61,6 @@ def write_run(
     model = build_net(config, net.model.num_classes)
     state = initial_state(config, model, parallel.device_mesh(), image_shape, net.variables)
     parameters, multiply_adds = models.totals(models.describe(model, image_shape))
-    start = environment()
     identity = Identity(of_config(config), data, versions())
     summary = {
         "version": FORMAT_VERSION,
@@ -73,19 +72,13 @@ def write_run(
         "skipped_images": None,
         "final": {},
         "best": {},
-        "repeat": {
-            "command": command,
-            "config": flatten(config.to_dict()),
-            "environment": start,
-            "data_sha256": data["contents"],
-        },
     }
     try:
         out.mkdir(parents=True)
         with Checkpoints(out / "checkpoints", run=identity.of_checkpoint) as checkpoints:
             checkpoints.save(0, state, {"seconds": 0.0, "recent": [], "due": [], "bad": None})
         write_json(out / "surgery.json", {"version": FORMAT_VERSION} | surgery)
-        write_json(out / "environment.json", [start])
+        write_json(out / "environment.json", [environment()])
         write_json(out / FILE, identity._asdict())
         write_normalisation(out, *normalisation, identity.of_checkpoint)
         write_json(out / "summary.json", summary)

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 from resnet_jax import data
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import saved_steps, within
+from resnet_jax.rundir import saved_steps
+from resnet_jax.safe_files import within
 from resnet_jax.sweeps.plan import Cost, PlannedRun, Problems, cost, state
 from resnet_jax.training import parallel, scaling
 from resnet_jax.training.program import fitted

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import cut_off, newest_metrics, open_own, read_config, read_summary, within
+from resnet_jax.rundir import cut_off, newest_metrics, read_config, read_summary
+from resnet_jax.safe_files import open_own, within
 from resnet_jax.stopping import EXIT_PREEMPTED
 from resnet_jax.sweeps.plan import EXPLAINED, PlannedRun, failure, is_in_use, last_error, log_of, record_failure
 from resnet_jax.terminal import PlainColumn

@@ -19,7 +19,8 @@ from resnet_jax.config import brief, check, check_value, flatten, shown, unknown
 from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS, PATH_FIELDS, TITLE_FIELDS, TUNABLE_FIELDS
 from resnet_jax.paths import local_path
-from resnet_jax.rundir import IN_USE, cut_off, open_own, read_summary, within
+from resnet_jax.rundir import IN_USE, cut_off, read_summary
+from resnet_jax.safe_files import open_own, within
 from resnet_jax.sweeps.grid import Overrides, tuned_fields
 
 # Each convolution has two more of its size in the backward pass: the gradients by its input and by its kernel.

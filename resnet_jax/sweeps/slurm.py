@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 import submitit
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import open_own, saved_step
+from resnet_jax.rundir import saved_step
+from resnet_jax.safe_files import open_own
 from resnet_jax.sweeps.plan import EXPLAINED, PlannedRun, log_of, record_failure
 
 # Starts in a row without a new checkpoint after which a job is not queued again.

@@ -17,7 +17,7 @@ from absl import logging
 from resnet_jax import identity
 from resnet_jax.errors import UserError
 from resnet_jax.hosts import is_lost_process
-from resnet_jax.rundir import within, writing
+from resnet_jax.safe_files import within, writing
 from resnet_jax.training.step import TrainState
 
 # Orbax warns of every folder that is only read, and logs tracebacks of errors that it then raises.

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data, identity, models
 from resnet_jax.models import Layer
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 from resnet_jax.schema import Number
 from resnet_jax.training import scaling
 from resnet_jax.training.checkpoints import Checkpoints

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from absl import logging
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import IN_USE, open_own
+from resnet_jax.rundir import IN_USE
+from resnet_jax.safe_files import open_own
 from resnet_jax.training.environment import utc_now
 
 

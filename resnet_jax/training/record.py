@@ -25,17 +25,13 @@ from resnet_jax.identity import Identity
 from resnet_jax.rundir import (
     FORMAT_VERSION,
     cut_off,
-    open_own,
     read_config,
     read_environments,
     read_metrics,
-    within,
     write_config,
-    write_json,
     write_normalisation,
-    write_text,
-    writing,
 )
+from resnet_jax.safe_files import open_own, within, write_json, write_text, writing
 from resnet_jax.training.environment import environment, versions
 from resnet_jax.training.lock import lock
 from resnet_jax.training.optimizer import drops
@@ -110,7 +106,7 @@ class RunRecord:
           UserError: the directory cannot be written, another process is writing there, or it holds a run on other data.
         """
         self.workdir = workdir
-        self._config, self._command, self._environment = config, command, environment()
+        self._config = config
         self._here = Identity(identity.of_config(config), data, versions())
         self._writes = hosts.is_first()
         self._open = contextlib.ExitStack()
@@ -126,9 +122,8 @@ class RunRecord:
             said = self._identify(is_first_start=not starts)
             for sentence in said:
                 logging.warning("%s: %s", workdir, sentence)
-            write_json(
-                workdir / "environment.json", [*starts, self._environment | ({"warnings": said} if said else {})]
-            )
+            start = environment() | ({"warnings": said} if said else {})
+            write_json(workdir / "environment.json", [*starts, start])
 
     def _identify(self, is_first_start: bool) -> list[str]:
         """Record what identifies the run, or compare it with the record; return a sentence on each harmless change."""
@@ -286,13 +281,6 @@ class RunRecord:
             "best": {
                 split: {name: min(of[split], key=lambda line: line["error"]).get(name) for name in figures}
                 for split in splits
-            },
-            # All that is needed to repeat the run.
-            "repeat": {
-                "command": self._command,
-                "config": flatten(self._config.to_dict()),
-                "environment": self._environment,
-                "data_sha256": self._here.data["contents"],
             },
         }
         if status == "finished" and any(figure["loss"] is None for figure in final.values()):

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax import data, evaluation, interop, models
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 from resnet_jax.training import parallel, train
 from tests.promises.runs import last_state
 

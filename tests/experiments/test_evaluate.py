@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_jax import interop
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # Two runs serve many tests.
 WEIGHTS = pathlib.Path(os.environ.get("WEIGHTS_DIR", "/nowhere"))

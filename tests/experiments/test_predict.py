@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from resnet_jax.data import digits
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 
 pytestmark = pytest.mark.xdist_group("predict")
 

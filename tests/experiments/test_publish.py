@@ -1,9 +1,12 @@
 """The command that publishes a study, on made-up runs."""
 
 import json
+import shutil
+import tarfile
 
 import pytest
 
+from resnet_jax.safe_files import archived
 from tests.analysis.measured import measure
 from tests.analysis.synthetic import write_run
 
@@ -27,14 +30,19 @@ def study(tmp_path):
     return folder
 
 
+def relative_files(folder):
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
 def test_a_study_keeps_its_records_and_gets_a_page_with_question_command_verdict_and_figures(commands, study, tmp_path):
     out = tmp_path / "results"
     done = commands("publish", study, f"--out={out}")
     assert done.returncode == 0, done.stderr
-    for run in study.glob("*-seed*"):
-        for name in ("config.json", "environment.json", "metrics.jsonl", "summary.json"):
-            assert (out / run.name / name).read_text() == (run / name).read_text()
-        assert not (out / run.name / "checkpoints").exists()
+    with tarfile.open(out / "records.tar.xz") as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    assert relative_files(tmp_path / "unpacked") == relative_files(study) - {"plain-20-seed0/checkpoints/weights"}
+    for name in relative_files(tmp_path / "unpacked"):
+        assert (tmp_path / "unpacked" / name).read_text() == (study / name).read_text()
     page = (out / "README.md").read_text()
     assert page.startswith("# Does depth degrade a test?\n\nProtocol: two nets.\n\nIt does not show: anything.\n\n")
     assert "6 of 6 runs finished, 2026-01-01, each on 1 x cpu with JAX 0.10.2" in page
@@ -59,7 +67,7 @@ def test_what_was_measured_is_kept_and_shown_with_runs_of_other_folders_beside_i
     for name in ("why_gradients", "why_routes"):
         assert f"]({name}.png)" in page
         assert (out / f"{name}.png").exists()
-    assert (out / "plain-20-seed1" / "diagnosis" / "gradients.jsonl").exists()
+    assert "plain-20-seed1/diagnosis/gradients.jsonl" in archived(out)
     assert f"python -m experiments.publish {out} {beside}" in page
     (out / "README.md").unlink()
     assert commands("publish", out, beside, f"--out={out}").returncode == 0
@@ -69,12 +77,44 @@ def test_what_was_measured_is_kept_and_shown_with_runs_of_other_folders_beside_i
 def test_the_page_is_made_again_from_the_records_beside_it(commands, study, tmp_path):
     out = tmp_path / "results"
     assert commands("publish", study, f"--out={out}").returncode == 0
-    page = (out / "README.md").read_text()
+    page, records = (out / "README.md").read_text(), (out / "records.tar.xz").read_bytes()
     (out / "README.md").unlink()
     assert commands("publish", out, f"--out={out}").returncode == 0
     assert (out / "README.md").read_text() == page
     assert commands("publish", study, f"--out={out}").returncode == 0  # In place of the earlier records.
     assert (out / "README.md").read_text() == page
+    assert (out / "records.tar.xz").read_bytes() == records
+
+
+def test_records_of_runs_that_are_no_longer_there_stay_and_the_others_are_replaced(commands, study, tmp_path):
+    out = tmp_path / "results"
+    assert commands("publish", study, f"--out={out}").returncode == 0
+    shutil.rmtree(study / "plain-20-seed0")
+    shutil.rmtree(study / "plain-20-seed1")
+    write_run(study / "plain-20-seed1", 20, False, 0.9, 1)
+    sweep = json.loads((study / "sweep.json").read_text())
+    del sweep["runs"]["plain-20-seed0"]
+    (study / "sweep.json").write_text(json.dumps(sweep))
+    assert commands("publish", study, f"--out={out}").returncode == 0
+    records = archived(out)
+    assert "plain-20-seed0/config.json" in records
+    assert json.loads(records["plain-20-seed1/summary.json"])["final"]["train_clean"]["error"] == 0.9
+
+
+def test_a_folder_with_a_folder_for_each_run_is_read_and_packed(commands, study, tmp_path):
+    earlier = tmp_path / "earlier"
+    shutil.copytree(study, earlier, ignore=shutil.ignore_patterns("checkpoints"))
+    assert commands("publish", earlier, f"--out={earlier}").returncode == 0
+    assert (earlier / "plain-20-seed0").exists()
+    assert commands("publish", study, f"--out={earlier}").returncode == 0
+    assert sorted(file.name for file in earlier.iterdir()) == [
+        *("README.md", "curves.png", "found.json", "nets.png", "records.tar.xz")
+    ]
+    other = shutil.copytree(study, tmp_path / "trained")
+    done = commands("publish", earlier, f"--out={other}")
+    weights = other / "plain-20-seed0" / "checkpoints" / "weights"
+    assert f"--out={other} holds runs, not only their records: {weights}; choose another" in done.stderr
+    assert weights.exists()
 
 
 def test_your_own_answer_and_what_contradicts_the_literature_are_on_the_page_and_in_what_the_gallery_shows(

@@ -4,7 +4,8 @@ import pathlib
 
 import pytest
 
-from resnet_jax.rundir import MADE_BY_SURGERY, read_config, read_json
+from resnet_jax.rundir import MADE_BY_SURGERY, read_config
+from resnet_jax.safe_files import read_json
 
 pytestmark = pytest.mark.xdist_group("surgery")  # Few runs serve many tests.
 SMALL = ("--config.model.depth=8", "--config.batch_size=16", "--config.steps=4", "--config.log_every=2")

@@ -11,7 +11,7 @@ from resnet_jax import instruments, models
 from resnet_jax.errors import UserError
 from resnet_jax.models.layers import init
 from resnet_jax.models.stage import Stage
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 from resnet_jax.training import train
 from resnet_jax.training.interventions import interventions_of
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from resnet_jax.data import sampling
-from resnet_jax.rundir import read_json, read_metrics, write_json
+from resnet_jax.rundir import read_metrics
+from resnet_jax.safe_files import read_json, write_json
 from resnet_jax.training import first_layer, parallel, train
 from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.program import make_program

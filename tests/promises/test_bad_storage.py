@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 from resnet_jax.training import train
 from tests.promises.runs import command, figures, finish, start, wait_for_line, words_of
 

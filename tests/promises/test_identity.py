@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 from tests.images import write_folder
 from tests.promises.runs import command, finish, free_port, start
 

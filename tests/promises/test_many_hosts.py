@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 from resnet_jax.training import parallel, train
 from tests.images import write_folder
 from tests.promises.runs import (

@@ -5,7 +5,8 @@ import signal
 import pytest
 
 from resnet_jax.data import sampling
-from resnet_jax.rundir import read_json, saved_step
+from resnet_jax.rundir import saved_step
+from resnet_jax.safe_files import read_json
 from resnet_jax.training import train
 from tests.promises.runs import SETTINGS, command, figures, finish, start, wait_for_line, words_of
 

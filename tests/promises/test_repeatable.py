@@ -1,4 +1,4 @@
-"""One config gives one set of numbers, and the summary has all that is needed to get them again."""
+"""One config gives one set of numbers, and a run directory has all that is needed to get them again."""
 
 import hashlib
 
@@ -6,9 +6,9 @@ import pytest
 
 from resnet_jax import data
 from resnet_jax.backend import DETERMINISTIC_FLAG
-from resnet_jax.config import default
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json
+from resnet_jax.rundir import read_config
+from resnet_jax.safe_files import read_json
 from resnet_jax.training import parallel, train
 from resnet_jax.training.program import make_program
 from tests.promises.runs import DEVICES, command, figures, finish, start, words_of
@@ -42,25 +42,20 @@ def test_another_process_repeats_the_bits(whole, tmp_path):
     assert figures(tmp_path / "run") == figures(whole)
 
 
-def test_a_summary_is_enough_to_repeat_its_run(config, whole, tmp_path):
-    repeat = read_json(whole / "summary.json")["repeat"]
-    assert repeat["command"][:3] == ["python", "-m", "experiments.main"]
-    environment = repeat["environment"]
+def test_a_run_directory_has_what_repeats_its_run(whole, tmp_path):
+    recorded = read_config(whole)
+    assert recorded.command[:3] == ["python", "-m", "experiments.main"]
+    [environment] = read_json(whole / "environment.json")
     assert environment["device_count"] == DEVICES
     assert {"git_revision", "git_dirty", "xla_flags", "device_kind", "host_count", "python"} <= environment.keys()
     assert {"jax", "jaxlib", "flax", "optax", "numpy"} <= environment["packages"].keys()
-    digits = data.load(config.data)
+    digits = data.load(recorded.config.data)
     sha = hashlib.sha256()
     for name in ("test", "train"):
         images, labels = digits.splits[name]
         sha.update(f"{name} {images.shape}".encode() + images.tobytes() + labels.tobytes())
-    assert repeat["data_sha256"] == sha.hexdigest()
-
-    again = default()
-    again.update_from_flattened_dict(
-        {name: tuple(value) if isinstance(value, list) else value for name, value in repeat["config"].items()}
-    )
-    train(again, tmp_path / "again")
+    assert read_json(whole / "identity.json")["data"]["contents"] == sha.hexdigest()
+    train(recorded.config, tmp_path / "again")
     assert figures(tmp_path / "again") == figures(whole)
 
 

@@ -33,7 +33,7 @@ from resnet_jax.backend import set_xla_flags
 set_xla_flags()
 from configs import recipes
 from resnet_jax.analysis import runs
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 from resnet_jax.training import first_layer, train
 from resnet_jax.training.program import make_program
 from resnet_jax.training.checkpoints import Checkpoints

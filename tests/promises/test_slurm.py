@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from resnet_jax.rundir import read_json, read_metrics
+from resnet_jax.rundir import read_metrics
+from resnet_jax.safe_files import read_json
 from resnet_jax.training import train
 from tests import slurm as real
 from tests.images import write_folder

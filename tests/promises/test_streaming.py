@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from configs import recipes
-from resnet_jax.rundir import read_json
+from resnet_jax.safe_files import read_json
 from resnet_jax.training import train
 from resnet_jax.training.record import RunRecord
 from tests.images import write_folder

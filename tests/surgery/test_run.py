@@ -4,7 +4,8 @@ import pytest
 
 from resnet_jax import surgery
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_config, read_json
+from resnet_jax.rundir import read_config
+from resnet_jax.safe_files import read_json
 
 
 def test_a_net_is_made_of_a_run_and_what_was_checked_is_said(whole, tmp_path):

@@ -10,7 +10,8 @@ from configs import recipes
 from resnet_jax import data, evaluation
 from resnet_jax.data import images
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json, read_metrics
+from resnet_jax.rundir import read_metrics
+from resnet_jax.safe_files import read_json
 from resnet_jax.training import feed, parallel, train
 from resnet_jax.training.program import evaluate, make_program
 from tests.images import write_folder

@@ -11,7 +11,8 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import KEPT, read_json, read_metrics, saved_steps, write_json
+from resnet_jax.rundir import KEPT, read_metrics, saved_steps
+from resnet_jax.safe_files import read_json, write_json
 from resnet_jax.training import loop, parallel, train
 from tests.promises.runs import at_step, figures, last_state
 

@@ -9,7 +9,8 @@ from tensorboardX.proto.event_pb2 import Event
 
 from resnet_jax import identity
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_json, read_metrics, write_json
+from resnet_jax.rundir import read_metrics
+from resnet_jax.safe_files import read_json, write_json
 from resnet_jax.training.record import RunRecord, check_seen, check_workdir
 
 DATA = {

@@ -5,7 +5,8 @@ import pytest
 from configs import recipes
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
-from resnet_jax.rundir import read_config, read_json, read_metrics
+from resnet_jax.rundir import read_config, read_metrics
+from resnet_jax.safe_files import read_json
 from resnet_jax.training import first_layer, optimizer, scaling, train
 
 
@@ -130,7 +131,7 @@ def test_a_run_records_what_it_was_and_is_found_by_the_same_config(config, tmp_p
     recorded = flatten(read_config(tmp_path / "run").config.to_dict())
     assert (recorded["batch_size"], recorded["steps"]) == (16, 24)
     assert recorded["optimizer.learning_rate"] == pytest.approx(0.015)
-    assert (summary["steps"], summary["repeat"]["config"]) == (24, recorded)
+    assert summary["steps"] == 24
     last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
     assert last["epoch"] == pytest.approx(24 * 16 / 1500, abs=1e-3)
     assert train(config, tmp_path / "run") == summary
