@@ -3,7 +3,7 @@
 # make test-all  all tests, among them whole runs on real images and many processes; PYTEST has more of pytest's flags
 # make lint      style, format and types
 # make bench     speed beside PyTorch, on the accelerator or CPU that is there; installs PyTorch
-# make programs  the compilers of GPUs and TPUs, for benchmarks/programs.py; 340 MB to download, 1.1 GB on the disk
+# make programs  the compilers of GPUs and TPUs, for benchmarks.programs; 340 MB to download, 1.1 GB on the disk
 # make soak      kill a run 60 times and compare its end with an undisturbed one: ten minutes
 # make figure6   figure 6 of the paper, nine nets of 64,000 steps, into results/cifar_figure6
 # Each makes .venv itself when it is missing or older than the requirements.
@@ -55,9 +55,9 @@ figure6: .venv/installed
 	@touch $@
 
 # Not in .venv, where JAX would take them for devices.
-.programs/installed: .venv/installed benchmarks/requirements-programs.txt
+.programs/installed: .venv/installed benchmarks/programs/requirements.txt
 	rm -rf .programs
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target .programs -r benchmarks/requirements-programs.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target .programs -r benchmarks/programs/requirements.txt
 	@touch $@
 
 .venv/installed: requirements.txt requirements-dev.txt requirements.lock
