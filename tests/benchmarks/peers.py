@@ -2,6 +2,10 @@
 
 import jax
 import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="a peer needs PyTorch; make .venv/peer installs it")
+torch.set_num_threads(1)  # Several would spin while they wait.
 
 # LLVM's optimisations take longer here than the small nets run.
 OPTIONS = {"xla_backend_optimization_level": 0}

@@ -10,9 +10,8 @@ from configs import recipes
 from resnet_jax import data
 from resnet_jax.training import feed, parallel
 from resnet_jax.training.program import make_program
-from tests.benchmarks.peers import assert_same_tensors, quick, quickly
+from tests.benchmarks.peers import assert_same_tensors, quick, quickly, torch
 
-torch = pytest.importorskip("torch", reason="the peer needs PyTorch; make .venv/peer installs it")
 peer = pytest.importorskip("benchmarks.peer")
 
 

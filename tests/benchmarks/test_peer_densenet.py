@@ -10,9 +10,8 @@ from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.training.step import loss_fn
-from tests.benchmarks.peers import assert_same_tensors, quick
+from tests.benchmarks.peers import assert_same_tensors, quick, torch
 
-torch = pytest.importorskip("torch", reason="the peer needs PyTorch; make .venv/peer installs it")
 peer = pytest.importorskip("benchmarks.peer_densenet")
 
 # More layers than a loop takes.

@@ -9,9 +9,8 @@ from resnet_jax import data, models
 from resnet_jax.models.zoo import inception
 from resnet_jax.training import feed, parallel
 from resnet_jax.training.program import make_program
-from tests.benchmarks.peers import assert_same_tensors, quick, quickly
+from tests.benchmarks.peers import assert_same_tensors, quick, quickly, torch
 
-torch = pytest.importorskip("torch", reason="the peer needs PyTorch; make .venv/peer installs it")
 peer = pytest.importorskip("benchmarks.peer")
 peer_inception = pytest.importorskip("benchmarks.peer_inception")
 

@@ -11,9 +11,8 @@ import pytest
 from configs import recipes
 from resnet_jax import models
 from resnet_jax.training import optimizer, step
-from tests.benchmarks.peers import assert_same_tensors, quick
+from tests.benchmarks.peers import assert_same_tensors, quick, torch
 
-torch = pytest.importorskip("torch", reason="the peer needs PyTorch; make .venv/peer installs it")
 peer = pytest.importorskip("benchmarks.peer_residual")
 
 STEPS = 2  # Momentum acts in the second.
