@@ -1,4 +1,4 @@
-"""What of the literature was reproduced: published values beside those of the records."""
+"""Published values next to values from the records."""
 
 import pathlib
 import statistics
@@ -41,7 +41,7 @@ class Reproduced(NamedTuple):
 
 
 def reproduced(results: pathlib.Path) -> list[Reproduced]:
-    """Return what was reproduced, from the records in ``results``."""
+    """Return published values next to values from the records in ``results``."""
     figure6 = "He et al. 2015, figure 6"
     return [
         Reproduced(
@@ -122,7 +122,7 @@ def running_gap(folder: pathlib.Path, shallow: int, deep: int) -> str:
 
 
 def final_errors(folder: pathlib.Path) -> Iterator[Reproduced]:
-    """Yield the test error of each finished net in ``folder`` of which one is published."""
+    """Yield the test error of each finished net in ``folder`` with a published one."""
     for net in group_seeds(read_runs([folder])[0]):
         for record in records([net]):
             if record["published test error"] is not None:
@@ -135,7 +135,7 @@ def final_errors(folder: pathlib.Path) -> Iterator[Reproduced]:
 
 
 def evaluated(file: pathlib.Path, published: tuple[float, ...]) -> Iterator[Reproduced]:
-    """Yield the test errors that ``file``, of experiments.evaluate, has beside the ``published`` ones, in per cent."""
+    """Yield the test errors in ``file``, of experiments.evaluate, next to the ``published`` ones, in per cent."""
     content = read_json(file, {"nets": [{"net": str, "top1_error": FRACTION}]})
     assert content is not None
     for net, error in zip(content["nets"], published, strict=False):  # The last may be the ensemble.

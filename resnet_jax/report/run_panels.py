@@ -1,4 +1,4 @@
-"""Panels of runs alone: how their training loss falls, and what interventions on shortcuts do."""
+"""Panels from runs without measurements: how training loss falls, and what interventions on shortcuts do."""
 
 from collections.abc import Sequence
 from typing import Any
