@@ -8,6 +8,7 @@ from resnet_jax import archive
 from resnet_jax.analysis.runs import Run, group_depths
 from resnet_jax.escape import Markdown, fenced, markdown, prose
 from resnet_jax.report import why, why_page
+from resnet_jax.report.display import in_words
 from resnet_jax.report.findings import Findings
 from resnet_jax.report.html_page import Section
 from resnet_jax.report.tables import markdown_of_nets, markdown_table
@@ -21,7 +22,7 @@ CAPTIONS = {
 }
 GAPS = "Gaps in training error, deeper minus shallower or plain minus residual, in points, with their 95 % intervals."
 # A page folds away more sentences on a verdict than these, below a table.
-MOST_SENTENCES = 8
+MOST_SENTENCES = 4
 # Changed files that a page names.
 MOST_FILES = 5
 
@@ -55,7 +56,9 @@ def summary(
         "commands": [shlex.join(sweep["command"]), command],
         "answer": answer.strip(),
         "verdict": judged.verdict,
-        "verdicts": [{"nets": each.name, "where": each.where, "brief": each.brief} for each in judged.statements],
+        "verdicts": [
+            {"nets": in_words(each.name), "where": each.where, "brief": each.brief} for each in judged.statements
+        ],
         "literature": [comparison._asdict() for comparison in judged.literature],
         "left_out": [*judged.left_out, *problems],
         "figure": chief_figure(found),
