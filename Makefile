@@ -3,7 +3,7 @@
 # make test-all  all tests, including whole runs on real images and runs of many processes; PYTEST takes pytest's flags
 # make lint      style, format and types
 # make bench     speed next to PyTorch, on this machine's accelerator or CPU; installs PyTorch
-# make programs  the compilers for GPUs and TPUs, for benchmarks/programs.py; 340 MB to download, 1.1 GB on the disk
+# make programs  the compilers for GPUs and TPUs, for benchmarks.programs; 340 MB to download, 1.1 GB on the disk
 # make soak      kill a run 60 times and compare its end with an undisturbed run; ten minutes
 # make figure6   figure 6 of the paper, nine nets with 64,000 steps each, into results/cifar_figure6
 # Each makes .venv first if it is missing or older than the requirements; make .venv/installed makes only that.
