@@ -18,7 +18,7 @@
     summary.json       written last: status "finished", "diverged" or "preempted", final and best figures
     surgery.json       of a net that experiments.surgery made: from what, how, and what was checked
 
-Errors are fractions. ``docs/architecture.md`` describes every field.
+Errors are fractions. ``docs/reference.md`` describes every field.
 """
 
 import hashlib

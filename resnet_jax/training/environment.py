@@ -37,7 +37,7 @@ SETTINGS = (
 
 
 def environment() -> dict[str, Any]:
-    """Return the entry of ``environment.json`` for a run that starts now; ``docs/architecture.md`` lists its fields."""
+    """Return the entry of ``environment.json`` for a run that starts now; ``docs/reference.md`` lists its fields."""
     # Else this is a copy that is installed within the checkout of something else.
     is_checkout = git("ls-files", "--error-unmatch", pathlib.Path(__file__).name) is not None
     changed = changed_files() if is_checkout else []

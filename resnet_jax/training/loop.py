@@ -40,7 +40,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
 
     Args:
       config: with the fields of ``resnet_jax.fields``.
-      workdir: the run directory, described in ``docs/architecture.md``.
+      workdir: the run directory, described in ``docs/reference.md``.
       command: the words of the command line, for the record.
 
     Returns:
