@@ -39,9 +39,10 @@ def within(path: pathlib.Path, folder: pathlib.Path | None = None) -> pathlib.Pa
     """
     folder = path.parent if folder is None else folder
     try:
-        if path.resolve().is_relative_to(folder.resolve()):
+        real = path.resolve()
+        if real.is_relative_to(folder.resolve()) and not real.is_symlink():  # From Python 3.13 up a circle resolves.
             return path
-    except (OSError, RuntimeError):  # Links in a circle.
+    except (OSError, RuntimeError):  # Links in a circle, up to Python 3.12.
         pass
     raise UserError(f"{path} is a link that leaves {folder}; replace it by a copy of its target, or remove it.")
 
