@@ -10,7 +10,7 @@ from resnet_jax.analysis.rates import Reach
 from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.rundir import FORMAT_VERSION
 
-# Of nets whose steps to a threshold grow by a factor of exp(10 KAPPA) for every ten layers.
+# Depths of nets whose steps to a threshold grow by a factor of exp(10 KAPPA) for every ten layers.
 DEPTHS, KAPPA = (8, 14, 20, 26, 32, 38, 44, 56), 0.05
 
 

@@ -1,4 +1,4 @@
-"""Convergence rates in words, as rows and as a record: the numbers are the fits', and what is censored is counted."""
+"""Convergence rates in words, as rows and as a record: the numbers are the fits', and censored runs are counted."""
 
 import io
 import json
@@ -49,8 +49,8 @@ AICS = {"exponential": 0.0, "power law": 3.25, "quadratic": 1.9}
 def test_growth_has_factor_interval_depths_and_threshold_of_the_fit():
     said = growth_sentence(growth_of(laws_of(AICS, measured=(14, 44)), threshold=0.25, series="residual"))
     assert said.startswith(
-        "residual, steps to a training loss of 0.25: times 1.50 (95 % interval 1.25 to 1.75) per ten layers on average; "
-        "measured from 14 up to 44 layers. "
+        "residual, steps to a training loss of 0.25: times 1.50 (95 % interval 1.25 to 1.75) per ten layers on average"
+        "; measured from 14 up to 44 layers. "
     )
     assert "learning rate" not in said
 
@@ -173,8 +173,8 @@ def test_runs_below_a_threshold_from_the_first_record_on_are_counted():
     [
         (
             Decay("plain-20", "exponential", 1234.5, (1000.0, 1500.0), 7.04, 3, []),
-            "plain-20: the training loss falls exponentially, tau = 1,234 steps (95 % interval 1,000 to 1,500, 3 seeds; "
-            "AIC differs by 7.0).",
+            "plain-20: the training loss falls exponentially, tau = 1,234 steps (95 % interval 1,000 to 1,500, 3 seeds"
+            "; AIC differs by 7.0).",
         ),
         (
             Decay("plain-20", "power law", 0.51234, (0.4, 0.65), -3.0, 1, ["no progress"] * 2),

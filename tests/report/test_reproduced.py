@@ -21,9 +21,8 @@ def test_degradation_is_in_points_with_its_interval_and_each_seed(tmp_path):
     text = reproduced.degradation(tmp_path, "plain")
     # Welch: both variances are 1e-4, with 4 degrees of freedom the quantile is 2.776.
     half = 2.7764 * np.sqrt(2 * 1e-4 / 3) * 100
-    assert text.startswith(
-        f"+30.00 points: 40.0, 41.0, 42.0 % against 10.0, 11.0, 12.0 % (95 % interval {30 - half:.2f} to {30 + half:.2f}"
-    )
+    interval = f"(95 % interval {30 - half:.2f} to {30 + half:.2f}, 3 seeds, p = "
+    assert text.startswith(f"+30.00 points: 40.0, 41.0, 42.0 % against 10.0, 11.0, 12.0 % {interval}")
     assert reproduced.degradation(tmp_path, "residual").startswith("-5.00 points: 5.00, 6.00, 7.00 % against 10.0")
 
 
