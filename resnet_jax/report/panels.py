@@ -85,7 +85,7 @@ def over_blocks(groups: Groups, instrument: str, when: int | str, *keys: str) ->
         rows = [
             (each.blocks, functools.reduce(operator.getitem, keys, each.result))
             for each in found
-            if each and keys[0] in each.result
+            if each and each.result.get(keys[0]) is not None
         ]
         if not rows:
             continue
