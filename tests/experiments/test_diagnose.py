@@ -24,7 +24,7 @@ def trained(commands, tmp_path_factory):
 
 @pytest.fixture
 def runs(trained, tmp_path):
-    """Return a folder with copies of both runs, of which nothing has been measured."""
+    """Return a folder with copies of both runs, without measurements."""
     return shutil.copytree(trained, tmp_path / "runs")
 
 
@@ -96,7 +96,7 @@ def test_weights_are_measured_with_their_running_statistics(commands, runs, tmp_
     assert f"--out={tmp_path / 'out'} has measurements of net, not other; give another." in done.stderr
 
 
-def test_what_a_net_has_not_is_said_in_a_sentence(commands, runs, tmp_path):
+def test_an_instrument_that_does_not_apply_prints_a_message(commands, runs, tmp_path):
     done = commands("main", CONFIG, *SMALL, "--config.model.norm=group", f"--workdir={tmp_path / 'group'}")
     assert done.returncode == 0, done.stderr
     done = commands("diagnose", str(tmp_path / "group"), *FEW, "--only=responses")
@@ -118,9 +118,9 @@ MISTAKES = [
     (("{runs}", "--only=probe"), "unknown instrument 'probe'; give one of gradients,"),
     (("{runs}", "--only=responses", "--all"), "give either --only or --all."),
     (("{runs}/kept", "--at=7"), "there is no net of step 7, only of 0, 1, 2, 3, 4; change --at."),
-    (("{runs}/kept", "--at=first"), "--at=first: 'first' is no step; give numbers or end, as 0,100,end."),
-    ((CONFIG, "--weights=w.safetensors"), "--out is missing; give a folder for what is measured of --weights."),
-    (("{runs}", "--out=x"), "--out and --config are for --weights; what is measured of a run is in its own directory."),
+    (("{runs}/kept", "--at=first"), "--at=first: 'first' is not a step; use numbers or 'end', e.g. 0,100,end."),
+    ((CONFIG, "--weights=w.safetensors"), "--out is missing; give a folder for the measurements of --weights."),
+    (("{runs}", "--out=x"), "--out and --config are for --weights; measurements of a run are in its own directory."),
     (("{runs}/nowhere",), "nowhere"),
     (("{runs}", "--batch=1"), "--batch"),
 ]

@@ -96,7 +96,7 @@ def test_pytorch_loads_an_export_strictly_and_computes_the_same(commands, runs, 
     path.unlink()
 
 
-# What needs JAX alone.
+# A program that needs only JAX.
 ELSEWHERE = """
 import sys
 import jax
@@ -134,8 +134,8 @@ def test_a_process_without_this_project_makes_the_same_errors_with_the_program(c
     images, labels = digits.load().splits["test"]
     np.save(folder / "images.npy", images)
     # -I: neither the folder that this process was started in nor PYTHONPATH is searched for modules.
-    alone = subprocess.run([sys.executable, "-I", "-c", ELSEWHERE], cwd=folder, capture_output=True, text=True)
-    assert alone.returncode == 0, alone.stderr
+    done = subprocess.run([sys.executable, "-I", "-c", ELSEWHERE], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     logits = np.load(folder / "logits.npy")
     with np.load(predictions, allow_pickle=False) as found:
         np.testing.assert_allclose(logits, found["logits"], rtol=1e-5, atol=1e-5)
@@ -205,7 +205,7 @@ MISTAKES = [
     (("{plain}",), "unexpected argument"),
     (
         (CONFIG, "--config.data.downsample=2", "--run={plain}"),
-        "plain20 was trained on images of 8x8 pixels, but these have 4x4; give it those of its own data set",
+        "plain20 was trained on images of 8x8 pixels, but these have 4x4; ",
     ),
 ]
 

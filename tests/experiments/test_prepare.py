@@ -58,7 +58,7 @@ def write_archives(folder, train, val):
     (folder / "ILSVRC2012_img_val.tar").write_bytes(archive(val))
 
 
-# Three classes of the thousand, two of which have one of the images that TFDS converts to RGB JPEG files.
+# Three classes of the thousand; two have one of the images that TFDS converts to RGB JPEG files.
 TRAIN = {
     "n01440764": {f"n01440764_{i}.JPEG": image_file(i) for i in range(5)},
     "n01739381": {"n01739381_7.JPEG": image_file(7), "n01739381_1309.JPEG": image_file(8, mode="CMYK")},

@@ -119,7 +119,7 @@ def test_a_mistake_is_refused_in_one_sentence(commands, words, message, tmp_path
 
 
 def test_settings_of_slurm_are_numbers_truth_values_or_words(commands, tmp_path):
-    """No test but that of Slurm's has a Slurm, so the command says with what it could not submit."""
+    """Without a Slurm the command prints the settings with which it could not submit."""
     settings = "mem_gb=1.5,timeout_min=600,slurm_use_srun=False,slurm_time=1-00:00:00,slurm_partition=gpu-a"
     flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--launcher=slurm", f"--slurm={settings}")
     read = "{'mem_gb': 1.5, 'timeout_min': 600, 'slurm_use_srun': False, 'slurm_time': '1-00:00:00', "
@@ -346,7 +346,7 @@ def test_on_a_terminal_the_pace_is_drawn_and_ctrl_c_ends_the_watching_alone(tmp_
         watching.send_signal(2)
         _, stderr = watching.communicate(timeout=60)
         assert watching.returncode == 130
-        assert stderr == "No longer watched; the runs go on.\n"
+        assert stderr == "No longer watched; the runs continue.\n"
         assert training.poll() is None
         training.send_signal(2)
     os.close(theirs)
@@ -421,7 +421,7 @@ def test_runs_on_different_kinds_of_device_are_compared_only_where_a_flag_asks_f
 
 
 def write_tuned(folder, depths=(20, 56), **fields):
-    """Write runs of two rates and three seeds, of which the deeper nets need the smaller one, and their sweep.json."""
+    """Write runs of two rates and three seeds, where the deeper nets need the smaller rate, and their sweep.json."""
     for depth in depths:
         for rate in (0.03, 0.1):
             for seed in range(3):

@@ -51,7 +51,7 @@ def begun(self, step, state, progress):
     save(self, step, state, progress)
 checkpoints.Checkpoints.save = begun
 """,
-    "the summary is written but has not its name yet": """
+    "the summary is written but not renamed yet": """
 replace = pathlib.Path.replace
 def named(self, target):
     if self.name == "summary.json.partial":

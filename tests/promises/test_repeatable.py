@@ -1,4 +1,4 @@
-"""One config gives one set of numbers, and a run directory has all that is needed to get them again."""
+"""One config gives one set of numbers, and a run directory suffices to get them again."""
 
 import hashlib
 
