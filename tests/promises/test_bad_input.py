@@ -20,7 +20,6 @@ from tests.data.conftest import tiny_splits, write_set
 
 pytestmark = pytest.mark.xdist_group("bad_input")  # One process runs all commands.
 CONFIG = "--config=configs/digits_plain20.py"
-TINY = "--config.steps=1", "--config.model.depth=8"
 
 # A mistake on the command line, and how its message begins. The commands run on two devices.
 BAD_COMMANDS = [
@@ -221,10 +220,9 @@ def assert_reported(done, beginning):
     assert done.stdout == ""
 
 
-def test_what_is_not_bad_is_trained(run, tmp_path):
-    done = run(CONFIG, *TINY, f"--workdir={tmp_path / 'run'}")
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "summary.json").exists()
+def test_a_good_config_is_accepted(run):
+    done = run(CONFIG, only_check=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("word", "beginning"), BAD_COMMANDS, ids=[word[9:50] for word, _ in BAD_COMMANDS])
@@ -265,7 +263,7 @@ def test_a_config_file_that_fails_is_reported_with_its_line(run, tmp_path, chang
     ],
 )
 def test_a_bad_data_set(run, tmp_path, name, make):
-    """What is said of each is a test of its own, tests/data/test_prepared.py."""
+    """The message of each is checked in tests/data/test_prepared.py."""
     make(tmp_path / "sets")
     assert_reported(load(run, tmp_path), str(tmp_path / "sets" / "tiny" / "1.0.0"))
     assert not (tmp_path / "run").exists()
@@ -366,9 +364,9 @@ def change(config, action, name, value):
     return True
 
 
-@settings(max_examples=500, **DRAWN)
+@settings(max_examples=250, **DRAWN)
 @given(st.sampled_from(RECIPES), CHANGES, st.sampled_from([1, 2, 8]))
-def test_any_change_of_a_good_config_passes_or_is_reported_in_one_sentence(recipe, changes, devices):
+def test_any_change_of_a_good_config_passes_or_is_reported_in_one_line(recipe, changes, devices):
     config = recipe().unlock()
     with config.ignore_type():
         assume(all(change(config, *each) for each in changes))
@@ -376,15 +374,15 @@ def test_any_change_of_a_good_config_passes_or_is_reported_in_one_sentence(recip
         try:
             config = scaling.resolved(config, devices)
         except UserError as error:
-            sentence = str(error)
-            assert sentence.startswith(("config.", "unknown field config.", "the config cannot be read ("))
-            assert "\n" not in sentence
-            assert sentence.endswith((".", "?"))
+            message = str(error)
+            assert message.startswith(("config.", "unknown field config.", "the config cannot be read ("))
+            assert "\n" not in message
+            assert message.endswith((".", "?"))
         else:
             assert flatten(config.to_dict()).keys() == FIELDS.keys()
 
 
-@settings(max_examples=150, **DRAWN)
+@settings(max_examples=60, **DRAWN)
 @given(
     words=st.lists(
         st.tuples(
@@ -397,7 +395,7 @@ def test_any_change_of_a_good_config_passes_or_is_reported_in_one_sentence(recip
         max_size=3,
     ).filter(lambda words: not any("\0" in word for word in words))  # No shell can say these.
 )
-def test_any_words_on_the_command_line_pass_or_are_reported_in_one_sentence(run, words):
+def test_any_words_on_the_command_line_pass_or_are_reported_in_one_line(run, words):
     done = run(CONFIG, *words, only_check=True)
     if done.returncode == 2:
         assert_reported(done, "")
