@@ -61,7 +61,7 @@ _STD = flags.DEFINE_list("std", list(DEFAULTS.std), "For foreign weights: standa
 _EPSILON = flags.DEFINE_float(
     "epsilon",
     DEFAULTS.epsilon,
-    "For foreign weights: epsilon of the batch norms, by default that of published nets.",
+    "For foreign weights: epsilon of the batch norms; the default is what published nets use.",
     0,
 )
 _BOTTLENECK_STRIDE = flags.DEFINE_enum(
@@ -74,7 +74,7 @@ flags.adopt_module_key_flags(processes)
 
 
 def config_of_data() -> ConfigDict:
-    """Return the config that determines the images: that of --config, else of the first run."""
+    """Return the config that determines the images: --config if given, else the first run's."""
     if _CONFIG.value is not None or not _RUNS.value:
         return command.config_from_flags()
     recorded = read_config(pathlib.Path(_RUNS.value[0]))

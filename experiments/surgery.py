@@ -7,8 +7,8 @@
 
 Operations:
 
-    insert_identity   a deeper net, of --depth layers, by blocks that change nothing; --noise=T adds to the kernels of
-                      those of a plain net T times draws from N(0, 2 / fan-in), from --seed. Blocks inserted into a
+    insert_identity   a deeper net, of --depth layers, by blocks that change nothing; in a plain net --noise=T adds to
+                      their kernels T times draws from N(0, 2 / fan-in), from --seed. Blocks inserted into a
                       residual net have a branch of zeros by its last layer, all else as drawn initially from --seed
     fold_norms        batch norms become part of the convolutions before them
     to_plain          a residual net as a plain one

@@ -1,4 +1,4 @@
-"""The run directory: everything a run leaves behind, and the only thing that analysis reads.
+"""The run directory: everything a run writes, and all that analysis reads.
 
 ::
 

@@ -227,7 +227,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_bytes(path: pathlib.Path, content: bytes | bytearray) -> None:
     """Write ``content`` to ``path`` whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)  # Of a process that was killed, or a link to something else.
+    partial.unlink(missing_ok=True)  # Left by a killed process, or a link to something else.
     with partial.open("xb") as file:
         file.write(content)
         file.flush()

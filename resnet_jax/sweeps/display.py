@@ -16,7 +16,7 @@ from resnet_jax.sweeps.watch import TRAINING, UNREADABLE, Row, all_over, row, se
 SECONDS_BETWEEN_LOOKS = 3.0
 # Where there is no terminal, so that each table stays.
 SECONDS_BETWEEN_TABLES = 60.0
-# Of a table where there is no terminal; no name is broken there.
+# Columns of a table where there is no terminal; no name is broken there.
 WIDTH = 200
 # Which runs are shown first where not all have room.
 SHOWN_FIRST = (TRAINING, "failed", "diverged", UNREADABLE, "preempted", "unfinished", "finished", "not started")
@@ -31,9 +31,9 @@ def watch(
     printed at once, then at most once a minute when something has changed, and at the end.
 
     Args:
-      folder: of the sweep, for the title.
-      workdirs: the run directories; one that does not exist is that of a run that has not started.
-      multiply_adds: of all training steps of each run, by name; empty if they are not known.
+      folder: folder of the sweep, for the title.
+      workdirs: run directories; where one does not exist, its run counts as not started.
+      multiply_adds: multiply-adds of all training steps of each run, by name; empty if they are not known.
       console: where to draw.
     """
 
@@ -132,7 +132,7 @@ def shortened(name: str, width: int) -> str:
 
 
 def cells(row: Row) -> list[str]:
-    """Return ``row`` as the cells of the table behind the name."""
+    """Return ``row`` as the cells of the table after the name."""
     return [
         row.state,
         "-" if row.steps is None else f"{row.step:,}/{row.steps:,}",

@@ -53,11 +53,11 @@ class PlannedRun(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """The cost of a run, estimated from shapes alone.
+    """The cost of a run, estimated only from shapes.
 
     Attributes:
-      parameters: of the net.
-      multiply_adds: of all training steps, forward and backward, without evaluation.
+      parameters: number of parameters of the net.
+      multiply_adds: number in all training steps, forward and backward, without evaluation.
     """
 
     parameters: int
@@ -201,7 +201,7 @@ def fitting(field: str, value: Any) -> Any:
 
 
 def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
-    """Return those of ``runs`` that meet all ``conditions``, such as "model.depth=56,model.residual=True".
+    """Return the ``runs`` that meet all ``conditions``, such as "model.depth=56,model.residual=True".
 
     Raises:
       UserError: a condition has an unknown field, or no run meets them.
@@ -245,7 +245,7 @@ def shard(runs: list[PlannedRun], part: str) -> list[PlannedRun]:
 
 
 def cost(config: ConfigDict) -> Cost:
-    """Return what a run of ``config`` costs.
+    """Return the cost of a run of ``config``.
 
     Raises:
       UserError: the net or the data set does not exist.
@@ -269,7 +269,7 @@ def net_cost(model: str, image_shape: tuple[int, ...], num_classes: int) -> tupl
 
 
 def log_of(workdir: pathlib.Path) -> pathlib.Path:
-    """Return the log file of the run in ``workdir``, beside it."""
+    """Return the log file of the run in ``workdir``, next to that directory."""
     return workdir.with_name(workdir.name + ".log")
 
 

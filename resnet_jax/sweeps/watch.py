@@ -1,4 +1,4 @@
-"""How far the runs of a sweep are, from their run directories alone, on any machine that sees these.
+"""How far the runs of a sweep are, only from their run directories, on any machine that sees these.
 
 Nothing is written and no lock is touched, so whoever watches cannot disturb a run.
 
@@ -20,7 +20,7 @@ from resnet_jax.sweeps.plan import state
 
 TRAINING = "training"
 UNREADABLE = "unreadable"
-# States of runs that have nothing left to do, and those of them in which a run has not reached its end.
+# States of runs with nothing left to do, and the states among them of runs that did not reach their last step.
 OVER = ("finished", "diverged", "failed", MADE_BY_SURGERY)
 FAILED = ("diverged", "failed")
 PATIENCE_SECONDS = 600
@@ -142,7 +142,7 @@ def seconds_left(rows: Sequence[Row], multiply_adds: Mapping[str, int]) -> float
 
 
 def written(workdirs: Sequence[pathlib.Path]) -> dict[pathlib.Path, tuple[int, int]]:
-    """Return time and size of all files in ``workdirs`` that change when a run gets on or ends."""
+    """Return time and size of all files in ``workdirs`` that change when a run makes progress or ends."""
     found = {}
     for path in (workdir / name for workdir in workdirs for name in ("metrics.jsonl", "summary.json")):
         try:

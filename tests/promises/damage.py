@@ -238,7 +238,7 @@ def resume(folder, runs):
 
 
 def differs(run):
-    """Return whether the run directory ``run`` is no longer what it was."""
+    """Return whether the run directory ``run`` has changed."""
     compared = filecmp.dircmp(run, pathlib.Path("whole", run.name))
     return bool(compared.diff_files or compared.funny_files or compared.common_funny or compared.right_only)
 

@@ -7,6 +7,7 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import diagnosis
+from resnet_jax.safe_files import archived
 from resnet_jax.training import train
 from tests.analysis.measured import measure, measurement
 from tests.analysis.synthetic import write_run
@@ -70,9 +71,13 @@ def test_publish_copies_nothing_through_links(commands, sweep, outside, tmp_path
         shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
         if inside.endswith("seed1/diagnosis"):
             shutil.copyfile(outside / "secret" / "metrics.jsonl", tmp_path / "x.jsonl")
-            target = ".."  # Of which x.jsonl is a file.
+            target = ".."  # With the file x.jsonl.
         place.symlink_to(outside / target)
-        assert_refused(commands("publish", sweep, f"--out={out}"), f"{inside}")
+        done = commands("publish", sweep, f"--out={out}")
+        if place.is_dir():  # Folders are not walked through links.
+            assert not [name for name in archived(out) if name.startswith(inside)]
+        else:
+            assert_refused(done, inside)
         shutil.rmtree(sweep)
         sweep.with_name("kept").rename(sweep)
         shutil.rmtree(out, ignore_errors=True)
@@ -92,7 +97,7 @@ def test_publish_writes_nothing_through_links(commands, sweep, outside, tmp_path
             path.symlink_to(outside / "secret" / "config.json")
         path.with_name(path.name + ".partial").symlink_to(outside / "secret" / "config.json")
     done = commands("publish", sweep, f"--out={out}")
-    if done.returncode:  # Without sweep.json it is no study.
+    if done.returncode:  # Without sweep.json it is not a study.
         shutil.copyfile(sweep / "sweep.json", out / "sweep.json")
         done = commands("publish", sweep, f"--out={out}")
     assert done.returncode == 0, done.stderr

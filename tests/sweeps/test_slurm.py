@@ -36,7 +36,7 @@ def submit(tmp_path):
     return submit_programs
 
 
-def test_every_run_is_a_job_and_a_failure_is_that_of_its_job_alone(submit, tmp_path):
+def test_every_run_is_a_job_and_a_failure_fails_only_its_job(submit, tmp_path):
     good, bad = submit(f"open({str(tmp_path / 'made')!r}, 'w')", "import sys; sys.exit(3)")
     assert good.result() == 0
     assert (tmp_path / "made").exists()
@@ -148,6 +148,6 @@ def test_without_slurm_the_way_out_is_reported(tmp_path):
         slurm.submit([], tmp_path / "slurm", {})
 
 
-def test_a_setting_that_slurm_has_not_is_reported(tmp_path):
+def test_an_unknown_setting_of_slurm_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"--slurm=\{'wrong': 1\} cannot submit"):
         slurm.submit([], tmp_path / "slurm", {"wrong": 1}, cluster="local")

@@ -36,7 +36,7 @@ def test_each_state_of_a_run_is_told_by_its_files(tmp_path):
     rows = {name: row(tmp_path / name, NOW) for name in names}
     assert {name: each.state for name, each in rows.items()} == {name: name for name in names}
     assert rows["finished"] == Row("finished", "finished", 300, 300, pytest.approx(0.3), pytest.approx(0.31))
-    # Of runs with three records, these have two.
+    # These have two of three records.
     for name in ("diverged", "preempted", "failed"):
         assert rows[name] == Row(name, name, 200, 300, pytest.approx(0.5), pytest.approx(0.9 - 0.59 * 2 / 3))
     assert rows["not started"] == Row("not started", "not started")
