@@ -45,7 +45,7 @@ def build(family, depth, classes=10, **fields):
 
 
 # A stage that compiles in seconds.
-TINY = inception.Net(
+TINY = inception.Architecture(
     stem=(inception.Conv(8, 3),),
     stages=(inception.Blocks(2, ((inception.Conv(4),), (inception.Conv(2), inception.Conv(4, 3))), up=8),),
     up_norm="batch",

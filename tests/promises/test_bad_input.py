@@ -97,7 +97,7 @@ BAD_COMMANDS = [
     ("--config.gates.without=stage2", "config.gates.without='stage2' is unknown; choose one of none, every_second, "),
     (
         "--config.optimizer.frozen_below=stage4/block0",
-        "config.optimizer.frozen_below='stage4/block0' is no block of plain-20, whose blocks are stage1/block0 to "
+        "config.optimizer.frozen_below='stage4/block0' is not a block of plain-20; valid blocks: stage1/block0 to "
         "stage3/block2.",
     ),
     ("--config.data.name=", "config.data.name='' is not a data set name"),

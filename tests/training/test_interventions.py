@@ -310,7 +310,7 @@ def test_a_run_with_a_phase_is_evaluated_with_the_gates_of_its_last_step(config,
         ({"model.residual": False, "gates.without": "last_stage"}, r"^config\.gates\.without='last_stage' is for bloc"),
         (
             {"optimizer.frozen_below": "stem"},
-            r"frozen_below='stem' is no block of residual-8, whose blocks are",
+            r"frozen_below='stem' is not a block of residual-8; valid blocks: s",
         ),
     ],
 )

@@ -133,7 +133,7 @@ def test_folders_that_cannot_be_a_run_are_refused(config, tmp_path):
         check_workdir(tmp_path / "file", config)
     with pytest.raises(UserError, match=r"cannot be written, because .*/file cannot; give another --workdir"):
         check_workdir(tmp_path / "file" / "run", config)
-    with pytest.raises(UserError, match=r"holds files of something else than a run; give another --workdir"):
+    with pytest.raises(UserError, match=r"is not empty and not a run directory; choose another --workdir"):
         check_workdir(tmp_path, config)
     with pytest.raises(UserError, match=r"^/proc/run cannot be written \(No such file or directory\)"):
         RunRecord(type(tmp_path)("/proc/run"), config, [], DATA)
