@@ -88,7 +88,7 @@ BAD_COMMANDS = [
     ("--config.gates.branch_gradient=1e999", "config.gates.branch_gradient=(inf,) must be finite."),
     (
         "--config.gates.shortcut_factor=(1,0.5)",
-        "config.gates.shortcut_factor=(1, 0.5) is for blocks with shortcuts, wh",
+        "config.gates.shortcut_factor=(1, 0.5) needs blocks with shortcuts, wh",
     ),
     ("--config.gates.final=(0,1)", "config.gates.final=(0, 1) has 2 numbers; give four."),
     ("--config.gates.phase=(0.5,0.5)", "config.gates.phase=(0.5, 0.5) must be two rising fractions of config.steps,"),

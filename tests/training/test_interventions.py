@@ -298,7 +298,7 @@ def test_a_run_with_a_phase_is_evaluated_with_the_gates_of_its_last_step(config,
     ("fields", "message"),
     [
         ({"model.residual": False, "gates.branch_factor": (0.5,)}, r"^config\.gates\.branch_factor=\(0\.5,\) is for "),
-        ({"model.family": "densenet", "model.depth": 40, "gates.route": "mirror"}, r"is for blocks with shortcuts, wh"),
+        ({"model.family": "densenet", "model.depth": 40, "gates.route": "mirror"}, r"needs blocks with shortcuts, wh"),
         (
             {"gates.shortcut_factor": (1, 2)},
             r"^config\.gates\.shortcut_factor=\(1, 2\) has 2 numbers; give one, or one for each of the 3 stages or the",
