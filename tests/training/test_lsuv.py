@@ -15,6 +15,9 @@ from resnet_jax.training import feed, loop, lsuv, parallel, program, train
 FIELDS = {"depth": 14, "init": "lsuv", "norm": "none"}
 
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
+
 def images():
     return np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype(np.float32)
 

@@ -234,7 +234,7 @@ def test_a_config_file_of_another_run_is_refused(config, tmp_path):
         run_in(tmp_path / "run", config)
 
 
-@pytest.mark.parametrize("kind", ["removed", "moved", "made anew"])
+@pytest.mark.parametrize("kind", ["removed", "moved", "replaced"])
 def test_a_run_directory_that_vanishes_during_the_run_is_noticed_at_once(config, tmp_path, kind):
     workdir = tmp_path / "run"
     with RunRecord(workdir, config, [], DATA) as record:
@@ -244,7 +244,7 @@ def test_a_run_directory_that_vanishes_during_the_run_is_noticed_at_once(config,
             workdir.rename(tmp_path / "elsewhere")
         else:
             shutil.rmtree(workdir)
-        if kind == "made anew":
+        if kind == "replaced":
             workdir.mkdir()
             (workdir / "metrics.jsonl").write_text("")
         said = r"run or its metrics\.jsonl was removed or replaced while the run was writing there"
