@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from resnet_jax import data, evaluation
 from resnet_jax.instruments.observed import ObservedNet, Variables, net_of
 from resnet_jax.training import parallel
-from resnet_jax.training.start import is_made
+from resnet_jax.training.start import is_made_by_surgery
 
 # After so many steps the running statistics, averages of momentum 0.9, have forgotten their initial values.
 SETTLED = 100
@@ -104,7 +104,7 @@ def of_run(
       UserError: there is no run, or no net of this step, or its data set is missing.
     """
     trained, config, dataset, warnings = evaluation.open_run(workdir, parallel.device_mesh(), data_dir, step)
-    return subject_of(trained, dataset, config, settings, is_made(workdir))._replace(warnings=warnings)
+    return subject_of(trained, dataset, config, settings, is_made_by_surgery(workdir))._replace(warnings=warnings)
 
 
 def subject_of(

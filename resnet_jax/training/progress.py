@@ -1,4 +1,4 @@
-"""What the user sees of a run: a line at its start, progress on a terminal, log lines elsewhere, a table at the end."""
+"""The display of a run: a line at its start, progress on a terminal, log lines elsewhere, a table at the end."""
 
 import datetime
 import math
@@ -31,7 +31,7 @@ def announce(config: ConfigDict, dataset: data.Dataset | data.Stream, program: P
 
 
 class Pace:
-    """Measures steps per second of training alone, without compiling, evaluating and saving."""
+    """Measures steps per second of only training, without compiling, evaluating and saving."""
 
     def __init__(self, step: int) -> None:
         self.restart(step)

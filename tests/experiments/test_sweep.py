@@ -171,7 +171,7 @@ def test_no_run_starts_if_one_cannot_be_trained_and_all_reasons_are_one_message(
     )
     for reason in (
         "did you mean config.model.depth? ",
-        "plain-8-without_every_second_shortcut: config.gates.without='every_second' is for blocks with shortcuts",
+        "plain-8-without_every_second_shortcut: config.gates.without='every_second' needs blocks with shortcuts",
         "plain-8-batch_size3000: config.batch_size=3000 is more than the 1500 training examples",
         ": /no/such does not exist; set config.data.data_dir",
         "plain-8-from_such: config.from_run=/no/such is not a run directory",

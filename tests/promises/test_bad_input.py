@@ -52,7 +52,7 @@ BAD_COMMANDS = [
     ("--config.gates.branch_gradient=1e999", "config.gates.branch_gradient=(inf,) must be finite."),
     (
         "--config.gates.shortcut_factor=(1,0.5)",
-        "config.gates.shortcut_factor=(1, 0.5) is for blocks with shortcuts, wh",
+        "config.gates.shortcut_factor=(1, 0.5) needs blocks with shortcuts, wh",
     ),
     ("--config.gates.final=(0,1)", "config.gates.final=(0, 1) has 2 numbers; give four."),
     ("--config.gates.phase=(0.5,0.5)", "config.gates.phase=(0.5, 0.5) must be two rising fractions of config.steps,"),
@@ -61,7 +61,7 @@ BAD_COMMANDS = [
     ("--config.gates.without=stage2", "config.gates.without='stage2' is unknown; choose one of none, every_second, "),
     (
         "--config.optimizer.frozen_below=stage4/block0",
-        "config.optimizer.frozen_below='stage4/block0' is no block of plain-20, whose blocks are stage1/block0 to "
+        "config.optimizer.frozen_below='stage4/block0' is not a block of plain-20; valid blocks: stage1/block0 to "
         "stage3/block2.",
     ),
     ("--config.data.name=", "config.data.name='' is not a data set name"),

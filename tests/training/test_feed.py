@@ -17,6 +17,8 @@ from resnet_jax.training.program import evaluate, make_program
 from tests.images import write_folder
 from tests.promises.runs import figures
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
@@ -110,7 +112,7 @@ def test_some_of_the_training_examples_are_enough_to_evaluate(streamed):
         [np.asarray(labels)[np.asarray(weights) > 0] for (_, labels), weights in stream.evaluation("train", 10)]
     )
     assert len(labels) == 13
-    assert set(labels.tolist()) == {0, 1, 2}  # Of all classes, though the files lie class by class.
+    assert set(labels.tolist()) == {0, 1, 2}  # All classes, though the files lie class by class.
     assert sum(float(weights.sum()) for _, weights in stream.evaluation("test", 10)) == 6
 
 

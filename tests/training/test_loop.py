@@ -1,4 +1,4 @@
-"""Whole runs: they learn, end, stop, go on and refuse."""
+"""Whole runs: they learn, end, stop, resume and refuse."""
 
 import json
 import re

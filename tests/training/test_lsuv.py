@@ -15,6 +15,9 @@ from resnet_jax.training import feed, loop, lsuv, parallel, program, train
 FIELDS = {"depth": 14, "init": "lsuv", "norm": "none"}
 
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
+
 def images():
     return np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype(np.float32)
 
@@ -66,7 +69,7 @@ def start(config, devices):
     mesh = parallel.device_mesh(jax.devices()[:devices])
     made = program.make_program(config, 10, mesh)
     fed = feed.open_feed(data.load(config.data), config, mesh)
-    return jax.device_get(made.init(fed.image_shape, first_images=loop.first_images(fed)).params)
+    return jax.device_get(made.init(fed.image_shape, first_batch_images=loop.first_batch_images(fed)).params)
 
 
 def test_the_start_of_a_run_depends_on_the_seed_and_not_on_the_number_of_devices(config):

@@ -16,6 +16,8 @@ from resnet_jax.training import optimizer, train
 from tests.promises.runs import figures, last_state
 from tests.training.test_loop import at_step
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 
 def paper_rate(depth):
     config = recipes.cifar(depth, residual=True)
@@ -205,7 +207,7 @@ def test_the_average_of_what_does_not_change_is_it_to_the_bit():
 
 
 def plateau_scales(losses, window, patience, factor):
-    """Return what the rate is multiplied by in each step, in float64: the rule written out."""
+    """Return the factor of the rate in each step, in float64: the rule written out."""
     best, worse, scale, scales = np.inf, 0, 1.0, []
     for step in range(1, len(losses) + 1):
         if step % window == 0:
@@ -244,7 +246,7 @@ def test_plateaus_of_the_loss_divide_the_rate(window, patience, factor, warmed_u
 
 @pytest.fixture
 def plateaus(config):
-    """Return a run whose rate is divided after every window that is no better than the best."""
+    """Return a run whose rate is divided after every window that does not improve on the best."""
     config.optimizer.schedule, config.optimizer.factor = "plateau", 0.5
     config.optimizer.plateau_window, config.optimizer.plateau_patience = 2, 1
     config.optimizer.learning_rate = 1.0  # So high that the loss rises at first.

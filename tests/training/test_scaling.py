@@ -9,6 +9,8 @@ from resnet_jax.rundir import read_config, read_metrics
 from resnet_jax.safe_files import read_json
 from resnet_jax.training import first_layer, optimizer, scaling, train
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 
 def recipe(per_device_batch_size, config=None):
     config = config or recipes.imagenet(50, residual=True)

@@ -39,7 +39,7 @@ def config(config, whole):
 
 
 def test_it_has_the_net_of_the_newest_checkpoint_and_an_optimiser_that_starts_anew(config, whole, tmp_path):
-    config.model.residual = False  # Of the same layers.
+    config.model.residual = False  # It has the same layers.
     summary = train(config, tmp_path / "run")
     assert summary["status"] == "finished"
     assert saved_steps(tmp_path / "run") == [0, 6]
@@ -78,8 +78,8 @@ def test_it_starts_from_averaged_parameters_where_these_are_kept(config, tmp_pat
     assert np.any(start.params["head"]["kernel"] != averaged.params["head"]["kernel"])
 
 
-def refused(config, workdir, sentence):
-    with pytest.raises(UserError, match=sentence):
+def refused(config, workdir, message):
+    with pytest.raises(UserError, match=message):
         train(config, workdir)
     assert not workdir.exists()
 
