@@ -205,7 +205,7 @@ MISTAKES = [
     (("{plain}",), "unexpected argument"),
     (
         (CONFIG, "--config.data.downsample=2", "--run={plain}"),
-        "plain20 was trained on images of 8x8 pixels, but these have 4x4; give it those of its own data set",
+        "plain20 was trained on images of 8x8 pixels, but these have 4x4; give it images of its own data set",
     ),
 ]
 

@@ -285,5 +285,5 @@ def test_logits_are_those_of_torchvision_from_the_same_weights():
 
 @pytest.mark.parametrize("path", [("stage1",), ("stem",), ("stage1", "block0"), ("transition1", "relu")])
 def test_what_is_not_a_layer_has_no_name(path):
-    with pytest.raises(ValueError, match="is no layer of a DenseNet"):
+    with pytest.raises(ValueError, match="is not a layer of a DenseNet"):
         layer_name(path)
