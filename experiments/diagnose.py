@@ -73,7 +73,7 @@ def instruments_table() -> Table:
     """Return the instruments with their question, cost and steps as a table."""
     table = Table("instrument", "question", "cost", "steps", box=box.SIMPLE_HEAD)
     for name, each in INSTRUMENTS.items():
-        table.add_row(name + " *" * each.is_cheap, each.question, each.cost, ", ".join(map(str, each.at)))
+        table.add_row(name + " *" * each.is_cheap, each.question, each.cost, ", ".join(map(str, each.steps)))
     table.caption = "* measured by default. F: a forward pass of a batch; G: a gradient, about 3 F; set: all examples."
     return table
 
@@ -152,9 +152,9 @@ def subject_after(source: Source, step: int | None, settings: instruments.Settin
 def planned(source: Source, names: list[str], settings: dict[str, Any]) -> Iterator[tuple[int | None, list[str]]]:
     """Yield each step at which something is to be measured of ``source``, and the instruments for it."""
     there = diagnosis.read(source.folder)
-    wanted = {name: chosen_steps(INSTRUMENTS[name].at, source.steps, _AT.value) for name in names}
+    wanted = {name: chosen_steps(INSTRUMENTS[name].steps, source.steps, _AT.value) for name in names}
     for step in source.steps:
-        known = {each.instrument for each in there if each.is_of(step, settings)}
+        known = {each.instrument for each in there if each.matches(step, settings)}
         new = [name for name in names if step in wanted[name] and name not in known]
         if new:
             yield step, new

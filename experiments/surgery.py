@@ -104,11 +104,11 @@ def main(arguments: list[str]) -> int:
     if _OUT.value is None:
         raise UserError("--out is missing; give a new folder, e.g. --out=runs/NAME.")
     out = pathlib.Path(_OUT.value)
-    surgery.check_new(out)
+    surgery.require_new_folder(out)
     words = ["python", "-m", "experiments.surgery", *sys.argv[1:]]
     made = surgery.operate(name, original_from_flags(), out, _IMAGES.value, words, **settings)
-    for sentence in made.says:
-        say(sentence)
+    for message in made.messages:
+        say(message)
     say(f"The run directory of the new net, {made.net.title}, is {out}")
     return 0
 

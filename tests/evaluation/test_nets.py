@@ -310,7 +310,7 @@ def test_any_scale_of_pixels_between_0_and_1_is_accepted(tmp_path, values):
 @pytest.mark.parametrize(
     ("name", "value", "fault"),
     [
-        ("bn1.running_var", -1e-3, "negative, which no variance is"),
+        ("bn1.running_var", -1e-3, "a negative variance"),
         ("bn1.running_var", np.nan, r"non-finite \(inf or NaN\)"),
         ("bn1.weight", np.inf, r"non-finite \(inf or NaN\)"),
     ],

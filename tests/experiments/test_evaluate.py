@@ -211,7 +211,7 @@ MISTAKES = [
     (("{plain}",), "unexpected argument"),
     (
         (CONFIG, "--config.data.downsample=2", "--run={plain}"),
-        "plain20 was trained on images of 8x8 pixels, but these have 4x4; ",
+        "plain20 was trained on images of 8x8 pixels, but these have 4x4",
     ),
 ]
 

@@ -16,15 +16,15 @@ def images(count, seed=0, shape=IMAGE):
     return Images(random.normal(size=(count, *shape)).astype(np.float32), np.arange(count) % 3)
 
 
-def small_subject(train=40, test=20, batch=16, has_statistics=False, image=IMAGE, **fields):
+def small_subject(train=40, test=20, batch=16, has_running_statistics=False, image=IMAGE, **fields):
     """Return a net of 8 layers or of other ``fields`` as it is drawn."""
     net = net_of(models.complete({"depth": 8} | fields), 3, image)
     variables = models.initial_variables(net.model, 0, image)
     sets = images(train, shape=image), images(test, 1, image)
-    return Subject(net, variables, 0, has_statistics, *sets, Settings(batch=batch))
+    return Subject(net, variables, 0, has_running_statistics, *sets, Settings(batch=batch))
 
 
-def given_subject(outputs, train, test=None, batch=16, has_statistics=True):
+def given_subject(outputs, train, test=None, batch=16, has_running_statistics=True):
     """Return a net whose blocks have ``outputs`` of images and of ``train``, a dict; the mode is its attribute."""
     sample = outputs(train.images[:batch], False)
     blocks = [types.SimpleNamespace(name=name, stage="stage1", shape=y.shape[1:]) for name, y in sample.items()]
@@ -42,4 +42,4 @@ def given_subject(outputs, train, test=None, batch=16, has_statistics=True):
         return None, outputs(batch_images, train)
 
     net.outputs = record
-    return Subject(net, {}, 100, has_statistics, train, test or train, Settings(batch=batch))
+    return Subject(net, {}, 100, has_running_statistics, train, test or train, Settings(batch=batch))

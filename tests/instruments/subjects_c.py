@@ -16,7 +16,7 @@ def noise(count, seed=0, shape=SHAPE):
     return np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32)
 
 
-def subject(train=40, test=24, batch=16, has_statistics=True, seed=0, **fields):
+def subject(train=40, test=24, batch=16, has_running_statistics=True, seed=0, **fields):
     """Return a subject of the net of ``fields``, depth 8 by default, in float32, and the net as surgery has it.
 
     Labels are what the net itself says with its running statistics, so its error is 0 there.
@@ -33,7 +33,7 @@ def subject(train=40, test=24, batch=16, has_statistics=True, seed=0, **fields):
         return Images(drawn, logits(own, drawn).argmax(-1))
 
     settings = Settings(examples=max(train, test), batch=batch)
-    return Subject(net, own.variables, 200, has_statistics, images(train, 1), images(test, 2), settings), own
+    return Subject(net, own.variables, 200, has_running_statistics, images(train, 1), images(test, 2), settings), own
 
 
 def logits_by(net, train):

@@ -43,7 +43,7 @@ def test_where_all_outputs_are_the_same_there_is_nothing_to_divide_by():
 
 
 def test_it_is_measured_in_training_mode_whatever_statistics_there_are():
-    subject = given_subject(lambda x, _: {"a": x}, images(200), has_statistics=True)
+    subject = given_subject(lambda x, _: {"a": x}, images(200), has_running_statistics=True)
     batch_mates.measure(subject)
     assert subject.net.modes == [True, True]
 

@@ -94,14 +94,14 @@ def test_so_many_different_blocks_are_deleted_in_different_draws(monkeypatch):
 def test_all_lesions_of_all_steps_are_one_program_for_each_way_to_normalise():
     made, _ = subject(depth=14)
     deletions.measure(made)
-    compiled = deletions.wrong_in._cache_size()
+    compiled = deletions.count_misclassified._cache_size()
     other, _ = subject(depth=14, seed=1)
     deletions.measure(other)
-    assert deletions.wrong_in._cache_size() == compiled
+    assert deletions.count_misclassified._cache_size() == compiled
 
 
 def test_without_running_statistics_all_is_by_batch():
-    made, own = subject(has_statistics=False, train=16, test=16)
+    made, own = subject(has_running_statistics=False, train=16, test=16)
     result = deletions.measure(made)
     assert result.keys() == {"changes_shape", "error", "deleted", "several", "swapped"}
     assert result["error"]["train"] == error_of(

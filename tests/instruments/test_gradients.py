@@ -76,4 +76,4 @@ def test_in_wide_plain_nets_on_large_maps_gradients_grow_as_in_theory():
     stages = [block.stage for block in net.blocks]
     assert stages[:8] == ["stage1"] * 4 + ["stage2"] * 4
     assert growth_within(result["norm"][:8], stages[:8]) == pytest.approx(math.sqrt(math.pi / (math.pi - 1)), rel=0.03)
-    assert net.layers_a_block == 1
+    assert net.convolutions_per_block == 1

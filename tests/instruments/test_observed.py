@@ -225,7 +225,7 @@ def test_outputs_and_their_gradients_have_the_shapes_of_the_blocks(fields):
 )
 def test_a_block_counts_its_convolutions(fields, layers):
     net = net_of(recipes.cifar(**{"depth": 8, "residual": True} | fields).model, 10, SHAPE)
-    assert net.layers_a_block == layers
+    assert net.convolutions_per_block == layers
 
 
 def test_equal_configs_are_one_net():

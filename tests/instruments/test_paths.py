@@ -18,7 +18,9 @@ def all_paths(subject):
 
 def whole_gradient(subject):
     """Return the gradient of the net without gates."""
-    return np.asarray(paths.stem_gradient(subject.net)(subject.variables, *subject.batch, train=subject.by_batch))
+    return np.asarray(
+        paths.stem_gradient(subject.net)(subject.variables, *subject.batch, train=subject.uses_batch_statistics)
+    )
 
 
 @pytest.fixture(
@@ -47,7 +49,9 @@ def test_the_gradient_is_that_by_the_stem():
     subject = small_subject()
     # The last parameter of the stem is added at every place, so its gradient is that of the output where this is > 0.
     gradient = whole_gradient(subject)
-    _, _, by_params = subject.net.output_gradients(subject.variables, *subject.batch, train=subject.by_batch)
+    _, _, by_params = subject.net.output_gradients(
+        subject.variables, *subject.batch, train=subject.uses_batch_statistics
+    )
     x = stem_output(subject)
     np.testing.assert_allclose(
         np.sum(gradient * (x > 0), axis=(0, 1, 2)), by_params["stem"]["bn"]["bias"], rtol=1e-3, atol=1e-4
@@ -58,7 +62,7 @@ def stem_output(subject):
     _, updates = subject.net.apply(
         subject.variables,
         subject.batch.images,
-        subject.by_batch,
+        subject.uses_batch_statistics,
         capture_intermediates=lambda module, _: module.path == ("stem",),
         mutable=["intermediates"],
     )

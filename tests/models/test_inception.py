@@ -314,7 +314,7 @@ def timm_net(family, device):
 
 
 def tensor_name(family, path):
-    return SCHEME_OF_FAMILY[family].tensor(path)
+    return SCHEME_OF_FAMILY[family].tensor_name(path)
 
 
 @pytest.mark.parametrize("family", TIMM)

@@ -185,9 +185,11 @@ def test_noise_has_the_size_that_is_asked_for_and_is_that_of_its_seed():
 def test_nets_are_compared_before_the_noise():
     net = random_net(residual=False)
     outcome = OPERATIONS["insert_identity"].apply(net, IMAGES, depth=14, noise=0.1)
-    assert outcome.compared == "the old net, before the noise"
+    assert outcome.compared_with == "the old net, before the noise"
     assert outcome.differences.logits < 1e-10
-    assert outcome.done == "3 identity blocks were inserted into plain-8, and noise of size 0.1 added to their kernels."
+    assert (
+        outcome.message == "3 identity blocks were inserted into plain-8, and noise of size 0.1 added to their kernels."
+    )
     assert np.max(np.abs(logits_of(outcome.net, IMAGES) - by_hand(net)[0])) > 1e-3
 
 
@@ -337,7 +339,7 @@ def test_nets_without_such_blocks_and_gated_nets_are_refused():
     dense = models.complete({"family": "densenet", "depth": 40})
     with pytest.raises(UserError, match=r"x is DenseNet-40-12, but surgery is for plain and residual nets; use one of"):
         open_net("x", dense, {})
-    with pytest.raises(UserError, match=r"x has config\.gates, which surgery would lose; use a net without\."):
+    with pytest.raises(UserError, match=r"x has config\.gates, which surgery would lose; use a net without gates\."):
         open_net("x", models.complete({}), {"params": {}, "gates": {}})
 
 
