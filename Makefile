@@ -57,9 +57,9 @@ figure6: .venv/installed
 	@touch $@
 
 # Not in .venv, where JAX would take them for devices.
-.programs/installed: .venv/installed benchmarks/requirements-programs.txt
+.programs/installed: .venv/installed benchmarks/programs/requirements.txt
 	rm -rf .programs
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target .programs -r benchmarks/requirements-programs.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target .programs -r benchmarks/programs/requirements.txt
 	@touch $@
 
 # The package is installed in editable form, so that any script that runs with this Python can import it.

@@ -50,23 +50,30 @@ class Transition(nn.Module):
 
 
 class PeerDenseNet(nn.Module):
-    """DenseNet of depth 3n+4, or DenseNet-BC of depth 6n+4 if ``compression`` is below 1."""
+    """DenseNet of depth 3n+4, or DenseNet-BC of depth 6n+4 if ``compression`` is below 1; with fewer ``blocks`` its beginning."""
 
     def __init__(
-        self, depth: int, growth: int, compression: float, channels: int, num_classes: int = 10, drop: float = 0.0
+        self,
+        depth: int,
+        growth: int,
+        compression: float,
+        channels: int,
+        num_classes: int = 10,
+        drop: float = 0.0,
+        blocks: int = 3,
     ) -> None:
         super().__init__()
         bottleneck = compression < 1
         width = 2 * growth if bottleneck else 16
         self.features = nn.Sequential()
         self.features.add_module("conv0", nn.Conv2d(channels, width, 3, padding=1, bias=False))
-        for number in (1, 2, 3):
+        for number in range(1, blocks + 1):
             block = nn.Sequential()
             for layer in range((depth - 4) // (6 if bottleneck else 3)):
                 block.add_module(f"denselayer{layer + 1}", DenseLayer(width, growth, bottleneck, drop))
                 width += growth
             self.features.add_module(f"denseblock{number}", block)
-            if number < 3:
+            if number < blocks:
                 outputs = int(compression * width)
                 self.features.add_module(f"transition{number}", Transition(width, outputs, drop))
                 width = outputs

@@ -7,7 +7,7 @@ Written from the papers, as a second opinion on ``resnet_jax.models.resnet``; ``
 - Huang et al. 2016, arXiv 1603.09382: stochastic depth.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -113,7 +113,7 @@ class PeerUnit(nn.Module):
 
 
 class PeerResidualNet(nn.Module):
-    """A net of three stages for small images, with the usual PyTorch names of layers."""
+    """A net for small images, with the usual PyTorch names of layers."""
 
     def __init__(
         self,
@@ -122,15 +122,17 @@ class PeerResidualNet(nn.Module):
         order: str = "original",
         shortcut: str | None = "A",
         widening: int = 1,
+        widths: Sequence[int] = (16, 32, 64),
         channels: int = 3,
         num_classes: int = 10,
     ) -> None:
-        """Make a net of ``units`` units a stage; of a plain net ``shortcut`` is None."""
+        """Make a net of ``units`` units in each of the stages of ``widths``; a plain net's ``shortcut`` is None."""
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
+        self.stages: list[nn.Sequential] = []
         inputs = 16
-        for stage, width in enumerate((16, 32, 64), 1):
+        for stage, width in enumerate(widths, 1):
             layer = nn.Sequential()
             for unit in range(units):
                 stride = 2 if stage > 1 and unit == 0 else 1
@@ -143,6 +145,7 @@ class PeerResidualNet(nn.Module):
                 layer.append(PeerUnit(inputs, convolutions, order, shortcut, stage == 1 and unit == 0))
                 inputs = convolutions[-1][0]
             setattr(self, f"layer{stage}", layer)
+            self.stages.append(layer)
         self.order = order
         if order == "preactivation":
             self.bn = nn.BatchNorm2d(inputs)
@@ -150,7 +153,7 @@ class PeerResidualNet(nn.Module):
 
     def units(self) -> list[PeerUnit]:
         """Return all units, in forward order."""
-        return [*self.layer1, *self.layer2, *self.layer3]
+        return [unit for stage in self.stages for unit in stage]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``[batch, channels, height, width]`` to logits ``[batch, num_classes]``."""

@@ -22,7 +22,7 @@ from resnet_jax import data
 from resnet_jax.training import feed, parallel
 from resnet_jax.training.program import make_program
 
-BATCH_SIZE = 64
+DEPTH, BATCH_SIZE = 20, 64
 # The products of the longest sum of the net, of nine taps and 64 channels. Added in another order, it is off by about
 # the square root of their number times the unit roundoff.
 LONGEST_SUM = 9 * 64
@@ -34,12 +34,12 @@ UNRELATED = 1.0  # Two steps that have nothing to do with each other are off by 
 
 
 def step_of(device: jax.Device, residual: bool, dtype: str, perturbation: float = 0.0) -> dict[str, Any]:
-    """Return loss and change of all parameters in one step of a 20-layer net on ``device``.
+    """Return loss and change of all parameters in one step of a net of ``DEPTH`` layers on ``device``.
 
     ``perturbation`` is the relative standard deviation of noise on the parameters before the step.
     """
     mesh = parallel.device_mesh([device])
-    config = recipes.cifar(20, residual)
+    config = recipes.cifar(DEPTH, residual)
     config.batch_size, config.dtype = BATCH_SIZE, dtype
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (BATCH_SIZE, 32, 32, 3), dtype=np.uint8)
@@ -83,7 +83,7 @@ def main() -> int:
             off = difference(step, reference)
             results.append(
                 {
-                    "net": f"{'residual' if residual else 'plain'}-20",
+                    "net": f"{'residual' if residual else 'plain'}-{DEPTH}",
                     "dtype": dtype,
                     "precision of products": precision or "default",
                     "loss": step["loss"],

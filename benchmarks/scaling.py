@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from benchmarks import measure
-from benchmarks.compiled import CompiledProgram, collectives
+from benchmarks.programs.compiled import CompiledProgram, collectives
 from configs import recipes
 from resnet_jax.data import sampling
 from resnet_jax.training import parallel

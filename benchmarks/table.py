@@ -1,112 +1,110 @@
-"""The sections of docs/speed.md and docs/scaling.md that are made from the records.
+"""The tables of docs/performance.md, made from the records.
 
 python -m benchmarks.table    # rewrites them
 """
 
 import pathlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import measure
+from resnet_jax.report.tables import markdown_table
 
-ROOT = pathlib.Path(__file__).parents[1]
-SPEED, SCALING = ROOT / "docs" / "speed.md", ROOT / "docs" / "scaling.md"
-# What is not said of a program because most are so.
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "performance.md"
+MARKED = re.compile(r"(<!-- (\w+): made from the records -->\n).*?(<!-- end -->)", re.DOTALL)
+# Not stated in the table, because most programs are so.
 USUAL = {"step": "training", "mapper": "shard_map"}
-BEGIN, END = "<!-- written by benchmarks/table.py from benchmarks/records -->", "<!-- end -->"
 
 
-def step_rows() -> list[str]:
-    """Return the table of step times as lines of Markdown."""
-    rows = [
-        "| hardware | net | ms a step | images/s | time to that of PyTorch | to the bound |",
-        "|---|---|--:|--:|--:|--:|",
-    ]
+def filled(text: str, tables: Mapping[str, str]) -> str:
+    """Return the page ``text`` with each marked table replaced by the one of its name in ``tables``."""
+    return MARKED.sub(lambda match: f"{match[1]}\n{tables[match[2]]}\n{match[3]}", text)
+
+
+def step_time() -> str:
+    """Return the table of step times in Markdown."""
+    rows = []
     for record in measure.read("step_time"):
         for net in record["results"]["nets"]:
-            peers = f"{net['ours to peer']:.2f}"
-            if "ours to compiled peer" in net:
-                peers += f"; compiled {net['ours to compiled peer']:.2f}"
+            compiled = net.get("ours to compiled peer")
             rows.append(
-                f"| {measure.short_name(record['hardware'])} | {net['net']}, {net['dtype']} | "
-                f"{net['ms a step']['ours']:.4g} | {net['images a second']:,} | {peers} | {net['ours to bound']:.1f} |"
+                {
+                    "hardware": measure.short_name(record["hardware"]),
+                    "net": f"{net['net']}, {net['dtype']}",
+                    "ms a step": f"{net['ms a step']['ours']:.4g}",
+                    "images/s": f"{net['images a second']:,}",
+                    "ratio to PyTorch": f"{net['ours to peer']:.2f}"
+                    + (f"; compiled {compiled:.2f}" if compiled else ""),
+                    "to the bound": f"{net['ours to bound']:.1f}",
+                }
             )
-    return rows
+    return markdown_table(rows, left=("hardware", "net"))
 
 
-def compile_rows() -> list[str]:
-    """Return the table of compile times as lines of Markdown."""
-    rows = [
-        "| hardware | layers | blocks | first step after | to 20 layers | a step | memory |",
-        "|---|--:|---|--:|--:|--:|--:|",
-    ]
-    for record in measure.read("compile_time"):
-        shallow = record["results"]["nets"][0]["first step (s)"]
-        for net in record["results"]["nets"]:
-            first = net["first step (s)"]
-            rows.append(
-                f"| {measure.short_name(record['hardware'])} | {net['depth']} | {net['blocks']} | {first:.1f} s | "
-                f"{first / shallow:.2f} | {net['step (ms)']:.0f} ms | {net['temporary memory (MiB)']:.0f} MiB |"
-            )
-    return rows
+def by_hardware(benchmark: str, rows_of: Callable[[dict[str, Any]], list[dict[str, str]]], left: Sequence[str]) -> str:
+    """Return a table in Markdown for each record of ``benchmark``, below its hardware."""
+    return "\n".join(
+        f"{measure.short_name(record['hardware'])}:\n\n{markdown_table(rows_of(record['results']), left)}"
+        for record in measure.read(benchmark)
+    )
 
 
-PROGRAM_COLUMNS = (
-    *("net", "images a device", "program", "compiling, core s", "memory", "{unit} a step", "most of them", "MB a step"),
-    *("ms a step, estimated", "to the bound", "all-reduced"),
-)
-
-
-def program_rows(programs: list[dict[str, Any]]) -> list[str]:
-    """Return the table of what a compiler says of ``programs``, those of one target, as lines of Markdown."""
-    unit = "cycles" if any("cycles" in program for program in programs) else "kernels"
-    left = ("net", "program", "most of them")
-    rows = [
-        [column.format(unit=unit) for column in PROGRAM_COLUMNS],
-        ["---" if column in left else "--:" for column in PROGRAM_COLUMNS],
-    ]
-    for program in programs:
-        blocks = "unrolled" if program["unrolled"] else "looped"
-        form = [blocks, *(program[part] for part, usual in USUAL.items() if program[part] != usual)]
-        cells = [program["net"], f"{program['batch']}", ", ".join(form)]
-        if unit in program:
-            cells += compiled_cells(program, unit)
-        else:
-            limit = program.get("not compiled within (s)")
-            cells.append(f"not within {limit:g} s" if limit else f"fails: {program['error'].replace('|', ' ')[:80]}")
-        rows.append(cells + [""] * (len(PROGRAM_COLUMNS) - len(cells)))
-    return [f"| {' | '.join(cells)} |" for cells in rows]
-
-
-def compiled_cells(program: dict[str, Any], unit: str) -> list[str]:
-    """Return the last cells of the row of ``program``, which has been compiled and whose work is in ``unit``."""
-    kinds = sorted(program["kinds"], key=lambda kind: -program["kinds"][kind][unit])[:3]
-    shares = {kind: 100 * program["kinds"][kind][unit] / program[unit] for kind in kinds}
-    exchange = program["collectives"].get("all-reduce")
-    reduced = f"{exchange['number']:g}, {exchange['bytes'] / 1e6:.3g} MB" if exchange else ""
-    if exchange and exchange["meanwhile"]:
-        reduced += f", {exchange['meanwhile']:g} run meanwhile"
+def zoo_rows(results: dict[str, Any]) -> list[dict[str, str]]:
+    """Return a row for each kind of net."""
     return [
-        f"{program['compiling (core s)']:.0f}",
-        f"{program['memory']['all'] / 1e9:.2f} GB" + ("" if program["memory"]["fits"] else ", **too much**"),
-        f"{program[unit]:,.0f}" if unit == "kernels" else f"{program[unit] / 1e6:.2f} M",
-        ", ".join(f"`{kind}` {share:.0f} %" for kind, share in shares.items() if share >= 1),
-        f"{program['bytes'] / 1e6:,.0f}",
-        f"{program['estimated ms']:.2f}",
-        f"{program['estimated ms'] / program['bound ms']:.1f}",
-        reduced,
+        {
+            "net": net["net"],
+            "images of a step": net["images"],
+            "ms a step": f"{net['ms a step']['ours']:.0f}",
+            "PyTorch": f"{net['ms a step']['peer']:.0f}",
+            "ratio": f"{net['ours to peer']:.2f}",
+            "first step (s)": f"{net['first step (s)']:.1f}",
+        }
+        for net in results["nets"]
     ]
 
 
-def programs_section() -> str:
-    """Return the section of docs/scaling.md on compiled programs as Markdown, without the marks around it."""
-    parts, compiled = [], []
-    for record in measure.read("programs"):
-        target, chip, programs = record["results"].values()
-        devices = max(program["devices"] for program in programs)
-        parts.append(f"`{target}`, {devices} x {chip}, **by the compiler, not measured**:")
-        parts.append("\n".join(program_rows(programs)))
-        compiled += [program for program in programs if "collectives" in program]
+def compile_rows(results: dict[str, Any]) -> list[dict[str, str]]:
+    """Return a row for each depth and form of its blocks."""
+    shallow = results["nets"][0]["first step (s)"]
+    return [
+        {
+            "blocks": net["blocks"],
+            "layers": f"{net['depth']}",
+            "first step (s)": f"{net['first step (s)']:.1f}",
+            "ratio to 20 layers": f"{net['first step (s)'] / shallow:.2f}",
+            "ms a step": f"{net['step (ms)']:.0f}",
+            "memory (MiB)": f"{net['temporary memory (MiB)']:.0f}",
+        }
+        for net in results["nets"]
+    ]
+
+
+def pipeline_rows(results: dict[str, Any]) -> list[dict[str, str]]:
+    """Return a row for each input pipeline."""
+    rows = []
+    for pipeline in results["ways"][0]["images a second"]:
+        row = {"pipeline": pipeline}
+        for way in results["ways"]:
+            row[f"{way['augmentation']}, images/s"] = f"{way['images a second'][pipeline]}"
+            row[f"{way['augmentation']}, core ms/image"] = f"{way['ms of a core an image'][pipeline]:.2f}"
+        rows.append(row)
+    return rows
+
+
+def programs() -> str:
+    """Return the tables of compiled programs in Markdown, one for each unit of their work."""
+    found = [
+        (record["results"]["target"], program)
+        for record in measure.read("programs")
+        for program in record["results"]["programs"]
+    ]
+    parts = [
+        program_table([each for each in found if each[0].startswith(kind)], unit)
+        for kind, unit in (("gpu", "kernels"), ("tpu", "cycles"))
+    ]
+    compiled = [program for _, program in found if "collectives" in program]
 
     def number(holds: Callable[[dict[str, Any]], bool]) -> int | str:
         return sum(map(holds, compiled)) or "none"
@@ -115,33 +113,59 @@ def programs_section() -> str:
     others = number(lambda program: bool(program["collectives"].keys() - {"all-reduce"}))
     unknown = number(lambda program: program["loops of unknown length"] > 0)
     parts.append(
-        f"Of these {len(compiled)} programs {transferring} exchange anything with the host within a step, {others} use "
-        f"collectives other than all-reduces, and {unknown} have loops of a length that the compiler does not know."
+        f"Of these {len(compiled)} programs {transferring} exchange data with the host within a step, {others} use "
+        f"collectives other than all-reduces, {unknown} have loops of unknown length.\n"
     )
-    return "\n\n".join(parts)
+    return "\n".join(parts)
 
 
-def speed_section() -> str:
-    """Return the section of docs/speed.md as Markdown, without the marks around it."""
-    parts = [
-        "A training step of batch 128, images in memory, augmentation and update included, beside the same net in "
-        "PyTorch (eager; on accelerators with autocast and channels-last, and compiled with CUDA graphs). The bound is "
-        "what the hardware could do at best.",
-        "\n".join(step_rows()),
-        "Time to the first step, compiling included, of residual nets on the digits, batch 32:",
-        "\n".join(compile_rows()),
-    ]
-    return "\n\n".join(parts)
+def program_table(found: list[tuple[str, dict[str, Any]]], unit: str) -> str:
+    """Return the table of programs, each with its target, whose work is counted in ``unit``."""
+    rows = []
+    for target, program in found:
+        form = ["unrolled" if program["unrolled"] else "looped"]
+        form += [program[part] for part, usual in USUAL.items() if program[part] != usual]
+        row = {"target": target, "net": program["net"], "program": ", ".join(form)}
+        row |= {"images a device": f"{program['batch']}", "compiling (core s)": ""}
+        row |= dict.fromkeys(("memory (GB)", f"{unit} a step", "MB a step", "ms, estimated", "to the bound"), "")
+        row["all-reduced"] = ""
+        if unit in program:
+            row |= compiled_cells(program, unit)
+        else:
+            limit = program.get("not compiled within (s)")
+            row["compiling (core s)"] = f"not within {limit:g} s" if limit else f"fails: {program['error'][:80]}"
+        rows.append(row)
+    return markdown_table(rows, left=("target", "net", "program"))
 
 
-def with_section(text: str, section: str) -> str:
-    """Return ``text``, that of a page, with its marked section replaced by ``section``."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{section}\n\n{END}{after}"
+def compiled_cells(program: dict[str, Any], unit: str) -> dict[str, str]:
+    """Return the cells of ``program``, which has been compiled and whose work is counted in ``unit``."""
+    exchange = program["collectives"].get("all-reduce")
+    reduced = f"{exchange['number']:g}, {exchange['bytes'] / 1e6:.3g} MB" if exchange else ""
+    if exchange and exchange["meanwhile"]:
+        reduced += f", {exchange['meanwhile']:g} run meanwhile"
+    return {
+        "compiling (core s)": f"{program['compiling (core s)']:.0f}",
+        "memory (GB)": f"{program['memory']['all'] / 1e9:.2f}" + ("" if program["memory"]["fits"] else ", too much"),
+        f"{unit} a step": f"{program[unit]:,.0f}" if unit == "kernels" else f"{program[unit] / 1e6:.2f} M",
+        "MB a step": f"{program['bytes'] / 1e6:,.0f}",
+        "ms, estimated": f"{program['estimated ms']:.2f}",
+        "to the bound": f"{program['estimated ms'] / program['bound ms']:.1f}",
+        "all-reduced": reduced,
+    }
+
+
+def tables() -> dict[str, str]:
+    """Return the tables of the page in Markdown, by name."""
+    return {
+        "step_time": step_time(),
+        "zoo": by_hardware("zoo", zoo_rows, left=("net",)),
+        "compile_time": by_hardware("compile_time", compile_rows, left=("blocks",)),
+        "input_pipeline": by_hardware("input_pipeline", pipeline_rows, left=("pipeline",)),
+        "programs": programs(),
+    }
 
 
 if __name__ == "__main__":
-    for page, section in ((SPEED, speed_section()), (SCALING, programs_section())):
-        page.write_text(with_section(page.read_text(), section))
-        print(f"Wrote the section of {page}")
+    PAGE.write_text(filled(PAGE.read_text(), tables()))
+    print(f"Wrote the tables of {PAGE}")

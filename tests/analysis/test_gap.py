@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.coverage import LAWS, rates
-from benchmarks.measure import read
 from resnet_jax.analysis.gap import claim, finding, gap, holm, mean_and_seeds
 
 
@@ -48,24 +46,6 @@ def test_the_interval_is_cut_at_what_is_possible():
     low, high = gap([0.9, 0.1, 0.9], [0, 0, 0.5]).interval
     assert -1 < low < 0
     assert high == 1.0
-
-
-@pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("times", [1, 10])
-def test_the_record_of_coverage_is_what_a_small_simulation_finds(law, times):
-    (record,) = read("coverage")
-    found = rates(law, times, seeds=3, sweeps=100)
-    for name, share in record["results"][law][f"3 seeds, scatter {times} : 1"].items():
-        probability = min(max(share / 100, 0.002), 0.998)
-        assert stats.binomtest(round(found[name]), 100, probability).pvalue > 1e-4, (name, found[name], share)
-
-
-def test_with_normal_errors_the_interval_and_the_words_are_as_often_right_as_they_say():
-    (record,) = read("coverage")
-    for name, found in record["results"]["normal"].items():
-        assert found["interval holds the gap"] > 93, name
-        assert found["false degrades"] < 4, name
-        assert found["false does not degrade"] < 8, name
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks.compiled import CompiledProgram, Exchange, Work, collectives, host_transfers, work
+from benchmarks.programs.compiled import CompiledProgram, Exchange, Work, collectives, host_transfers, work
 
 # A loop of five turns that XLA does not state. A turn takes one of five rows of 4 x 8, adds it to a sum and stores the
 # sum; the sum is exchanged while the row is copied, then copied to the host.

@@ -1,5 +1,7 @@
 """The PyTorch peer computes what this project computes, or the times of the two could not be compared."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -8,55 +10,44 @@ from configs import recipes
 from resnet_jax import data
 from resnet_jax.training import feed, parallel
 from resnet_jax.training.program import make_program
+from tests.benchmarks.peers import assert_same_tensors, quick, quickly
 
 torch = pytest.importorskip("torch", reason="the peer needs PyTorch; make .venv/peer installs it")
 peer = pytest.importorskip("benchmarks.peer")
 
 
-@pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
-def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(residual):
-    config = recipes.digits(14, residual)
+@pytest.mark.parametrize(("depth", "residual"), [(8, False), (14, True)], ids=["plain", "residual"])
+def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(depth, residual):
+    config = recipes.digits(depth, residual)
     config.optimizer.learning_rate = 0.1
     config.batch_size = 16
     mesh = parallel.device_mesh(jax.devices()[:1])
     program = make_program(config, 10, mesh)
     dataset = data.load(config.data)
-    splits = dataset.splits
+    train = dataset.splits["train"]
     examples, _ = feed.place(dataset, data.normalisation(dataset, config.data), config.seed, mesh)
+    mean = np.asarray(examples.mean)
     state = program.init((8, 8, 1))
-    variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
-    net = peer.PeerNet(14, residual, channels=1)
-    net.load(variables)
 
-    images = splits["train"].images[:16].astype(np.float32) / 255 - np.asarray(examples.mean)
-    for train in (False, True):
-        ours, _ = program.model.apply(variables, images, train=train, mutable=["batch_stats"])
-        net.train(train)
-        with torch.no_grad():
-            theirs = net(torch.from_numpy(images).permute(0, 3, 1, 2))
-        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-3, atol=1e-4)
+    def peer_of(state):
+        net = peer.PeerNet(depth, residual, channels=1)
+        net.load(jax.device_get({"params": state.params, "batch_stats": state.batch_stats}))
+        return net
 
-    net.load(variables)  # Running statistics have moved.
-    step = peer.make_step(
-        net,
-        splits["train"].images,
-        splits["train"].labels,
-        np.asarray(examples.mean),
-        padding=0,
-        flip=False,
-        mixed=False,
-    )
+    net = peer_of(state)
+    images = train.images[:16].astype(np.float32) / 255 - mean
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    ours = quick(functools.partial(program.model.apply, train=False))(variables, images)
+    with torch.no_grad():
+        theirs = net.eval()(torch.from_numpy(images).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-3, atol=1e-4)
+
+    step = peer.make_step(net, train.images, train.labels, mean, padding=0, flip=False, mixed=False)
     indices = np.arange(16, dtype=np.int32)
     loss = step(indices)
-    after, metrics = program.train_steps(state, examples, indices[None])
+    after, metrics = quickly(program.train_steps, state, examples, indices[None])
     np.testing.assert_allclose(metrics["loss"][0], loss.item(), rtol=1e-4)
-    expected = peer.PeerNet(14, residual, channels=1)
-    expected.load(jax.device_get({"params": after.params, "batch_stats": after.batch_stats}))
-    # PyTorch moves the running variance by the unbiased estimate, Flax and this project by the biased one.
-    ours, theirs = expected.state_dict(), net.state_dict()
-    for name in ours:
-        if not name.endswith(("running_var", "num_batches_tracked")):
-            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-2, atol=1e-4, err_msg=name)
+    assert_same_tensors(peer_of(after).state_dict(), net.state_dict(), rtol=1e-2)
 
 
 def test_the_peer_crops_as_this_project_does():

@@ -9,6 +9,7 @@ from resnet_jax import data, models
 from resnet_jax.models.zoo import inception
 from resnet_jax.training import feed, parallel
 from resnet_jax.training.program import make_program
+from tests.benchmarks.peers import assert_same_tensors, quick, quickly
 
 torch = pytest.importorskip("torch", reason="the peer needs PyTorch; make .venv/peer installs it")
 peer = pytest.importorskip("benchmarks.peer")
@@ -24,11 +25,11 @@ def logits(net, x):
         return net(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
 
 
-@pytest.mark.parametrize(("residual", "scale"), [(False, 0.3), (True, 0.3)], ids=["plain", "residual"])
-def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(residual, scale):
-    """Of two stages of the small net, with an update of SGD and weight decay."""
-    shape, rate, decay = (8, 8, 1), 0.1, 1e-4
-    table = inception.small_net(2, 8)
+@pytest.mark.parametrize(("residual", "blocks"), [(False, 1), (True, 2)], ids=["plain", "residual"])
+def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(residual, blocks):
+    """Two stages of the small net, updated by SGD with weight decay."""
+    shape, rate, decay, scale = (8, 8, 1), 0.1, 1e-4, 0.3
+    table = inception.small_net(blocks, 8)
     table = table._replace(stages=table.stages[:2])
     model = inception.Inception(table, 10, residual, residual_scale=scale)
     variables = models.initial_variables(model, 0, shape)
@@ -37,11 +38,11 @@ def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(resi
     def peer_of(variables):
         text = peer_inception.small(8)
         text = text._replace(blocks=text.blocks[:2], reductions=text.reductions[:1])
-        net = peer_inception.PeerInception(text, (2, 2), (scale if residual else None,) * 2, True, 1, eps=1e-5)
+        net = peer_inception.PeerInception(text, (blocks,) * 2, (scale if residual else None,) * 2, True, 1, eps=1e-5)
         net.load(model, variables, shape)
         return net
 
-    @jax.jit
+    @quick
     def step(params):
         def loss(params):
             whole = {**variables, "params": params}
@@ -50,10 +51,12 @@ def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(resi
 
         (value, (logits, updates)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
         after = jax.tree.map(lambda p, g: p - rate * (g + decay * p), params, gradients)
-        return value, logits, {"params": after, **updates}
+        return value, logits, {"params": after, **updates}, model.apply(variables, x, train=False)
 
-    value, ours, after = step(variables["params"])
-    net = peer_of(variables).train()
+    value, ours, after, evaluated = step(variables["params"])
+    net = peer_of(variables)
+    np.testing.assert_allclose(evaluated, logits(net.eval(), x), rtol=1e-4, atol=1e-4)
+    net.train()
     optimizer = torch.optim.SGD(net.parameters(), lr=rate, weight_decay=decay)
     theirs = net(torch.from_numpy(x).permute(0, 3, 1, 2))
     loss = torch.nn.functional.cross_entropy(theirs, torch.from_numpy(labels))
@@ -61,20 +64,7 @@ def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(resi
     optimizer.step()
     np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(value, loss.item(), rtol=1e-5)
-    compare(peer_of(jax.device_get(after)), net)
-    evaluated = jax.jit(lambda variables: model.apply(variables, x, train=False))(variables)
-    np.testing.assert_allclose(evaluated, logits(peer_of(variables).eval(), x), rtol=1e-4, atol=1e-4)
-
-
-def compare(ours, theirs):
-    """Check that two nets of PyTorch have the same variables.
-
-    PyTorch moves the running variance by the unbiased estimate, Flax and this project by the biased one.
-    """
-    ours, theirs = ours.state_dict(), theirs.state_dict()
-    for name in ours:
-        if not name.endswith(("running_var", "num_batches_tracked")):
-            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4, err_msg=name)
+    assert_same_tensors(peer_of(jax.device_get(after)).state_dict(), net.state_dict(), rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -102,9 +92,9 @@ def test_a_step_of_a_run_is_a_step_of_the_peer(residual):
     step = peer.make_step(net, train.images, train.labels, mean, padding=0, flip=False, mixed=False)
     indices = np.arange(16, dtype=np.int32)
     loss = step(indices)
-    after, metrics = program.train_steps(state, examples, indices[None])
+    after, metrics = quickly(program.train_steps, state, examples, indices[None])
     np.testing.assert_allclose(metrics["loss"][0], loss.item(), rtol=1e-4)
-    compare(peer_of(after), net)
+    assert_same_tensors(peer_of(after).state_dict(), net.state_dict(), rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -125,7 +115,7 @@ def test_the_nets_of_the_paper_compute_the_same_logits(family):
     ).eval()
     theirs.load(model, variables, shape)
     x = images(shape)
-    ours = jax.jit(lambda variables: model.apply(variables, x, train=False))(variables)
+    ours = quick(lambda variables: model.apply(variables, x, train=False))(variables)
     expected = logits(theirs, x)
     assert np.std(expected[0] - expected[1]) > 1e-3 * np.std(expected)
     np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())

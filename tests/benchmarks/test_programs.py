@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from benchmarks import cases, targets
+from benchmarks.programs import cases, targets
 from resnet_jax.errors import UserError
 from resnet_jax.training import parallel
 
@@ -16,7 +16,8 @@ EVALUATION = cases.Case("residual-20", 32, step="evaluation")
 # In a process of its own, because JAX can be started in one way only.
 COMPILE = """
 import json, pathlib, sys
-from benchmarks import cases, measure, programs, targets
+from benchmarks import measure
+from benchmarks.programs import __main__ as programs, cases, targets
 folder, target, case, limit = sys.argv[1:]
 measure.RECORDS = texts = pathlib.Path(folder)
 programs.compile_case(targets.target(target), cases.Case(*json.loads(case)), float(limit), texts)
@@ -99,7 +100,7 @@ def test_every_net_has_its_own_name_and_every_program_is_listed_once():
 def test_the_compilers_are_of_the_version_of_jax_that_is_tested():
     root = pathlib.Path(__file__).parents[2]
     (jax,) = re.findall(r"^jax==(.*)$", (root / "requirements.lock").read_text(), re.MULTILINE)
-    compilers = (root / "benchmarks" / "requirements-programs.txt").read_text()
+    compilers = (root / "benchmarks" / "programs" / "requirements.txt").read_text()
     assert re.findall(r"^jax-cuda.*==(\S+)$", compilers, re.MULTILINE) == [jax, jax]
 
 

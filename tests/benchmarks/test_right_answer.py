@@ -1,4 +1,4 @@
-"""The check that comes first on a new kind of device must tell right from wrong."""
+"""The check that comes first on a new kind of device must distinguish right from wrong."""
 
 import jax
 import pytest
@@ -7,7 +7,8 @@ from benchmarks import right_answer
 
 
 @pytest.mark.slow
-def test_a_step_agrees_between_devices_up_to_precision_and_not_with_another_nets():
+def test_a_step_agrees_between_devices_up_to_precision_and_not_with_another_nets(monkeypatch):
+    monkeypatch.setattr(right_answer, "DEPTH", 8)  # Compiles in half the time.
     one, other = jax.devices()[:2]
     reference = right_answer.step_of(one, residual=True, dtype="float32")
     with jax.default_matmul_precision("highest"):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import scaling
-from benchmarks.compiled import CompiledProgram, collectives
+from benchmarks.programs.compiled import CompiledProgram, collectives
 
 pytestmark = pytest.mark.devices(8)
 

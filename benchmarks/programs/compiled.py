@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from benchmarks import hlo
-from benchmarks.hlo import Array, Computation, Instruction
+from benchmarks.programs import hlo
+from benchmarks.programs.hlo import Array, Computation, Instruction
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
 # Instructions that name, order or hand on what is there.

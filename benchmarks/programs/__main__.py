@@ -27,9 +27,10 @@ from typing import Any
 import jax
 from absl import flags
 
-from benchmarks import measure, targets
-from benchmarks.cases import BLOCKS, NETS, Case, cases, lower
-from benchmarks.compiled import CompiledProgram, collectives, host_transfers, work
+from benchmarks import measure
+from benchmarks.programs import targets
+from benchmarks.programs.cases import BLOCKS, NETS, Case, cases, lower
+from benchmarks.programs.compiled import CompiledProgram, collectives, host_transfers, work
 from experiments import command
 from resnet_jax.errors import UserError
 from resnet_jax.safe_files import write_json

@@ -1,6 +1,6 @@
 """Accelerators to compile for on a machine that has none of them.
 
-Their compilers are wheels (benchmarks/requirements-programs.txt) in a folder of their own: where JAX found them when it
+Their compilers are wheels (benchmarks/programs/requirements.txt) in a folder of their own: where JAX found them when it
 starts, it would look for the devices.
 """
 
@@ -15,7 +15,7 @@ from jax.experimental import topologies
 
 from resnet_jax.errors import UserError
 
-COMPILERS = pathlib.Path(__file__).parents[1] / ".programs"
+COMPILERS = pathlib.Path(__file__).parents[2] / ".programs"
 _PACKAGES = {"gpu": "jax_plugins/xla_cuda13", "tpu": "libtpu"}
 
 
