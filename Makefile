@@ -30,7 +30,7 @@ lint: .venv/installed
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-# A benchmark records what it measures in benchmarks/records, of which table.py writes the tables of docs/speed.md.
+# A benchmark records what it measures in benchmarks/records, of which table.py writes the tables of docs/performance.md.
 bench: .venv/peer
 	$(RUN) -m benchmarks.right_answer
 	$(RUN) -m benchmarks.step_time

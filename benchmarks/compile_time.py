@@ -27,7 +27,7 @@ STEPS = 6
 
 
 def figures(depth: int, settings: dict[str, bool]) -> dict[str, float]:
-    """Return seconds to the first step and of compilation, milliseconds per step, and memory besides the state."""
+    """Return seconds to the first step and of compilation, milliseconds per step, and temporary memory."""
     config = recipes.digits(depth, residual=True)
     config.batch_size = BATCH_SIZE
     config.compile.update(settings)

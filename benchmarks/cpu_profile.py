@@ -1,4 +1,4 @@
-"""Where the time of a training step goes on a CPU, from JAX's profiler.
+"""Time of a training step on a CPU by kind of operation, from JAX's profiler.
 
     python -m benchmarks.cpu_profile
 
@@ -69,7 +69,7 @@ def profile(config: ConfigDict) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Profile two nets that ``step_time`` measures on a CPU, and those of the zoo that are slower than their peers."""
+    """Profile two nets of ``step_time``, two of the zoo that are slower than their peers, and stochastic depth."""
     if jax.default_backend() != "cpu":
         print("This benchmark profiles CPUs, but the default device is not a CPU.")
         return

@@ -21,13 +21,13 @@ from resnet_jax.backend import DETERMINISTIC_FLAG
 from resnet_jax.data import sampling
 from resnet_jax.training.checkpoints import digest
 
-_ALONE = flags.DEFINE_bool("alone", False, "Run as one of the processes: print seconds and digest.")
+_WORKER = flags.DEFINE_bool("worker", False, "Run as one of the processes: print seconds and digest.")
 
 PROCESSES = 3
 ROUNDS = 5
 
 
-def train_alone() -> None:
+def train_and_print() -> None:
     """Print the seconds of a step and the digest of the state after some dispatches."""
     on_cpu = jax.default_backend() == "cpu"
     config = recipes.digits(20, True) if on_cpu else recipes.cifar(56, True)
@@ -48,15 +48,15 @@ def train_alone() -> None:
 def main(_: list[str]) -> None:
     """Let processes of both kinds take turns, and record."""
     logging.set_verbosity(logging.WARNING)
-    if _ALONE.value:
-        train_alone()
+    if _WORKER.value:
+        train_and_print()
         return
     found: dict[str, list[list[str]]] = {"deterministic": [], "default": []}
     for _ in range(PROCESSES):
         for kind, results in found.items():
             given = os.environ.get("XLA_FLAGS", "")
             given = f"{given} {DETERMINISTIC_FLAG}" if kind == "deterministic" else given
-            words = [sys.executable, "-m", "benchmarks.deterministic", "--alone"]
+            words = [sys.executable, "-m", "benchmarks.deterministic", "--worker"]
             said = subprocess.run(words, env=os.environ | {"XLA_FLAGS": given}, stdout=subprocess.PIPE, check=True)
             results.append(said.stdout.decode().split())
     ms = {kind: 1e3 * statistics.median(float(result[0]) for result in results) for kind, results in found.items()}

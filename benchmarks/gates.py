@@ -1,4 +1,4 @@
-"""What gates cost: a training step of residual-56 with gates as arguments beside the static net.
+"""Cost of gates: a training step of residual-56 with gates as arguments, compared with the static net.
 
     python -m benchmarks.gates
 

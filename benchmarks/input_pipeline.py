@@ -1,4 +1,4 @@
-"""Images decoded and cropped per second on the cores of a host, beside tf.data and a PyTorch DataLoader with PIL.
+"""Images decoded and cropped per second on the cores of a host: ours, tf.data, a PyTorch DataLoader with PIL.
 
     python -m benchmarks.input_pipeline --images=FOLDER    # one folder of JPEGs per class, like ImageNet
 

@@ -54,7 +54,7 @@ class PeerNet(nn.Module):
 
     @staticmethod
     def stage(inputs: int, width: int, blocks: int, residual: bool) -> nn.Sequential:
-        """Return ``blocks`` blocks, the first of which has ``inputs`` channels."""
+        """Return ``blocks`` blocks; the first has ``inputs`` channels."""
         return nn.Sequential(*[PeerBlock(inputs if i == 0 else width, width, residual) for i in range(blocks)])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -50,7 +50,7 @@ class Transition(nn.Module):
 
 
 class PeerDenseNet(nn.Module):
-    """DenseNet of depth 3n+4, or DenseNet-BC of depth 6n+4 if ``compression`` is below 1; with fewer ``blocks`` its beginning."""
+    """The first ``blocks`` of DenseNet of depth 3n+4, or of DenseNet-BC of depth 6n+4 if ``compression`` is below 1."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class PeerDenseNet(nn.Module):
 
 
 def tensors(variables: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the variables of a DenseNet of this project as PyTorch has them, by torchvision's names."""
+    """Return the variables of a DenseNet of this project in PyTorch's layout, by torchvision's names."""
     axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
     found = {}
     for path, leaf in models.unstack(variables).items():

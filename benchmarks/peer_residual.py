@@ -77,7 +77,7 @@ class PeerUnit(nn.Module):
             self.gating = nn.Conv2d(inputs, self.outputs, 1, self.stride)
 
     def compute(self, steps: list[str], x: torch.Tensor) -> torch.Tensor:
-        """Return what ``steps`` make of ``x``."""
+        """Return ``x`` after ``steps``."""
         for step in steps:
             x = F.relu(x) if step.startswith("relu") else getattr(self, step)(x)
         return x
@@ -176,14 +176,14 @@ class PeerResidualNet(nn.Module):
         loss = F.cross_entropy(self(images), labels)
         loss.backward()
         for parameter in self.parameters():
-            if parameter.grad is None:  # Of a dropped branch, which decays all the same.
+            if parameter.grad is None:  # A dropped branch decays all the same.
                 parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
         return loss.item()
 
 
 def layer_name(path: Path) -> str:
-    """Return the name of the layer at ``path``; gating has one here alone."""
+    """Return the name of the layer at ``path``; only this scheme names the gating."""
     match path:
         case (stage, block, "gating", *_):
             return names.CIFAR.layer_name((stage, block, "conv1")).replace("conv1", "gating")

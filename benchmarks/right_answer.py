@@ -26,10 +26,10 @@ DEPTH, BATCH_SIZE = 20, 64
 # The products of the longest sum of the net, of nine taps and 64 channels. Added in another order, it is off by about
 # the square root of their number times the unit roundoff.
 LONGEST_SUM = 9 * 64
-# Dtype, precision of products, and the relative perturbation: the rounding of a sum, or where it is more that of its
-# factors, by default of 11 bits on GPUs (TF32) and of 8 on TPUs (bfloat16).
+# Dtype, precision of products, and the relative perturbation: the rounding of a sum or, where it is larger, of its
+# factors: 11 bits on GPUs (TF32), 8 on TPUs (bfloat16).
 CASES = [("float32", "highest", LONGEST_SUM**0.5 * 2**-24), ("float32", None, 2**-9), ("bfloat16", None, 2**-9)]
-MARGIN = 4  # A device rounds in every layer, both ways; the perturbation is of the parameters alone.
+MARGIN = 4  # A device rounds in every layer, both ways; the perturbation is only of the parameters.
 UNRELATED = 1.0  # Two steps that have nothing to do with each other are off by about 1.4.
 
 

@@ -27,7 +27,7 @@ ROUNDS = 5
 
 
 def exchange(depth: int) -> dict[str, Any]:
-    """Return the bytes that devices exchange per step of a CIFAR net, and those of its parameters."""
+    """Return the bytes that devices exchange per step of a CIFAR net, and the bytes of its parameters."""
     config = recipes.cifar(depth, True)
     config.batch_size = 2 * jax.device_count()
     subject = measure.subject(config)

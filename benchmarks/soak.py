@@ -1,4 +1,4 @@
-"""Kill a run again and again, resume it each time, and compare the result with that of an undisturbed run.
+"""Kill a run again and again, resume it each time, and compare its end with an undisturbed run.
 
     python -m benchmarks.soak               # 60 kills, into benchmarks/records/soak-*.json
     python -m benchmarks.soak --kills=500
@@ -79,7 +79,7 @@ def unfinished_checkpoints(workdir: pathlib.Path) -> set[int]:
 
 
 def metrics(workdir: pathlib.Path) -> str:
-    """Return what is recorded so far."""
+    """Return the text of the records so far."""
     path = workdir / "metrics.jsonl"
     return path.read_text() if path.exists() else ""
 
@@ -123,7 +123,7 @@ def figures(workdir: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def differences(one: pathlib.Path, other: pathlib.Path) -> int:
-    """Return how many arrays and metrics lines of two finished runs differ in any bit."""
+    """Return the number of arrays and metrics lines of two finished runs that differ in any bit."""
     (state, lines), (other_state, other_lines) = result(one), result(other)
     pairs = zip(jax.tree.leaves(state), jax.tree.leaves(other_state), strict=True)
     arrays = sum(not np.array_equal(a, b) for a, b in pairs)

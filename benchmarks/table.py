@@ -42,7 +42,7 @@ def step_time() -> str:
     return markdown_table(rows, left=("hardware", "net"))
 
 
-def by_hardware(benchmark: str, rows_of: Callable[[dict[str, Any]], list[dict[str, str]]], left: Sequence[str]) -> str:
+def by_hardware(benchmark: str, rows_of: Callable[[Any], list[dict[str, str]]], left: Sequence[str]) -> str:
     """Return a table in Markdown for each record of ``benchmark``, below its hardware."""
     return "\n".join(
         f"{measure.short_name(record['hardware'])}:\n\n{markdown_table(rows_of(record['results']), left)}"
@@ -55,13 +55,22 @@ def zoo_rows(results: dict[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "net": net["net"],
-            "images of a step": net["images"],
+            "images": net["images"].replace(" of ", "x"),
             "ms a step": f"{net['ms a step']['ours']:.0f}",
             "PyTorch": f"{net['ms a step']['peer']:.0f}",
             "ratio": f"{net['ours to peer']:.2f}",
             "first step (s)": f"{net['first step (s)']:.1f}",
         }
         for net in results["nets"]
+    ]
+
+
+def profile_rows(results: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return a row for each net that is profiled, with the percentage of each kind of operation."""
+    return [
+        {"net": net["net"], "ms a step": f"{net['ms a step']:.0f}"}
+        | {re.split(r" \(|:", kind)[0]: f"{100 * net['ms'][kind] / net['ms a step']:.0f}" for kind in results[0]["ms"]}
+        for net in results
     ]
 
 
@@ -126,14 +135,14 @@ def program_table(found: list[tuple[str, dict[str, Any]]], unit: str) -> str:
         form = ["unrolled" if program["unrolled"] else "looped"]
         form += [program[part] for part, usual in USUAL.items() if program[part] != usual]
         row = {"target": target, "net": program["net"], "program": ", ".join(form)}
-        row |= {"images a device": f"{program['batch']}", "compiling (core s)": ""}
+        row |= {"images a device": f"{program['batch']}"}
         row |= dict.fromkeys(("memory (GB)", f"{unit} a step", "MB a step", "ms, estimated", "to the bound"), "")
         row["all-reduced"] = ""
         if unit in program:
             row |= compiled_cells(program, unit)
         else:
             limit = program.get("not compiled within (s)")
-            row["compiling (core s)"] = f"not within {limit:g} s" if limit else f"fails: {program['error'][:80]}"
+            row["memory (GB)"] = f"not within {limit:g} s" if limit else f"fails: {program['error'][:80]}"
         rows.append(row)
     return markdown_table(rows, left=("target", "net", "program"))
 
@@ -145,7 +154,6 @@ def compiled_cells(program: dict[str, Any], unit: str) -> dict[str, str]:
     if exchange and exchange["meanwhile"]:
         reduced += f", {exchange['meanwhile']:g} run meanwhile"
     return {
-        "compiling (core s)": f"{program['compiling (core s)']:.0f}",
         "memory (GB)": f"{program['memory']['all'] / 1e9:.2f}" + ("" if program["memory"]["fits"] else ", too much"),
         f"{unit} a step": f"{program[unit]:,.0f}" if unit == "kernels" else f"{program[unit] / 1e6:.2f} M",
         "MB a step": f"{program['bytes'] / 1e6:,.0f}",
@@ -160,6 +168,7 @@ def tables() -> dict[str, str]:
     return {
         "step_time": step_time(),
         "zoo": by_hardware("zoo", zoo_rows, left=("net",)),
+        "cpu_profile": by_hardware("cpu_profile", profile_rows, left=("net",)),
         "compile_time": by_hardware("compile_time", compile_rows, left=("blocks",)),
         "input_pipeline": by_hardware("input_pipeline", pipeline_rows, left=("pipeline",)),
         "programs": programs(),

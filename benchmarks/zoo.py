@@ -1,4 +1,4 @@
-"""Time of a training step of each kind of net beside its peer in PyTorch, and time to its first step.
+"""Time of a training step of each kind of net compared with its peer in PyTorch, and time to its first step.
 
     python -m benchmarks.zoo
 
@@ -29,13 +29,14 @@ CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
 
 
 class Row(NamedTuple):
-    """A net: its fields of ``config.model``, its peer, the batch of a step, and whether its loops are unrolled."""
+    """A net: fields of ``config.model``, peer, batch of a step, note for its title, whether loops are unrolled."""
 
     fields: dict[str, Any]
     peer: Callable[[], torch.nn.Module]
     shape: tuple[int, int, int] = CIFAR
     batch: int = 32
     classes: int = 10
+    note: str = ""
     unroll: bool = False
 
 
@@ -62,6 +63,7 @@ ROWS = [
     Row(
         {"depth": 20, "shortcut": "shortcut_gating"},
         lambda: peer_residual.PeerResidualNet(3, shortcut="shortcut_gating"),
+        note="shortcut_gating",
     ),
     Row(DENSENET_40, lambda: peer_densenet.PeerDenseNet(40, 12, 1.0, 3), unroll=True),
     Row(DENSENET_BC_100, lambda: peer_densenet.PeerDenseNet(100, 12, 0.5, 3), unroll=True),
@@ -129,7 +131,7 @@ def compare(row: Row) -> dict[str, Any]:
     np.testing.assert_allclose(losses["ours"][0], losses["peer"][0], rtol=1e-3)
     seconds = measure.in_turn({"ours": ours, "peer": theirs}, ROUNDS)
     return {
-        "net": models.title(row.fields) + (", unrolled" if row.unroll else ""),
+        "net": ", ".join(filter(None, [models.title(row.fields), row.note, "unrolled" if row.unroll else ""])),
         "images": f"{row.batch} of {'x'.join(map(str, row.shape))}",
         "first step (s)": round(first, 1),
         "ms a step": {name: round(1e3 * value, 1) for name, value in seconds.items()},

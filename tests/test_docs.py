@@ -75,7 +75,8 @@ def test_a_broken_link_is_found(tmp_path):
 def test_every_command_and_every_config_in_it_exists(name):
     text = PAGES[name].read_text()
     for package, module in COMMAND.findall(text):
-        assert module.isupper() or (ROOT / package / f"{module}.py").exists(), f"{package}.{module}"
+        files = (ROOT / package / f"{module}.py", ROOT / package / module / "__main__.py")
+        assert module.isupper() or any(file.exists() for file in files), f"{package}.{module}"
     for config in re.findall(r"--config=(configs/[\w/]+\.py)", text):
         assert config == "configs/sweeps/NAME.py" or (ROOT / config).exists(), config
 

@@ -1,1 +1,1 @@
-"""What the compilers of GPUs and TPUs make of the project's programs; ``python -m benchmarks.programs``."""
+"""Programs compiled for GPUs and TPUs that need not be there: ``python -m benchmarks.programs``."""

@@ -1,4 +1,4 @@
-"""What the compilers of GPUs and TPUs say of our programs; nothing is measured and no such device is needed.
+"""Compile our programs for GPUs and TPUs and read the results; nothing is measured and no such device is needed.
 
     make programs                                                       # installs the compilers
     python -m benchmarks.programs                                       # all programs for all targets: hours
@@ -7,7 +7,7 @@
 The functions that train and evaluate are compiled as they are, the most important ones first, each in a process of its
 own. What is recorded is compiled again only if the program has changed, so the command may be stopped and started.
 benchmarks/records has one file for each target; without it everything is compiled again.
-``python -m benchmarks.table`` makes the tables of docs/scaling.md.
+``python -m benchmarks.table`` makes the tables of docs/performance.md.
 
 Exit status: 0 each program has a record of what it compiles to, or of why it does not compile. 1 one of them has none,
 because its process failed. 2 the command needs fixing, or a compiler is not installed.
@@ -44,11 +44,11 @@ LAUNCH_SECONDS = 2.5e-6  # Assumed: from one small kernel to the next.
 
 
 def report(compiled: jax.stages.Compiled, facts: dict[str, Any], target: targets.Target) -> dict[str, Any]:
-    """Return what ``compiled``, a program for ``target``, says of itself.
+    """Return the record of ``compiled``, a program for ``target``.
 
     All figures are of one device, and but for memory of one step: kernels of a GPU or estimated cycles of a TPU, and
     bytes that move to and from memory, in total and by kind; collectives; host transfers; and the estimated time of a
-    step beside its bound, the longer of the times for all operations and all bytes at the chip's best.
+    step and its bound, the longer of the times for all operations and all bytes at the chip's best.
 
     Args:
       compiled: the program.
@@ -82,7 +82,7 @@ def report(compiled: jax.stages.Compiled, facts: dict[str, Any], target: targets
 
 
 def unit_of(target: targets.Target) -> str:
-    """Return in what the work of ``target`` is counted."""
+    """Return the unit of work on ``target``."""
     return "kernels" if target.kind == "gpu" else "cycles"
 
 
@@ -110,7 +110,7 @@ def record_path(target: str) -> pathlib.Path:
 
 
 def recorded(target: str) -> list[dict[str, Any]]:
-    """Return what is recorded of the programs of ``target``."""
+    """Return the recorded programs of ``target``."""
     path = record_path(target)
     return json.loads(path.read_text())["results"]["programs"] if path.exists() else []
 
@@ -126,7 +126,7 @@ def record(target: targets.Target, case: Case, result: dict[str, Any]) -> None:
 
 
 def case_of(entry: dict[str, Any]) -> Case:
-    """Return the case that ``entry`` is recorded of."""
+    """Return the case of the recorded ``entry``."""
     return Case(*(entry[name] for name in Case._fields))
 
 
@@ -136,7 +136,7 @@ def is_answered(entry: dict[str, Any], case: Case, key: str, limit: float) -> bo
 
 
 def compile_case(target: targets.Target, case: Case, limit: float, texts: pathlib.Path | None = None) -> None:
-    """Compile ``case`` for ``target``, and record and print what comes of it, unless that is recorded.
+    """Compile ``case`` for ``target``, then record and print the result, unless it is recorded.
 
     Args:
       target: to compile for.
@@ -186,7 +186,7 @@ def compile_case(target: targets.Target, case: Case, limit: float, texts: pathli
 
 
 def summary(result: dict[str, Any], unit: str) -> str:
-    """Return ``result``, that of a compiled program, as lines of text."""
+    """Return ``result`` of a compiled program as lines of text."""
     lines = [
         f"compiled in {result['compiling (core s)']} core s, {result['memory']['all'] / 1e9:.2f} GB, estimated "
         f"{result['estimated ms']:.2f} ms a step, bound by {result['bound by']} {result['bound ms']:.2f} ms",
@@ -207,7 +207,7 @@ _CHOICE = {
 }
 _LIMIT = flags.DEFINE_float("limit", 1800.0, "Seconds after which a program is given up.")
 _TEXTS = flags.DEFINE_string("texts", None, "Folder for the texts of the compiled programs.")
-_CASE = flags.DEFINE_string("case", None, "Compile in this process this case alone, of which it is the fields in JSON.")
+_CASE = flags.DEFINE_string("case", None, "Fields of a case, in JSON: compile only this one, in this process.")
 
 
 def chosen() -> list[Case]:
@@ -251,4 +251,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main, interrupted="Interrupted; the same command goes on with the programs that have no record yet.")
+    command.run(main, interrupted="Interrupted; the same command continues with the programs that have no record yet.")

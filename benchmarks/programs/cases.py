@@ -17,7 +17,7 @@ from resnet_jax.training.program import Program, make_program
 from resnet_jax.training.step import StepInputs, TrainState
 
 STEPS_PER_DISPATCH = 100  # As in a run whose examples lie on the device; a stream feeds one step at a time.
-EXAMPLES = 60_000  # Those of CIFAR-10, which lie on the device.
+EXAMPLES = 60_000  # CIFAR-10, which lies on the device.
 
 ZOO: list[Callable[[], ConfigDict]] = [
     functools.partial(recipes.preact, 110),
@@ -35,7 +35,7 @@ RECIPES = [
     *ZOO,
     *(functools.partial(recipes.cifar, 1202, residual) for residual in (True, False)),
 ]
-# By what a case says of blocks, config.compile.unroll.
+# config.compile.unroll, by the ``blocks`` of a case.
 BLOCKS = {"usual": None, "looped": False}
 NETS = {models.title(recipe().model): recipe for recipe in RECIPES}
 
@@ -70,7 +70,7 @@ def cases() -> list[Case]:
 
 
 def lower(case: Case, mesh: Mesh) -> tuple[jax.stages.Lowered, dict[str, Any]]:
-    """Return the program of ``case`` for the devices of ``mesh``, not yet compiled, and what is known of it."""
+    """Return the program of ``case`` for the devices of ``mesh``, not yet compiled, and facts about it."""
     config = NETS[case.net]()
     config.dtype = "bfloat16"
     config.batch_size = case.batch * mesh.size
@@ -104,7 +104,7 @@ def lower(case: Case, mesh: Mesh) -> tuple[jax.stages.Lowered, dict[str, Any]]:
 
 
 def state_shapes(config: ConfigDict, program: Program, image_shape: tuple[int, ...]) -> TrainState:
-    """Return the state that ``program`` trains, of which no array has values."""
+    """Return the shapes of the state that ``program`` trains."""
 
     def state() -> TrainState:
         variables = models.initial_variables(program.model, config.seed, image_shape)
@@ -116,7 +116,7 @@ def state_shapes(config: ConfigDict, program: Program, image_shape: tuple[int, .
 
 
 def example_shapes(config: ConfigDict, image_shape: tuple[int, ...], classes: int) -> StepInputs:
-    """Return what every step of ``config`` reads; in place of the examples are shapes, if they lie on the device."""
+    """Return the inputs of every step of ``config``, with shapes in place of examples that lie on the device."""
     one = data.Split(np.zeros((1, *image_shape), np.uint8), np.zeros(1, np.int32))
     mean, std = data.normalisation(data.Dataset(tuple(map(str, range(classes))), {"train": one}), config.data)
     images = labels = None

@@ -1,4 +1,4 @@
-"""What a compiled program does, read from its text: kernels, bytes, estimated cycles, collectives, host transfers.
+"""Work of a compiled program, read from its text: kernels, bytes, estimated cycles, collectives, host transfers.
 
 ``compiled.as_text()`` is the program after all of XLA's passes, in the order in which it runs. Loops are multiplied by
 their number of turns; of a conditional the branch with the most kernels counts.
@@ -52,9 +52,9 @@ class CompiledProgram:
     """
 
     def __init__(self, text: str) -> None:
-        """Read ``text``, that of ``jax.stages.Compiled.as_text``."""
+        """Read ``text``, the result of ``jax.stages.Compiled.as_text``."""
         self.computations, self.entry = hlo.parse(text)
-        # The instructions that wait, by computation and the name of what they wait for.
+        # Waiting instructions, by computation and the name of the awaited instruction.
         self._waiting = {
             name: {each.operands[0]: each for each in computation.values() if each.opcode.endswith("-done")}
             for name, computation in self.computations.items()
@@ -156,7 +156,7 @@ class CompiledProgram:
         return self._waiting[run.computation].get(run.instruction.name, run.instruction).arrays
 
     def meanwhile(self, run: Run) -> float:
-        """Return how many others run during ``run``: none, if it is synchronous."""
+        """Return the number of others that run during ``run``: none, if it is synchronous."""
         waiting = self._waiting[run.computation].get(run.instruction.name)
         if waiting is None:
             return 0.0
@@ -243,10 +243,10 @@ def _number(runs: list[Run]) -> float:
 
 
 class Work(NamedTuple):
-    """What the instructions of one kind do.
+    """Work of the instructions of one kind.
 
     Attributes:
-      kernels: how many run.
+      kernels: number that run.
       bytes: of the device's memory that they read and write.
       cycles: of the device's clock, as the compiler for TPUs estimates; 0 on others.
     """
@@ -257,7 +257,7 @@ class Work(NamedTuple):
 
 
 def work(program: CompiledProgram) -> dict[str, Work]:
-    """Return what ``program`` does by kind of instruction, as ``CompiledProgram.kind``."""
+    """Return the work of ``program`` by kind of instruction, as ``CompiledProgram.kind``."""
     totals: dict[str, Work] = {}
     for run in program.runs():
         cycles = re.search(r'"estimated_cycles":"(\d+)"', run.instruction.attributes)
@@ -268,17 +268,17 @@ def work(program: CompiledProgram) -> dict[str, Work]:
 
 
 def _plus(total: Any, each: Any, times: float) -> Any:
-    """Return ``total`` and ``times`` what ``each``, of the same kind of tuple, has."""
+    """Return ``total`` plus ``times`` ``each``, tuples of one kind."""
     return type(total)(*(one + times * other for one, other in zip(total, each, strict=True)))
 
 
 class Exchange(NamedTuple):
-    """What the collectives of one kind exchange.
+    """Exchange by the collectives of one kind.
 
     Attributes:
-      number: how many run.
+      number: collectives that run.
       bytes: of their results.
-      meanwhile: how many other instructions run while they are under way; none if the devices wait for them.
+      meanwhile: number of other instructions that run while they are under way; 0 if the devices wait.
     """
 
     number: float
@@ -287,7 +287,7 @@ class Exchange(NamedTuple):
 
 
 def collectives(program: CompiledProgram) -> dict[str, Exchange]:
-    """Return what the devices exchange in ``program`` by kind of collective."""
+    """Return the exchange between devices in ``program`` by kind of collective."""
     totals: dict[str, Exchange] = {}
     for run in program.runs():
         for kind, size in program.collectives(run):

@@ -42,7 +42,7 @@ class Array(NamedTuple):
 
     @property
     def space(self) -> int:
-        """Memory that holds the array: 0 the device's own, 1 the vector memory of a TPU, 5 that of the host."""
+        """Memory that holds the array: 0 the device's own, 1 the vector memory of a TPU, 5 the host's."""
         space = re.search(r"S\((\d+)\)", self.layout)
         return int(space[1]) if space else 0
 
@@ -52,12 +52,12 @@ class Instruction(NamedTuple):
 
     Attributes:
       name: in its computation.
-      arrays: of the result, those of a tuple one after the other.
+      arrays: of the result; of a tuple one after the other.
       opcode: such as "fusion".
       operands: names of instructions of the same computation.
       attributes: all that follows the operands.
       literal: text between the parentheses; of a constant its value.
-      root: whether its result is that of its computation.
+      root: whether its result is its computation's.
     """
 
     name: str
@@ -78,7 +78,7 @@ Computation = dict[str, Instruction]
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
-    """Return the computations of ``text``, that of ``jax.stages.Compiled.as_text``, by name, and which is run.
+    """Return the computations of ``text``, the result of ``jax.stages.Compiled.as_text``, by name, and which is run.
 
     Instructions are in the order of the text, in which they run.
 
@@ -95,7 +95,7 @@ def parse(text: str) -> tuple[dict[str, Computation], str]:
         elif instruction := _instruction(line):
             instructions[instruction.name] = instruction
     if not entry:
-        raise ValueError("the text is not that of a compiled program: no computation is marked ENTRY")
+        raise ValueError("the text is not a compiled program: no computation is marked ENTRY")
     return computations, entry
 
 

@@ -1,6 +1,6 @@
 """Accelerators to compile for on a machine that has none of them.
 
-Their compilers are wheels (benchmarks/programs/requirements.txt) in a folder of their own: where JAX found them when it
+Their compilers are wheels (benchmarks/programs/requirements.txt) in a folder of their own: if JAX found them when it
 starts, it would look for the devices.
 """
 
@@ -23,13 +23,13 @@ class Chip(NamedTuple):
     """A chip, as its vendor describes it.
 
     Attributes:
-      name: as the vendor has it.
+      name: the vendor's.
       peak: floating-point operations a second in bfloat16, without sparsity.
       memory: bytes.
       bandwidth: of the memory, bytes a second.
       clock: cycles a second.
       source: of these figures.
-      multiprocessors: what the compiler for a GPU must know of them besides.
+      multiprocessors: further settings that the compiler for a GPU needs.
     """
 
     name: str
@@ -54,8 +54,8 @@ _LIMITS = (
     "registers_per_core_limit: 65536 registers_per_block_limit: 65536 "
     "block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535"
 )
-# What the compiler must know of GPUs, their memory and clock among it, is what XLA states in its target_config/specs.
-# The clock of TPUs follows from their peak and their 128x128 matrix units, of which v4 has eight and v5e four.
+# Settings of GPUs are XLA's, from its target_config/specs.
+# The clock of TPUs follows from their peak and their 128x128 matrix units: eight in v4, four in v5e.
 CHIPS = {
     "h100": Chip("NVIDIA H100 80GB HBM3", 989e12, 84_978_434_048, 3.352e12, 1.98e9, "data sheet H100 SXM", _HOPPER),
     "h200": Chip("NVIDIA H200 141GB HBM3e", 989e12, 151_397_597_184, 4.8e12, 1.98e9, "data sheet H200 SXM", _HOPPER),
@@ -81,7 +81,7 @@ class Target(NamedTuple):
     shape: str
 
     def devices(self) -> list[Any]:
-        """Return the devices, for which programs can be compiled and not run.
+        """Return the devices; programs can be compiled for them, not run.
 
         Raises:
           UserError: their compiler is not installed, or there are no devices of this shape.
@@ -101,9 +101,9 @@ class Target(NamedTuple):
             raise UserError(f"the compiler for {self.name} is not in {COMPILERS}; `make programs` installs it.")
 
     def _tpus(self) -> topologies.TopologyDescription:
-        # Or libtpu asks the cloud which host of a pod this is, and lets one process at a time use the chips it has not.
+        # Otherwise libtpu asks the cloud for this host's place in a pod, and admits one process at a time.
         os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
-        # The two cores of a v4 as one device, as JAX has them.
+        # JAX treats the two cores of a v4 as one device.
         options = {"chip_config_name": "megacore"} if self.chip is CHIPS["v4"] else {}
         return topologies.get_topology_desc(self.name.removeprefix("tpu:"), "tpu", **options)
 

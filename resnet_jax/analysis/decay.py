@@ -7,7 +7,7 @@ Both are fitted by least squares on the logarithm of the loss, with a floor of a
 them with each other and with no progress at all. Its number of points is the effective one, n (1 - r) / (1 + r) with r
 the correlation of successive residuals of the best fit, because successive losses are alike. So it is in the
 standard error of a rate where too few seeds show its scatter; a moving block bootstrap of the residuals was tried for
-that and holds less often (``benchmarks/README.md``).
+that and holds less often (``docs/coverage.md``).
 """
 
 from collections.abc import Sequence

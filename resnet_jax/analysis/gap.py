@@ -1,7 +1,7 @@
 """The gap between two nets' errors: its interval, its p-value, and the words for it.
 
-The interval is Welch's, for two means whose nets scatter differently. ``benchmarks/records/coverage-2-cpu-cores.json``
-has how often it holds the true gap; with errors that are skewed, or runs that fail, it does so less often than it says,
+The interval is Welch's, for two means whose nets scatter differently. ``docs/coverage.md`` shows
+how often it contains the true gap; with errors that are skewed, or runs that fail, it does so less often than it says,
 as every interval of three to five seeds, so that each seed's error stands next to it.
 """
 

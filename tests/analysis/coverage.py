@@ -1,6 +1,6 @@
 """How often the intervals and words of the analysis are right, in simulated sweeps.
 
-    python -m tests.analysis.coverage    # writes coverage.json beside this file and the tables of docs/coverage.md
+    python -m tests.analysis.coverage    # writes coverage.json next to this file and the tables of docs/coverage.md
 
 Thirteen minutes on one core. ``test_coverage.py`` holds the record against smaller simulations.
 """

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 
-
 # LLVM's optimisations take longer here than the small nets run.
 OPTIONS = {"xla_backend_optimization_level": 0}
 

@@ -1,4 +1,4 @@
-"""What is read from a program's text."""
+"""Work, exchange and transfers, read from a program's text."""
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ def test_a_loop_counts_as_often_as_it_turns_and_a_fusion_and_an_asynchronous_pai
     }
 
 
-def test_of_a_slice_its_own_bytes_are_moved_and_of_a_whole_array_all():
+def test_a_slice_moves_only_its_own_bytes():
     moved = {kind: each.bytes for kind, each in work(CompiledProgram(HAND_WRITTEN)).items()}
     row = 4 * 8
     assert moved["mul"] == 5 * (2 * row + 4 * row + 4 * row + 4)  # The row, the sum before and after, the index.
@@ -93,7 +93,7 @@ def test_of_a_slice_its_own_bytes_are_moved_and_of_a_whole_array_all():
     assert moved["psum"] == 5 * 2 * 4 * row
 
 
-def test_vector_memory_is_not_the_devices_memory_and_cycles_are_those_the_compiler_estimates():
+def test_vector_memory_is_not_the_devices_memory_and_cycles_are_the_compilers_estimates():
     copied = work(CompiledProgram(HAND_WRITTEN))["copy"]
     assert copied == Work(kernels=2, bytes=4 * 4 * 8, cycles=30)
 
@@ -105,7 +105,7 @@ def test_tpus_pad_arrays_to_whole_tiles():
     assert array.padded_bytes == 2 * 5 * 8 * 128
 
 
-def test_of_an_exchange_is_known_what_else_runs_meanwhile():
+def test_an_exchange_counts_the_instructions_that_run_meanwhile():
     exchange = Exchange(number=5, bytes=5 * 4 * 4 * 8, meanwhile=5)
     assert collectives(CompiledProgram(HAND_WRITTEN)) == {"all-reduce": exchange}
     waiting = HAND_WRITTEN.replace("all-reduce-start(", "all-reduce(").replace("all-reduce-done(", "copy(")
@@ -153,13 +153,13 @@ def test_loops_in_loops_multiply():
     assert work(program)["dot_general"].bytes == 15 * 2 * 4 * 64 * 64  # Both operands are the same array.
 
 
-def test_a_loop_without_a_known_end_counts_once_and_is_said():
+def test_a_loop_without_a_known_end_counts_once_and_is_reported():
     program = on_cpu(lambda x: jax.lax.while_loop(lambda x: x.sum() < 100, lambda x: x @ x, x), jnp.ones((64, 64)))
     assert program.unknown_loops() == 1
     assert runs_of(program, "dot") == 1
 
 
-def test_of_a_conditional_the_branch_with_more_work_counts():
+def test_the_branch_of_a_conditional_with_more_work_counts():
     def function(x, many):
         return jax.lax.cond(many, lambda x: x @ x @ (x + 1), lambda x: x @ x, x)
 

@@ -1,4 +1,4 @@
-"""What is compared delivers the same, and the arithmetic of a host."""
+"""All pipelines deliver the same batches; the arithmetic of a host."""
 
 import io
 
@@ -29,7 +29,7 @@ def test_all_pipelines_deliver_batches_of_the_same_kind(name, augmentation, tmp_
         images = images.transpose(0, 2, 3, 1)
     else:
         assert (images.shape, images.dtype) == ((6, 224, 224, 3), np.uint8)
-    # The tint tells the class.
+    # The tint identifies the class.
     np.testing.assert_array_equal(images.mean(axis=(1, 2)).argmax(axis=1), labels)
 
 

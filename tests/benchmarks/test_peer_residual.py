@@ -131,7 +131,7 @@ SAME_PARTS = {
 
 
 @pytest.mark.parametrize("fields", SAME_PARTS.values(), ids=SAME_PARTS)
-def test_of_nets_whose_parts_are_trained_above_the_logits_are_the_same(fields):
+def test_nets_whose_parts_are_trained_above_have_the_same_logits(fields):
     model, variables, theirs = nets(**fields)
     assert_same_logits(evaluated(model, variables), theirs)
 

@@ -25,7 +25,7 @@ programs.compile_case(targets.target(target), cases.Case(*json.loads(case)), flo
 
 
 def compile_case(folder, target, case, limit=1200.0):
-    """Compile ``case`` and return what is recorded of it, and what was printed."""
+    """Compile ``case``; return its record and the output."""
     if not targets.installed(targets.target(target).kind):
         pytest.skip(f"the compiler for {target} is not installed; `make programs` installs it")
     command = [sys.executable, "-c", COMPILE, str(folder), target, json.dumps(case), str(limit)]
@@ -48,9 +48,9 @@ def test_a_step_of_residual_20_fits_and_exchanges_its_gradients_once_and_nothing
     assert exchange["number"] == 1
     assert exchange["bytes"] == 4 * program["parameters and statistics"] + 8  # Loss and error.
     if target.startswith("gpu"):
-        # Of the first convolution no gradient by its input.
+        # The first convolution has no gradient by its input.
         assert program["kinds"]["conv_general_dilated"]["kernels"] == 3 * 19 - 1
-        # The forms that CPUs get are products of matrices, of which the head alone has any here.
+        # Convolutions for CPUs are products of matrices; here only the head has one.
         (text,) = tmp_path.glob("*.txt")
         assert text.read_text().count(" dot(") <= 3
 
@@ -86,7 +86,7 @@ def test_a_program_that_takes_too_long_is_given_up_and_tried_again_with_more_tim
 def test_a_program_needs_no_values_of_its_arguments(mapper):
     lowered, facts = cases.lower(EVALUATION._replace(mapper=mapper), parallel.device_mesh())
     assert facts["devices"] == 2
-    assert facts["parameters and statistics"] == 269_722 + 1_376  # Of the paper 0.27 M; two statistics a channel.
+    assert facts["parameters and statistics"] == 269_722 + 1_376  # The paper: 0.27 M; two statistics a channel.
     assert lowered.compile().memory_analysis().argument_size_in_bytes > 60_000 * 32 * 32 * 3
 
 
