@@ -48,7 +48,7 @@ from resnet_jax.report.panels import Panel
 from resnet_jax.report.pictures import save
 from resnet_jax.rundir import read_sweep
 from resnet_jax.safe_files import within, write_json, write_text
-from resnet_jax.sweeps.watch import TRAINING, all_over, row, written
+from resnet_jax.sweeps.watch import TRAINING, all_ended, file_stamps, row
 
 _OUT = command.define_path("out", "Output folder; by default comparison/ in the first folder.")
 _QUESTION = flags.DEFINE_string("question", None, "Question that the report answers; by default the sweep's.")
@@ -167,9 +167,9 @@ def watch(folders: list[pathlib.Path], out: pathlib.Path) -> None:
             start = time.monotonic()
             workdirs = [run_directories_of(folder) for folder in folders]
             rows = [row(workdir, time.time()) for each in workdirs for workdir in each]
-            if all(workdirs) and all_over(rows):
+            if all(workdirs) and all_ended(rows):
                 return
-            now = written([workdir for each in workdirs for workdir in each])
+            now = file_stamps([workdir for each in workdirs for workdir in each])
             if now != compared:
                 compared = now
                 try:

@@ -149,8 +149,10 @@ def subject_after(source: Source, step: int | None, settings: instruments.Settin
     return instruments.subject_of(trained, dataset, source.config, settings)
 
 
-def planned(source: Source, names: list[str], settings: dict[str, Any]) -> Iterator[tuple[int | None, list[str]]]:
-    """Yield each step at which something is to be measured of ``source``, and the instruments for it."""
+def planned_measurements(
+    source: Source, names: list[str], settings: dict[str, Any]
+) -> Iterator[tuple[int | None, list[str]]]:
+    """Yield each step at which to measure ``source``, and the instruments for it."""
     there = diagnosis.read(source.folder)
     wanted = {name: chosen_steps(INSTRUMENTS[name].steps, source.steps, _AT.value) for name in names}
     for step in source.steps:
@@ -190,7 +192,7 @@ def main(arguments: list[str]) -> int:
     settings = instruments.Settings(_EXAMPLES.value, _BATCH.value, _SEED.value)
     sources = sources_from_flags(arguments)
     measured, refusals = 0, dict[str, None]()
-    plans = [(source, list(planned(source, names, settings._asdict()))) for source in sources]
+    plans = [(source, list(planned_measurements(source, names, settings._asdict()))) for source in sources]
     columns = (PlainColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         for source, steps in plans:

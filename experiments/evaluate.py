@@ -141,7 +141,7 @@ def main(arguments: list[str]) -> int:
     config = config_of_data()
     check(config, devices=1)
     models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
-    is_first = processes.join()
+    is_first_process = processes.join()
     mesh = parallel.device_mesh()
     with together():
         dataset = data.load(config.data)
@@ -174,7 +174,7 @@ def main(arguments: list[str]) -> int:
         rows.append(evaluation.Row("ensemble", f"{len(nets)} nets", evaluation.score(logits[0], labels), None))
 
     words = ["python", "-m", "experiments.evaluate", *sys.argv[1:]]
-    if not is_first:
+    if not is_first_process:
         return 0
     title = f"{config.data.name} {_SPLIT.value}, {len(labels):,} images, {_PROTOCOL.value}{' and flip' * _FLIP.value}"
     stdout.print(evaluation.table(rows, title))

@@ -44,7 +44,19 @@ from resnet_jax.sweeps import display, local, slurm
 from resnet_jax.sweeps import file as sweep_file
 from resnet_jax.sweeps.checks import Checks, in_turns, starts_from
 from resnet_jax.sweeps.grid import tuned_fields
-from resnet_jax.sweeps.plan import Cost, PlannedRun, Problems, cost, failure, log_of, only, plan, shard, state, value_of
+from resnet_jax.sweeps.plan import (
+    Cost,
+    PlannedRun,
+    Problems,
+    cost,
+    failure,
+    log_of,
+    plan,
+    selected_runs,
+    shard,
+    state,
+    value_of,
+)
 from resnet_jax.sweeps.watch import FAILED
 from resnet_jax.terminal import Terminal, console, say, stdout
 from resnet_jax.training.start import source_path
@@ -154,7 +166,7 @@ def main(arguments: list[str]) -> int:
     if not runs:
         problems.report(len(swept.sweep))
     if _ONLY.value:
-        runs = only(runs, _ONLY.value)
+        runs = selected_runs(runs, _ONLY.value)
     if _SHARD.value:
         runs = shard(runs, _SHARD.value)
     if not runs:

@@ -216,7 +216,7 @@ _LOST = (
 _leaving = threading.RLock()
 
 
-def is_first() -> bool:
+def is_first_process() -> bool:
     """Return whether this is process 0, the only one that writes the run directory and prints."""
     return jax.process_index() == 0
 

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.measure import Measurement
 from rich.table import Table
 
-from resnet_jax.sweeps.watch import TRAINING, UNREADABLE, Row, all_over, row, seconds_left
+from resnet_jax.sweeps.watch import TRAINING, UNREADABLE, Row, all_ended, row, seconds_left
 
 SECONDS_BETWEEN_LOOKS = 3.0
 # Where there is no terminal, so that each table stays.
@@ -50,7 +50,7 @@ def looks(workdirs: Sequence[pathlib.Path]) -> Iterator[list[Row]]:
     while True:
         rows = [row(workdir, time.time()) for workdir in workdirs]
         yield rows
-        if all_over(rows):
+        if all_ended(rows):
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
@@ -61,7 +61,7 @@ def draw_in_place(looks: Iterator[list[Row]], draw: Callable[..., Table], consol
     try:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             for rows in looks:
-                live.update(fitting(rows, draw, console), refresh=True)
+                live.update(fitting_table(rows, draw, console), refresh=True)
     finally:
         console.print(draw(rows))
     return rows
@@ -73,14 +73,14 @@ def print_changes(looks: Iterator[list[Row]], draw: Callable[..., Table], consol
     printed: list[Row] = []
     next_time = 0.0
     for rows in looks:
-        over = all_over(rows)
+        over = all_ended(rows)
         if over or (rows != printed and time.monotonic() >= next_time):
             console.print(draw(rows))
             printed, next_time = rows, time.monotonic() + SECONDS_BETWEEN_TABLES
     return rows
 
 
-def fitting(rows: Sequence[Row], draw: Callable[..., Table], console: Console) -> Table:
+def fitting_table(rows: Sequence[Row], draw: Callable[..., Table], console: Console) -> Table:
     """Return the table of as many of ``rows`` as ``console`` has lines, with names as long as it has columns."""
     unlimited = console.options.update(max_width=10_000)
     excess = max(0, Measurement.get(console, unlimited, draw(rows)).maximum - console.width)

@@ -144,7 +144,7 @@ def overridden(base: ConfigDict, overrides: Overrides) -> ConfigDict:
     Raises:
       UserError: one is not a field, or has a value that its field cannot have.
     """
-    values = {field: fitting(field, value) for field, value in overrides.items()}
+    values = {field: override_value(field, value) for field, value in overrides.items()}
     for field, value in values.items():
         if field not in FIELDS:
             raise UserError(unknown_field(field))
@@ -192,7 +192,7 @@ def name_of(config: ConfigDict, overrides: Overrides) -> str:
     return name.encode()[: LONGEST_NAME - 9].decode(errors="ignore") + f"-{digest}"
 
 
-def fitting(field: str, value: Any) -> Any:
+def override_value(field: str, value: Any) -> Any:
     """Return ``value`` as the command line takes it: a tuple if ``field`` has several numbers, a path without ~."""
     if field in PATH_FIELDS and isinstance(value, str):
         return local_path(value, f"config.{field}")
@@ -200,7 +200,7 @@ def fitting(field: str, value: Any) -> Any:
     return (value,) if is_one else value
 
 
-def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
+def selected_runs(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
     """Return the ``runs`` that meet all ``conditions``, such as "model.depth=56,model.residual=True".
 
     Raises:
@@ -214,7 +214,7 @@ def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
             raise UserError(
                 f"--only={conditions}: unknown field in {condition!r}; write FIELD=VALUE, e.g. model.depth=56."
             )
-        value = fitting(field, value_of(text))
+        value = override_value(field, value_of(text))
         wanted.append((field, list(value) if isinstance(value, tuple) else value))
     chosen = [
         run for run, have in zip(runs, values, strict=True) if all(have[field] == value for field, value in wanted)

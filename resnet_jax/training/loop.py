@@ -55,7 +55,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         if config.batch_size != given:
             rate = config.optimizer.learning_rate
             logging.info("batch %d for %d: %d steps, learning rate %g", config.batch_size, given, config.steps, rate)
-        if hosts.is_first():
+        if hosts.is_first_process():
             check_workdir(workdir, config)
         summary = read_summary(workdir)
         is_finished = summary is not None and is_run_over(summary, config)

@@ -21,7 +21,7 @@ SECONDS_BETWEEN_UPDATES = 0.25
 
 def announce(config: ConfigDict, dataset: data.Dataset | data.Stream, program: Program) -> None:
     """Log the data set that a start has found, the net and the devices."""
-    if not hosts.is_first():
+    if not hosts.is_first_process():
         return
     parameters, _ = models.totals(models.describe(program.model, data.image_shape(dataset)))
     size = f"{parameters / 1e6:,.2f} M" if parameters >= 1e5 else f"{parameters:,}"

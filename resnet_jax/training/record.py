@@ -108,7 +108,7 @@ class RunRecord:
         self.workdir = workdir
         self._config = config
         self._here = Identity(identity.of_config(config), data, versions())
-        self._writes = hosts.is_first()
+        self._writes = hosts.is_first_process()
         self._open = contextlib.ExitStack()
         if not self._writes:
             return

@@ -466,7 +466,7 @@ def test_rates_are_measured_written_and_said(commands, tmp_path):
     ("words", "message"),
     [
         (["--tuned=model.depth"], "model.depth cannot be tuned; give a number of the optimizer"),
-        (["--tuned=optimizer.learning_rate=fast"], "--tuned=optimizer.learning_rate=fast: 'fast' is no number; give"),
+        (["--tuned=optimizer.learning_rate=fast"], "--tuned=optimizer.learning_rate=fast: 'fast' is no"),
         (["--tuned=optimizer.learning_rate"], "run has no validation error, by which the best"),
         (["--rates", "--thresholds=1,-2"], "--thresholds=1,-2 must be losses above 0"),
         (["--rates", "--thresholds=low"], "--thresholds=low must be losses above 0"),

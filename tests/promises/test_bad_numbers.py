@@ -38,6 +38,7 @@ def test_a_run_stops_at_the_very_step_and_keeps_what_explains_it(diverging, tmp_
     assert train(diverging, tmp_path / "run") == summary
 
 
+@pytest.mark.slow
 def test_a_diverged_run_continues_if_asked(diverging, tmp_path):
     train(diverging, tmp_path / "run")
     diverging.stop_at_divergence = False

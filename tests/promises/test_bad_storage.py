@@ -35,6 +35,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_with_room_the_same_command_ends_as_if_there_had_been_room(
     commands, config, whole, small_disk
 ):

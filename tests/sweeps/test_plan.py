@@ -15,7 +15,7 @@ from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_sweep
 from resnet_jax.sweeps.grid import axis, chain, product, together, tuned
-from resnet_jax.sweeps.plan import Problems, cost, failure, log_of, only, plan, record_failure, shard, state
+from resnet_jax.sweeps.plan import Problems, cost, failure, log_of, plan, record_failure, selected_runs, shard, state
 from tests.analysis.synthetic import write_run
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -207,7 +207,7 @@ SWEEP = product(axis("model.residual", [False, True]), axis("model.depth", [20, 
 )
 def test_runs_are_chosen_by_their_fields(conditions, count):
     runs = planned(SWEEP)
-    chosen = only(runs, conditions)
+    chosen = selected_runs(runs, conditions)
     assert len(chosen) == count
     assert [run for run in runs if run in chosen] == chosen
 
@@ -215,15 +215,15 @@ def test_runs_are_chosen_by_their_fields(conditions, count):
 @pytest.mark.parametrize("value", ["(0.25,0.5)", "[0.25, 0.5]", "(0.25, 0.5)"])
 def test_runs_are_chosen_by_fields_of_several_numbers(value):
     runs = planned(product(axis("optimizer.milestones", [(0.25, 0.5), (0.5, 0.75)]), axis("seed", [0, 1])))
-    assert only(runs, f"optimizer.milestones={value},seed=1") == [runs[1]]
-    assert only(runs, f"seed=0, optimizer.milestones={value}") == [runs[0]]
+    assert selected_runs(runs, f"optimizer.milestones={value},seed=1") == [runs[1]]
+    assert selected_runs(runs, f"seed=0, optimizer.milestones={value}") == [runs[0]]
 
 
 def test_a_choice_of_an_unknown_field_or_of_no_run_is_refused():
     with pytest.raises(UserError, match=r"--only=model\.dept=56: unknown field in 'model\.dept=56'; write FIELD=VALUE"):
-        only(planned(SWEEP), "model.dept=56")
+        selected_runs(planned(SWEEP), "model.dept=56")
     with pytest.raises(UserError, match=r"--only=model\.depth=57 matches none of the 12 runs; --dry_run lists them"):
-        only(planned(SWEEP), "model.depth=57")
+        selected_runs(planned(SWEEP), "model.depth=57")
 
 
 @pytest.mark.parametrize("parts", [1, 2, 5, 12, 20])

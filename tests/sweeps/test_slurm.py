@@ -68,7 +68,8 @@ time.sleep(100)
     assert (tmp_path / "resumed").exists()
 
 
-def test_a_job_that_is_preempted_twice_without_a_checkpoint_fails_and_says_so(submit, tmp_path):
+@pytest.mark.slow
+def test_a_job_that_is_preempted_twice_without_a_checkpoint_fails(submit, tmp_path):
     program = f"""
 import pathlib, time
 folder = pathlib.Path({str(tmp_path)!r})
@@ -80,9 +81,9 @@ time.sleep(100)
         wait_for(tmp_path / f"started{start}")
         (task,) = psutil.Process(int(job.job_id)).children()
         task.send_signal(signal.SIGUSR2)
-    sentence = "r0 has no new checkpoint after 2 starts of its job"
-    assert sentence in str(job.exception())
-    assert sentence in (tmp_path / "r0.log").read_text().splitlines()[-1]
+    message = "r0 has no new checkpoint after 2 starts of its job"
+    assert message in str(job.exception())
+    assert message in (tmp_path / "r0.log").read_text().splitlines()[-1]
 
 
 def saved(workdir, step):

@@ -46,7 +46,7 @@ def test_a_start_says_what_it_has_found_and_what_it_does_before_it_compiles(
 
 
 def test_of_several_processes_the_first_says_it(config, monkeypatch, caplog):
-    monkeypatch.setattr(progress.hosts, "is_first", lambda: False)
+    monkeypatch.setattr(progress.hosts, "is_first_process", lambda: False)
     with caplog.at_level("INFO", logger="absl"):
         progress.announce(config, dataset=None, program=None)
     assert caplog.text == ""
