@@ -79,7 +79,11 @@ class EditableNet(NamedTuple):
         """Return the net with other ``leaves`` and other ``fields`` of its config; leaves without a place go."""
         config = self.config.copy_and_resolve_references()
         config.update(fields)
-        like = models.template(models.build(config, self.model.num_classes), self.image_shape)
+        like = (
+            models.template(models.build(config, self.model.num_classes), self.image_shape)
+            if fields
+            else self.variables
+        )
         return type(self)(config, models.stack(leaves, like))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.instruments import features
-from tests.instruments.subjects_a import given_subject, images
+from tests.instruments.subjects import given_subject, images
 
 
 @pytest.mark.parametrize(("count", "size"), [(12, 4), (13, 4), (3, 4), (4, 4), (1, 1)])
