@@ -38,7 +38,7 @@ def loaded(one, path):
     return jax.export.deserialize(path.read_bytes())
 
 
-# A net of each family, of each dtype, and with what evaluation takes from a run besides its parameters.
+# A net of each family, of each dtype, and with gates, which evaluation reads from a run next to its parameters.
 NETS = {
     "bottleneck": {"order": "preactivation", "block": "bottleneck", "depth": 11},
     "bfloat16": {"dtype": "bfloat16"},
@@ -78,7 +78,7 @@ def test_the_program_keeps_the_form_of_each_platform_and_its_slices_with_any_bat
     assert program.platforms == PLATFORMS
     [image], [logits] = program.in_avals, program.out_avals
     assert (str(image), str(logits)) == ("uint8[batch,8,8,3]", "float32[batch,10]")
-    # A convolution of 1x1 is a product on CPUs alone.
+    # A convolution of 1x1 is a product only on CPUs.
     assert "stablehlo.case" in program.mlir_module()
     for name in ("bottleneck", "gates", "DenseNet"):
         assert "gather" not in exported(net(**NETS[name])).mlir_module()
