@@ -66,9 +66,7 @@ def test_only_batches_without_shared_images_are_pairs(examples, pairs):
 
 
 def test_too_few_images_for_two_batches_are_refused(subject):
-    with pytest.raises(
-        UserError, match=r"7 images do not make two batches for residual-8; give more --examples"
-    ):
+    with pytest.raises(UserError, match=r"7 images do not make two batches for residual-8; give more --examples"):
         confusion.measure(subject._replace(train=subject.train.first(7)))
 
 
