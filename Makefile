@@ -1,17 +1,20 @@
-# make demo      four nets on the embedded digits, their training curves and the verdict
-# make test      the tests of every commit: minutes; compiled programs are kept in .pytest_cache for the next time
-# make test-all  all tests, among them whole runs on real images and many processes; PYTEST has more of pytest's flags
+# make demo      four nets on the embedded digits, three seeds each: training curves and the verdict, in three minutes
+# make test      the tests for every commit; compiled programs are kept in .pytest_cache for the next time
+# make test-all  all tests, including whole runs on real images and runs of many processes; PYTEST takes pytest's flags
 # make lint      style, format and types
-# make bench     speed beside PyTorch, on the accelerator or CPU that is there; installs PyTorch
-# make programs  the compilers of GPUs and TPUs, for benchmarks.programs; 340 MB to download, 1.1 GB on the disk
-# make soak      kill a run 60 times and compare its end with an undisturbed one: ten minutes
-# make figure6   figure 6 of the paper, nine nets of 64,000 steps, into results/cifar_figure6
-# Each makes .venv itself when it is missing or older than the requirements.
+# make bench     speed next to PyTorch, on this machine's accelerator or CPU; installs PyTorch
+# make programs  the compilers for GPUs and TPUs, for benchmarks.programs; 340 MB to download, 1.1 GB on the disk
+# make soak      kill a run 60 times and compare its end with an undisturbed run; ten minutes
+# make figure6   figure 6 of the paper, nine nets with 64,000 steps each, into results/cifar_figure6
+# Each makes .venv first if it is missing or older than the requirements; make .venv/installed makes only that.
 
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: demo test test-all lint bench programs soak figure6
+.PHONY: help demo test test-all lint bench programs soak figure6
+help:
+	@sed -n '/^#/!q; s/^# //p' Makefile
+
 demo: .venv/installed
 	JAX_PLATFORMS=cpu $(RUN) -m experiments.sweep --config=configs/sweeps/digits_depth.py
 	$(RUN) -m experiments.compare runs/digits_depth
@@ -42,8 +45,7 @@ programs: .programs/installed
 soak: .venv/installed
 	JAX_PLATFORMS=cpu $(RUN) -m benchmarks.soak
 
-# SWEEP has flags for the sweep, as SWEEP="--config.steps=100"; RUNS and RESULTS are
-# where runs and records go.
+# SWEEP: flags for the sweep, as in SWEEP="--config.steps=100"; RUNS and RESULTS: folders of the runs and the records.
 RUNS ?= runs/cifar_figure6
 RESULTS ?= results/cifar_figure6
 figure6: .venv/installed
@@ -60,9 +62,11 @@ figure6: .venv/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target .programs -r benchmarks/programs/requirements.txt
 	@touch $@
 
-.venv/installed: requirements.txt requirements-dev.txt requirements.lock
+# The package is installed in editable form, so that any script that runs with this Python can import it.
+.venv/installed: pyproject.toml requirements.txt requirements-dev.txt requirements.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or later is needed; name one as in: make PYTHON=python3.12")'
 	@echo "Installing into .venv, once; this takes a minute or two."
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

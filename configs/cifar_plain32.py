@@ -1,4 +1,4 @@
-"""Plain-32 on CIFAR-10. In the paper its errors lie between those of plain-20 and plain-44 (figure 6)."""
+"""Plain-32 on CIFAR-10. In the paper its errors lie between plain-20's and plain-44's (figure 6)."""
 
 from configs import recipes
 

@@ -1,4 +1,4 @@
-"""Plain-44 on CIFAR-10. In the paper its errors lie between those of plain-32 and plain-56 (figure 6)."""
+"""Plain-44 on CIFAR-10. In the paper its errors lie between plain-32's and plain-56's (figure 6)."""
 
 from configs import recipes
 

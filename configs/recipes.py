@@ -13,7 +13,7 @@ from resnet_jax.fields import FIELDS
 
 
 def cifar(depth: int, residual: bool, **model: Any) -> ConfigDict:
-    """Return the paper's recipe for a CIFAR-10 net (section 4.2), which is that of the defaults."""
+    """Return the paper's recipe for a CIFAR-10 net (section 4.2), which the defaults are."""
     config = default()
     for name, value in {"depth": depth, "residual": residual, **model}.items():
         if f"model.{name}" not in FIELDS:
@@ -115,8 +115,8 @@ def digits(depth: int, residual: bool, **model: Any) -> ConfigDict:
 def preact(depth: int, residual: bool = True, **model: Any) -> ConfigDict:
     """Return the recipe of He et al. 2016 (arXiv 1603.05027) for CIFAR-10, pre-activation unless ``model`` says else.
 
-    It is that of 2015, but nets of every depth are warmed up. The paper's 164 and 1001 layers are bottlenecks with
-    projections: ``block="bottleneck", shortcut="B"``.
+    It is the recipe of 2015, but nets of every depth are warmed up. The paper's 164 and 1001 layers are bottlenecks
+    with projections: ``block="bottleneck", shortcut="B"``.
     """
     config = cifar(depth, residual, **{"order": "preactivation"} | model)
     config.optimizer.warmup_min_depth = 0
@@ -134,7 +134,7 @@ def dirac(depth: int, residual: bool = False, **model: Any) -> ConfigDict:
 
 
 def repvgg(depth: int, residual: bool = True, **model: Any) -> ConfigDict:
-    """Return the recipe of ``cifar`` for RepVGG blocks; as in their paper (arXiv 2101.03697) kernels alone decay."""
+    """Return the recipe of ``cifar`` for RepVGG blocks; as in their paper (arXiv 2101.03697) only kernels decay."""
     config = cifar(depth, residual, **{"block": "repvgg"} | model)
     config.optimizer.decay_vectors = False
     return config
@@ -143,7 +143,7 @@ def repvgg(depth: int, residual: bool = True, **model: Any) -> ConfigDict:
 def delta_orthogonal(depth: int, **model: Any) -> ConfigDict:
     """Return a recipe for plain tanh nets with delta-orthogonal initial values (arXiv 1806.05393).
 
-    Learning rate and momentum are those of the authors' demonstration; the rest is that of ``cifar``.
+    Learning rate and momentum are from the authors' demonstration; the rest is from ``cifar``.
     """
     fields = {"init": "delta_orthogonal", "activation": "tanh", "norm": "none"}
     config = cifar(depth, False, **fields | model)

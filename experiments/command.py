@@ -33,7 +33,7 @@ from resnet_jax.terminal import console, keep_printing_from_failing, stdout
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
-CONFIGS = pathlib.Path(__file__).parents[1] / "configs"  # In a checkout or beside the installed packages.
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"  # In a checkout or next to the installed packages.
 
 flags.disclaim_key_flags()  # --help lists a command's flags under the command that defines them through this module.
 

@@ -48,15 +48,15 @@ from resnet_jax.report.panels import Panel
 from resnet_jax.report.pictures import save
 from resnet_jax.rundir import read_sweep
 from resnet_jax.safe_files import within, write_json, write_text
-from resnet_jax.sweeps.watch import TRAINING, all_over, row, written
+from resnet_jax.sweeps.watch import TRAINING, all_ended, file_stamps, row
 
 _OUT = command.define_path("out", "Output folder; by default comparison/ in the first folder.")
-_QUESTION = flags.DEFINE_string("question", None, "Question that the report answers; by default that of the sweep.")
+_QUESTION = flags.DEFINE_string("question", None, "Question that the report answers; by default the sweep's.")
 _WATCH = flags.DEFINE_bool("watch", False, "Compare again whenever a run has got on, until all have ended.")
 flags.adopt_module_key_flags(comparing)
 
 SECONDS_BETWEEN_LOOKS = 30
-# Of the time that a comparison takes, because the runs may train on this machine.
+# Pause after a comparison, in times of its own duration, because the runs may train on this machine.
 PAUSE = 9
 
 
@@ -101,7 +101,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
     question = _QUESTION.value or " ".join(sweep["question"].partition("\n\n")[0] for sweep in sweeps.values())
     reproduce = [shlex.join(sweep["command"]) for sweep in sweeps.values()]
     reproduce.append(shlex.join(["python", "-m", "experiments.compare", *sys.argv[1:]]))
-    left_out = [*problems, *unmeasured, *found.left_out, *found.not_drawn]
+    left_out = [*problems, *unmeasured, *found.judged.left_out, *found.not_drawn]
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, figure in found.figures.items():
@@ -117,7 +117,7 @@ def compare(folders: list[pathlib.Path], out: pathlib.Path, refresh: int | None 
             panels = why_page.sections(page, with_library=False)
             sections.append(Section(why_page.TITLE, [RULE], html=panels))
         title = ", ".join(folder.name for folder in folders)
-        verdict = [*found.verdict, *(each.sentence for each in found.literature)]
+        verdict = [*found.judged.verdict, *(each.sentence for each in found.judged.literature)]
         parts = (found.drawn, rows, verdict, left_out, reproduce, sections)
         write_text(out / "report.html", report(title, question, runs, *parts, refresh=refresh))
     except OSError as error:
@@ -134,8 +134,9 @@ def say(comparison: Comparison) -> None:
         if section.rows:
             table = tables.terminal_table(section.rows, section.title, terminal.stdout.width, whole="report.html")
             terminal.stdout.print(table)
-    beside = [each.sentence for each in found.literature]
-    for sentence in [*comparison.left_out, *[" ".join(question.split())] * bool(question), *found.verdict, *beside]:
+    literature = [each.sentence for each in found.judged.literature]
+    asked = [" ".join(question.split())] if question else []
+    for sentence in [*comparison.left_out, *asked, *found.judged.verdict, *literature]:
         terminal.say(sentence)
     for section in found.sections:
         for text in section.texts:
@@ -166,9 +167,9 @@ def watch(folders: list[pathlib.Path], out: pathlib.Path) -> None:
             start = time.monotonic()
             workdirs = [run_directories_of(folder) for folder in folders]
             rows = [row(workdir, time.time()) for each in workdirs for workdir in each]
-            if all(workdirs) and all_over(rows):
+            if all(workdirs) and all_ended(rows):
                 return
-            now = written([workdir for each in workdirs for workdir in each])
+            now = file_stamps([workdir for each in workdirs for workdir in each])
             if now != compared:
                 compared = now
                 try:

@@ -13,8 +13,8 @@ _LOG_SCALE = flags.DEFINE_bool("log_scale", False, "Draw errors on a logarithmic
 _TUNED = flags.DEFINE_string(
     "tuned",
     None,
-    "Field of which each net has its own best value, e.g. optimizer.learning_rate, or FIELD=VALUE with the common "
-    "value; by default what the sweep tunes.",
+    "Field tuned for each net, which is judged at its own best value, e.g. optimizer.learning_rate, or FIELD=VALUE "
+    "with the common value; by default the field that the sweep tunes.",
 )
 _RATES = flags.DEFINE_bool("rates", False, "Measure how fast the training loss falls, and how that depends on depth.")
 _THRESHOLDS = flags.DEFINE_list("thresholds", ["1.0", "0.5", "0.1"], "Training losses of --rates, in nats.")
@@ -22,14 +22,14 @@ _MIXED_DEVICES = flags.DEFINE_bool("mixed_devices", False, "Judge runs on differ
 
 
 def read(folders: list[pathlib.Path]) -> tuple[list[Run], list[str]]:
-    """Return the runs in and below ``folders`` that are judged together, and sentences on those that are not read."""
+    """Return the runs in and below ``folders`` that are judged together, and sentences on the others."""
     runs, problems = read_runs(folders)
     kept, others = (runs, []) if _MIXED_DEVICES.value else of_one_device(runs)
     return kept, problems + others
 
 
 def findings(runs: list[Run], sweeps: list[dict[str, Any]]) -> Findings:
-    """Return what the flags ask for of ``runs``, those of ``sweeps``."""
+    """Return the findings in ``runs`` of ``sweeps``, according to the flags."""
     thresholds = positive(_THRESHOLDS.value) if _RATES.value else None
     return find(runs, sweeps, tuned_field(_TUNED.value, sweeps), thresholds, _LOG_SCALE.value)
 
@@ -46,7 +46,7 @@ def positive(texts: list[str]) -> list[float]:
 
 
 def given() -> list[str]:
-    """Return those of these flags that are not at their defaults, as words of a command line."""
+    """Return the flags that are not at their defaults, as words of a command line."""
     return [
         word
         for flag in (_LOG_SCALE, _TUNED, _RATES, _THRESHOLDS, _MIXED_DEVICES)

@@ -1,4 +1,4 @@
-"""Look inside nets: measure what goes on over depth, at the steps of which a run kept its net.
+"""Look inside nets: measure over depth, at the steps after which a run kept its net.
 
     python -m experiments.diagnose runs/digits_depth
     python -m experiments.diagnose runs/digits_depth --only=gradients,probes --at=0,end
@@ -6,9 +6,9 @@
     python -m experiments.diagnose --list
 
 Reads the runs in and below the given folders, or a file of weights with the config of its net, and adds what it
-measures to diagnosis/NAME.jsonl of each run directory or of --out; what is there already with the same settings is not
-measured again. experiments.compare puts it on its page. A run keeps nets after the steps of config.keep_checkpoints;
-step 0 is drawn again from the seed, and the newest checkpoint is there in any case.
+measures to diagnosis/NAME.jsonl of each run directory or of --out; measurements that exist with the same settings
+are not repeated. experiments.compare puts them on its page. A run keeps nets after the steps of
+config.keep_checkpoints; step 0 is drawn again from the seed, and the newest checkpoint is there in any case.
 
 Exit status: 0 done, 2 the command, a run or the data needs fixing, or nothing could be measured.
 """
@@ -40,13 +40,13 @@ DEFAULTS = instruments.Settings()
 _CONFIG = command.define_config("Config file of the net of --weights, one of configs/*.py.")
 _WEIGHTS = command.define_path("weights", "Weights file of a net, which must fit the net of --config.")
 _WEIGHTS_KEY = command.define_weights_key()
-_OUT = command.define_path("out", "Folder for what is measured of --weights.")
+_OUT = command.define_path("out", "Folder for the measurements of --weights.")
 _ONLY = flags.DEFINE_list("only", None, "Instruments, see --list; by default those that cost little.")
 _ALL = flags.DEFINE_bool("all", False, "Measure with all instruments.")
-_AT = flags.DEFINE_list("at", None, "Steps, as 0,100,end; by default those of each instrument that the run has.")
+_AT = flags.DEFINE_list("at", None, "Steps, e.g. 0,100,end; by default each instrument's own, where the run has nets.")
 _EXAMPLES = flags.DEFINE_integer("examples", DEFAULTS.examples, "Images of each split.", 2)
 _BATCH = flags.DEFINE_integer("batch", DEFAULTS.batch, "Images of a batch.", 2)
-_SEED = flags.DEFINE_integer("seed", DEFAULTS.seed, "Of the draw of images, and of all that instruments draw.", 0)
+_SEED = flags.DEFINE_integer("seed", DEFAULTS.seed, "Seed of the draw of images, and of all that instruments draw.", 0)
 _DATA_DIR = command.define_path("data_dir", "Where the data set of the runs is now, if it has moved.")
 _LIST = flags.DEFINE_bool("list", False, "List the instruments, and do nothing else.")
 
@@ -55,11 +55,11 @@ class Source(NamedTuple):
     """Where nets come from: a run, or a file of weights.
 
     Attributes:
-      name: of the run or the file.
-      folder: for what is measured.
-      config: of the run.
-      steps: of which it has nets, rising; [None] for weights.
-      weights: the file.
+      name: name of the run or the file.
+      folder: folder for the measurements.
+      config: config of the run.
+      steps: steps after which it has a net, rising; [None] for weights.
+      weights: file of weights.
     """
 
     name: str
@@ -73,7 +73,7 @@ def instruments_table() -> Table:
     """Return the instruments with their question, cost and steps as a table."""
     table = Table("instrument", "question", "cost", "steps", box=box.SIMPLE_HEAD)
     for name, each in INSTRUMENTS.items():
-        table.add_row(name + " *" * each.is_cheap, each.question, each.cost, ", ".join(map(str, each.at)))
+        table.add_row(name + " *" * each.is_cheap, each.question, each.cost, ", ".join(map(str, each.steps)))
     table.caption = "* measured by default. F: a forward pass of a batch; G: a gradient, about 3 F; set: all examples."
     return table
 
@@ -91,10 +91,10 @@ def chosen_instruments() -> list[str]:
 def chosen_steps(
     at: tuple[int | str, ...], steps: Sequence[int | None], asked: list[str] | None
 ) -> Sequence[int | None]:
-    """Return the steps at which to measure: those of ``at`` or, if given, ``asked``, that are in ``steps``, rising.
+    """Return the steps at which to measure, rising: ``asked`` if given, else the steps of ``at`` that are in ``steps``.
 
     Raises:
-      UserError: a word of ``asked`` is no step, or the net after it does not exist.
+      UserError: a word of ``asked`` is not a step, or the net after it does not exist.
     """
     if list(steps) == [None]:
         return steps
@@ -103,7 +103,7 @@ def chosen_steps(
     found: set[int | None] = set()
     for word in asked:
         if word != END and not word.isdecimal():
-            raise UserError(f"--at={','.join(asked)}: {word!r} is no step; give numbers or end, as 0,100,end.")
+            raise UserError(f"--at={','.join(asked)}: {word!r} is not a step; use numbers or 'end', e.g. 0,100,end.")
         step = steps[-1] if word == END else int(word)
         if step not in steps:
             raise UserError(f"there is no net of step {step}, only of {', '.join(map(str, steps))}; change --at.")
@@ -117,7 +117,7 @@ def sources_from_flags(arguments: list[str]) -> list[Source]:
         raise UserError("give folders of runs, e.g. runs/digits_depth, or --config=... and --weights=FILE --out=DIR.")
     if _WEIGHTS.value is not None:
         if _OUT.value is None:
-            raise UserError("--out is missing; give a folder for what is measured of --weights.")
+            raise UserError("--out is missing; give a folder for the measurements of --weights.")
         file, out = pathlib.Path(_WEIGHTS.value), pathlib.Path(_OUT.value)
         name = evaluation.weights_name(file, _WEIGHTS_KEY.value)
         others = {each.run for each in diagnosis.read(out)} - {name}
@@ -126,7 +126,7 @@ def sources_from_flags(arguments: list[str]) -> list[Source]:
         config = scaling.resolved(command.config_from_flags(), devices=1)
         return [Source(name, out, config, [None], weights=file)]
     if _OUT.value is not None or _CONFIG.value is not None:
-        raise UserError("--out and --config are for --weights; what is measured of a run is in its own directory.")
+        raise UserError("--out and --config are for --weights; measurements of a run are in its own directory.")
     sources = []
     for folder in run_directories([pathlib.Path(argument) for argument in arguments]):
         recorded = read_config(folder)
@@ -149,12 +149,14 @@ def subject_after(source: Source, step: int | None, settings: instruments.Settin
     return instruments.subject_of(trained, dataset, source.config, settings)
 
 
-def planned(source: Source, names: list[str], settings: dict[str, Any]) -> Iterator[tuple[int | None, list[str]]]:
-    """Yield each step at which something is to be measured of ``source``, and the instruments for it."""
+def planned_measurements(
+    source: Source, names: list[str], settings: dict[str, Any]
+) -> Iterator[tuple[int | None, list[str]]]:
+    """Yield each step at which to measure ``source``, and the instruments for it."""
     there = diagnosis.read(source.folder)
-    wanted = {name: chosen_steps(INSTRUMENTS[name].at, source.steps, _AT.value) for name in names}
+    wanted = {name: chosen_steps(INSTRUMENTS[name].steps, source.steps, _AT.value) for name in names}
     for step in source.steps:
-        known = {each.instrument for each in there if each.is_of(step, settings)}
+        known = {each.instrument for each in there if each.matches(step, settings)}
         new = [name for name in names if step in wanted[name] and name not in known]
         if new:
             yield step, new
@@ -190,7 +192,7 @@ def main(arguments: list[str]) -> int:
     settings = instruments.Settings(_EXAMPLES.value, _BATCH.value, _SEED.value)
     sources = sources_from_flags(arguments)
     measured, refusals = 0, dict[str, None]()
-    plans = [(source, list(planned(source, names, settings._asdict()))) for source in sources]
+    plans = [(source, list(planned_measurements(source, names, settings._asdict()))) for source in sources]
     columns = (PlainColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         for source, steps in plans:
@@ -217,4 +219,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main, interrupted="Interrupted; what was measured is kept, and the same command goes on.")
+    command.run(main, interrupted="Interrupted; finished measurements are kept, and the same command continues.")

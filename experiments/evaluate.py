@@ -61,7 +61,7 @@ _STD = flags.DEFINE_list("std", list(DEFAULTS.std), "For foreign weights: standa
 _EPSILON = flags.DEFINE_float(
     "epsilon",
     DEFAULTS.epsilon,
-    "For foreign weights: epsilon of the batch norms, by default that of published nets.",
+    "For foreign weights: epsilon of the batch norms; the default is what published nets use.",
     0,
 )
 _BOTTLENECK_STRIDE = flags.DEFINE_enum(
@@ -74,7 +74,7 @@ flags.adopt_module_key_flags(processes)
 
 
 def config_of_data() -> ConfigDict:
-    """Return the config that determines the images: that of --config, else of the first run."""
+    """Return the config that determines the images: --config if given, else the first run's."""
     if _CONFIG.value is not None or not _RUNS.value:
         return command.config_from_flags()
     recorded = read_config(pathlib.Path(_RUNS.value[0]))
@@ -141,7 +141,7 @@ def main(arguments: list[str]) -> int:
     config = config_of_data()
     check(config, devices=1)
     models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
-    is_first = processes.join()
+    is_first_process = processes.join()
     mesh = parallel.device_mesh()
     with together():
         dataset = data.load(config.data)
@@ -174,7 +174,7 @@ def main(arguments: list[str]) -> int:
         rows.append(evaluation.Row("ensemble", f"{len(nets)} nets", evaluation.score(logits[0], labels), None))
 
     words = ["python", "-m", "experiments.evaluate", *sys.argv[1:]]
-    if not is_first:
+    if not is_first_process:
         return 0
     title = f"{config.data.name} {_SPLIT.value}, {len(labels):,} images, {_PROTOCOL.value}{' and flip' * _FLIP.value}"
     stdout.print(evaluation.table(rows, title))

@@ -18,6 +18,7 @@ from resnet_jax.escape import Markdown, markdown, prose
 from resnet_jax.report import gallery
 from resnet_jax.report.reproduced import reproduced, reproduced_table
 from resnet_jax.safe_files import read_json, write_text
+from resnet_jax.schema import Maybe
 
 COMMAND = "python -m experiments.gallery"
 BEGIN, END = f"<!-- written by {COMMAND} from results/ -->", "<!-- end of results -->"
@@ -27,6 +28,7 @@ FOUND = {
     "commands": [str],
     "answer": str,
     "verdict": [str],
+    "verdicts": Maybe([{"nets": str, "where": str, "brief": str}]),  # From version 2 up.
     "literature": [{"result": str, "sentence": str}],
     "left_out": [str],
     "figure": str,
@@ -37,11 +39,11 @@ FRONT = "cifar_seeds"
 
 
 def found(folder: pathlib.Path) -> dict[str, Any]:
-    """Return the content of found.json in ``folder``; raise a UserError if there is none."""
+    """Return the content of found.json in ``folder``, of any version; raise a UserError if there is none."""
     content = read_json(folder / "found.json", FOUND)
     if content is None:
         raise UserError(f"{folder} has no found.json; publish it: python -m experiments.publish {folder}.")
-    return content
+    return {"verdicts": []} | content
 
 
 def front(results: pathlib.Path) -> str:

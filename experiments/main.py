@@ -98,12 +98,12 @@ def main(arguments: list[str]) -> int:
     overrides = start_from(config, given)
     workdir = _WORKDIR.value or default_workdir(config_flags.get_config_filename(flag), overrides)
     set_xla_flags(config.deterministic)
-    is_first = processes.join()
+    is_first_process = processes.join()
     workdir = pathlib.Path(workdir)
     summary = train(config, workdir, ["python", "-m", "experiments.main", *sys.argv[1:]])
     status = summary["status"]
     bad_layer = first_layer(config, workdir) if status == "diverged" and _DEBUG_NANS.value else None
-    if is_first:
+    if is_first_process:
         stdout.print(summary_table(summary))
         say(f"The run is recorded in {workdir}")
         if status == "preempted":

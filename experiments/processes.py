@@ -4,7 +4,7 @@ import jax
 from absl import flags, logging
 
 from resnet_jax import stopping
-from resnet_jax.hosts import is_first, join_processes
+from resnet_jax.hosts import is_first_process, join_processes
 from resnet_jax.terminal import console
 
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "Address and port of process 0, e.g. 10.0.0.1:1234.")
@@ -17,7 +17,7 @@ def join() -> bool:
     join_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if jax.process_count() > 1:
         stopping.wait_for_run()  # They stop at the same step.
-    if not is_first():
+    if not is_first_process():
         logging.set_verbosity(logging.WARNING)
         console.quiet = True
-    return is_first()
+    return is_first_process()

@@ -1,7 +1,7 @@
 """Publish a study: keep the records of its runs and write its page.
 
     python -m experiments.publish runs/digits_single               # into results/digits_single
-    python -m experiments.publish results/digits_single            # the page again, from the records beside it
+    python -m experiments.publish results/digits_single            # the page again, from its records
     python -m experiments.publish runs/digits_rates --rates
     python -m experiments.publish runs/why_digits results/digits_routes results/digits_identity
 
@@ -94,28 +94,28 @@ def pack_records(folder: pathlib.Path, out: pathlib.Path) -> None:
 
 
 def inside_the_nets(
-    out: pathlib.Path, beside: list[pathlib.Path], runs: list[Run]
+    out: pathlib.Path, others: list[pathlib.Path], runs: list[Run]
 ) -> tuple[why.Page | None, list[str]]:
     """Return the measurements of ``runs`` in ``out``, None if there are none, and messages on damaged files.
 
     Args:
       out: the folder of the page.
-      beside: folders of further runs.
+      others: folders of further runs.
       runs: that were read in ``out``.
     """
     nets = group_seeds(runs)
     measured, problems = read_diagnosed([out], nets)
     if not measured:
         return None, problems
-    others = (nets_of_study(read_runs([folder])[0], read_sweep(folder)) for folder in beside)
-    return why.page(measured, nets, *others), problems
+    further = (nets_of_study(read_runs([folder])[0], read_sweep(folder)) for folder in others)
+    return why.page(measured, nets, *further), problems
 
 
 def main(arguments: list[str]) -> int:
     """Publish the study in the folder ``arguments``; return the exit status."""
     if not arguments:
         raise UserError("give the folder of a sweep, e.g. runs/digits_single or results/digits_single.")
-    folder, *beside = map(pathlib.Path, arguments)
+    folder, *others = map(pathlib.Path, arguments)
     sweep = read_sweep(folder) if folder.is_dir() else None
     if sweep is None:
         raise UserError(f"{folder} is not the folder of a sweep: it has no sweep.json; publish one like runs/NAME.")
@@ -126,10 +126,10 @@ def main(arguments: list[str]) -> int:
         runs, problems = comparing.read([out])
         problems += not_started({out: sweep})
         found = comparing.findings(runs, [sweep])
-        words = ["python", "-m", "experiments.publish", str(out), *map(str, beside), *comparing.given()]
+        words = ["python", "-m", "experiments.publish", str(out), *map(str, others), *comparing.given()]
         words += [f"--import={file}" for file in command.imported_files()]
         answer = read_text(out / ANSWER) or ""
-        inside, unmeasured = inside_the_nets(out, beside, runs)
+        inside, unmeasured = inside_the_nets(out, others, runs)
         problems += unmeasured
         if inside:
             why_page.write_pictures(out, inside, ("png",))

@@ -7,8 +7,8 @@
 
 Operations:
 
-    insert_identity   a deeper net, of --depth layers, by blocks that change nothing; --noise=T adds to the kernels of
-                      those of a plain net T times draws from N(0, 2 / fan-in), from --seed. Blocks inserted into a
+    insert_identity   a deeper net, of --depth layers, by blocks that change nothing; in a plain net --noise=T adds to
+                      their kernels T times draws from N(0, 2 / fan-in), from --seed. Blocks inserted into a
                       residual net have a branch of zeros by its last layer, all else as drawn initially from --seed
     fold_norms        batch norms become part of the convolutions before them
     to_plain          a residual net as a plain one
@@ -104,11 +104,11 @@ def main(arguments: list[str]) -> int:
     if _OUT.value is None:
         raise UserError("--out is missing; give a new folder, e.g. --out=runs/NAME.")
     out = pathlib.Path(_OUT.value)
-    surgery.check_new(out)
+    surgery.require_new_folder(out)
     words = ["python", "-m", "experiments.surgery", *sys.argv[1:]]
     made = surgery.operate(name, original_from_flags(), out, _IMAGES.value, words, **settings)
-    for sentence in made.says:
-        say(sentence)
+    for message in made.messages:
+        say(message)
     say(f"The run directory of the new net, {made.net.title}, is {out}")
     return 0
 

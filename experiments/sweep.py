@@ -17,7 +17,7 @@ all runs. Finished runs are skipped and interrupted ones resumed, so the same co
 reason.
 
 --watch trains nothing and writes nothing: it shows how far the runs are, wherever they train, on any machine that sees
-their folder, until none is left to do. Time left is by a run's own newest records; that of the sweep supposes that as
+their folder, until none is left to do. A run's time left is by its own newest records; the sweep's supposes that as
 many runs train at a time as now. A run that has written nothing for ten minutes is no longer called training. Without
 a terminal the table is printed at most once a minute, when something has changed. Once a sweep has begun, --folder is
 enough; then the time left of the sweep is known only when no run waits.
@@ -44,7 +44,19 @@ from resnet_jax.sweeps import display, local, slurm
 from resnet_jax.sweeps import file as sweep_file
 from resnet_jax.sweeps.checks import Checks, in_turns, starts_from
 from resnet_jax.sweeps.grid import tuned_fields
-from resnet_jax.sweeps.plan import Cost, PlannedRun, Problems, cost, failure, log_of, only, plan, shard, state, value_of
+from resnet_jax.sweeps.plan import (
+    Cost,
+    PlannedRun,
+    Problems,
+    cost,
+    failure,
+    log_of,
+    plan,
+    selected_runs,
+    shard,
+    state,
+    value_of,
+)
 from resnet_jax.sweeps.watch import FAILED
 from resnet_jax.terminal import Terminal, console, say, stdout
 from resnet_jax.training.start import source_path
@@ -63,7 +75,7 @@ _SLURM = flags.DEFINE_list("slurm", [], "submitit parameters for Slurm, e.g. slu
 
 
 def check_sweep(folder: pathlib.Path, file: str) -> None:
-    """Raise a UserError if ``folder`` holds another sweep than that of ``file``."""
+    """Raise a UserError if ``folder`` holds a sweep of another file than ``file``."""
     recorded = read_sweep(folder)
     if recorded is not None and recorded["file"] != file:
         raise UserError(f"--folder={folder} already holds the sweep {recorded['file']}; choose another --folder.")
@@ -102,14 +114,14 @@ def watch(folder: pathlib.Path, workdirs: list[pathlib.Path], multiply_adds: dic
     try:
         rows = display.watch(folder, workdirs, multiply_adds, Terminal(force_terminal=sys.stdout.isatty()))
     except KeyboardInterrupt:
-        print("No longer watched; the runs go on.", file=sys.stderr)
+        print("No longer watched; the runs continue.", file=sys.stderr)
         return command.EXIT_INTERRUPTED
     print_failures(workdirs)
     return 1 if any(row.state in FAILED for row in rows) else 0
 
 
 def print_failures(workdirs: list[pathlib.Path]) -> None:
-    """Print why runs in ``workdirs`` failed."""
+    """Print the reason and the log of each failed run in ``workdirs``."""
     for workdir in workdirs:
         if state(workdir) == "failed":
             reason = (failure(workdir) or "").removesuffix(".")
@@ -154,7 +166,7 @@ def main(arguments: list[str]) -> int:
     if not runs:
         problems.report(len(swept.sweep))
     if _ONLY.value:
-        runs = only(runs, _ONLY.value)
+        runs = selected_runs(runs, _ONLY.value)
     if _SHARD.value:
         runs = shard(runs, _SHARD.value)
     if not runs:
@@ -213,7 +225,7 @@ def main(arguments: list[str]) -> int:
         say(f"{len(failed)} of {left} runs failed: {', '.join(run.name for run in failed)}.")
     unended = [run.name for turn in turns for run in turn if run not in failed and state(run.workdir) != "finished"]
     if unended:
-        say(f"{len(unended)} of {left} runs have not ended: {', '.join(unended)}.")
+        say(f"{len(unended)} of {left} runs are unfinished: {', '.join(unended)}.")
     say(f"The runs are recorded in {folder}")
     return 1 if failed or unended else 0
 

@@ -1,4 +1,4 @@
-"""Say why nets degrade: the page of what instruments have measured.
+"""Write the page that explains why nets degrade, from what instruments have measured.
 
     python -m experiments.why runs/why_digits
     python -m experiments.why runs/why_digits runs/digits_routes runs/digits_identity --out=why

@@ -40,7 +40,7 @@ def set_xla_flags(deterministic: bool = False) -> None:
 
 
 def keep_compiled_programs() -> None:
-    """Let JAX keep compiled programs in this project's cache folder, or that of ``JAX_COMPILATION_CACHE_DIR``.
+    """Let JAX keep compiled programs in ``JAX_COMPILATION_CACHE_DIR``, by default this project's cache folder.
 
     The second start of a config then takes seconds, and the runs of a sweep that differ only in the seed compile once.
     Whoever can write there can run code as the user, so a folder that is not private is not used.

@@ -37,7 +37,7 @@ def default() -> ConfigDict:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested ``config`` with dotted names, as overrides spell them, and lists for tuples, as JSON has them."""
+    """Return nested ``config`` with dotted names, as overrides spell them, and lists for tuples, as in JSON."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict):
@@ -190,7 +190,7 @@ def check_value(name: str, value: Any, field: Field) -> None:
 
 
 def has_type(value: Any, wanted: type) -> bool:
-    """Return whether ``value`` is of type ``wanted``, as ``Field`` has it; to Python True is an int, here it is not."""
+    """Return whether ``value`` is of type ``wanted``, a ``Field.type``; to Python True is an int, here it is not."""
     if wanted is float:
         return type(value) is int or isinstance(value, float)
     if wanted is tuple:
@@ -324,6 +324,6 @@ def shown(value: Any) -> str:
     """Return ``value`` as Python writes it, on one line and cut if it is long."""
     try:
         text = " ".join(repr(tuple(value) if isinstance(value, list) else value).split())
-    except ValueError:  # Of an int of thousands of digits.
+    except ValueError:  # An int of thousands of digits.
         text = "..."
     return text if len(text) <= 80 else f"{text[:77]}..."

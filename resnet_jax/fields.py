@@ -27,7 +27,7 @@ class Role(enum.Enum):
     NET = "what is learnt, and the title of the net, as plain-56"
     INTERVENTION = "what is learnt, by changing how the net is trained"
     RESULT = "what is learnt"
-    SEED = "what is learnt, by chance alone"
+    SEED = "chance, in what is learnt"
     RECORD = "what is recorded, and how often"
     EXECUTION = "where, how fast and how long it is computed"
 
@@ -53,7 +53,7 @@ class Limits(NamedTuple):
         return None
 
     def __str__(self) -> str:
-        """Return the limits in words, without those of the number formats."""
+        """Return the limits in words, without the limits of the number formats."""
         limits = [f"{name.replace('_', ' ')} {value}" for name, value in self._asdict().items() if math.isfinite(value)]
         return ", ".join(limit for limit in limits if not limit.endswith((f" {LARGEST_INT}", f" {LARGEST_FLOAT}")))
 
@@ -68,14 +68,14 @@ class Field(NamedTuple):
     """One field of a config.
 
     Attributes:
-      type: of its value; an int is accepted for a float, and a tuple is one of numbers.
-      default: its value unless a recipe sets another. If it is None, None is always allowed.
-      meaning: what it says; of a field that may be None, also what None means.
-      unit: of its value.
+      type: type of the value; an int is accepted for a float, and a tuple is a tuple of numbers.
+      default: value unless a recipe sets another. If it is None, None is always allowed.
+      meaning: meaning of the value, and of None where that is allowed.
+      unit: unit of the value.
       source: where the default comes from.
-      limits: of its value, or of each number of a tuple.
-      choices: the possible values, if they can be listed.
-      role: what it changes.
+      limits: limits of the value, or of each number of a tuple.
+      choices: possible values, if they can be listed.
+      role: what the field changes.
       may_change: whether a run may be resumed with another value, because nothing computed so far depends on it.
     """
 
@@ -245,7 +245,7 @@ FIELDS: dict[str, Field] = {
     "model.residual": Field(
         bool,
         True,
-        "Whether blocks have shortcuts; False: the plain net. Of a DenseNet, whether layers see all those before.",
+        "Whether blocks have shortcuts, and layers of a DenseNet see all layers before them; False: the plain net.",
         role=Role.NET,
     ),
     "model.shortcut": Field(
@@ -269,8 +269,8 @@ FIELDS: dict[str, Field] = {
         str,
         BlockName.BASIC.value,
         "Block of a cifar net: two 3x3 convolutions (basic), 1x1, 3x3 and 1x1 with four times the width (bottleneck), "
-        "a single 3x3 (single), or beside it a 1x1 and the input, each with a norm (repvgg). That of an imagenet net "
-        "follows from its depth.",
+        "a single 3x3 (single), or a 3x3, a 1x1 and the input, each with a norm (repvgg). In an imagenet net it "
+        "follows from the depth.",
         source="Paper: basic on CIFAR-10; He et al. 2016: bottleneck for 164 and 1001, section 5.1 for single; "
         "Ding et al. 2021, arXiv 2101.03697: repvgg",
         choices=names(BlockName),
@@ -302,7 +302,7 @@ FIELDS: dict[str, Field] = {
     "model.widening": Field(
         float,
         1.0,
-        "What widths are multiplied by; of bottleneck blocks that of the 3x3 convolution alone.",
+        "Factor of all widths; in bottleneck blocks only of the 3x3 convolution's.",
         source="Zagoruyko and Komodakis 2016, arXiv 1605.07146",
         limits=Limits(at_least=1, at_most=1024),
         role=Role.NET,
@@ -361,7 +361,7 @@ FIELDS: dict[str, Field] = {
     "model.dropout": Field(
         float,
         0.0,
-        "Share of activations that dropout zeroes: between the convolutions of a block, behind each convolution of a "
+        "Share of activations that dropout zeroes: between the convolutions of a block, after each convolution of a "
         "DenseNet, before the head of an Inception net.",
         source="Wide nets: 0.3; DenseNet without augmentation: 0.2; Inception: 0.2",
         limits=Limits(at_least=0, below=1),
@@ -411,7 +411,7 @@ FIELDS: dict[str, Field] = {
         str,
         "both",
         "Where signal and gradient pass: by shortcuts and branches (both); no gradient by shortcuts (stop_gradient); "
-        "by shortcuts the gradient alone, no signal (mirror); by shortcuts both, by branches no gradient to the blocks "
+        "by shortcuts only the gradient, no signal (mirror); by shortcuts both, by branches no gradient to the blocks "
         "below (shortcut_gradient_only).",
         choices=("both", "stop_gradient", "mirror", "shortcut_gradient_only"),
         role=Role.INTERVENTION,
@@ -552,7 +552,7 @@ FIELDS: dict[str, Field] = {
         str,
         "none",
         "Standard deviation of the training images by which the difference is divided: none, of each channel, or of "
-        "all values together (scalar); or that of each channel of ImageNet.",
+        "all values together (scalar); or each channel's in ImageNet.",
         source="Paper: none; arXiv 1605.07146, 1608.06993: channel; code of arXiv 1603.09382: scalar",
         choices=("none", "channel", "scalar", "imagenet"),
     ),
@@ -660,8 +660,8 @@ FIELDS: dict[str, Field] = {
     "optimizer.decay_vectors": Field(
         bool,
         True,
-        "Whether weight decay is of all parameters; False: of kernels alone, not of biases, scales and gains.",
-        source="Paper: all; arXiv 1706.00388, 2101.03697: kernels alone",
+        "Whether all parameters decay; False: only kernels, not biases, scales and gains.",
+        source="Paper: all; arXiv 1706.00388, 2101.03697: only kernels",
     ),
     "optimizer.warmup_learning_rate": Field(
         float, 0.01, "Learning rate of the first steps of very deep nets.", source="Paper: 0.01", limits=RATE
@@ -813,7 +813,7 @@ RUN_FIELDS = tuple(name for name, field in FIELDS.items() if not field.may_chang
 RECIPE_FIELDS = tuple(
     name for name, field in FIELDS.items() if field.role in (Role.NET, Role.INTERVENTION, Role.RESULT)
 )
-# With these changed a net is no longer that of its paper, though its recipe is.
+# With these changed a net differs from its paper's, though its recipe does not.
 INTERVENTION_FIELDS = tuple(name for name, field in FIELDS.items() if field.role is Role.INTERVENTION)
 # The title of a net says these.
 TITLE_FIELDS = tuple(name for name, field in FIELDS.items() if field.role is Role.NET)

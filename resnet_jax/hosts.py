@@ -52,7 +52,7 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
     """
     given = (coordinator, num_processes, process_id)
     if all(value is None for value in given):
-        # Of the step, not of the job: the shell of an interactive job is a step of one task, whatever the job has.
+        # Tasks of the step, not of the job: the shell of an interactive job is a step of one task in a job of any.
         slurm = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
         tpu = importlib.util.find_spec("libtpu") is not None and os.environ.get("JAX_PLATFORMS", "tpu") == "tpu"
         if not (slurm or tpu):
@@ -66,7 +66,7 @@ def join_processes(coordinator: str | None, num_processes: int | None, process_i
             f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id} is not valid; "
             "give an address with a port, for example 10.0.0.1:1234, and a process_id from 0 to num_processes - 1."
         )
-    # The training loop tells the other processes about a signal, because it knows where it can stop.
+    # The training loop passes a signal on to the other processes, because it knows where it can stop.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -178,13 +178,13 @@ def slurm_port() -> int:
 def has_all_gpus() -> bool:
     """Return whether no other task uses the GPUs that this Slurm task sees, which may be all of its host or one.
 
-    JAX lets the first task of a host use its first GPU, the second task the second one, and so on. Of a host with one
-    task it would leave all other GPUs idle, and a task that Slurm shows one GPU alone would look for another.
+    JAX lets the first task of a host use its first GPU, the second task the second one, and so on. On a host with one
+    task it would leave all other GPUs idle, and a task that Slurm shows only one GPU would look for another.
     """
     if "JAX_LOCAL_DEVICE_IDS" in os.environ:
         return False
-    alone = re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
-    return alone is not None or "," not in os.environ.get("CUDA_VISIBLE_DEVICES", ",")
+    single_task = re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return single_task is not None or "," not in os.environ.get("CUDA_VISIBLE_DEVICES", ",")
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
@@ -195,14 +195,14 @@ def _exit_after_abort(_: int) -> None:
 
 
 def exit_at_once(status: int) -> NoReturn:
-    """Exit with ``status`` after a failure of this process alone; the others, which JAX would wait for, then end too.
+    """Exit with ``status`` after a failure of only this process; the others, which JAX would wait for, then end too.
 
     Where there are no others this is ``sys.exit``.
     """
     if not jax.distributed.is_initialized():
         sys.exit(status)
     with _leaving:
-        multiprocessing.util._exit_function()  # type: ignore[attr-defined]  # Else its semaphores stay behind.
+        multiprocessing.util._exit_function()  # type: ignore[attr-defined]  # Else its semaphores stay.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -212,12 +212,12 @@ _LOST = (
     "error: another process of this run has died, cannot be reached or was started twice; start the same command once "
     "on every host.\n"
 )
-# Of two threads that notice a failure, one speaks.
+# Only one of the threads that notice a failure prints it.
 _leaving = threading.RLock()
 
 
-def is_first() -> bool:
-    """Return whether this is process 0, which alone writes the run directory and prints."""
+def is_first_process() -> bool:
+    """Return whether this is process 0, the only one that writes the run directory and prints."""
     return jax.process_index() == 0
 
 

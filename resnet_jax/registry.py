@@ -45,7 +45,7 @@ class Registration(NamedTuple):
 
 
 _REGISTERED: dict[tuple[str, str], Registration] = {}
-# Of each, what its definition is called in its file, which may define several.
+# The name of each definition in its file, which may define several.
 _QUALIFIED: dict[tuple[str, str], str] = {}
 
 
@@ -146,7 +146,7 @@ def import_file(path: pathlib.Path) -> None:
       path: as given with --import.
 
     Raises:
-      UserError: there is no such file, it fails, its name is that of another module, or it registers nothing.
+      UserError: there is no such file, it fails, another module has its name, or it registers nothing.
     """
     flag, file = f"--import={path}", path.resolve()
     if path.suffix != ".py" or not file.is_file():

@@ -1,4 +1,4 @@
-"""The run directory: everything a run leaves behind, and the only thing that analysis reads.
+"""The run directory: everything a run writes, and all that analysis reads.
 
 ::
 
@@ -18,7 +18,7 @@
     summary.json       written last: status "finished", "diverged" or "preempted", final and best figures
     surgery.json       of a net that experiments.surgery made: from what, how, and what was checked
 
-Errors are fractions. ``docs/architecture.md`` describes every field.
+Errors are fractions. ``docs/reference.md`` describes every field.
 """
 
 import hashlib

@@ -39,9 +39,10 @@ def within(path: pathlib.Path, folder: pathlib.Path | None = None) -> pathlib.Pa
     """
     folder = path.parent if folder is None else folder
     try:
-        if path.resolve().is_relative_to(folder.resolve()):
+        real = path.resolve()
+        if real.is_relative_to(folder.resolve()) and not real.is_symlink():  # From Python 3.13 up a circle resolves.
             return path
-    except (OSError, RuntimeError):  # Links in a circle.
+    except (OSError, RuntimeError):  # Links in a circle, up to Python 3.12.
         pass
     raise UserError(f"{path} is a link that leaves {folder}; replace it by a copy of its target, or remove it.")
 
@@ -226,7 +227,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_bytes(path: pathlib.Path, content: bytes | bytearray) -> None:
     """Write ``content`` to ``path`` whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)  # Of a process that was killed, or a link to something else.
+    partial.unlink(missing_ok=True)  # Left by a killed process, or a link to something else.
     with partial.open("xb") as file:
         file.write(content)
         file.flush()

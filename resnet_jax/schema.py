@@ -40,7 +40,7 @@ class Each(NamedTuple):
 
 
 class Array(NamedTuple):
-    """Finite numbers in lists of ``dimensions``, those of one dimension of one length."""
+    """Finite numbers in ``dimensions`` nested lists; lists of one dimension have one length."""
 
     dimensions: int
 

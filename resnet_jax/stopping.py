@@ -71,7 +71,7 @@ class _Listener:
         os.close(self._reader)
 
     def ignore(self) -> None:
-        """Ignore the signals from now on."""
+        """Ignore the signals until the process ends."""
         for number in self._previous:
             signal.signal(number, signal.SIG_IGN)
 
@@ -95,7 +95,7 @@ _of_process: _Listener | None = None
 
 
 def listen() -> None:
-    """Make signals end this process with status 75 from now on, or stop its run.
+    """Make signals that come after this end this process with status 75, or stop its run.
 
     Until there is a run to stop, the first signal ends the process at once; once the run is over, a first signal lets
     the process end as it would have.

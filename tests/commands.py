@@ -16,7 +16,7 @@ import tempfile
 import traceback
 
 ROOT = pathlib.Path(__file__).parents[1]
-SECONDS = 600  # Of one command; more is a hang.
+SECONDS = 600  # For one command; more is a hang.
 
 
 class Commands:
@@ -34,14 +34,14 @@ class Commands:
         self._process.stdout.close()
 
     def __call__(self, name, *words, only_check=False, program=None, **variables):
-        """Return what ``python -m experiments.NAME`` with ``words`` leaves, as ``subprocess.run`` would.
+        """Run ``python -m experiments.NAME`` with ``words``; return the same as ``subprocess.run``.
 
         Args:
-          name: of the command.
+          name: name of the command.
           words: its arguments.
           only_check: check the config of ``experiments.main`` and do no more.
-          program: what is run instead of a command, as by ``python -c``.
-          variables: changes of the environment, which is that of this process, but for what JAX reads when imported.
+          program: Python program to run instead of a command, as by ``python -c``.
+          variables: changes of this process's environment; JAX has read its own when it was imported.
         """
         request = {
             "name": name,
@@ -75,7 +75,7 @@ def serve():
 
 
 def answer(request):
-    """Return what the command of ``request`` says and its exit status, less than 0 if a signal ended it."""
+    """Run ``request``; return its output, errors and exit status, less than 0 if a signal ended it."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, pathlib.Path(os.devnull).open() as nothing:
         process = os.fork()
         if process == 0:

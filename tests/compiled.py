@@ -18,7 +18,7 @@ def copy(kept, folder):
 
 
 def keep(folder, kept):
-    """Put the programs of ``folder`` that are new in ``kept``, but for those of which a killed process wrote a part."""
+    """Put the new programs of ``folder`` in ``kept``, except those that a killed process wrote in part."""
     from jax._src import compilation_cache
 
     kept.mkdir(parents=True, exist_ok=True)

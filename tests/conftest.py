@@ -1,4 +1,4 @@
-"""Every test runs on two virtual CPU devices, with strict shapes, and finds nothing of its user's."""
+"""Every test runs on two virtual CPU devices, with strict shapes, without the user's settings and caches."""
 
 import os
 import pathlib
@@ -27,10 +27,10 @@ os.environ |= {
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": str(DEVICES),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    # Else the folder of the session is part of what a program is known by.
+    # Else the folder of the session is part of the key of a program.
     "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
 }
-# In the background a shell lets programs ignore Ctrl-C, and nohup SIGHUP, of which tests are to see the effect.
+# In the background a shell lets programs ignore Ctrl-C, and nohup SIGHUP; tests check the effects of both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
@@ -80,7 +80,7 @@ def cache_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def commands():
-    """Return what runs commands: ``commands("main", *words)`` gives what ``subprocess.run`` does, but soon."""
+    """Return a function that runs commands: ``commands("main", *words)`` is ``subprocess.run``, but quick."""
     with Commands() as commands:
         yield commands
 

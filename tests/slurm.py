@@ -11,7 +11,7 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 CLIENTS = ("sbatch", "srun", "salloc", "squeue", "scancel", "scontrol", "sinfo")
 # Not PATH, which the suite empties of Slurm so that no test submits to the user's.
 PLACES = os.pathsep.join(["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"])
-CPUS = 8  # Of the node, whatever the machine has.
+CPUS = 8  # The node's, whatever the machine has.
 SECONDS = 60  # To start or to end.
 SECONDS_OF_CLIENT = 300  # srun and salloc wait for what they run; more is a hang.
 
@@ -47,7 +47,7 @@ PartitionName=main Nodes=ALL Default=YES
 
 
 def missing():
-    """Return why this machine cannot run a Slurm of its own, None if it can."""
+    """Return the reason that this machine cannot run a Slurm of its own, None if it can."""
     absent = [tool for tool in DAEMONS + CLIENTS if shutil.which(tool, path=PLACES) is None]
     if absent:
         return f"{', '.join(absent)} not installed (Debian: slurm-wlm, munge)"
@@ -65,7 +65,7 @@ class Slurm:
         self.environment = environment
 
     def __call__(self, *words, given=""):
-        """Return what the client ``words``, to which ``given`` is typed, prints."""
+        """Run the client ``words``, with ``given`` as input; return its output."""
         words, environment = [str(word) for word in words], os.environ | self.environment
         done = subprocess.run(
             words, env=environment, input=given, capture_output=True, text=True, check=False, timeout=SECONDS_OF_CLIENT
@@ -75,7 +75,7 @@ class Slurm:
         return done.stdout.strip()
 
     def jobs(self):
-        """Return the state of each job that has not ended, such as ``{"3_0": "RUNNING"}``."""
+        """Return the state of each unfinished job, such as ``{"3_0": "RUNNING"}``."""
         return dict(line.split() for line in self("squeue", "--array", "--noheader", "--format=%i %T").splitlines())
 
 

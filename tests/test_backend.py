@@ -1,4 +1,4 @@
-"""Flags for XLA, of which an unknown one would abort the process."""
+"""Flags for XLA; an unknown one would abort the process."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The table of fields: its rows, what is checked of a config, and what follows from the roles."""
+"""The table of fields: its rows, the checks of a config, and what follows from the roles."""
 
 import importlib
 import pathlib
@@ -151,7 +151,7 @@ def test_an_unknown_field_is_named_with_the_nearest(name, sentence):
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [
-        ("optimizer.label_smoothing", None),  # Its group alone makes it like "optimizer.learning_rate".
+        ("optimizer.label_smoothing", None),  # Only its group makes it like "optimizer.learning_rate".
         ("optimizer.lr", None),
         ("model.dept", "model.depth"),
         ("depth", "model.depth"),

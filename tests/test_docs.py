@@ -1,4 +1,4 @@
-"""Links lead somewhere, commands name files and flags that exist, and the front page stays short."""
+"""Links lead somewhere; commands, flags and paths exist; commands have one form; README.md lists every document."""
 
 import pathlib
 import re
@@ -10,6 +10,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\]\([^)]*\))*\]\(([^)\s]+)\)")
 CODE = re.compile(r"^(```.*?^```|    .*?$)", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"python -m (experiments|benchmarks)\.(\w+)")
+SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FOLDERS = ("benchmarks", "configs", "docs", "experiments", "resnet_jax", "results", "tests")
+PATH = re.compile(rf"(?<![\w/.])(?:{'|'.join(FOLDERS)})/(?:\w+/)*\w+(?:\.\w+)*")
 
 
 def pages():
@@ -21,6 +24,8 @@ def pages():
 
 
 PAGES = {str(file.relative_to(ROOT)): file for file in pages()}
+# Not pages made from records, nor the history: both name files of their time.
+WRITTEN = [name for name in PAGES if not name.startswith("results/") and name != "CHANGELOG.md"]
 
 
 def anchors(text):
@@ -76,12 +81,51 @@ def test_every_command_and_every_config_in_it_exists(name):
         assert config == "configs/sweeps/NAME.py" or (ROOT / config).exists(), config
 
 
-def test_the_map_has_every_document():
-    index = (ROOT / "docs" / "index.md").read_text()
+@pytest.mark.parametrize("name", PAGES)
+def test_every_command_has_one_form(name):
+    """Commands begin with ``python``, whose place README.md explains."""
+    pythons = re.findall(r"(\S*)python[\d.]* -m \w", PAGES[name].read_text())
+    assert [before for before in pythons if before.strip("`('\"[")] == []
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_flag_of_a_command_exists(name):
+    sources = "".join(
+        file.read_text() for folder in ("experiments", "benchmarks") for file in ROOT.glob(f"{folder}/*.py")
+    )
+    defined = set(re.findall(r"(?i)define_\w+\(\s*\"(\w+)\"", sources)) | {"help", "config"}
+    lines = "\n".join(SHELL.findall(PAGES[name].read_text())).replace("\\\n", " ").splitlines()
+    commands = [line.partition(" #")[0].split("python -m ")[-1] for line in lines if COMMAND.search(line)]
+    flags = {flag for command in commands for flag in re.findall(r"(?<=\s)--(\w+)", command)}
+    assert flags <= defined
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_path_in_it_exists(name):
+    text = PAGES[name].read_text()
+    paths = {path for path in PATH.findall(text) if not re.search(r"NAME|STUDY|SWEEP", path)}
+    assert sorted(path for path in paths if not (ROOT / path).exists()) == []
+    tests = set(re.findall(r"(?<![\w/])test_\w+\.py", text))
+    assert sorted(file for file in tests if not list((ROOT / "tests").rglob(file))) == []
+
+
+def test_the_front_page_lists_every_document():
+    index = (ROOT / "README.md").read_text()
     documents = [file.name for file in (ROOT / "docs").iterdir() if file.suffix in (".md", ".ipynb")]
-    missing = [name for name in documents if name != "index.md" and f"]({name})" not in index]
-    assert not missing
+    assert [name for name in documents if f"](docs/{name})" not in index] == []
 
 
-def test_the_front_page_is_short():
-    assert len((ROOT / "README.md").read_text().splitlines()) < 130
+@pytest.mark.parametrize(("name", "lines"), [("README.md", 130), ("docs/architecture.md", 120)])
+def test_what_is_read_first_is_short(name, lines):
+    assert len((ROOT / name).read_text().splitlines()) < lines
+
+
+def test_every_document_that_the_code_names_exists():
+    files = [
+        file
+        for folder in ("resnet_jax", "experiments", "configs", "benchmarks")
+        for file in ROOT.glob(f"{folder}/**/*.py")
+    ]
+    named = {name for file in files for name in re.findall(r"docs/\w+\.md", file.read_text())}
+    assert len(named) > 2
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []

@@ -40,7 +40,7 @@ HOSTILE = [
 
 
 def html_of(text):
-    """Return what an independent reader of Markdown makes of ``text``."""
+    """Return the HTML that an independent reader of Markdown makes of ``text``."""
     reader = pytest.importorskip("markdown_it", reason="markdown-it-py, which rich brings, is not installed")
     return reader.MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(text)
 

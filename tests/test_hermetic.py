@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 def write_tool(folder, name):
-    """Write a program that leaves a file beside it when it is run."""
+    """Write a program that leaves a file next to it when it is run."""
     folder.mkdir(exist_ok=True)
     (folder / name).write_text('#!/bin/sh\ntouch "$0.was_run"\necho "Submitted batch job 1"\n')
     (folder / name).chmod(0o755)

@@ -91,7 +91,7 @@ except ConnectionRefusedError:
 
 def test_a_process_alone_joins_no_other_and_is_the_first():
     hosts.join_processes(None, None, None)
-    assert hosts.is_first()
+    assert hosts.is_first_process()
     with hosts.together():
         pass
 

@@ -1,4 +1,4 @@
-"""The page of functions that notebooks call."""
+"""The page of functions that notebooks call names existing functions."""
 
 import pathlib
 import pkgutil

@@ -27,7 +27,7 @@ older_run = pytest.mark.parametrize("run", RUNS, ids=lambda run: run.parent.name
 
 @pytest.fixture
 def config():
-    """Return what the command of the runs would be today."""
+    """Return today's config of the runs."""
     config = recipes.digits(depth=8, residual=True)
     config.batch_size, config.steps = 32, 12
     config.log_every, config.eval_every, config.checkpoint_every = 4, 6, 6

@@ -1,4 +1,4 @@
-"""The project as a package: what a wheel of it holds, and that it works where there is nothing else."""
+"""The project as a package: contents of its wheel, use without the repository, and settings of the checks around it."""
 
 import email
 import json
@@ -29,7 +29,7 @@ def requirements(file):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Return the wheel, made of a copy, because setuptools leaves its build beside the sources."""
+    """Return the wheel, made of a copy, because setuptools leaves its build next to the sources."""
     pytest.importorskip("setuptools", minversion="70.1", reason="setuptools, which makes the wheel, is not installed")
     folder = tmp_path_factory.mktemp("package")
     for package in PACKAGES:
@@ -52,7 +52,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
     files = {path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file()}
     expected = {path.as_posix() for path in files if "__pycache__" not in path.parts}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
-    assert {"resnet_jax/report/report.html", "configs/sweeps/digits_depth.py"} <= expected
+    assert {"resnet_jax/report/report.html", "resnet_jax/py.typed", "configs/sweeps/digits_depth.py"} <= expected
 
 
 def test_the_metadata_has_the_requirements_and_the_extras(metadata):
@@ -112,17 +112,25 @@ def test_the_citation_has_what_its_format_requires():
     assert [author["family-names"] for author in paper["authors"]] == ["He", "Zhang", "Ren", "Sun"]
 
 
-def test_the_guide_names_only_what_exists():
-    guide = (ROOT / "CONTRIBUTING.md").read_text()
-    folders = ("benchmarks", "configs", "docs", "resnet_jax", "results", "tests")
-    paths = set(re.findall(rf"(?:{'|'.join(folders)})/(?:\w+/)*\w+(?:\.\w+)?", guide))
-    paths -= {path for path in paths if "NAME" in path}
-    assert len(paths) > 10
-    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
-
-
-def test_the_python_versions_are_those_of_the_linters():
+def test_linters_and_workflow_use_the_supported_python_versions():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     oldest = project["project"]["requires-python"].removeprefix(">=")
     assert project["tool"]["mypy"]["python_version"] == oldest
     assert project["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
+    listed = re.findall(r"Python :: (3\.\d+)", " ".join(project["project"]["classifiers"]))
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())
+    assert workflow["jobs"]["commit"]["strategy"]["matrix"]["python"] == [oldest, listed[-1]]
+    assert workflow["jobs"]["nightly"]["steps"][-1]["run"] == ".ci/run"
+
+
+def test_pre_commit_uses_the_ruff_of_make_lint():
+    [hooks] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert f"ruff=={hooks['rev'].removeprefix('v')}" in (ROOT / "requirements.lock").read_text().splitlines()
+    assert [hook["id"] for hook in hooks["hooks"]] == ["ruff-check", "ruff-format"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_without_a_target_lists_the_targets():
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    [phony] = re.findall(r"^\.PHONY: help (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert re.findall(r"^make (\S+) ", listed, re.MULTILINE) == phony.split()

@@ -86,7 +86,7 @@ def test_the_front_page_shows_what_the_records_give():
 def test_every_number_of_an_answer_is_one_of_its_records(name):
     """A number of an answer is one of the page, rounded, or the final error or number of steps of a run.
 
-    The page may also be that of another study that the answer names.
+    The page may also be another study's, if the answer names it.
     """
     answer = found(name)["answer"]
     named = [name, *(other for other in STUDIES if f"`{other}`" in answer)]

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
-# What a reader reads, as far as any machine and rounding shows it; run behind the last cell.
+# Statements of the text that hold on any machine; run after the last cell.
 CLAIMS = """
 def training_error(name):
     return summaries[name]["final"]["train_clean"]["error"]

@@ -60,18 +60,18 @@ class Contrast(NamedTuple):
 
 
 def contrast(nets: Twins, of: Callable[[Diagnosed], float | None]) -> Contrast:
-    """Return number ``of`` the seeds of two nets, without those of which it was not measured or is non-finite."""
+    """Return number ``of`` the seeds of two nets, without seeds where it was not measured or is non-finite."""
     one, other = ([of(each) for each in seeds] for seeds in nets)
     values = tuple([value for value in each if value is not None and math.isfinite(value)] for each in (one, other))
     return Contrast((nets[0][0].label, nets[1][0].label), (values[0], values[1]))
 
 
 def sentence(found: Contrast, says: str, number: Callable[[float], str]) -> str:
-    """Return what ``found`` says: ``says`` with the placeholders {0} and {1} for its medians, if the nets differ.
+    """Return the statement on ``found``: ``says``, with the medians for {0} and {1}, if the nets differ.
 
     Args:
       found: of two nets.
-      says: the sentence, without a final full stop.
+      says: the statement if they differ, without a final full stop.
       number: writes one number.
     """
     seeds = tuple(map(len, found.values))
@@ -109,7 +109,7 @@ class Statistic(NamedTuple):
     Attributes:
       quantity: what it is, for nets without twins.
       of: the number of one net, None where it was not measured.
-      text: the sentence on twins: {plain} and {residual} are what they are called, {0} and {1} their medians.
+      text: the statement on twins, with {plain} and {residual} for their labels, {0} and {1} for their medians.
       number: writes one number.
     """
 
@@ -120,7 +120,7 @@ class Statistic(NamedTuple):
 
 
 def says(groups: Groups, twins: Twins | None, statistic: Statistic) -> str:
-    """Return the sentence on ``twins``, without twins what was measured of each of all nets ``groups``."""
+    """Return the statement on ``twins``; without twins the number of each net of ``groups``."""
     if twins is None:
         of, number = statistic.of, statistic.number
         values = {label: [value for net in seeds if (value := of(net)) is not None] for label, seeds in groups.items()}

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import optimize, stats
 
 CONFIDENCE = 0.95
-# Windows of a segment; fewer cannot tell two laws of three and four parameters apart.
+# Windows of a segment; fewer cannot separate two laws of three and four parameters.
 LEAST_WINDOWS = 8
 # From which number of seeds on the scatter over seeds gives the interval.
 LEAST_SEEDS = 3
@@ -26,9 +26,9 @@ LEAST_FALL = 0.05
 LEAST_PROGRESS = 4.0
 # Laws whose AIC differ by less are not distinguished.
 LEAST_EVIDENCE = 2.0
-# Of the mean squared residual: the smallest that is not taken for 0.
+# Smallest mean squared residual that is not taken for 0.
 LEAST_VARIANCE = 1e-12
-# Parameters besides floor and scale as logarithms, in units of the segment: grids to start from, and bounds.
+# Parameters other than floor and scale, as logarithms, in units of the segment: grids to start from, and bounds.
 GRIDS = {
     "exponential": np.log(np.geomspace(0.01, 10, 25))[:, None],
     "power law": np.stack(
@@ -68,7 +68,7 @@ class Curve(NamedTuple):
 
     Attributes:
       fits: by law.
-      advantage: AIC of the power law less that of the exponential; above 0 the exponential fits better.
+      advantage: AIC of the power law minus AIC of the exponential; above 0 the exponential fits better.
       problem: why no rate is identified; empty if one is.
     """
 
@@ -85,7 +85,7 @@ class Decay(NamedTuple):
       law: the exponential unless the power law fits better over all seeds; None if no seed identifies a rate.
       rate: tau in steps, or p; geometric mean over the seeds that identify it.
       interval: 95 % confidence interval of the rate.
-      advantage: AIC of the power law less that of the exponential, summed over seeds.
+      advantage: AIC of the power law minus AIC of the exponential, summed over seeds.
       seeds: that identify a rate.
       problems: of the other seeds.
     """
@@ -100,7 +100,7 @@ class Decay(NamedTuple):
 
 
 def shape(law: str, parameters: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return what ``law`` has falling from 1 at time 0.
+    """Return the part of ``law`` that falls from 1 at time 0.
 
     Args:
       law: its name.
@@ -128,7 +128,7 @@ def fit(law: str, times: np.ndarray, losses: np.ndarray, start: np.ndarray) -> F
 
 
 def best_of_grid(law: str, times: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """Return the parameters of ``law`` that fit best with those of its grid.
+    """Return the parameters of ``law`` that fit best, started from its grid.
 
     With these given, floor and scale are linear; they minimise the relative residuals.
     """

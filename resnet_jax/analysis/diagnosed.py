@@ -38,15 +38,15 @@ OVER_BLOCKS: dict[str, list[tuple[str, ...]]] = {
     "branches": [("share",)],
     "deletions": [("deleted", "test"), ("deleted_by_batch", "test")],
 }
-# The step of measurements before training; that of the last ones, and of weights from elsewhere, is END.
+# Step of measurements before training; the last ones, and those on weights from elsewhere, have step END.
 START = "start"
 
 
 class Diagnosed(NamedTuple):
-    """One net, of one seed, and what was measured of it.
+    """Measurements of one net with one seed.
 
     Attributes:
-      label: what nets that differ in the seed alone are called, as "plain-56".
+      label: shared by nets that differ only in the seed, as "plain-56".
       residual: whether it has shortcuts.
       depth: weighted layers.
       name: of the run or the weights file.
@@ -120,7 +120,7 @@ def check(measurements: Sequence[Measurement]) -> None:
             for key in keys:
                 values = values and values.get(key)
             if values is not None and len(values) != len(each.blocks):
-                raise ValueError(f"result of {each.instrument} has not one {keys[0]} for each block.")
+                raise ValueError(f"result of {each.instrument} does not have one {keys[0]} for each block.")
 
 
 def check_replicates(net: Diagnosed, others: Sequence[Diagnosed]) -> None:
@@ -129,7 +129,7 @@ def check_replicates(net: Diagnosed, others: Sequence[Diagnosed]) -> None:
         if each.blocks != other.blocks:
             raise ValueError("it has other blocks than another net of its name.")
         if each.instrument == other.instrument and sizes(each) != sizes(other):
-            raise ValueError(f"result of {each.instrument} has another size than that of another net of its name.")
+            raise ValueError(f"result of {each.instrument} differs in size from the result of another net of its name.")
 
 
 def sizes(measurement: Measurement) -> Any:

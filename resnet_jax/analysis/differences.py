@@ -9,7 +9,7 @@ from resnet_jax.analysis.verdict import Statement
 
 
 class Difference(NamedTuple):
-    """The final errors of a net less those of its reference.
+    """Final errors of a net minus its reference's.
 
     Attributes:
       net: what is compared, as "residual-56, route stop_gradient".
@@ -25,7 +25,7 @@ class Difference(NamedTuple):
 
 
 def differences(nets: Sequence[Replicates], series: str) -> list[Difference]:
-    """Return the differences of ``nets`` from those of ``series`` that have the same depth, over complete runs."""
+    """Return the differences of ``nets`` from nets of ``series`` with the same depth, over complete runs."""
     references = {net.depth: net for net in nets if net.series == series and net.complete}
     return [
         difference(net, references[net.depth])
@@ -64,11 +64,10 @@ def difference(net: Replicates, reference: Replicates) -> Difference:
     return Difference(net.label, reference.label, between("train_clean"), between("test"))
 
 
-def statement(difference: Difference) -> Statement:
-    """Return ``difference`` in training error as a line of the table of verdicts."""
-    return Statement(
-        f"{difference.reference} / {difference.net}", difference.training, difference.training.against_reference
-    )
+def statement(difference: Difference, where: str = "") -> Statement:
+    """Return ``difference`` in training error as a line of the table of verdicts; ``where`` as in ``Statement``."""
+    name = f"{difference.reference} / {difference.net}"
+    return Statement(name, difference.training, difference.training.against_reference, where)
 
 
 def sentence(difference: Difference) -> str:

@@ -99,7 +99,7 @@ def gap(errors: Sequence[float] | np.ndarray, others: Sequence[float] | np.ndarr
     if min(len(one), len(other)) < LEAST_SEEDS or np.ptp(one) == np.ptp(other) == 0:
         return Gap(one, other, None, None, None)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # Of one net whose seeds have equal errors.
+        warnings.simplefilter("ignore", RuntimeWarning)  # Warns if all seeds of a net have equal errors.
         welch = stats.ttest_ind(one, other, equal_var=False)
         bounds = [welch.confidence_interval(confidence) for confidence in (CONFIDENCE, EQUIVALENCE_CONFIDENCE)]
     interval, narrow = ((max(float(low), -1.0), min(float(high), 1.0)) for low, high in bounds)

@@ -9,7 +9,7 @@ from resnet_jax.sweeps.claims import DOES_NOT_DEGRADE
 
 
 class Comparison(NamedTuple):
-    """What was found of a series beside what others have.
+    """Verdict on a series, compared with the literature.
 
     Attributes:
       result: "agrees", "contradicts", or "open" where the verdict is neither.
@@ -21,7 +21,7 @@ class Comparison(NamedTuple):
 
 
 def compare(claims: Mapping[str, list[str]], verdicts: Mapping[str, Verdict]) -> list[Comparison]:
-    """Return what was found beside each of ``claims``.
+    """Return the comparison of ``verdicts`` with each of ``claims``.
 
     Args:
       claims: by series, the verdict of others and its source.

@@ -191,7 +191,7 @@ def measure(nets: Sequence[Replicates], thresholds: Sequence[float]) -> Rates:
 
 
 def warm_up(run: Run) -> int:
-    """Return how many steps of ``run`` are warm-up or ramp-up."""
+    """Return the number of warm-up or ramp-up steps of ``run``."""
     config = run.config
     is_warmed = config["model.depth"] >= config["optimizer.warmup_min_depth"]
     is_ramped = config["optimizer.rampup_fraction"] < 1
@@ -199,7 +199,7 @@ def warm_up(run: Run) -> int:
 
 
 def first_segment(run: Run) -> Segment | None:
-    """Return the first segment of constant learning rate of ``run``; None if no record lies in it alone.
+    """Return the first segment of constant learning rate of ``run``; None if no record lies wholly in it.
 
     A record that begins before the segment or ends after it mixes two learning rates, and belongs to neither.
     """

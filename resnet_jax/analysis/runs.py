@@ -27,7 +27,7 @@ class Run(NamedTuple):
       config: the resolved config, with dotted names.
       command: that started the run, as words.
       metrics: the lines of ``metrics.jsonl``.
-      summary: None if the run has not ended.
+      summary: None before the run ends.
       environments: one per start.
       registered: what the run uses of the user's own nets and blocks.
     """
@@ -117,7 +117,7 @@ class Replicates(NamedTuple):
 
     @property
     def finished(self) -> list[Run]:
-        """The runs of which nothing is left to train."""
+        """The finished runs."""
         return [run for run in self.runs if run.finished]
 
     @property
@@ -259,7 +259,7 @@ def series_fields(run: Run) -> dict[str, Any]:
 
 
 def recipe(run: Run) -> dict[str, Any]:
-    """Return the fields of ``run`` that describe how it was trained, without those of the net and interventions."""
+    """Return the fields of ``run`` that describe how it was trained: all but fields of the net and interventions."""
     fields = series_fields(run).items()
     return {name: value for name, value in fields if not name.startswith("model.") and name not in INTERVENTION_FIELDS}
 
@@ -292,7 +292,7 @@ def group_seeds(runs: list[Run]) -> list[Replicates]:
 
 
 def nets_of(series: str) -> str:
-    """Return what the nets of ``series`` are called, as "residual nets, shortcut B"."""
+    """Return the name of the nets of ``series``, as "residual nets, shortcut B"."""
     kind, comma, rest = series.partition(",")
     return f"{kind} nets{comma}{rest}"
 

@@ -91,7 +91,7 @@ class Tuning(NamedTuple):
 
 
 def tune(runs: list[Run], field: str, common: float | None) -> Tuning:
-    """Return what the nets of ``runs`` choose as their best value of ``field``, and the verdicts.
+    """Return the best value of ``field`` for each net of ``runs``, and the verdicts.
 
     Args:
       runs: that differ in the value of ``field`` and otherwise as for ``verdict.judge``.
@@ -135,12 +135,12 @@ def final(run: Run) -> dict[str, dict[str, float]]:
 
 
 def with_own_best(run: Run, field: str) -> Run:
-    """Return ``run`` with a config that no longer tells its value of ``field`` from that of others."""
+    """Return ``run`` with a config in which ``field`` no longer distinguishes it from others."""
     return run._replace(config=run.config | {field: OWN_BEST})
 
 
 def choose(net: str, runs: Sequence[Run], field: str, common: float | None) -> Choice:
-    """Return the choice of the net called ``net`` among its ``runs``; the other arguments are those of ``tune``."""
+    """Return the choice of the net called ``net`` among its ``runs``; the other arguments are as in ``tune``."""
     seeds = len({run.config["seed"] for run in runs})
     by_value: dict[float, list[Run]] = collections.defaultdict(list)
     for run in runs:
@@ -214,7 +214,7 @@ def verdict_sentences(tuning: Tuning) -> list[str]:
 
 
 def choice_sentence(choice: Choice, field: str) -> str:
-    """Return what ``choice`` is, and what speaks against it."""
+    """Return ``choice`` in words, with the reservations against it."""
     chosen = choice.chosen
     if chosen is None:
         return f"{choice.net} is not in the verdict at best values: no run of it has finished{unfinished(choice)}."
@@ -228,7 +228,7 @@ def choice_sentence(choice: Choice, field: str) -> str:
 
 
 def unfinished(choice: Choice) -> str:
-    """Return how many runs of each candidate have not finished and why, as a clause; empty if all have."""
+    """Return the number of unfinished runs of each candidate and the reasons, as a clause; empty if all finished."""
     clauses = []
     for each in choice.candidates:
         words = [

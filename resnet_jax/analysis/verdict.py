@@ -14,6 +14,7 @@ from resnet_jax.analysis.gap import (
     EQUAL,
     EQUIVALENCE_CONFIDENCE,
     MARGIN,
+    NOT_JUDGED,
     Gap,
     bounds,
     certainty,
@@ -53,14 +54,23 @@ class Statement(NamedTuple):
     """A line of the table of verdicts.
 
     Attributes:
-      name: of the nets that are compared, as "plain, 20 / 56 layers".
-      gap: in training error.
-      word: on it.
+      name: the nets that are compared, as "plain, 20 / 56 layers".
+      gap: gap in training error.
+      word: the verdict's word on that gap.
+      where: what distinguishes several verdicts on the same nets, as "at learning rate 0.1"; else empty.
     """
 
     name: str
     gap: Gap
     word: str
+    where: str = ""
+
+    @property
+    def brief(self) -> str:
+        """The verdict with the gap and its 95 % interval in points, as "degrades, +28.34 (10.27 to 46.41)"."""
+        said = claim(self.gap, self.word)
+        interval = f" ({bounds(self.gap)})" if self.gap.interval else ""
+        return said if self.word in (EQUAL, NOT_JUDGED) else f"{said}, {100 * self.gap.difference:+.2f}{interval}"
 
 
 class Verdict(NamedTuple):
@@ -172,9 +182,9 @@ def reading(series: SeriesVerdict) -> str:
 
 
 def statements(verdict: Verdict, where: str = "") -> list[Statement]:
-    """Return a statement on each series of ``verdict``; ``where`` in their names distinguishes several verdicts."""
+    """Return a statement on each series of ``verdict``; ``where`` distinguishes several verdicts."""
     return [
-        Statement(f"{each.series}, {each.depths[0]} / {each.depths[-1]} layers{where}", each.whole, each.whole.word)
+        Statement(f"{each.series}, {each.depths[0]} / {each.depths[-1]} layers", each.whole, each.whole.word, where)
         for each in verdict.series
     ]
 
@@ -184,7 +194,7 @@ def table(stated: Sequence[Statement]) -> list[dict[str, str]]:
     adjusted = holm([each.gap.p_value for each in stated])
     return [
         {
-            "net": each.name,
+            "net": ", ".join(filter(None, (each.name, each.where))),
             "verdict": claim(each.gap, each.word).partition(" (")[0],
             "training errors (%)": f"{each_error(each.gap.others)} / {each_error(each.gap.errors)}",
             "gap (points)": f"{100 * each.gap.difference:+.2f}",

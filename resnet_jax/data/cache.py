@@ -13,7 +13,7 @@ from resnet_jax.data.dataset import Dataset, Split
 
 
 def cached(source: pathlib.Path, decode: Callable[[], Dataset]) -> Dataset:
-    """Return the data set in folder ``source``, from the cache if the folder has not changed since it was decoded.
+    """Return the data set in folder ``source``, from the cache if the folder is unchanged since it was decoded.
 
     An unreadable cache file is replaced; if there can be no cache, or others may write to it, a warning is logged.
     """

@@ -84,7 +84,7 @@ def load(root: str, test_fraction: float) -> dict[str, FolderSource]:
     """Return the splits "train" and "test" of the image folders under ``root``, and log what is left out.
 
     If ``root`` has a folder ``train``, that holds the class folders of the training split, and the first of ``val``,
-    ``validation`` and ``test`` that exists beside it those of the test split. Otherwise the class folders are in
+    ``validation`` and ``test`` that exists next to it the test split's. Otherwise the class folders are in
     ``root`` itself, and ``split`` takes ``test_fraction`` of their files; one of them may be called ``train``.
 
     Files directly in a class folder are used if they have one of ``SUFFIXES``, upper or lower case; hidden files are

@@ -1,6 +1,6 @@
 """Decoding of image files, and cropping on the host (paper, section 3.4).
 
-Pixels are those of ``Image.open(file).convert("RGB")``, as in torchvision's ``ImageFolder``: the format is recognised
+Pixels are as from ``Image.open(file).convert("RGB")``, as in torchvision's ``ImageFolder``: the format is recognised
 by the content, never by the name; the alpha channel and all frames but the first are dropped. Unlike there, grey of
 more than 8 bits is scaled to 8 bits instead of clipped. EXIF rotation is ignored, as torchvision and TensorFlow do.
 Common JPEGs are decoded by simplejpeg, all other files by Pillow, which also diagnoses damaged files.
@@ -53,7 +53,7 @@ QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
 class BadImage(Exception):  # noqa: N818, it is the file that is bad.
-    """A file that cannot be decoded as an image; the message is one sentence that names it."""
+    """A file that cannot be decoded as an image; the message names it."""
 
 
 def decode(encoded: bytes, where: str) -> np.ndarray:

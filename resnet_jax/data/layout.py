@@ -10,7 +10,7 @@ import numpy as np
 
 from resnet_jax.errors import UserError
 
-# Of the formats in ``images.FORMATS``. The content of a file may have another format than its name says.
+# Endings of the formats in ``images.FORMATS``; the content of a file may have another format.
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 # The first that exists is the test split. ImageNet's own "test" has no labels, so it comes last.
 TEST_FOLDERS = ("val", "validation", "test")
@@ -50,7 +50,7 @@ def is_image(name: str) -> bool:
 
 
 def class_folders(root: pathlib.Path) -> list[str]:
-    """Return the sorted names of the folders in ``root``, except hidden ones and those of the system.
+    """Return the sorted names of the folders in ``root``, except hidden and system folders.
 
     Raises:
       UserError: a link, which may be to a folder, is broken.
@@ -131,7 +131,7 @@ def check_sorted(train: pathlib.Path, test: pathlib.Path) -> None:
 def list_folder(folder: pathlib.Path) -> Listing:
     """Return the files of class folder ``folder``.
 
-    A broken link whose name is that of an image is among these, so that reading it raises an error.
+    A broken link with the name of an image is among these, so that reading it raises an error.
 
     Raises:
       UserError: a subfolder has images.

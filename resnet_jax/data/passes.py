@@ -45,10 +45,10 @@ def examples(dataset: Dataset | Stream, split: str, skip: bool = False) -> tuple
 
 
 def normalisation(dataset: Dataset | Stream, config: ConfigDict) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return what is subtracted from pixels scaled to [0, 1], and what the difference is divided by.
+    """Return the mean to subtract from pixels scaled to [0, 1], and the deviation to divide the difference by.
 
     Args:
-      dataset: whose split "train" they are taken from.
+      dataset: data set whose split "train" is measured.
       config: the ``data`` part of a run's config.
 
     Returns:
@@ -81,7 +81,7 @@ def pixel_statistics(images: np.ndarray) -> Statistics:
 
 
 def channel_variance(total: np.ndarray, squares: np.ndarray, count: int) -> np.ndarray:
-    """Return the variance of ``count`` pixels in each channel, scaled to [0, 1], from their sum and that of squares.
+    """Return the variance of ``count`` pixels, scaled to [0, 1], in each channel by their sum and sum of squares.
 
     Both sums are of integers, so that the variance of a constant is exactly 0.
     """

@@ -39,7 +39,7 @@ def load(name: str, data_dir: str | None) -> Dataset:
 def open_sources(name: str, data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return the names of the classes and the train and test split of TFDS data set ``name``, images still encoded.
 
-    The arguments are those of ``load``. "validation" serves as test split if that is missing or has no labels, as in
+    Arguments are as for ``load``. "validation" serves as test split if that is missing or has no labels, as in
     ImageNet.
 
     Raises:
@@ -169,7 +169,7 @@ def decode_images(encoded: Sequence[bytes], feature: "tfds.features.Image", wher
     """Return the images that ``feature`` declares, uint8 ``[examples, height, width, channels]``.
 
     Raises:
-      UserError: they are not uint8, differ in size or are not as declared; the sentence begins with ``where``.
+      UserError: they are not uint8, differ in size or are not as declared; the message begins with ``where``.
     """
     *sides, channels = feature.shape
     mode = MODES.get(channels)
@@ -210,7 +210,7 @@ def check_labels(labels: Sequence[int], feature: "tfds.features.ClassLabel", whe
     """Return ``labels`` as int32 ``[examples]``.
 
     Raises:
-      UserError: some are out of range; the sentence begins with ``where``.
+      UserError: some are out of range; the message begins with ``where``.
     """
     least, most = min(labels), max(labels)
     if least < 0 or most >= feature.num_classes:

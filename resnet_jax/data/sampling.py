@@ -1,4 +1,4 @@
-"""Which examples a step sees: a function of seed and step alone.
+"""Which examples a step sees: a function of seed and step only.
 
 The stream of training examples is one permutation of the training set after another. So a resumed run, or a run on
 other devices, sees the same examples in the same order.

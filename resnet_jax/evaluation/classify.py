@@ -1,4 +1,4 @@
-"""From image files to the classes of a trained net, without its training data."""
+"""Classification of image files by a trained net, without its training data."""
 
 import itertools
 import os
@@ -20,11 +20,11 @@ from resnet_jax.evaluation.predict import predict
 
 
 class Classified(NamedTuple):
-    """The probabilities that a net gives to the classes of an image.
+    """An image file and the probabilities of its classes.
 
     Attributes:
-      file: the image.
-      probabilities: by class name, the most probable first; they add up to 1.
+      file: image file.
+      probabilities: probability of each class by its name, the highest first; they add up to 1.
     """
 
     file: pathlib.Path
@@ -34,21 +34,21 @@ class Classified(NamedTuple):
 def classify(
     net: TrainedNet, files: Sequence[pathlib.Path], mesh: Mesh, downsample: int = 1, skip: bool = False
 ) -> list[Classified]:
-    """Return the probabilities that ``net`` gives to the classes of each image in ``files``, seen as in training.
+    """Return the class probabilities of ``net`` for each image in ``files``, preprocessed as in training.
 
-    A net trained on crops sees the central crop of an image of any size and mode. Another one takes images of the size
-    it was trained on; a net of grey images takes files in colour only if all their pixels are grey.
+    A net trained on crops takes images of any size and mode and uses the central crop. Other nets take images of their
+    training size; a net for grey images takes files in colour only if all their pixels are grey.
 
     Args:
-      net: the net; classes that it does not name are called by their number.
-      files: as ``image_files`` finds them.
-      mesh: the devices.
-      downsample: ``config.data.downsample`` of its run.
+      net: trained net; classes without names are called by their number.
+      files: image files, for example from ``image_files``.
+      mesh: devices.
+      downsample: ``config.data.downsample`` of the net's run.
       skip: whether files that cannot be decoded are left out with a warning.
 
     Raises:
-      UserError: a file cannot be read or decoded, is not of the size and mode that the net takes, or none is left; or
-        the net computes non-finite numbers.
+      UserError: a file cannot be read or decoded, does not have the net's image size and mode, or no image is left;
+        or the net computes non-finite numbers.
     """
     seen: list[pathlib.Path] = []
 
@@ -77,7 +77,7 @@ def classify(
 
 
 def read_image(file: pathlib.Path, net: TrainedNet, downsample: int) -> np.ndarray:
-    """Return the image in ``file`` as ``net`` takes it, uint8 ``[height, width, channels]``; see ``classify``.
+    """Return the image in ``file`` in the form for ``net``, uint8 ``[height, width, channels]``; see ``classify``.
 
     Raises:
       BadImage: the file is not an image.
@@ -104,7 +104,7 @@ def read_image(file: pathlib.Path, net: TrainedNet, downsample: int) -> np.ndarr
 def image_files(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     """Return the files among ``paths`` and the images in and below the folders among them, sorted within a folder.
 
-    In folders, links are followed, and what is hidden or of the system is left out, as in training.
+    In folders, links are followed, and hidden and system files are left out, as in training.
 
     Raises:
       UserError: there is no such file or folder, a folder cannot be read, or it has no images.
@@ -118,7 +118,7 @@ def image_files(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
                 found.append(path)
             else:
                 raise UserError(f"{path} does not exist; give images or folders of images.")
-    except OSError as error:  # A name can be too long to ask for.
+    except OSError as error:  # A name can be too long.
         raise UserError(f"{error.filename} cannot be read ({error.strerror}); give another.") from error
     return found
 

@@ -12,17 +12,17 @@ from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS
 from resnet_jax.rundir import FORMAT_VERSION
 
-# The key of the metadata.
+# Key of the record in the metadata.
 METADATA_KEY = "resnet_jax"
 
 
 def read_metadata(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Return the attributes of ``TrainedNet`` that the file ``where`` records; none for files from elsewhere.
+    """Return the attributes of ``TrainedNet`` recorded in the file ``where``; an empty dictionary for foreign files.
 
     "model" has the fields that the net reads. Files of older versions record less.
 
     Raises:
-      UserError: the metadata are damaged, or of a newer version of this project.
+      UserError: the metadata are damaged, or a newer version of this project wrote them.
     """
     if METADATA_KEY not in metadata:
         return {}

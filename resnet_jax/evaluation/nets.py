@@ -26,27 +26,27 @@ from resnet_jax.training.optimizer import evaluated_params
 from resnet_jax.training.start import newest_state, recorded_run, state_after
 from resnet_jax.training.step import net_variables
 
-# Side of the crops that published nets of a family were trained on; the others take images as they are.
+# Side of the training crops of published nets, by family; other families take images as they are.
 CROPS = {"imagenet": CROP, "imagenet_densenet": CROP, **dict.fromkeys(IMAGENET_NETS, 299)}
-# Fields of ``config.model`` of which PyTorch's nets have one value alone.
-NAMED = {"norm": "batch", "branch_scaling": "none", "parametrization": "free", "activation": "relu"}
+# Fields of ``config.model`` with their only value in PyTorch's nets.
+PYTORCH_VALUES = {"norm": "batch", "branch_scaling": "none", "parametrization": "free", "activation": "relu"}
 
 
 class TrainedNet(NamedTuple):
-    """A trained net and how its input is normalised.
+    """A trained net and the normalisation of its input.
 
     Attributes:
-      name: of its run or weights file.
-      config: as ``config.model``.
+      name: name of its run or weights file.
+      config: fields of ``config.model``.
       num_classes: width of the head.
-      model: the module.
-      variables: ``{"params": ..., "batch_stats": ...}`` and, if it has any, "gates"; on the host.
-      mean: subtracted from pixels scaled to [0, 1], float32 ``[height, width, channels]`` or ``[1, 1, channels]``.
-      std: divides the result, float32 ``[1, 1, channels]``.
-      crop: side of the crops it was trained on; None if it takes images as they are.
-      step: the steps it was trained for, of a run.
-      size: height and width of the images it takes as they are; None: of any.
-      class_names: of each label; None if they are not known.
+      model: Flax module.
+      variables: collections "params", "batch_stats" and, for a gated net, "gates"; on the host.
+      mean: mean subtracted from pixels scaled to [0, 1], float32 ``[height, width, channels]`` or ``[1, 1, channels]``.
+      std: divisor of the result, float32 ``[1, 1, channels]``.
+      crop: side of its training crops; None if it takes images as they are.
+      step: number of training steps; None for weights.
+      size: height and width of the images that it takes as they are; None for any size.
+      class_names: name of each class; None if unknown.
     """
 
     name: str
@@ -63,7 +63,7 @@ class TrainedNet(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What the net is, for example "residual-20" or "residual-20, shortcut B"."""
+        """Title of the net with its shortcut, for example "residual-20" or "residual-20, shortcut B"."""
         title = models.title(self.config)
         if "shortcut" in models.fields_read(self.config) and self.config.shortcut != "A":
             return f"{title}, shortcut {self.config.shortcut}"
@@ -71,14 +71,15 @@ class TrainedNet(NamedTuple):
 
 
 class ForeignDefaults(NamedTuple):
-    """What a weights file from elsewhere does not record; the metadata of files written here take precedence.
+    """Values that a foreign weights file does not record; the metadata of files written here take precedence.
 
     Attributes:
       residual: whether the net has shortcuts.
-      bottleneck_stride: as ``config.model.bottleneck_stride``; torchvision, timm and Hugging Face use "middle".
-      epsilon: of the batch norms; None for that of the published nets.
-      mean: of each channel, subtracted from pixels scaled to [0, 1]; the default is that of nearly all published nets.
-      std: of each channel, divides the result.
+      bottleneck_stride: ``config.model.bottleneck_stride``; torchvision, timm and Hugging Face use "middle".
+      epsilon: epsilon of the batch norms; None for the published nets' epsilon.
+      mean: mean of each channel, subtracted from pixels scaled to [0, 1]; by default ImageNet's, which nearly all
+        published nets use.
+      std: standard deviation of each channel, divisor of the result.
     """
 
     residual: bool = True
@@ -89,13 +90,13 @@ class ForeignDefaults(NamedTuple):
 
 
 class OpenRun(NamedTuple):
-    """A net of a run, and what it was trained on.
+    """A net of a run and its training data.
 
     Attributes:
-      net: the net.
-      config: of the run; the data set is where it is now.
-      dataset: of this config.
-      warnings: sentences on how the data have changed since.
+      net: trained net.
+      config: config of the run, with the present folder of the data set.
+      dataset: data set of this config.
+      warnings: messages about changes of the data since training.
     """
 
     net: TrainedNet
@@ -107,15 +108,15 @@ class OpenRun(NamedTuple):
 def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, step: int | None = None) -> TrainedNet:
     """Return a net of the run in ``workdir``, which may still be training.
 
-    Its parameters are those that the run evaluates: their running average where it keeps one, which nets kept by
-    ``config.keep_checkpoints`` lack. Its data are only read if an earlier version made the run, which did not record
-    their classes and how they are normalised.
+    Its parameters are the ones that the run evaluates: the running average where the run keeps one, except for nets
+    kept by ``config.keep_checkpoints``. The data are read only for runs of earlier versions, which did not record
+    classes and normalisation.
 
     Args:
-      workdir: the run directory.
+      workdir: run directory.
       mesh: all devices.
-      data_dir: where the run's data set is now, if it has moved.
-      step: after which; None: that of the newest intact checkpoint.
+      data_dir: folder of the run's data set, if it has moved.
+      step: number of steps after which; None for the newest intact checkpoint.
 
     Raises:
       UserError: ``workdir`` holds no run, the run has no intact checkpoint, or its data set is missing.
@@ -124,7 +125,7 @@ def of_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, step:
 
 
 def opened(workdir: pathlib.Path, data_dir: str | None) -> tuple[ConfigDict, Identity | None]:
-    """Return config and identity of the run in ``workdir``; its data set is now in ``data_dir``, if it has moved."""
+    """Return config and identity of the run in ``workdir``; ``data_dir`` replaces the folder of its data set."""
     config, recorded = recorded_run(workdir, str(workdir))
     config.data.data_dir = data_dir or config.data.data_dir
     return config, recorded
@@ -133,7 +134,7 @@ def opened(workdir: pathlib.Path, data_dir: str | None) -> tuple[ConfigDict, Ide
 def net_of(
     workdir: pathlib.Path, config: ConfigDict, recorded: Identity | None, mesh: Mesh, step: int | None
 ) -> TrainedNet:
-    """Return a net of the run in ``workdir``, given what ``opened`` returns; see ``of_run``."""
+    """Return a net of the run in ``workdir``, given the result of ``opened``; see ``of_run``."""
     normalisation = recorded and read_normalisation(workdir, recorded.of_checkpoint)
     if recorded is not None and normalisation is not None:
         image_shape, class_names = tuple(recorded.data["image_shape"]), tuple(recorded.data["class_names"])
@@ -166,10 +167,10 @@ def net_of(
 
 
 def open_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, step: int | None = None) -> OpenRun:
-    """Return the net of ``of_run``, whose arguments are the same, with config and data set.
+    """Return the net of ``of_run`` with config and data set, for the same arguments.
 
     Raises:
-      UserError: as of ``of_run``, or the data now have other classes, or images of another shape.
+      UserError: ``of_run`` raises it, or the data now have other classes, or images of another shape.
     """
     config, recorded = opened(workdir, data_dir)
     net = net_of(workdir, config, recorded, mesh, step)
@@ -177,8 +178,8 @@ def open_run(workdir: pathlib.Path, mesh: Mesh, data_dir: str | None = None, ste
     identity.check_classes(net.class_names, dataset.class_names, str(workdir))
     check_size(net, data.image_shape(dataset))
     warnings = identity.changed_data(recorded, data.identify(dataset), str(workdir)) if recorded else []
-    for sentence in warnings:
-        logging.warning("%s", sentence)
+    for message in warnings:
+        logging.warning("%s", message)
     return OpenRun(net, config, dataset, warnings)
 
 
@@ -194,13 +195,13 @@ def of_weights(
     """Return the net whose weights are in file ``path``, under one of the naming schemes of ``interop``.
 
     Args:
-      path: a safetensors file, or one of PyTorch's if PyTorch is installed; its content says which.
-      image_shape: ``(height, width, channels)``.
+      path: safetensors file, or a file of PyTorch if PyTorch is installed; recognised by content.
+      image_shape: shape of images, ``(height, width, channels)``.
       num_classes: width of the head.
       config: ``config.model`` of the net that the weights must fit; None to infer it from their names and shapes.
-      defaults: what these do not determine; the metadata of files written here take precedence.
-      dtype: of the computation.
-      key: of the net, if the file holds several, such as "state_dict_ema".
+      defaults: values that names and shapes do not determine; the metadata of files written here take precedence.
+      dtype: type of the computation.
+      key: key of the net, if the file holds several, such as "state_dict_ema".
 
     Raises:
       UserError: the file cannot be read, or does not fit the net, or the net does not take images of ``image_shape``.
@@ -229,13 +230,13 @@ def of_weights(
         if not others:
             raise
         raise UserError(f"{error} Its names and shapes fit {' '.join(others)}.") from error
-    net_config.update(written)  # Of the nets with these tensors, the one that was written.
+    net_config.update(written)  # Names and shapes fit several nets; the metadata name one.
     model = models.build(net_config, num_classes, dtype)
     mean, std = (metadata.get(name, np.array([[getattr(defaults, name)]], np.float32)) for name in ("mean", "std"))
     if (mean.shape[-1], std.shape[-1]) != (channels, channels):
         raise UserError(f"{path} is of a net for images of {mean.shape[-1]} channels, but these have {channels}.")
     crop = metadata.get("crop", CROPS.get(net_config.family))
-    # Of files written before it was recorded, the mean of each pixel tells it.
+    # Files without a recorded size have it as the shape of the mean image.
     size = metadata.get("size", mean.shape[:2] if mean[..., 0].size > 1 and crop is None else None)
     net = TrainedNet(
         weights_name(path, key),
@@ -254,10 +255,10 @@ def of_weights(
 
 
 def recorded_shape(path: pathlib.Path, key: str | None = None) -> tuple[tuple[int, int, int], int] | None:
-    """Return shape of the images and number of classes of the weights file ``path``; None if it does not record them.
+    """Return image shape and number of classes recorded in the weights file ``path``; None if it does not record them.
 
     Raises:
-      UserError: the file cannot be read, or ``key`` is none of its nets.
+      UserError: the file cannot be read, or does not hold a net called ``key``.
     """
     _, all_metadata = interop.read(path, key)
     metadata = read_metadata(all_metadata, str(path))
@@ -270,7 +271,7 @@ def recorded_shape(path: pathlib.Path, key: str | None = None) -> tuple[tuple[in
 
 
 def weights_name(path: pathlib.Path, key: str | None) -> str:
-    """Return the name of the net in the weights file ``path``, with its ``key`` if it was chosen by one."""
+    """Return the name of the net in the weights file ``path``, with its ``key`` if there is one."""
     return path.stem if key is None else f"{path.stem} ({key})"
 
 
@@ -298,13 +299,13 @@ def check_size(net: TrainedNet, image_shape: tuple[int, ...]) -> None:
     if net.size not in (None, image_shape[:2]):
         trained, given = ("x".join(map(str, size)) for size in (net.size, image_shape[:2]))
         raise UserError(
-            f"{net.name} was trained on images of {trained} pixels, but these have {given}; give it those of its own "
+            f"{net.name} was trained on images of {trained} pixels, but these have {given}; give it images of its own "
             "data set, with the same config.data.downsample."
         )
 
 
 def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
-    """Write ``net`` to safetensors file ``path`` under PyTorch's names; what they do not record goes into its metadata.
+    """Write ``net`` to safetensors file ``path`` under PyTorch's names; the metadata record everything else.
 
     Raises:
       UserError: the net, or a layer of it, has no PyTorch names.
@@ -313,7 +314,7 @@ def write_weights(net: TrainedNet, path: pathlib.Path) -> None:
     if "gates" in net.variables:
         raise UserError(f"{net.name} has config.gates, for which PyTorch's nets have no place; nothing was written.")
     for field in models.fields_read(net.config):
-        if field in NAMED and net.config[field] != NAMED[field]:
+        if field in PYTORCH_VALUES and net.config[field] != PYTORCH_VALUES[field]:
             raise UserError(
                 f"{net.name} has config.model.{field}={net.config[field]!r}, for which PyTorch's nets have no names; "
                 "nothing was written."

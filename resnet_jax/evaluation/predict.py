@@ -30,10 +30,10 @@ def forward(
     """Return the logits ``[batch, classes]`` of the whole batch; runs on each device, with the axis ``AXIS`` bound.
 
     Args:
-      variables: of ``model``.
+      variables: variables of ``model``.
       normalisation: ``mean`` and ``std`` of a ``TrainedNet``.
-      images: uint8 ``[batch / devices, height, width, channels]``, this device's share.
-      model: the net.
+      images: this device's share, uint8 ``[batch / devices, height, width, channels]``.
+      model: Flax module.
     """
     mean, std = normalisation
     logits: Any = model.apply(variables, augment.normalise(images, mean, std), train=False)
@@ -45,11 +45,11 @@ def forward(
 
 
 class Batches:
-    """Batches of views on the devices, which compute the newest while the host reads the one before.
+    """Batches of views on the devices, which compute the newest while the host reads the previous one.
 
     Attributes:
-      logits: of the views of each example, by its number.
-      start: when the first batch began, its compilation not included, by ``time.perf_counter``.
+      logits: logits of each example's views, by its index.
+      start: start of the first batch after its compilation, by ``time.perf_counter``.
     """
 
     def __init__(self, net: TrainedNet, mesh: Mesh, mapper: str) -> None:

@@ -1,4 +1,4 @@
-"""A sample of images on which nets are compared, measured and statistics taken."""
+"""A sample of images for comparisons, measurements and statistics."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,18 +14,18 @@ from resnet_jax.evaluation.views import views
 def sample(
     dataset: data.Dataset | data.Stream, config: ConfigDict, net: TrainedNet, split: str, count: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``count`` images of ``split`` as ``net`` gets them, or all if there are fewer, and their labels.
+    """Return ``count`` preprocessed images of ``split``, or all if there are fewer, and their labels.
 
-    They are drawn at random by ``seed`` alone, since a data set may be sorted by class. Of a stream they are central
-    crops.
+    Only ``seed`` decides the draw; it is random, since a data set may be sorted by class. Images of a stream are
+    cropped centrally.
 
     Args:
-      dataset: with the images.
-      config: the ``data`` part of its config.
-      net: by which they are normalised and cropped.
+      dataset: data set with the images.
+      config: ``data`` part of its config.
+      net: net that defines normalisation and crop.
       split: "train", "validation" or "test".
-      count: of images.
-      seed: of the draw.
+      count: number of images.
+      seed: seed of the draw.
 
     Returns:
       Float32 ``[count, height, width, channels]`` and int ``[count]``.

@@ -9,12 +9,12 @@ from rich.table import Table
 
 
 class Scores(NamedTuple):
-    """How well logits predict the labels.
+    """Loss and errors of logits.
 
     Attributes:
       loss: mean cross entropy.
       top1_error: fraction of examples whose label does not have the highest logit.
-      top5_error: fraction of examples whose label is not among the five highest.
+      top5_error: fraction of examples whose label is not among the five highest logits.
     """
 
     loss: float
@@ -46,9 +46,9 @@ class Row(NamedTuple):
     """A row of the table: a net, or an ensemble.
 
     Attributes:
-      name: of its run or weights file.
-      net: what it is, for example "residual-20".
-      scores: over all images.
+      name: name of its run or weights file.
+      net: title of the net, for example "residual-20".
+      scores: scores over all images.
       images_per_second: speed of the evaluation without compilation; None for an ensemble.
     """
 

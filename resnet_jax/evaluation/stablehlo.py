@@ -20,16 +20,16 @@ def exported(net: TrainedNet) -> export.Exported:
     """Return ``net`` as a program that holds its weights and maps images to logits.
 
     The images are uint8 ``[batch, height, width, channels]``, normalised inside; the logits are float32
-    ``[batch, classes]``, those of ``predict`` for one view of each image. The batch size is free; height and width are
-    those of the images, or of the crops, that the net was trained on. Where the net computes in another form on some
-    platform, the program has each form and takes that of the platform it runs on.
+    ``[batch, classes]``, the same as from ``predict`` with one view of each image. The batch size is free; height and
+    width are the training images' or crops'. Where the net computes in a different form on some platform, the program
+    contains each form and selects by platform.
 
     Raises:
       UserError: ``net`` takes images of any size.
     """
     if net.size is None and net.crop is None:
         raise UserError(
-            f"{net.name} takes images of any size, but a program is for one; name it, as by "
+            f"{net.name} takes images of any size, but a program is for one size; set it, e.g. "
             "net._replace(size=(32, 32))."
         )
     size: Any = net.size or (net.crop, net.crop)

@@ -12,7 +12,7 @@ from resnet_jax.errors import UserError
 
 PROTOCOLS = ("single", "ten_crop", "multi_scale")
 
-CROP = 224  # Of the imagenet family; for other crops the sides below scale in proportion.
+CROP = 224  # Side of the imagenet family's crops; for other crops the sides below scale in proportion.
 # Paper, section 3.4, fully convolutional testing.
 SCALES = (224, 256, 384, 480, 640)
 # The nets halve the sides of an image five times. The longer side is rounded to a multiple, stretched or squeezed by at
@@ -25,7 +25,7 @@ def views(image: np.ndarray, side: int | None, protocol: str, flip: bool) -> lis
 
     Args:
       image: uint8 ``[height, width, channels]``.
-      side: of the crops that the net was trained on; None if it takes images as they are.
+      side: side of the net's training crops; None if it takes images as they are.
       protocol: "single": the central crop. "ten_crop": the four corners and the centre, and their mirror images.
         "multi_scale": the whole image at five sizes.
       flip: whether to add the mirror image of each view; "ten_crop" always does.
@@ -84,7 +84,7 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def corners(shape: tuple[int, ...], side: int, protocol: str) -> list[tuple[int, int]]:
-    """Return the first row and column of the central crop, for "ten_crop" after those of the four corners."""
+    """Return the first row and column of each crop: the central one, for "ten_crop" preceded by the four corners."""
     bottom, right = (length - side for length in shape[:2])
     centre = (round(bottom / 2), round(right / 2))
     return [(0, 0), (0, right), (bottom, 0), (bottom, right), centre] if protocol == "ten_crop" else [centre]

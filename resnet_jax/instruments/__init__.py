@@ -1,4 +1,4 @@
-"""Instruments: what a net looks like inside, over depth. Another instrument is another row of ``INSTRUMENTS``."""
+"""Instruments that measure the inside of a net over depth. Another instrument is another row of ``INSTRUMENTS``."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from resnet_jax.instruments.subject import Subject as Subject
 from resnet_jax.instruments.subject import of_run as of_run
 from resnet_jax.instruments.subject import subject_of as subject_of
 
-# Steps at which something is measured by default; the last of a run is END.
+# In the steps at which an instrument measures by default, END is the last step of the run.
 END = "end"
 
 
@@ -37,17 +37,18 @@ class Instrument(NamedTuple):
     """An instrument.
 
     Attributes:
-      measure: returns what it measures of a subject, for JSON; raises a UserError where the quantity does not exist.
-      question: that it answers.
-      cost: in passes: F is a forward pass and G a gradient of a batch, "set" is all examples, n blocks.
-      at: the steps at which it is measured by default.
-      is_cheap: whether it is measured unless others are asked for.
+      measure: function that returns its measurements of a subject, for JSON; raises a UserError where the quantity does
+        not exist.
+      question: question that it answers.
+      cost: number of passes: F is a forward pass and G a gradient of a batch, "set" is all examples, n blocks.
+      steps: steps at which it measures by default.
+      is_cheap: whether it measures unless others are requested.
     """
 
     measure: Callable[[Subject], dict[str, Any]]
     question: str
     cost: str
-    at: tuple[int | str, ...]
+    steps: tuple[int | str, ...]
     is_cheap: bool = False
 
 
@@ -61,7 +62,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     ),
     "batch_mates": Instrument(
         batch_mates.measure,
-        "Is what the net makes of an image its own, or that of its batch-mates?",
+        "How much do an image's features depend on the rest of its batch?",
         "2 F",
         (0, END),
         is_cheap=True,

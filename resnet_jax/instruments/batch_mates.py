@@ -1,15 +1,14 @@
-"""Is what the net makes of an image its own, or that of the images it shares a batch with?
+"""How much do an image's features depend on the rest of its batch?
 
 The first quarter of a batch of training images is kept, and the others are exchanged for other training images. In
-training mode batch norm makes all outputs depend on all images. For the output y of each block, and y' that after the
-exchange:
+training mode batch norm makes all outputs depend on all images. For each block's output y before the exchange and y'
+after it:
 
 - **sensitivity**: ||y - y'|| / ||y - m||, both norms over the kept images, places and channels, where m is the mean of
-  the whole first batch at each place and channel. 0 says that batch-mates do not matter, sqrt(2) that y and y' have no
-  more in common than outputs of two images. It is what grows forward where gradients explode backward; no publication
-  of it is known to us.
+  the whole first batch at each place and channel. At 0 batch-mates do not matter; at sqrt(2) y and y' have no more in
+  common than outputs of two images. It grows forward where gradients explode backward; we know of no publication of it.
 
-Dropout and stochastic depth draw the same for both batches. Traps: large batches shrink it, so a result says its
+Dropout and stochastic depth draw the same for both batches. Traps: large batches shrink it, so a result contains its
 "batch"; where all outputs of a batch are the same, there is nothing to divide by, and it is None. Nets whose norms are
 not over batches have 0. Cost: two forward passes of a batch.
 """
@@ -26,7 +25,7 @@ KEPT = 1 / 4
 
 
 def measure(subject: Subject) -> dict[str, Any]:
-    """Return "sensitivity" of each block in forward order, "batch", the images of one, and "kept", those in both."""
+    """Return "sensitivity" of each block in forward order, the "batch" size, and "kept", the number of images kept."""
     net, images, batch = subject.net, subject.train.images, subject.settings.batch
     net.require_blocks()
     kept = max(1, int(KEPT * batch))
@@ -44,7 +43,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
 
 def sensitivity(output: np.ndarray, other: np.ndarray, kept: int) -> float:
-    """Return how far the first ``kept`` images of ``[batch, ...]`` move, by how far they are from the batch's mean."""
+    """Return the distance by which the first ``kept`` of ``[batch, ...]`` move over their distance from the mean."""
     precise = output.astype(np.float64)
     spread = np.linalg.norm(precise[:kept] - precise.mean(0))
     return float(np.linalg.norm(precise[:kept] - other[:kept]) / spread) if spread else math.nan

@@ -1,4 +1,4 @@
-"""What does a block add to its shortcut, and how much of its output is that?
+"""How much does a block add to its shortcut?
 
 For the branch F and the shortcut S of each block, before they are added, on one batch:
 
@@ -6,10 +6,10 @@ For the branch F and the shortcut S of each block, before they are added, on one
   1710.04773: it falls over depth).
 - **share**: Var F / (Var F + Var S), over all images, pixels and channels.
 
-Batch norms decide both at step 0: a norm gives F the variance 1 while S adds up what the blocks below gave. So "near
-the identity" is what the change from step 0 says, not the value. Behind a change of shape the zeros that option A pads
-with make Var S small. To a plain net S, its input, is not added (``is_added``): 0.746 = 1 / (1 + 1/2 - 1/(2 pi)) says
-that F and the ReLU of another such F are compared. Gains of the branch that training learns count as part of F.
+Batch norms decide both at step 0: a norm gives F the variance 1 while S sums the outputs of the blocks below. So the
+change from step 0 shows "near the identity", not the value. After a change of shape the zeros that option A pads with
+make Var S small. In a plain net S, its input, is not added (``is_added``): 0.746 = 1 / (1 + 1/2 - 1/(2 pi)) compares F
+with the ReLU of another such F. Gains of the branch that training learns count as part of F.
 
 Functions of the net are taken with running statistics once they are settled. Cost: a forward pass.
 """
@@ -27,7 +27,7 @@ def measure(subject: Subject) -> dict[str, Any]:
     Raises:
       UserError: branch and shortcut of the net cannot be separated.
     """
-    parts = subject.net.parts(subject.variables, subject.batch.images, train=subject.by_batch)
+    parts = subject.net.parts(subject.variables, subject.batch.images, train=subject.uses_batch_statistics)
     pairs = [(ratio(branch, shortcut), share(branch, shortcut)) for _, (branch, shortcut) in parts]
     return {
         "is_added": subject.net.is_residual,
@@ -37,7 +37,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
 
 def ratio(branch: np.ndarray, shortcut: np.ndarray) -> float:
-    """Return the mean over images ``[images, ...]`` of the norm of ``branch`` by that of ``shortcut``; NaN of none."""
+    """Return the mean ratio of the norms of ``branch`` and ``shortcut``, ``[images, ...]``; NaN without shortcuts."""
     norms = [np.linalg.norm(np.asarray(part, np.float64).reshape(len(part), -1), axis=1) for part in (branch, shortcut)]
     there = norms[1] > 0
     return float(np.mean(norms[0][there] / norms[1][there])) if there.any() else float("nan")

@@ -1,27 +1,27 @@
 """Do channels mean the same from block to block, and what do filters look like?
 
 Chu, Yang and Tadinada (2017, arXiv 1701.02362) compare the filters of an ImageNet ResNet by eye: within a stage, where
-shortcuts join channels of one number, layers refine features. Here that is a number. For the shortcut S of a block and
+shortcuts join channels of equal index, layers refine features. Here this is a number. For the shortcut S of a block and
 its output y, on a batch:
 
-- **same**: the correlation of a channel of S with the channel of y of the same number, over images and places, in the
-  mean over channels.
-- **other**: the same with the next channel of y in its place, what there is without correspondence.
+- **same**: the correlation of a channel of S with the channel of y of equal index, over images and places, averaged
+  over channels.
+- **other**: the same with the next channel of y, the control without correspondence.
 
-Channels that do not vary, as those that a shortcut pads, are left out; None where none are left. Of a plain net S is
-the identity that it lacks, so that "same" is near "other" there. Between stages S is subsampled, with option A padded.
+Channels that do not vary, such as padded ones, are left out; None if no channel is left. In a plain net S is the
+identity that it lacks, so "same" is near "other" there. Between stages S is subsampled, with option A padded.
 
 Pictures, each scaled to a largest absolute value of 1 and rounded to 4 decimals:
 
 - **stem_filters**: the filters of the first convolution, ``[filters, height, width, inputs]``, the first 64.
-- **channel_filters**: for a few **channels** of each stage, by number, what the branch of each block makes of a channel
-  in the same channel, ``[channels, blocks, side, side]``. It is one filter: that of the branch's convolutions one after
-  the other, without the norms and ReLUs between them, summed over hidden channels. Filters count with norm 1 there,
-  since norms make their size of no consequence. Blocks that change the width have none, nor do parallel branches.
+- **channel_filters**: for a few **channels** of each stage, by index, the filter from a channel of each block's input
+  to the same channel of its branch, ``[channels, blocks, side, side]``: the branch's convolutions one after the other,
+  without the norms and ReLUs between them, summed over hidden channels. Filters count with norm 1, since norms cancel
+  their size. Blocks that change the width do not have one, nor do parallel branches.
 
-Kernels are as learned, before weight standardisation and its like. Functions of the net: statistics are running ones,
-or, where these are not yet of its layers, those of batches; nets of stochastic depth are refused then. Cost: two
-forward passes of a batch.
+Kernels are as learned, before weight standardisation and its like. Functions of the net use running statistics, or
+batch statistics until these have settled; nets of stochastic depth are then refused. Cost: two forward passes of a
+batch.
 """
 
 import functools
@@ -48,9 +48,9 @@ def measure(subject: Subject) -> dict[str, Any]:
     """
     net, images = subject.net, subject.batch.images
     net.require_blocks()
-    _, outputs = net.outputs(subject.variables, images, train=subject.by_batch)
+    _, outputs = net.outputs(subject.variables, images, train=subject.uses_batch_statistics)
     same, other = [], []
-    for block, parts in net.parts(subject.variables, images, train=subject.by_batch):
+    for block, parts in net.parts(subject.variables, images, train=subject.uses_batch_statistics):
         output = np.asarray(outputs[block.name])
         same.append(correlation(parts.shortcut, output))
         other.append(correlation(parts.shortcut, np.roll(output, -1, axis=-1)))
@@ -75,9 +75,9 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def pictures(subject: Subject) -> dict[str, np.ndarray]:
-    """Return the filters to look at: "stem" ``[filters, height, width, inputs]``, and those of each stage.
+    """Return the filters to show: "stem" ``[filters, height, width, inputs]``, and each stage's by its name.
 
-    Those of "stage1" and so on are ``[channels, blocks, side, side]``, of the channels ``spaced`` over its width.
+    Filters of a stage are ``[channels, blocks, side, side]``, for the channels ``spaced`` over its width.
     """
     kernels = convolutions(subject.net, subject.variables)
     first = next(iter(kernels.values()))
@@ -91,12 +91,12 @@ def pictures(subject: Subject) -> dict[str, np.ndarray]:
 
 
 def branch_of(kernels: dict[str, np.ndarray], block: Block) -> list[np.ndarray]:
-    """Return the kernels of the branch of ``block`` in forward order; none of parallel branches."""
+    """Return the kernels of ``block``'s branch in forward order; an empty list for parallel branches."""
     return [kernel for name, kernel in kernels.items() if name.startswith(f"{block.name}/conv")]
 
 
 def is_chain(branch: list[np.ndarray]) -> bool:
-    """Return whether each convolution takes what the one before gives, and the last gives what the first takes."""
+    """Return whether each convolution's output width is the next one's input width, the last's the first's."""
     widths = [
         (kernel.shape[3], after.shape[2]) for kernel, after in zip(branch, [*branch[1:], *branch[:1]], strict=True)
     ]
@@ -104,24 +104,24 @@ def is_chain(branch: list[np.ndarray]) -> bool:
 
 
 def own_filters(branch: list[np.ndarray]) -> np.ndarray:
-    """Return what ``branch`` makes of each of a few channels in the same one, ``[channels, side, side]``."""
+    """Return the filter of ``branch`` from each of a few channels to itself, ``[channels, side, side]``."""
     chosen = spaced(branch[0].shape[2])
     side = 1 + sum(len(kernel) - 1 for kernel in branch)
     unit = [kernel / np.sqrt(np.sum(kernel**2, axis=(0, 1, 2))).clip(np.finfo(np.float32).tiny) for kernel in branch]
     unit[0] = unit[0][:, :, chosen]
     unit[-1] = unit[-1][..., chosen]
-    # Convolutions one after the other are products of their spectra; those of maps of one side do not wrap around.
+    # Convolutions one after the other multiply their spectra; spectra of the final side do not wrap around.
     spectra = [np.fft.fft2(kernel, (side, side), axes=(0, 1)) for kernel in unit]
     whole = np.fft.ifft2(functools.reduce(np.matmul, spectra), axes=(0, 1)).real
     return np.moveaxis(np.diagonal(whole, axis1=2, axis2=3), -1, 0)
 
 
 def spaced(width: int) -> list[int]:
-    """Return the numbers of up to ``CHANNELS`` channels, spaced out over ``width``."""
+    """Return the indices of up to ``CHANNELS`` channels, spaced out over ``width``."""
     return np.unique(np.linspace(0, width - 1, CHANNELS).astype(int)).tolist()
 
 
 def scaled(filters: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Return ``filters`` by their largest absolute values over ``axes``, rounded."""
+    """Return ``filters`` divided by their largest absolute values over ``axes``, rounded."""
     largest = np.abs(filters).max(axes, keepdims=True)
     return np.round(filters.astype(np.float64) / np.where(largest > 0, largest, 1), DECIMALS)

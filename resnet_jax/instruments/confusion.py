@@ -1,21 +1,20 @@
 """Do mini-batches disagree about where to go?
 
-Of the gradients g_i by the parameters of ``BATCHES`` mini-batches of training images, in training mode, without weight
-decay:
+For the parameter gradients g_i of ``BATCHES`` mini-batches of training images, in training mode, without weight decay:
 
 - **minimum**, **median** and **negative**, the share below 0, of the cosines of pairs that share no image; **pairs** is
-  how many. Gradient confusion (Sankararaman et al. 2020) bounds the inner products of pairs from below; they show the
-  minimum and the density of the cosine over 100 pairs of batches of 128 (section 7).
-- **noise**: the signal of one gradient over its noise, |E g|^2 / tr Cov g, for batches of this size. The inner product
-  of independent gradients has the mean |E g|^2, so it is estimated without bias, and may come out below 0.
-- **by_stage**: the same of the parameters of the stem, of each stage and of the head.
+  their number. Gradient confusion (Sankararaman et al. 2020) bounds the inner products of pairs from below; they show
+  the minimum and the density of the cosine over 100 pairs of batches of 128 (section 7).
+- **noise**: the signal-to-noise ratio |E g|^2 / tr Cov g of one gradient, for batches of this size. The inner product
+  of independent gradients has the mean |E g|^2, so the estimate is unbiased and can be below 0.
+- **by_stage**: the same for the parameters of the stem, of each stage and of the head.
 
-The batches are consecutive pieces of random orders of the images, as many orders as it takes. Only pairs of one order
+The batches are consecutive pieces of random orders of the images, as many orders as needed. Only pairs of one order
 count: batches that share a fifth of their images have cosines higher by about a fifth, which hides disagreement. With
-images for all batches these are all 276 pairs; with 512 images, in batches of 128, 36.
+images for all batches all 276 pairs count; with 512 images, in batches of 128, 36.
 
-Traps: near a loss of 0 the cosines are those of the noise of labels. A layer whose gradient has exploded dominates the
-cosine of all parameters: read the stages. Cost: 24 gradients, which are all held in memory.
+Traps: near a loss of 0 the cosines show the noise of labels. A layer whose gradient has exploded dominates the cosine
+of all parameters: read the stages. Cost: 24 gradients, all held in memory.
 """
 
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ import numpy as np
 
 from resnet_jax import models
 from resnet_jax.errors import UserError
-from resnet_jax.instruments.observed import ObservedNet, besides_params
+from resnet_jax.instruments.observed import ObservedNet, without_params
 from resnet_jax.instruments.subject import Subject
 
 ORDERS = 2
@@ -48,9 +47,9 @@ def measure(subject: Subject) -> dict[str, Any]:
 
 
 def batches(examples: int, size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places ``[BATCHES, size]`` of the images of each batch, and which pairs share none.
+    """Return the indices ``[BATCHES, size]`` of each batch's images, and a mask of the pairs that share no image.
 
-    The pairs are a matrix ``[BATCHES, BATCHES]``, true above the diagonal where both are pieces of one order.
+    The mask ``[BATCHES, BATCHES]`` is true above the diagonal where both batches are pieces of one order.
     """
     pieces = examples // size
     orders = [random.permutation(examples)[: pieces * size].reshape(pieces, size) for _ in range(-(-BATCHES // pieces))]
@@ -61,7 +60,7 @@ def batches(examples: int, size: int, random: np.random.Generator) -> tuple[np.n
 def gradients(subject: Subject, members: np.ndarray) -> Iterator[Any]:
     """Yield the gradient by the parameters of each batch of ``members``, on the host."""
     params = subject.variables["params"]
-    others = besides_params(subject.variables)
+    others = without_params(subject.variables)
     for places in members:
         images, labels = subject.train.images[places], subject.train.labels[places]
         yield jax.device_get(subject.net.gradient(params, others, images, labels, train=True)[1])
@@ -81,7 +80,7 @@ def inner_products(net: ObservedNet, trees: list[Any]) -> dict[str, np.ndarray]:
 def agreement(products: np.ndarray, pairs: np.ndarray) -> dict[str, float]:
     """Return the statistics of ``pairs``, a mask, of gradients with the inner ``products``, both ``[batches] * 2``."""
     norms = np.sqrt(np.diag(products))
-    # A gradient of zeros, as of a frozen or dead stage, agrees with none.
+    # A gradient of zeros, such as a frozen or dead stage's, agrees with no other.
     cosines = products[pairs] / np.maximum(np.outer(norms, norms)[pairs], np.finfo(float).tiny)
     signal = np.mean(products[pairs])
     variance = np.mean(np.diag(products)) - signal

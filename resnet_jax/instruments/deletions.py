@@ -1,20 +1,21 @@
 """Does a net depend on each of its blocks, and on their order?
 
-Lesions of the trained net, without training on (Veit, Wilber and Belongie 2016, arXiv 1605.06431, section 4): errors
-on training and test images with
+Lesions of the trained net, without further training (Veit, Wilber and Belongie 2016, arXiv 1605.06431, section 4):
+errors on training and test images with
 
-- **deleted**: each block alone deleted, its output its shortcut; in a plain net its input (option A). ``changes_shape``
-  marks blocks whose output has another shape than their input: after a stride or a change of width the shortcut is not
-  the input. ``deleted_by_batch`` is the same with the statistics of each batch, since the running ones behind a lesion
-  are those of the whole net.
-- **several**: 2, 4, 8, ... random blocks deleted, in ``DRAWS`` different draws or all there are.
+- **deleted**: each block deleted in turn, its output its shortcut; in a plain net its input (option A).
+  ``changes_shape`` marks blocks whose output has another shape than their input: after a stride or a change of width
+  the shortcut is not the input. ``deleted_by_batch`` is the same with the statistics of each batch, since running
+  statistics after a lesion still describe the whole net.
+- **several**: 2, 4, 8, ... random blocks deleted, in ``DRAWS`` different draws, or in all if there are fewer.
 - **swapped**: 1, 2, 4, ... random swaps of two blocks of one stage with variables of equal shapes, in ``DRAWS`` draws.
-  ``tau`` is Kendall's of the resulting order of all blocks, 1 where swaps undo each other.
+  ``tau`` is Kendall's tau of the resulting order of all blocks, 1 where swaps undo each other.
 
-A deletion takes the bias of the branch too. A net near chance before the lesion says nothing. ``error`` and ``deleted``
-are of all images, where a last batch that is not full is filled up with the first images, which do not count again; the
-rest is of the first batch of each split. All lesions are one compiled program, and another by batch. Cost for n blocks:
-n passes of the set, and of a batch of each split 5 log2 n (deletions), 5 log2 n (swaps) and n (by batch).
+A deletion removes the bias of the branch too. A net near chance before the lesion shows nothing. ``error`` and
+``deleted`` cover all images, a last batch that is not full being filled up with the first images, which do not count
+again; the rest covers the first batch of each split. All lesions are one compiled program, with batch statistics
+another. Cost for n blocks: n passes of the set, and of a batch of each split 5 log2 n (deletions), 5 log2 n (swaps) and
+n (by batch).
 """
 
 import functools
@@ -41,7 +42,7 @@ DELETE, SWAP = 11, 12
 
 
 class Batch(NamedTuple):
-    """Images, their labels, and whether each counts, or only fills up the batch."""
+    """Images, their labels, and whether each image counts or only fills up the batch."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -61,7 +62,7 @@ def measure(subject: Subject) -> dict[str, Any]:
     Raises:
       UserError: the blocks of the net have no shortcuts.
     """
-    net, size, by_batch = subject.net, subject.settings.batch, subject.by_batch
+    net, size, by_batch = subject.net, subject.settings.batch, subject.uses_batch_statistics
     net.require_blocks(2)
     splits = {"train": batches(subject.train, size), "test": batches(subject.test, size)}
     few = {split: of_split[:1] for split, of_split in splits.items()}
@@ -81,7 +82,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
 
 def several(subject: Subject, whole: Variables, splits: Splits) -> list[dict[str, Any]]:
-    """Return the errors after deletions of several random blocks of the net of variables ``whole``."""
+    """Return the errors after deletions of several random blocks of the net with variables ``whole``."""
     net, random = subject.net, subject.random(DELETE)
     names = [block.name for block in net.blocks]
     results = []
@@ -90,7 +91,7 @@ def several(subject: Subject, whole: Variables, splits: Splits) -> list[dict[str
         while len(draws) < min(DRAWS, math.comb(len(names), count)):
             draws.add(tuple(sorted(random.choice(names, count, replace=False).tolist())))
         lesions = [net.gated(whole, dict.fromkeys(draw, DELETED)) for draw in sorted(draws)]
-        results.append({"blocks": count, "errors": errors(net, lesions, splits, subject.by_batch)})
+        results.append({"blocks": count, "errors": errors(net, lesions, splits, subject.uses_batch_statistics)})
     return results
 
 
@@ -103,12 +104,14 @@ def swapped(subject: Subject, whole: Variables, splits: Splits) -> list[dict[str
         orders = [swap(random.choice(pairs, swaps), len(net.blocks)) for _ in range(DRAWS)]
         lesions = [reordered(net, whole, order) for order in orders]
         tau = [scipy.stats.kendalltau(range(len(order)), order).statistic for order in orders]
-        results.append({"swaps": swaps, "tau": tau, "errors": errors(net, lesions, splits, subject.by_batch)})
+        results.append(
+            {"swaps": swaps, "tau": tau, "errors": errors(net, lesions, splits, subject.uses_batch_statistics)}
+        )
     return results
 
 
 def doubling(first: int, end: int) -> list[int]:
-    """Return ``first``, twice that and so on, below ``end``."""
+    """Return ``first`` times 1, 2, 4 and so on, below ``end``."""
     return list(itertools.takewhile(lambda count: count < end, (first * 2**power for power in itertools.count())))
 
 
@@ -123,7 +126,7 @@ def exchangeable(net: ObservedNet, variables: Variables) -> list[tuple[int, int]
 
 
 def swap(pairs: np.ndarray, count: int) -> np.ndarray:
-    """Return the order of ``count`` blocks after swaps of what is at the places ``pairs``, ``[swaps, 2]``."""
+    """Return the order of ``count`` blocks after swaps of the blocks at the places ``pairs``, ``[swaps, 2]``."""
     order = np.arange(count)
     for first, second in pairs:
         order[[first, second]] = order[[second, first]]
@@ -131,7 +134,7 @@ def swap(pairs: np.ndarray, count: int) -> np.ndarray:
 
 
 def reordered(net: ObservedNet, variables: Variables, order: np.ndarray) -> Variables:
-    """Return ``variables`` with those of block ``order[i]``, but for its gate, at the place of block i."""
+    """Return ``variables`` with block ``order[i]``, except its gate, at the place of block i."""
     own = own_leaves(net, variables)
     leaves = models.unstack(variables)
     for block, source in zip(net.blocks, order, strict=True):
@@ -178,7 +181,7 @@ def batches(images: Images, size: int) -> list[Batch]:
 
 
 def errors(net: ObservedNet, lesions: Sequence[Variables], splits: Splits, train: bool) -> dict[str, list[float]]:
-    """Return for each split the error of the net with each of ``lesions``, which are its variables with gates."""
+    """Return for each split the net's errors with each of ``lesions``, its variables with gates."""
     found = [error(net, variables, splits, train) for variables in lesions]
     return {split: [each[split] for each in found] for split in splits}
 
@@ -186,14 +189,14 @@ def errors(net: ObservedNet, lesions: Sequence[Variables], splits: Splits, train
 def error(net: ObservedNet, variables: Variables, splits: Splits, train: bool) -> dict[str, float]:
     """Return for each split the share of its images that the net with ``variables`` misclassifies."""
     return {
-        split: sum(int(wrong_in(net, variables, batch, train)) for batch in of_split)
+        split: sum(int(count_misclassified(net, variables, batch, train)) for batch in of_split)
         / sum(int(batch.counts.sum()) for batch in of_split)
         for split, of_split in splits.items()
     }
 
 
 @functools.partial(jax.jit, static_argnames=("net", "train"))
-def wrong_in(net: ObservedNet, variables: Variables, batch: Batch, train: bool) -> jax.Array:
-    """Return how many images of ``batch`` the net misclassifies; compiled once for all its lesions."""
+def count_misclassified(net: ObservedNet, variables: Variables, batch: Batch, train: bool) -> jax.Array:
+    """Return the number of misclassified images in ``batch``; compiled once for all lesions of a net."""
     is_wrong = jnp.argmax(net.logits_of(variables, jnp.asarray(batch.images), train), axis=-1) != batch.labels
     return jnp.sum(is_wrong & batch.counts)

@@ -1,4 +1,4 @@
-"""What instruments have measured: ``diagnosis/NAME.jsonl``, one object a line, added to and never overwritten."""
+"""Measurements of instruments in ``diagnosis/NAME.jsonl``: one object a line, appended and never overwritten."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ from resnet_jax.training.environment import environment
 
 VERSION = 1
 FOLDER = "diagnosis"
-# What a line has, apart from what each instrument finds.
+# Fields of a line and their types; each instrument defines its own "result".
 MEASUREMENT = {
     "instrument": str,
     "net": str,
@@ -36,22 +36,22 @@ MEASUREMENT = {
 
 
 class Measurement(NamedTuple):
-    """One measurement, with all that is needed to repeat it.
+    """One measurement, and how to repeat it.
 
     Attributes:
-      instrument: its name.
-      net: the title, as "plain-56".
+      instrument: name of the instrument.
+      net: title of the net, such as "plain-56".
       model: ``config.model``.
       run: name of the run or of the weights file.
-      seed: of the run; None for weights.
+      seed: seed of the run; None for weights.
       data: name of the data set.
-      step: steps of training behind the net; None for weights.
-      settings: of ``Settings``, and what else the instrument lets vary.
-      statistics: "batch" or "running", of the batch norms where functions of the net are taken.
+      step: number of training steps; None for weights.
+      settings: fields of ``Settings``, and others that the instrument lets vary.
+      statistics: statistics of batch norms in functions of the net, "batch" or "running".
       blocks: names of the blocks in forward order.
-      result: of the instrument; its module says what is in it.
-      seconds: that it took, compiling included.
-      command: the words of the command line.
+      result: numbers of the instrument, described in its module.
+      seconds: wall time, compiling included.
+      command: words of the command line.
       environment: versions, device and date, as in ``environment.json``; "warnings" if the data have changed.
     """
 
@@ -70,7 +70,7 @@ class Measurement(NamedTuple):
     command: list[str]
     environment: dict[str, Any]
 
-    def is_of(self, step: int | None, settings: dict[str, Any]) -> bool:
+    def matches(self, step: int | None, settings: dict[str, Any]) -> bool:
         """Return whether it was measured after ``step`` with ``settings``."""
         return (self.step, self.settings) == (step, settings)
 
@@ -81,10 +81,10 @@ def measure(name: str, subject: Subject, command: Sequence[str] = ()) -> Measure
     Args:
       name: one of ``INSTRUMENTS``.
       subject: to measure.
-      command: the words of the command line, if there is one.
+      command: words of the command line, if there is one.
 
     Raises:
-      UserError: what the instrument measures does not exist for this net.
+      UserError: the net does not have the quantity that the instrument measures.
     """
     start = time.perf_counter()
     result = plain(INSTRUMENTS[name].measure(subject))
@@ -97,7 +97,7 @@ def measure(name: str, subject: Subject, command: Sequence[str] = ()) -> Measure
         data=subject.data,
         step=subject.step,
         settings=subject.settings._asdict(),
-        statistics="running" if subject.has_statistics else "batch",
+        statistics="running" if subject.has_running_statistics else "batch",
         blocks=[block.name for block in subject.net.blocks],
         result=result,
         seconds=round(time.perf_counter() - start, 2),
@@ -107,7 +107,7 @@ def measure(name: str, subject: Subject, command: Sequence[str] = ()) -> Measure
 
 
 def add(folder: pathlib.Path, measurement: Measurement) -> None:
-    """Add ``measurement`` to those in ``folder``, a run directory or that of a weights file.
+    """Append ``measurement`` to the file of its instrument in ``folder``, a run directory or another folder.
 
     Raises:
       UserError: the folder cannot be written.
@@ -118,14 +118,14 @@ def add(folder: pathlib.Path, measurement: Measurement) -> None:
         within(path.parent).mkdir(parents=True, exist_ok=True)
         with open_own(path, "ab+") as file:
             file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)  # A line that was being written when a measurement ended.
+            file.truncate(file.read().rfind(b"\n") + 1)  # A line that a killed process left incomplete.
             file.write(f"{line}\n".encode())
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); correct that or give --out.") from error
 
 
 def read(folder: pathlib.Path, instrument: str | None = None) -> list[Measurement]:
-    """Return the measurements in ``folder``, in the order in which they were made; of all instruments by default.
+    """Return the measurements in ``folder`` in their order of time, by default those from all instruments.
 
     Raises:
       UserError: a file is damaged.

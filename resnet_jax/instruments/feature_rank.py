@@ -2,15 +2,15 @@
 
 For the outputs of each block on up to 256 training images, whole maps as rows:
 
-- **rank**: exp(H(p)) with p = s^2 / sum(s^2), s the singular values of the rows less their mean and H the entropy: how
-  many directions images spread over. At most the number of images less 1 and the size of the map; 0 where all images
-  have the same output.
-- **cosine**: the mean cosine between rows of different images, not centred, since those of centred rows add up to a
-  number that says nothing. Behind a ReLU no cosine is negative; 1 says that all images have the same output but for its
-  size, and images without any output count as unrelated.
+- **rank**: exp(H(p)) with p = s^2 / sum(s^2), s the singular values of the rows less their mean and H the entropy: the
+  number of directions over which images spread. At most the number of images less 1 and the size of the map; 0 where
+  all images have the same output.
+- **cosine**: the mean cosine between rows of different images, not centred, since cosines of centred rows add up to a
+  constant. After a ReLU no cosine is negative; at 1 all images have the same output but for its size. Images without
+  any output count as unrelated.
 
-Functions of the net: statistics are running ones, or, where these are not yet of its layers, those of batches. Trap: a
-well-trained net ends near the number of classes less 1, which is no collapse. Cost: a forward pass of the images.
+Functions of the net use running statistics, or batch statistics until these have settled. Trap: a well-trained net ends
+near the number of classes less 1, which is not a collapse. Cost: a forward pass of the images.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ IMAGES = 256
 
 
 def measure(subject: Subject) -> dict[str, Any]:
-    """Return "rank" and "cosine" of each block in forward order, and "images", their number."""
+    """Return "rank" and "cosine" of each block in forward order, and the number of "images"."""
     subject.net.require_blocks()
     images = subject.train.first(IMAGES).images
     outputs = features.of_images(subject, images, features.flattened)

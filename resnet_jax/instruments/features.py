@@ -13,10 +13,10 @@ Reduce = Callable[[np.ndarray], np.ndarray]
 
 
 def batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield which of ``count`` images are in each batch, int ``[batch]``, and how many of these are not there for size.
+    """Yield the indices of each batch's images out of ``count``, int ``[batch]``, and the number of new images.
 
-    All batches have one size, since each is compiled for: the last is filled up with the first images, so that what
-    batch norms take of it, where they take statistics of batches, is of images too.
+    All batches have one size, because each size is compiled for: the last is filled up with the first images, so that
+    batch statistics are statistics of images too.
     """
     size = min(size, count)
     for start in range(0, count, size):
@@ -24,13 +24,13 @@ def batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def of_images(subject: Subject, images: np.ndarray, reduce: Reduce) -> Features:
-    """Return what ``reduce`` leaves of each block's output on ``images``, ``[images, ...]``.
+    """Return each block's output on ``images`` after ``reduce``, ``[images, ...]``.
 
-    One forward pass of the set, with the statistics that ``subject.by_batch`` says.
+    One forward pass of the set, with batch statistics if ``subject.uses_batch_statistics``.
     """
     parts: list[Features] = []
     for chosen, new in batches(len(images), subject.settings.batch):
-        _, outputs = subject.net.outputs(subject.variables, images[chosen], train=subject.by_batch)
+        _, outputs = subject.net.outputs(subject.variables, images[chosen], train=subject.uses_batch_statistics)
         parts.append({name: reduce(np.asarray(output))[:new] for name, output in outputs.items()})
     return {block.name: np.concatenate([part[block.name] for part in parts]) for block in subject.net.blocks}
 

@@ -1,19 +1,19 @@
 """Do gradients vanish, explode or shatter on the way back through the net?
 
-For the output y of each block, of one batch in training mode:
+For the output y of each block, on one batch in training mode:
 
-- **norm**: the root mean square over images of ||dL/dy||, where L is the image's own loss; ``relative`` is the norm by
-  that of the last block. Theory for plain nets with batch norm and ReLU, wide and of large batches: the norm grows by
-  sqrt(pi / (pi - 1)) = 1.211 a layer towards the input, their squares by 1.467 (Yang et al. 2019, arXiv 1902.08129,
+- **norm**: the root mean square over images of ||dL/dy||, where L is the image's own loss; ``relative`` is the norm
+  divided by the last block's. Theory for plain nets with batch norm and ReLU, wide and of large batches: the norm grows
+  by sqrt(pi / (pi - 1)) = 1.211 a layer towards the input, their squares by 1.467 (Yang et al. 2019, arXiv 1902.08129,
   theorem 8).
-- **a_layer**: that growth: the least-squares slope of the log of the norm over layers within the stages, since between
-  them the size of the output changes.
+- **a_layer**: this growth: the least-squares slope of the log of the norm over layers within the stages, since the size
+  of the output changes between stages.
 - **cosine**: the mean cosine over pairs of images of their rows of dL/dy (Balduzzi et al. 2017, arXiv 1702.08591:
   gradients of nearby inputs become unrelated, "shatter"). The loss makes even gradients at the last block differ
-  between classes, so ``cosine_of_net`` has the same for one cotangent, drawn from N(0, 1), in place of the loss.
+  between classes, so ``cosine_of_net`` has the same for one cotangent, drawn from N(0, 1), instead of the loss.
 
-Rows of one image contain what batch norm carries over from its batch-mates. Norms are of the state as it is: batch norm
-makes those of kernels scale by 1 / ||W||, so say when and of what a norm is. Cost: two gradients of a batch.
+Rows of one image contain the share that batch norm carries over from its batch-mates. Batch norm makes gradients by
+kernels scale as 1 / ||W||, so norms are comparable only with their step and net. Cost: two gradients of a batch.
 """
 
 import math
@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resnet_jax.instruments.observed import OfBlocks
+from resnet_jax.instruments.observed import BlockArrays
 from resnet_jax.instruments.subject import Subject
 
 DRAW = 1
@@ -42,7 +42,7 @@ def measure(subject: Subject) -> dict[str, Any]:
         "loss": loss,
         "norm": norms,
         "relative": norms / norms[-1],
-        "a_layer": growth_within(norms, [block.stage for block in net.blocks]) ** (1 / net.layers_a_block),
+        "a_layer": growth_within(norms, [block.stage for block in net.blocks]) ** (1 / net.convolutions_per_block),
         "cosine": cosines(gradients),
         "cosine_of_net": cosines(of_net),
     }
@@ -64,7 +64,7 @@ def root_mean_square(gradient: jax.Array) -> float:
     return float(np.sqrt(np.mean(np.sum(rows**2, axis=1))))
 
 
-def cosines(gradients: OfBlocks) -> list[float]:
+def cosines(gradients: BlockArrays) -> list[float]:
     """Return for each block the mean cosine over pairs of different images of their rows."""
     return [float(mean_cosine(gradient)) for gradient in gradients.values()]
 
@@ -75,5 +75,5 @@ def mean_cosine(rows: jax.Array) -> jax.Array:
     norms = jnp.linalg.norm(flat, axis=1, keepdims=True)
     unit = flat / jnp.where(norms > 0, norms, 1)
     count = len(rows)
-    # Of the sum of unit rows, the square of its norm counts every pair twice and every row once.
+    # The squared norm of the sum of unit rows counts every pair twice and every row once.
     return (jnp.sum(jnp.sum(unit, axis=0) ** 2) - jnp.sum(unit**2)) / (count * (count - 1))

@@ -1,16 +1,16 @@
 """How sharp and how non-convex is the loss?
 
-Of the Hessian H of the mean loss of one batch of training images by all parameters, in training mode, without weight
+For the Hessian H of the mean loss of one batch of training images by all parameters, in training mode, without weight
 decay (which adds its factor to every eigenvalue):
 
 - **lambda_max**, **lambda_min**: its largest and its smallest eigenvalue, the outermost Ritz values of ``STARTS`` runs
   of Lanczos of ``STEPS`` steps, reorthogonalised in full. Both lie inside the spectrum. **error_max** and **error_min**
-  bound how far the next eigenvalue is from each.
+  bound the distance to the nearest eigenvalue.
 - **ratio**: |lambda_min / lambda_max|, a measure of non-convexity (Li et al. 2018, arXiv 1712.09913).
 - **values**, **density**: the density of eigenvalues at a grid of values, by stochastic Lanczos quadrature as in
-  PyHessian: Ritz values with the weights that the starts give them, broadened by Gaussians; its integral is 1.
+  PyHessian: Ritz values with their weights in the starts, broadened by Gaussians; its integral is 1.
 - **below**: the share of eigenvalues below -``NEAR_ZERO`` |lambda|_max; **trace**: the sum of all, with its standard
-  error **trace_error**. They and the density are of a few random starts, so rough.
+  error **trace_error**. They and the density come from a few random starts, so they are rough.
 
 H v is the gradient of <dL/dw, v>, exact but for rounding: a ReLU net is piecewise smooth, and H does not see the kinks
 between the pieces that a step of finite length meets. Traps: with batch norm the loss does not change with the scale of
@@ -32,7 +32,7 @@ import scipy.linalg
 import scipy.stats
 
 from resnet_jax.errors import UserError
-from resnet_jax.instruments.observed import besides_params
+from resnet_jax.instruments.observed import without_params
 from resnet_jax.instruments.second_order import hessian_product
 from resnet_jax.instruments.subject import Subject
 
@@ -50,10 +50,10 @@ Product = Callable[[np.ndarray], np.ndarray]
 
 
 class Ritz(NamedTuple):
-    """What Lanczos finds of a symmetric matrix.
+    """Ritz values of a symmetric matrix, found by Lanczos.
 
     Attributes:
-      values: rising ``[steps]``.
+      values: Ritz values, rising, ``[steps]``.
       weights: squares of the start's components along the Ritz vectors, which sum to 1.
       errors: the distance from each value within which there is an eigenvalue.
     """
@@ -64,9 +64,9 @@ class Ritz(NamedTuple):
 
 
 def measure(subject: Subject) -> dict[str, Any]:
-    """Return the ends, their errors and "ratio", "trace", "trace_error", "below", and "density" over "values"."""
+    """Return both ends and their errors, "ratio", "trace", "trace_error", "below", and "density" over "values"."""
     params, unravel = jax.flatten_util.ravel_pytree(subject.variables["params"])
-    others = besides_params(subject.variables)
+    others = without_params(subject.variables)
     compiled = functools.partial(hessian_product(subject.net), subject.variables["params"], others, *subject.batch)
 
     def product(vector: np.ndarray) -> np.ndarray:
@@ -86,7 +86,7 @@ def lanczos(product: Product, start: np.ndarray, steps: int) -> Ritz:
     Ends before ``steps`` where the space is invariant.
     """
     basis = np.empty((min(steps, len(start)), len(start)))
-    diagonal, beside = [], []
+    diagonal, off_diagonal = [], []
     vector, norm = start, float(np.linalg.norm(start))
     for step in range(len(basis)):
         basis[step] = vector / norm
@@ -96,15 +96,15 @@ def lanczos(product: Product, start: np.ndarray, steps: int) -> Ritz:
         for _ in range(2):
             vector = vector - basis[: step + 1].T @ (basis[: step + 1] @ vector)
         norm = float(np.linalg.norm(vector))
-        beside.append(norm)
+        off_diagonal.append(norm)
         if norm <= np.finfo(np.float64).eps * len(start) * max(map(abs, diagonal)):
             break
-    values, vectors = scipy.linalg.eigh_tridiagonal(np.array(diagonal), np.array(beside[:-1]))
-    return Ritz(values, vectors[0] ** 2, np.abs(beside[-1] * vectors[-1]))
+    values, vectors = scipy.linalg.eigh_tridiagonal(np.array(diagonal), np.array(off_diagonal[:-1]))
+    return Ritz(values, vectors[0] ** 2, np.abs(off_diagonal[-1] * vectors[-1]))
 
 
 def spectrum(found: list[Ritz], size: int) -> dict[str, Any]:
-    """Return what ``measure`` does, of a matrix of ``size`` rows of which Lanczos has ``found`` so much."""
+    """Return the result of ``measure`` for a matrix of ``size`` rows, given the Ritz values ``found`` by Lanczos."""
     values, errors = (np.concatenate([getattr(each, name) for each in found]) for name in ("values", "errors"))
     weights = np.concatenate([each.weights for each in found]) / len(found)
     low, high = np.argmin(values), np.argmax(values)

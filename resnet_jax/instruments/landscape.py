@@ -5,20 +5,20 @@ The loss of f(w + x d + y e) over the plane of two random directions d and e, sc
 
     d_f <- d_f ||w_f|| / (||d_f|| + 1e-10),
 
-where a filter is what makes one output of a kernel, of a convolution or of the head: its last axis. In biases and in
-scales and biases of norms d is 0. So the plane is as wide for a net of large filters as for one of small ones, which
-with batch norm compute the same.
+where a filter is the part of a kernel that makes one output, of a convolution or the head: one index of the last axis.
+For biases and for scales and biases of norms d is 0. So the plane is as wide for large filters as for small ones, with
+which a net with batch norm computes the same.
 
 - **alphas**: the values of x and of y, from -1 to 1: at 1 each filter has moved by its own length in both directions.
-- **losses**: ``losses[i][j]`` is the mean cross entropy of training images, not augmented, at x = ``alphas[i]`` and
-  y = ``alphas[j]``, without weight decay; None where it is not finite. In the middle it is that of the net.
-- **examples**: of how many images.
+- **losses**: ``losses[i][j]`` is the mean cross entropy of training images, not augmented, at x = ``alphas[i]`` and y =
+  ``alphas[j]``, without weight decay; None where it is not finite. The middle is the net's loss.
+- **examples**: the number of images.
 
-Batch norms have running statistics, which do not move with the weights (with those of batches instead where the former
-are not yet meaningful). Li et al. evaluate 51 by 51 places on all training images; ``SIDE`` by ``SIDE`` places on a few
-hundred show whether there is one bowl. Traps: a random plane holds almost nothing of the way that training took, and a
-plane that looks convex says nothing of the directions it leaves out: see the instrument hessian. Show log losses: they
-span decades. Cost: ``SIDE`` squared forward passes of the set.
+Batch norms use running statistics, which do not move with the weights (or batch statistics until these have settled).
+Li et al. evaluate 51 by 51 places on all training images; ``SIDE`` by ``SIDE`` places on a few hundred show whether
+there is one bowl. Traps: a random plane contains almost nothing of the path of training, and a plane that looks convex
+shows nothing about other directions: see the instrument hessian. Show log losses: they span decades. Cost: ``SIDE``
+squared forward passes of the set.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ import numpy as np
 
 from resnet_jax import models
 from resnet_jax.instruments.batches import whole_batches
-from resnet_jax.instruments.observed import besides_params
+from resnet_jax.instruments.observed import without_params
 from resnet_jax.instruments.subject import Subject
 
 DIRECTIONS = 1
@@ -49,7 +49,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
 
 def filter_normalised(params: Any, random: np.random.Generator) -> Any:
-    """Return a random direction like ``params`` whose filters have the norms of those of ``params``."""
+    """Return a random direction like ``params``, each filter with the norm of its filter in ``params``."""
 
     def direction(leaf: np.ndarray) -> np.ndarray:
         if leaf.ndim < 2:
@@ -59,7 +59,7 @@ def filter_normalised(params: Any, random: np.random.Generator) -> Any:
         of_filters, of_drawn = (np.sqrt(np.sum(each**2, axis=axes, keepdims=True)) for each in (leaf, drawn))
         return (drawn * of_filters / (of_drawn + 1e-10)).astype(leaf.dtype)
 
-    # Block by block: alike blocks are stacked along an axis that is none of a filter's.
+    # Block by block: alike blocks are stacked along an axis that does not belong to a filter.
     leaves = {path: direction(np.asarray(leaf)) for path, leaf in models.unstack(params).items()}
     return models.stack(leaves, params)
 
@@ -71,7 +71,9 @@ def moved(params: Any, directions: Sequence[Any], by: Sequence[float]) -> Any:
 
 
 def mean_loss(subject: Subject, params: Any) -> float:
-    """Return the mean loss of the training images of the net of ``subject`` with other ``params``."""
-    others = besides_params(subject.variables)
+    """Return the mean training loss of the net of ``subject`` with other ``params``."""
+    others = without_params(subject.variables)
     batches = whole_batches(subject.train, subject.settings.batch)
-    return float(np.mean([subject.net.loss(params, others, *batch, train=subject.by_batch) for batch in batches]))
+    return float(
+        np.mean([subject.net.loss(params, others, *batch, train=subject.uses_batch_statistics) for batch in batches])
+    )

@@ -1,7 +1,7 @@
-"""What instruments ask of a net: outputs of its blocks, gradients with respect to them, and gates for lesions.
+"""A net as instruments observe it: outputs of its blocks, gradients with respect to them, and gates for lesions.
 
-A net is compiled once for all its seeds and steps. Blocks are read by intercepting their calls, so that no module knows
-of instruments; in a loop over alike blocks Flax stacks what they record.
+A net is compiled once for all its seeds and steps. Blocks are read by intercepting their calls, so that no module
+contains code for instruments; in a loop over alike blocks Flax stacks the recorded arrays.
 """
 
 import functools
@@ -29,15 +29,15 @@ from resnet_jax.models.stacking import Path, assemble, is_block, stage_of
 from resnet_jax.models.stage import RANDOM
 from resnet_jax.models.zoo.densenet import DenseNet
 
-# What a block records or is perturbed by, in Flax's collections "intermediates" and "perturbations".
+# Name of a block's recorded output and of its perturbation, in Flax's "intermediates" and "perturbations".
 LEAF = "output"
-# What it records of its parts, not to be taken for a layer of that name.
+# Name of a recorded part of a block, different from all names of layers.
 PART = "{} before addition"
 RECORDED, PERTURBED = "intermediates", "perturbations"
 
-# Arrays of blocks, by their names in forward order, as "stage2/block3".
-OfBlocks = dict[str, jax.Array]
-# ``{"params": ..., "batch_stats": ...}`` and, of a gated net, "gates".
+# Arrays by the names of blocks, such as "stage2/block3", in forward order.
+BlockArrays = dict[str, jax.Array]
+# ``{"params": ..., "batch_stats": ...}`` and, for a gated net, "gates".
 Variables = Mapping[str, Any]
 
 
@@ -45,11 +45,11 @@ class Block(NamedTuple):
     """A block of a net.
 
     Attributes:
-      name: as "stage2/block3".
-      stage: as "stage2".
-      path: in the variables, where alike blocks are one.
-      place: among the blocks stacked there; None outside of loops.
-      shape: of its output, ``(height, width, channels)``.
+      name: name of the block, such as "stage2/block3".
+      stage: name of its stage, such as "stage2".
+      path: path in the variables, where alike blocks are one.
+      place: index among the blocks stacked there; None outside of loops.
+      shape: shape of its output, ``(height, width, channels)``.
     """
 
     name: str
@@ -70,17 +70,17 @@ class ObservedNet:
     """A net and its compiled functions.
 
     Attributes:
-      config: as ``config.model``.
-      model: the module.
-      title: what the net is called, as "plain-56".
+      config: fields of ``config.model``.
+      model: Flax module.
+      title: title of the net, such as "plain-56".
       num_classes: width of the head.
-      image_shape: ``(height, width, channels)`` of its images.
-      blocks: in forward order.
-      layers_a_block: convolutions from the output of a block to that of the next.
+      image_shape: shape of its images, ``(height, width, channels)``.
+      blocks: blocks in forward order.
+      convolutions_per_block: number of convolutions between the outputs of two consecutive blocks.
     """
 
     def __init__(self, config: ConfigDict, num_classes: int, image_shape: tuple[int, ...], dtype: str) -> None:
-        """Build the net of ``config``; ``dtype`` is that of the computation."""
+        """Build the net of ``config``, which computes in ``dtype``."""
         self.config, self.num_classes, self.image_shape = config, num_classes, image_shape
         # Unrolled, because a loop over the layers of a DenseNet shows none of them.
         is_dense = isinstance(models.build(config, num_classes), DenseNet)
@@ -93,15 +93,17 @@ class ObservedNet:
         ]
         last = layers[-1] if layers else None
         own = [each for each in walked if last and (each.path[:-1], each.block) == (last.path, last.block)]
-        # Of parallel branches, as in Inception blocks, a share of the depth, which counts the longest.
+        # Blocks of parallel branches, such as Inception's, have a share of the depth, which counts the longest branch.
         share = max(config.depth - 2, 1) / max(len(layers), 1)
-        self.layers_a_block = sum(map(bool, (each.multiply_adds for each in own))) or share
-        self.outputs: Callable[..., tuple[jax.Array, OfBlocks]] = jax.jit(self._outputs, static_argnames="train")
-        self.output_gradients: Callable[..., tuple[jax.Array, OfBlocks, Any]] = jax.jit(
+        self.convolutions_per_block = sum(map(bool, (each.multiply_adds for each in own))) or share
+        self.outputs: Callable[..., tuple[jax.Array, BlockArrays]] = jax.jit(self._outputs, static_argnames="train")
+        self.output_gradients: Callable[..., tuple[jax.Array, BlockArrays, Any]] = jax.jit(
             self._output_gradients, static_argnames="train"
         )
-        self.separated: Callable[..., dict[str, OfBlocks]] = jax.jit(self._separated, static_argnames="train")
-        self.cotangent_gradients: Callable[..., OfBlocks] = jax.jit(self._cotangent_gradients, static_argnames="train")
+        self.separated: Callable[..., dict[str, BlockArrays]] = jax.jit(self._separated, static_argnames="train")
+        self.cotangent_gradients: Callable[..., BlockArrays] = jax.jit(
+            self._cotangent_gradients, static_argnames="train"
+        )
         self.loss: Callable[..., jax.Array] = jax.jit(self.loss_of, static_argnames="train")
         self.gradient: Callable[..., tuple[jax.Array, Any]] = jax.jit(
             jax.value_and_grad(self.loss_of), static_argnames="train"
@@ -113,10 +115,10 @@ class ObservedNet:
         return self.config.residual
 
     def apply(self, variables: Variables, images: jax.Array, train: bool, **options: Any) -> Any:
-        """Return what the module does with ``images``: logits, and with ``mutable`` also the updated collections.
+        """Return the logits of ``images``, and with ``mutable`` also the updated collections.
 
-        In training mode batch norms take the statistics of ``images``; dropout and stochastic depth, of nets that have
-        them, draw from a constant key.
+        In training mode batch norms use the statistics of ``images``; dropout and stochastic depth draw from a constant
+        key.
         """
         if not train:
             return self.model.apply(variables, images, train=False, **options)
@@ -136,15 +138,15 @@ class ObservedNet:
 
         Args:
           params: collection "params" of the net.
-          others: its other collections.
+          others: other collections of the net.
           images: normalised, float32 ``[batch, height, width, channels]``.
           labels: int ``[batch]``.
-          train: whether batch norms take the statistics of the batch.
+          train: whether batch norms use the statistics of the batch.
         """
         logits = self.logits_of({**others, "params": params}, images, train)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    def _outputs(self, variables: Variables, images: jax.Array, train: bool) -> tuple[jax.Array, OfBlocks]:
+    def _outputs(self, variables: Variables, images: jax.Array, train: bool) -> tuple[jax.Array, BlockArrays]:
         """Return the logits, and the output ``[batch, height, width, channels]`` of each block."""
         with nn.intercept_methods(functools.partial(watch, record=True)):
             logits, updates = self.apply(variables, images, train, mutable=[RECORDED])
@@ -152,10 +154,10 @@ class ObservedNet:
 
     def _output_gradients(
         self, variables: Variables, images: jax.Array, labels: jax.Array, train: bool
-    ) -> tuple[jax.Array, OfBlocks, Any]:
+    ) -> tuple[jax.Array, BlockArrays, Any]:
         """Return the mean loss, and the gradients of the *sum* of losses by each block's output and by ``params``.
 
-        Gradients of the sum: those of one image do not shrink with the batch. One pass forward and one backward.
+        Gradients of the sum, because one image's do not shrink with the batch. One pass forward and one backward.
         """
 
         def total(zeros: Any, params: Any) -> jax.Array:
@@ -169,7 +171,7 @@ class ObservedNet:
 
     def _cotangent_gradients(
         self, variables: Variables, images: jax.Array, cotangent: jax.Array, train: bool
-    ) -> OfBlocks:
+    ) -> BlockArrays:
         """Return the gradients by each block's output of the sum over images of ``logits @ cotangent``."""
 
         def total(zeros: Any) -> jax.Array:
@@ -179,13 +181,13 @@ class ObservedNet:
             return self.by_block(jax.grad(total)(self.perturbations(variables, images)))
 
     def perturbations(self, variables: Variables, images: jax.Array) -> Any:
-        """Return zeros to be added to the outputs of blocks, as Flax's collection; blocks are being intercepted."""
+        """Return Flax's collection of zeros to add to the outputs of blocks; call it while blocks are intercepted."""
         shapes = jax.eval_shape(lambda: self.model.apply(variables, images, train=False, mutable=[PERTURBED])[1])
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[PERTURBED])
 
     def by_block(
         self, collection: Any, unwrap: Callable[[Any], jax.Array] = lambda leaf: leaf, name: str = LEAF
-    ) -> OfBlocks:
+    ) -> BlockArrays:
         """Return leaf ``name`` of each block in ``collection``; ``unwrap`` takes the array out of the leaf."""
         leaves = flax.traverse_util.flatten_dict(collection, is_leaf=lambda path, _: path[-1:] == (name,))
         found = {}
@@ -195,7 +197,7 @@ class ObservedNet:
         return found
 
     def gated(self, variables: Variables, changed: Mapping[str, Gate]) -> Variables:
-        """Return ``variables`` with other gates for the blocks ``changed``, by name, all others as they are.
+        """Return ``variables`` with the gates ``changed``, by names of blocks, and all others unchanged.
 
         ``DELETED`` makes the output of a block its shortcut, in a plain net its input.
 
@@ -219,10 +221,10 @@ class ObservedNet:
         return {**variables, "gates": assemble(stacked)}
 
     def parts(self, variables: Variables, images: np.ndarray, train: bool) -> Iterator[tuple[Block, Parts]]:
-        """Yield the branch and the shortcut of each block, as they are before they are added, in one forward pass.
+        """Yield the branch and the shortcut of each block before their addition, in one forward pass.
 
-        The branch has its gain, neither has its gate. In a plain net the shortcut is the identity that it lacks (option
-        A).
+        The branch includes its gain; gates are left out. In a plain net the shortcut is the identity that it lacks
+        (option A).
 
         Raises:
           UserError: the blocks of the net have no gates, a norm after the addition, or are dropped at random.
@@ -244,7 +246,7 @@ class ObservedNet:
         for block in self.blocks:
             yield block, Parts(*(np.asarray(found[part][block.name]) for part in Parts._fields))
 
-    def _separated(self, variables: Variables, images: jax.Array, train: bool) -> dict[str, OfBlocks]:
+    def _separated(self, variables: Variables, images: jax.Array, train: bool) -> dict[str, BlockArrays]:
         """Return "branch" and "shortcut" of each block, ``[batch, height, width, channels]``."""
         with nn.intercept_methods(separate):
             _, updates = self.apply(variables, images, train, mutable=[RECORDED])
@@ -259,13 +261,13 @@ class ObservedNet:
             raise UserError(f"{self.title} has fewer than {least} blocks")
 
 
-def besides_params(variables: Variables) -> dict[str, Any]:
-    """Return the collections of ``variables`` by which nothing is differentiated."""
+def without_params(variables: Variables) -> dict[str, Any]:
+    """Return the collections of ``variables`` other than "params", by which nothing is differentiated."""
     return {name: each for name, each in variables.items() if name != "params"}
 
 
 def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext, record: bool) -> Any:
-    """Call a method and, if it is that of a block, record its output or let it be perturbed."""
+    """Call a method and, if it is a block's, record its output or let it be perturbed."""
     output = call(*args, **kwargs)
     module = context.module
     if context.method_name != "__call__" or not module.path or not is_block(module.path):
@@ -291,15 +293,15 @@ def separate(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.modul
 
 
 def recording_branch(block: models.Block) -> Callable[..., Any]:
-    """Return an interceptor that records the branch of ``block``, which is joining, without its gate.
+    """Return an interceptor that records the branch of ``block`` without its gate, while the block joins its parts.
 
-    Either the block adds, or its last norm does: the only norm that is called with a shortcut, which may be None.
+    Either the block adds, or its last norm does, the only norm that is called with a shortcut, which may be None.
     """
     repeated: set[int] = set()  # Identities of norms that are being called again.
 
     def ungated(gain: Any) -> Any:
         gate = gate_of(block)
-        # A closed branch has no gain that could be recovered.
+        # The gain of a closed branch cannot be recovered.
         return gain if gate is None else jnp.where(gate.branch == 0, 1, gain / gate.branch)
 
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -311,8 +313,8 @@ def recording_branch(block: models.Block) -> Callable[..., Any]:
         if not adds or id(module) in repeated:
             return call(*args, **kwargs)
         repeated.add(id(module))  # Flax lets only whole calls repeat, and those come here again.
-        alone = kwargs | {"shortcut": None, "activate": False, "gain": ungated(kwargs.get("gain"))}
-        block.sow(RECORDED, PART.format("branch"), module(args[0], **alone))
+        unjoined = kwargs | {"shortcut": None, "activate": False, "gain": ungated(kwargs.get("gain"))}
+        block.sow(RECORDED, PART.format("branch"), module(args[0], **unjoined))
         return module(*args, **kwargs)
 
     return intercept
@@ -322,7 +324,7 @@ _NETS: dict[str, ObservedNet] = {}
 
 
 def net_of(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...], dtype: str = "float32") -> ObservedNet:
-    """Return the net of ``config``, the same one for all that are equal, so that it is compiled once."""
+    """Return the net of ``config``, the same object for equal arguments, so that it is compiled once."""
     key = json.dumps([config.to_dict(), num_classes, image_shape, dtype], sort_keys=True, default=str)
     if key not in _NETS:
         _NETS[key] = ObservedNet(config, num_classes, image_shape, dtype)

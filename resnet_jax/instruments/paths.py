@@ -1,22 +1,22 @@
-"""How long are the paths by which gradients come back through a residual net?
+"""How long are the paths by which gradients return through a residual net?
 
 A net of n blocks has C(n, k) paths through k branches and n - k shortcuts (Veit, Wilber and Belongie 2016, arXiv
-1605.06431, section 4). Forward the net is whole; backward k random blocks are on the path, where the gradient passes by
-the branch alone, and it passes the others by the shortcut alone. For each length k in 0..n:
+1605.06431, section 4). Forward the net is whole; backward the gradient passes k random blocks, which are on the path,
+only by the branch, and the others only by the shortcut. For each length k in 0..n:
 
 - **norm**: the root mean square over images of the norm of the gradient of the image's own loss by the output of the
   stem, along one path; the mean over random paths.
-- **count**: C(n, k); **share**: count times norm, as a share of its sum over lengths: what is expected to carry
-  gradient. **mean_length** and **range**, from the 5 % to the 95 % quantile, are of this distribution.
-- **slope**: of the log of the norm by length, least squares over the lengths with a norm above 0.
+- **count**: C(n, k); **share**: count times norm over its sum, the expected distribution of gradient over lengths, with
+  its **mean_length** and **range**, from the 5 % to the 95 % quantile.
+- **slope**: slope of the log of the norm by length, least squares over the lengths with a norm above 0.
 
-The gradient is taken at the stem's output and not at the images, so that data sets with other channels compare, and
-what the stem's kernel makes of it is left out.
+The gradient is taken at the stem's output and not at the images, so that data sets with different channels compare and
+the stem's kernel is left out.
 
-Traps: gradients of paths add up to that of the net, their norms do not, for they have signs; so shares say which
-lengths can contribute. In nets whose blocks end in a ReLU even the path of length 0 is masked by it. Once training
-images are fitted, few of them have any gradient. With the statistics of batches, what batch norm carries over from
-batch-mates goes along a branch, never along a shortcut. Cost: four gradients a block.
+Traps: gradients of paths add up to the net's gradient, their norms do not, since gradients have signs; so shares show
+which lengths can contribute. In nets whose blocks end in a ReLU even the path of length 0 is masked by it. Once
+training images are fitted, few of them have any gradient. With batch statistics, the share that batch norm carries over
+from batch-mates passes along a branch, never along a shortcut. Cost: four gradients a block.
 """
 
 import functools
@@ -32,7 +32,7 @@ import numpy as np
 from resnet_jax import models
 from resnet_jax.errors import UserError
 from resnet_jax.instruments.gradients import root_mean_square
-from resnet_jax.instruments.observed import ObservedNet, Variables, besides_params
+from resnet_jax.instruments.observed import ObservedNet, Variables, without_params
 from resnet_jax.instruments.subject import Subject
 from resnet_jax.models import Gate
 
@@ -65,7 +65,7 @@ def require_paths(subject: Subject) -> None:
     net = subject.net
     if not net.is_residual:
         raise UserError(f"{net.title} has no paths of different lengths")
-    if subject.by_batch and net.config.survival < 1:
+    if subject.uses_batch_statistics and net.config.survival < 1:
         raise UserError(f"{net.title} drops blocks at random in training mode, and so paths")
     net.gated(subject.variables, {})
 
@@ -74,7 +74,7 @@ def mean_norm(subject: Subject, length: int) -> float:
     """Return the mean norm of the gradient along random paths through ``length`` branches."""
     names = [block.name for block in subject.net.blocks]
     random = np.random.default_rng([*subject.random(CHOICE).integers(2**32, size=2), length])
-    # Of no branches and of all there is one path.
+    # There is one path through no branch and one through all.
     draws = 1 if length in (0, len(names)) else DRAWS
     chosen = [random.choice(names, length, replace=False).tolist() for _ in range(draws)]
     return float(np.mean([root_mean_square(each) for each in path_gradients(subject, chosen)]))
@@ -84,8 +84,8 @@ def path_gradients(subject: Subject, paths: Iterable[list[str]]) -> Iterable[jax
     """Yield the gradients of the sum of losses by the stem's output, ``[batch, height, width, channels]``.
 
     Args:
-      subject: of a residual net.
-      paths: for each path the names of the blocks whose branches it goes through.
+      subject: subject with a residual net.
+      paths: names of the blocks whose branches each path passes.
     """
     whole = subject.net.gated(subject.variables, {})
     for path in paths:
@@ -94,18 +94,18 @@ def path_gradients(subject: Subject, paths: Iterable[list[str]]) -> Iterable[jax
             for block in subject.net.blocks
         }
         variables = {**whole, "gates": models.stack(gates, whole["gates"])}
-        yield stem_gradient(subject.net)(variables, *subject.batch, train=subject.by_batch)
+        yield stem_gradient(subject.net)(variables, *subject.batch, train=subject.uses_batch_statistics)
 
 
 @functools.cache
 def stem_gradient(net: ObservedNet) -> Callable[..., jax.Array]:
-    """Return the compiled function of variables, images, labels and ``train`` that gives the gradient at the stem.
+    """Return the compiled function from variables, images, labels and ``train`` to the gradient at the stem.
 
-    It is that of the sum of losses by the input of the first stage.
+    This is the gradient of the sum of losses by the input of the first stage.
     """
 
     def loss(offset: jax.Array, variables: Variables, images: jax.Array, labels: jax.Array, train: bool) -> jax.Array:
-        others = besides_params(variables)
+        others = without_params(variables)
         with nn.intercept_methods(functools.partial(at_first_stage, net, lambda x: x + offset)):
             return len(labels) * net.loss_of(variables["params"], others, images, labels, train)
 
@@ -131,7 +131,7 @@ def at_first_stage(
     kwargs: Any,
     context: nn.module.InterceptorContext,
 ) -> Any:
-    """Call a method, that of the first stage of ``net`` with what ``change`` makes of its input."""
+    """Call a method; apply ``change`` to its input if it is the first stage's of ``net``."""
     if context.method_name == "__call__" and context.module.path == (net.blocks[0].stage,):
         args = (change(args[0]), *args[1:])
     return call(*args, **kwargs)

@@ -2,15 +2,15 @@
 
 A linear classifier reads the output of each block, averaged over places: ridge regression of the classes as targets of
 1 and -1 on centred features, in closed form. It is fitted on the training images; its errors there and on the test
-images, fractions of misclassified ones, are **train_error** and **test_error**. The **ridge** is the one, among
-``RIDGES``, that has the least squared error on training images each left out once. Its unit is the number of images
-times the mean variance of the features, so that it is as strong on small features as on large.
+images, fractions of misclassified ones, are **train_error** and **test_error**. The **ridge** is the one among
+``RIDGES`` with the least leave-one-out squared error on training images. Its unit is the number of images times the
+mean variance of the features, so that it is as strong on small features as on large.
 
-The same probe of all the pixels of the input is "input": what needs no net.
+The same probe of all the pixels of the input is "input", which needs no net.
 
-Functions of the net: statistics are running ones, or, where these are not yet of its layers, those of batches. Traps:
-the width of the output, and so what a probe can fit, differs between stages, and so do the training errors of few
-images; chance is the error of the most frequent class. Cost: one forward pass of both sets, and small solves.
+Functions of the net use running statistics, or batch statistics until these have settled. Traps: the width of the
+output, and so the capacity of a probe, differs between stages, and so do training errors on few images; chance is the
+error of the most frequent class. Cost: one forward pass of both sets, and small solves.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ RIDGES = np.logspace(-6, 0, 7)
 def measure(subject: Subject) -> dict[str, Any]:
     """Return "test_error", "train_error" and "ridge" of each block in forward order, and the three of "input".
 
-    "train_images" and "test_images" are their numbers.
+    "train_images" and "test_images" are the numbers of images.
     """
     subject.net.require_blocks()
     train, test = (
@@ -46,7 +46,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
 
 def probe(train: Images, test: Images) -> dict[str, float]:
-    """Return the errors and the ridge of a probe that is fitted to ``train``; both have rows of features for images."""
+    """Return the errors and the ridge of a probe fitted to ``train``; ``images`` of both are rows of features."""
     from sklearn.linear_model import RidgeClassifierCV  # Imported late: it takes a second.
 
     rows, test_rows = (each.images.astype(np.float64) for each in (train, test))

@@ -1,17 +1,16 @@
 """Do blocks move features down the loss?
 
-- **train**, **test**: for each block the mean over images of the cosine of F(x) and dL/dx, of its branch F, its input x
-  and the image's loss L. As L(x + F(x)) = L(x) + <F(x), dL/dx> + ..., a negative cosine is a step down the loss:
+- **train**, **test**: for each block the mean over images of the cosine of F(x) and dL/dx, for its branch F, its input
+  x and the image's loss L. As L(x + F(x)) = L(x) + <F(x), dL/dx> + ..., a negative cosine is a step down the loss:
   iterative refinement (Jastrzebski et al. 2018, arXiv 1710.04773, section 4.1, who find it in all blocks, more in
   higher ones, about -0.1 in the last ones of ResNet-110).
-- **of**: "branch", or "change" in plain nets, which have no branch beside a shortcut: there it is y - x for the output
-  y, so that nets with and without shortcuts can be compared with care only: y - x contains what the ReLU removes.
+- **of**: "branch", or "change" in plain nets, whose blocks have no shortcut: there y - x for the output y replaces
+  F(x). Compare nets with and without shortcuts with care: y - x contains the part that the ReLU removes.
 
 None for blocks that change the shape, where F and x cannot be compared, and for the first, whose input is the stem's
-output. An image without gradient counts as cosine 0. Functions of the net are taken with running statistics; where
-these are not yet meaningful, with those of each batch, and then dL/dx contains what batch norm carries over from
-batch-mates, as "statistics" of the measurement says. Once training images are fitted, their gradients are those of the
-few that are not: read both splits.
+output. An image without gradient counts as cosine 0. Functions of the net use running statistics, or batch statistics
+until these have settled ("statistics" of the measurement); then dL/dx contains the share that batch norm carries over
+from batch-mates. Once training images are fitted, only the few others have gradients: read both splits.
 
 Cost: one gradient of both splits and, of a residual net, a forward pass of both.
 """
@@ -27,7 +26,7 @@ from resnet_jax.instruments.subject import Images, Subject
 
 
 def measure(subject: Subject) -> dict[str, Any]:
-    """Return "of", "train" and "test", the latter for each block in forward order, None where it does not exist."""
+    """Return "of", "train" and "test"; the last two are lists over blocks in forward order, None where undefined."""
     net = subject.net
     if not inputs(net):
         raise UserError(f"in {net.title} no block has an output of the shape of the output before it")
@@ -39,7 +38,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
 
 def inputs(net: ObservedNet) -> dict[str, Block]:
-    """Return the block before each block that keeps its shape, by the name of the latter."""
+    """Return the preceding block of each block that keeps its shape, by the name of the block."""
     pairs = zip(net.blocks, net.blocks[1:], strict=False)
     return {block.name: before for before, block in pairs if (before.stage, before.shape) == (block.stage, block.shape)}
 
@@ -48,7 +47,7 @@ def mean_cosines(subject: Subject, images: Images) -> list[float | None]:
     """Return the mean cosine over ``images`` of each block in forward order."""
     net, found = subject.net, dict[str, list[np.ndarray]]()
     for batch in whole_batches(images, subject.settings.batch):
-        _, gradients, _ = net.output_gradients(subject.variables, *batch, train=subject.by_batch)
+        _, gradients, _ = net.output_gradients(subject.variables, *batch, train=subject.uses_batch_statistics)
         changes = branches(subject, batch.images) if net.is_residual else changes_of(subject, batch.images)
         for name, before in inputs(net).items():
             found.setdefault(name, []).append(row_cosines(changes[name], np.asarray(gradients[before.name])))
@@ -57,13 +56,13 @@ def mean_cosines(subject: Subject, images: Images) -> list[float | None]:
 
 def branches(subject: Subject, images: np.ndarray) -> dict[str, np.ndarray]:
     """Return the branch of each block on ``images``."""
-    parts = subject.net.parts(subject.variables, images, train=subject.by_batch)
+    parts = subject.net.parts(subject.variables, images, train=subject.uses_batch_statistics)
     return {block.name: each.branch for block, each in parts}
 
 
 def changes_of(subject: Subject, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the output less the input of each block that keeps the shape, on ``images``."""
-    _, outputs = subject.net.outputs(subject.variables, images, train=subject.by_batch)
+    """Return output minus input of each block that keeps its shape, on ``images``."""
+    _, outputs = subject.net.outputs(subject.variables, images, train=subject.uses_batch_statistics)
     return {
         name: np.asarray(outputs[name]) - np.asarray(outputs[before.name])
         for name, before in inputs(subject.net).items()

@@ -1,16 +1,16 @@
 """Are the branches of residual nets small?
 
-- **deviation**: the standard deviation over images, pixels and channels of what each batch norm in the branch of a
-  block gives, before ReLU and addition (He et al. 2015, arXiv 1512.03385, section 4.2 and figure 7: residual nets have
+- **deviation**: the standard deviation over images, pixels and channels of each batch norm's output in the branch of a
+  block, before ReLU and addition (He et al. 2015, arXiv 1512.03385, section 4.2 and figure 7: residual nets have
   smaller responses than plain ones, and deeper ones smaller still).
 
-With the statistics of a batch that is a function of scale and bias alone, epsilon aside: channel c has the mean bias_c
-and the variance scale_c ** 2, so all elements together have
+With batch statistics it is a function of scale and bias, epsilon aside: channel c has the mean bias_c and the variance
+scale_c ** 2, so all elements together have the deviation
 
     sqrt(mean_c scale_c ** 2 + var_c bias_c).
 
 All are 1 at step 0 and near 1 after few steps: a picture for long runs. In orders with the norm before the convolution
-it is the response that enters the convolution. Norms in shortcuts do not count. Cost: nothing.
+the response enters the convolution. Norms in shortcuts do not count. Cost: nothing.
 """
 
 from typing import Any
@@ -42,7 +42,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
 
 def branch_norms(subject: Subject) -> list[str]:
-    """Return the names of the batch norms in the branches of the net, in forward order, as "stage2/block3/bn1"."""
+    """Return the names of the batch norms in the net's branches in forward order, such as "stage2/block3/bn1"."""
     walked = models.walk(subject.net.model, subject.net.image_shape)
     norms = [layer.name for layer in walked if {("params", "scale"), ("batch_stats", "mean")} <= layer.variables.keys()]
     # RepVGG's norm "identity" is a shortcut.
@@ -52,6 +52,6 @@ def branch_norms(subject: Subject) -> list[str]:
 
 
 def deviation(scale: np.ndarray, bias: np.ndarray) -> float:
-    """Return the standard deviation of all that a batch norm of ``scale`` and ``bias``, ``[channels]``, gives."""
+    """Return the standard deviation of the output of a batch norm with ``scale`` and ``bias``, ``[channels]``."""
     scale, bias = np.asarray(scale, np.float64), np.asarray(bias, np.float64)
     return float(np.sqrt(np.mean(scale**2) + np.var(bias)))

@@ -1,11 +1,10 @@
-"""Products with the Hessian of the loss and with the Jacobian of the logits, by reverse mode alone.
+"""Products with the Hessian of the loss and with the Jacobian of the logits, by reverse mode only.
 
 Convolutions and batch norms of the nets have gradients of their own, through which JAX does not differentiate forward.
-So H v is the gradient of <dL/dw, v>, and J v, since J^T u is linear in u, comes of the transpose of that: the gradient
-of <J^T u, v> by u.
+So H v is the gradient of <dL/dw, v>, and J v, since J^T u is linear in u, the gradient of <J^T u, v> by u.
 
-On a CPU the second derivative of a convolution inside a loop is slow: of a 20-layer net H v takes 35 gradients, where
-the loops over blocks are unrolled 10, and compiles longer. So they are unrolled there.
+On a CPU the second derivative of a convolution inside a loop is slow: H v of a 20-layer net takes the time of 35
+gradients, with the loops over blocks unrolled of 10, and compiles longer. So they are unrolled on CPUs.
 """
 
 import copy
@@ -21,7 +20,7 @@ from resnet_jax.instruments.observed import ObservedNet, Variables
 
 
 def differentiable(net: ObservedNet) -> ObservedNet:
-    """Return ``net`` with its loops over blocks as the platform is quicker at second derivatives."""
+    """Return ``net`` with its loops over blocks in the form with the faster second derivatives on this platform."""
     if not hasattr(net.model, "unroll"):  # A net of the user's own.
         return net
     twin = copy.copy(net)
@@ -31,7 +30,7 @@ def differentiable(net: ObservedNet) -> ObservedNet:
 
 @functools.cache
 def hessian_product(net: ObservedNet) -> Callable[..., Any]:
-    """Return the compiled function of params, other variables, images, labels and a tree v like params that gives H v.
+    """Return the compiled function from params, other variables, images, labels and a tree v like params to H v.
 
     H is the second derivative of the mean loss of the batch by all parameters, in training mode.
     """
@@ -47,19 +46,19 @@ def hessian_product(net: ObservedNet) -> Callable[..., Any]:
 
 
 def pull(net: ObservedNet, variables: Variables, images: jax.Array, cotangent: jax.Array, train: bool) -> jax.Array:
-    """Return J^T ``cotangent``, like ``images``, of the logits as a function of them; ``cotangent`` is like logits."""
+    """Return J^T ``cotangent``, of the shape of ``images``; ``cotangent`` has the shape of the logits."""
     return jax.grad(lambda images: jnp.sum(net.logits_of(variables, images, train) * cotangent))(images)
 
 
 @functools.cache
 def transposed_jacobian_product(net: ObservedNet) -> Callable[..., jax.Array]:
-    """Return the compiled function of variables, images, u like logits and ``train`` that gives J^T u."""
+    """Return the compiled function from variables, images, u like logits and ``train`` to J^T u."""
     return jax.jit(functools.partial(pull, net), static_argnames="train")
 
 
 @functools.cache
 def jacobian_product(net: ObservedNet) -> Callable[..., jax.Array]:
-    """Return the compiled function of variables, images, v like images and ``train`` that gives J v, like logits."""
+    """Return the compiled function from variables, images, v like images and ``train`` to J v, like logits."""
     twin = differentiable(net)
 
     def product(variables: Variables, images: jax.Array, vector: jax.Array, train: bool) -> jax.Array:

@@ -1,19 +1,19 @@
 """Are there units that do nothing, or the same as others?
 
-Orhan and Pitkow (2018) trace what is hard about training to singularities of the loss: units that are eliminated,
-overlap or depend linearly leave directions in which it is flat, and shortcuts break these. Counts that go with them:
+Orhan and Pitkow (2018) trace the difficulty of training to singularities of the loss: units that are eliminated,
+overlap or depend linearly leave flat directions, and shortcuts break these. Counts of such units:
 
-- **dead**: the channels of each block's output that are 0 for all training images at all places, of its **width**.
-- **overlapping**: the pairs of filters of a convolution with |cos| > 0.95, a filter being all weights into one output
-  channel, of so many **filters**.
+- **dead**: the number of channels of each block's output that are 0 for all training images at all places, out of its
+  **width**.
+- **overlapping**: the number of pairs of filters of a convolution with |cos| > 0.95, a filter being all weights into
+  one output channel, and the number of **filters**.
 - **stable_rank**: ||K||_F^2 / ||K||_2^2 of each convolution's kernel K as a matrix, ``[height * width * inputs,
-  filters]``: how many directions it spreads over; None where it is 0.
+  filters]``: the number of directions over which it spreads; None where K is 0.
 
-They are of kernels as they are learned, before weight standardisation and its like. Of the net's functions dead
-channels alone are one: statistics are running ones, or, where these are not yet of its layers, those of batches. Traps:
-channels that a shortcut pads are 0 until a branch writes to them; outputs without a ReLU behind them are hardly ever
-dead; few inputs, as the 9 of a first convolution of grey images, make filters overlap by chance. Cost: a forward pass
-of the set.
+Kernels are as learned, before weight standardisation and its like. Dead channels use running statistics, or batch
+statistics until these have settled. Traps: channels that a shortcut pads are 0 until a branch writes to them; outputs
+that no ReLU follows are hardly ever dead; few inputs, such as the 9 of a first convolution of grey images, make filters
+overlap by chance. Cost: a forward pass of the set.
 """
 
 import math
@@ -32,7 +32,7 @@ OVERLAPPING = 0.95
 def measure(subject: Subject) -> dict[str, Any]:
     """Return "dead" and "width" of each block, and "overlapping", "filters" and "stable_rank" of each convolution.
 
-    "convolutions" are their names in forward order; "images" is the number of images behind "dead".
+    "convolutions" are their names in forward order; "images" is the number of images for "dead".
     """
     net, images = subject.net, subject.train.images
     net.require_blocks()
@@ -62,7 +62,7 @@ def matrix_of(kernel: np.ndarray) -> np.ndarray:
 
 
 def overlapping(kernel: np.ndarray) -> int:
-    """Return how many pairs of filters are alike up to sign and size; filters of zeros are like none."""
+    """Return the number of pairs of filters alike up to sign and size; filters of zeros do not count."""
     matrix = matrix_of(kernel)
     norms = np.linalg.norm(matrix, axis=0)
     unit = matrix / np.where(norms > 0, norms, 1)
@@ -70,6 +70,6 @@ def overlapping(kernel: np.ndarray) -> int:
 
 
 def stable_rank(kernel: np.ndarray) -> float:
-    """Return the sum of the squares of the singular values by the largest."""
+    """Return the sum of the squared singular values over the largest square."""
     squares = np.linalg.svd(matrix_of(kernel), compute_uv=False) ** 2
     return float(squares.sum() / squares[0]) if squares[0] else math.nan

@@ -1,4 +1,4 @@
-"""The subject of a measurement: a net after so many steps, and the images it is measured on."""
+"""The subject of a measurement: a net after a number of steps, and the images on which it is measured."""
 
 import pathlib
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from ml_collections import ConfigDict
 from resnet_jax import data, evaluation
 from resnet_jax.instruments.observed import ObservedNet, Variables, net_of
 from resnet_jax.training import parallel
-from resnet_jax.training.start import is_made
+from resnet_jax.training.start import is_made_by_surgery
 
-# After so many steps the running statistics, averages of momentum 0.9, have forgotten their initial values.
+# Number of steps after which the running statistics, averages of momentum 0.9, have forgotten their initial values.
 SETTLED = 100
 
 
 class Settings(NamedTuple):
-    """What a measurement depends on besides the net.
+    """Settings of a measurement.
 
     Attributes:
-      examples: images of each split, or all if there are fewer.
-      batch: images of a batch.
-      seed: of the draw of the images, and of all else that an instrument draws.
+      examples: number of images of each split, or all if there are fewer.
+      batch: number of images in a batch.
+      seed: seed of the draw of images, and of all other draws of an instrument.
     """
 
     examples: int = 512
@@ -31,38 +31,38 @@ class Settings(NamedTuple):
 
 
 class Images(NamedTuple):
-    """Images as the net gets them, float32 ``[images, height, width, channels]``, and their labels, int."""
+    """Normalised images, float32 ``[images, height, width, channels]``, and their labels, int."""
 
     images: np.ndarray
     labels: np.ndarray
 
     def first(self, count: int) -> Self:
-        """Return the first ``count`` of them."""
+        """Return the first ``count`` images."""
         return type(self)(self.images[:count], self.labels[:count])
 
 
 class Subject(NamedTuple):
-    """A net after so many steps, and images.
+    """A net after a number of steps, and images.
 
     Attributes:
-      net: what is compiled.
-      variables: of the net, on the host.
-      step: the steps of training behind it; None for weights from elsewhere.
-      has_statistics: whether the running statistics of its batch norms are of its layers, not still their initial
-        values.
+      net: net with its compiled functions.
+      variables: variables of the net, on the host.
+      step: number of training steps; None for weights from elsewhere.
+      has_running_statistics: whether the running statistics of its batch norms have settled, and are no longer near
+        their initial values.
       train: training images in random order, not augmented.
       test: test images in random order.
-      settings: of the measurement.
-      name: of the run or the file of weights.
-      seed: of the run; None for weights.
+      settings: settings of the measurement.
+      name: name of the run or the file of weights.
+      seed: seed of the run; None for weights.
       data: name of the data set.
-      warnings: on how the data have changed since the run was trained.
+      warnings: messages about changes of the data since the run was trained.
     """
 
     net: ObservedNet
     variables: Variables
     step: int | None
-    has_statistics: bool
+    has_running_statistics: bool
     train: Images
     test: Images
     settings: Settings
@@ -77,12 +77,12 @@ class Subject(NamedTuple):
         return self.train.first(self.settings.batch)
 
     @property
-    def by_batch(self) -> bool:
-        """Whether functions of the net are taken with the statistics of batches, for want of running ones."""
-        return not self.has_statistics
+    def uses_batch_statistics(self) -> bool:
+        """Whether functions of the net use batch statistics, because running statistics have not settled."""
+        return not self.has_running_statistics
 
     def random(self, purpose: int) -> np.random.Generator:
-        """Return the generator of the seed for ``purpose``, a number of the instrument's own."""
+        """Return a generator of random numbers by the seed and ``purpose``, a number that the instrument chooses."""
         return np.random.default_rng([self.settings.seed, purpose])
 
 
@@ -96,15 +96,15 @@ def of_run(
 
     Args:
       workdir: the run directory.
-      step: after which; None: that of the newest checkpoint. ``config.keep_checkpoints`` keeps those it names.
-      settings: of the measurement.
-      data_dir: where the run's data set is now, if it has moved.
+      step: number of steps after which; None for the newest checkpoint. ``config.keep_checkpoints`` keeps others.
+      settings: settings of the measurement.
+      data_dir: folder of the run's data set, if it has moved.
 
     Raises:
       UserError: there is no run, or no net of this step, or its data set is missing.
     """
     trained, config, dataset, warnings = evaluation.open_run(workdir, parallel.device_mesh(), data_dir, step)
-    return subject_of(trained, dataset, config, settings, is_made(workdir))._replace(warnings=warnings)
+    return subject_of(trained, dataset, config, settings, is_made_by_surgery(workdir))._replace(warnings=warnings)
 
 
 def subject_of(
@@ -117,10 +117,10 @@ def subject_of(
     """Return the subject of ``trained`` on images of ``dataset``.
 
     Args:
-      trained: the net.
-      dataset: with splits "train" and "test".
-      config: of the run, or that the weights fit.
-      settings: of the measurement.
+      trained: trained net.
+      dataset: data set with splits "train" and "test".
+      config: config of the run, or the one that the weights fit.
+      settings: settings of the measurement.
       was_made: whether surgery made the net, which then has running statistics at step 0.
     """
 
@@ -131,7 +131,7 @@ def subject_of(
 
     train, test = images("train"), images("test")
     net = net_of(trained.config, trained.num_classes, train.images.shape[1:])
-    has_statistics = was_made or trained.step is None or trained.step >= SETTLED
-    of_net = (net, trained.variables, trained.step, has_statistics)
+    has_running_statistics = was_made or trained.step is None or trained.step >= SETTLED
+    of_net = (net, trained.variables, trained.step, has_running_statistics)
     seed = None if trained.step is None else config.seed
     return Subject(*of_net, train, test, settings, trained.name, seed, config.data.name)

@@ -12,7 +12,7 @@ from resnet_jax.models.zoo.densenet import IMAGENET_BLOCKS
 def layer_name(path: Path) -> str:
     """Return torchvision's name of the layer at ``path``, such as ("stage1", "block3", "conv1").
 
-    torchvision has no nets for small images; theirs are named as if its stem had no norm.
+    torchvision has no nets for small images; their layers are named as if its stem had no norm.
 
     Raises:
       ValueError: there is no such layer.
@@ -20,7 +20,7 @@ def layer_name(path: Path) -> str:
     match path:
         case ("head",):
             return "classifier"
-        case ("bn",):  # It has four dense blocks, each but the last with a transition, and names its last norm by them.
+        case ("bn",):  # The last norm counts as part 5, after four dense blocks.
             return "features.norm5"
         case ("stem", "conv" | "bn"):
             return f"features.{TORCHVISION[path[1]]}0"
@@ -29,13 +29,13 @@ def layer_name(path: Path) -> str:
         case (stage, block, layer) if stage.startswith("stage") and block.startswith("block"):
             number, kind = int(block.removeprefix("block")) + 1, TORCHVISION[layer[:-1]]
             return f"features.denseblock{stage.removeprefix('stage')}.denselayer{number}.{kind}{layer[-1]}"
-    raise ValueError(f"{path} is no layer of a DenseNet")
+    raise ValueError(f"{path} is not a layer of a DenseNet")
 
 
 def fields(tensors: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
     """Return the fields of ``config.model`` that names and shapes of ``tensors`` determine, None if not a DenseNet.
 
-    Compression is 0.5 if the first transition keeps half of its channels, rounded down, else what it keeps.
+    Compression is 0.5 if the first transition keeps half of its channels, rounded down, else the share it keeps.
     """
 
     def kernel(*layer: str) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from resnet_jax.interop import saved
 from resnet_jax.interop.formats import Format, format_of
 from resnet_jax.safe_files import write_bytes
 
-# Types that are read, by their names in safetensors and in PyTorch.
+# Readable types: names in safetensors and in PyTorch.
 FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 # Classes of the options and figures that training programs save next to tensors, by module.
 IGNORED_CLASSES = {
@@ -39,12 +39,12 @@ def read(path: pathlib.Path, key: str | None = None) -> tuple[dict[str, np.ndarr
     Nothing in the file is executed. A prefix that all names share is left out.
 
     Args:
-      path: the file, whose format is recognised by its content.
-      key: of the net, if the file holds several, such as "state_dict_ema".
+      path: file, whose format is recognised by its content.
+      key: key of the net, if the file holds several, such as "state_dict_ema".
 
     Raises:
-      UserError: the file is missing, damaged or of another format, needs PyTorch, which is not installed, holds no net,
-        or several nets and no ``key`` is given, or a tensor is not of floats.
+      UserError: the file is missing, damaged or in another format; it needs PyTorch, which is not installed; it holds
+        no net, or several without a ``key``; or a tensor does not hold floats.
     """
     reader = read_safetensors if format_of(path) is Format.SAFETENSORS else read_pytorch
     content, metadata = reader(path)
@@ -61,7 +61,7 @@ def read_safetensors(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, str]
     """Return the tensors in a safetensors file and its metadata.
 
     Raises:
-      UserError: the file is damaged or incomplete, or a tensor is not of floats.
+      UserError: the file is damaged or incomplete, or a tensor does not hold floats.
     """
     try:
         # NumPy does not have bfloat16.
@@ -80,8 +80,7 @@ def read_safetensors(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, str]
 def read_pytorch(path: pathlib.Path) -> tuple[Any, dict[str, str]]:
     """Return the content of a file of ``torch.save``, and no metadata.
 
-    What is neither a tensor nor one of Python's plain types becomes an ``Ignored`` if its class is in
-    ``IGNORED_CLASSES``.
+    Objects of ``IGNORED_CLASSES`` become ``Ignored``.
 
     Raises:
       UserError: the file is damaged or would execute code, or PyTorch is not installed or too old.
@@ -110,7 +109,7 @@ def read_pytorch(path: pathlib.Path) -> tuple[Any, dict[str, str]]:
 
 
 def reason(error: str) -> str:
-    """Explanation of ``error``, the text of an exception of ``torch.load``, and the way out."""
+    """Explanation of ``error``, the text of an exception of ``torch.load``, with a way out."""
     found = re.search(r"GLOBAL (\S+)", error)
     if found:
         return f"it also holds {found[1]}, and no code is executed here); nothing was loaded; {SAVE}"
@@ -120,7 +119,7 @@ def reason(error: str) -> str:
 
 
 class Ignored:
-    """Stands for an object of another class: nothing of it is kept or executed."""
+    """Replacement of an object of another class, which is neither kept nor executed."""
 
     def __new__(cls, *_: Any) -> "Ignored":
         return object.__new__(cls)
@@ -130,17 +129,17 @@ class Ignored:
 
 
 def check_type(path: pathlib.Path, name: str, type_: str) -> None:
-    """Raise a UserError unless ``type_``, of the tensor ``name`` in ``path``, is one of floats."""
+    """Raise a UserError unless ``type_`` of the tensor ``name`` in ``path`` is a type of floats."""
     if type_ not in FLOATS.values():
         *others, last = FLOATS.values()
         raise UserError(f"{path}: tensor {name} is of type {type_}; save it as {', '.join(others)} or {last}.")
 
 
 def as_float32(path: pathlib.Path, name: str, tensor: Any) -> np.ndarray:
-    """Return the tensor ``name`` in ``path``, of any library, as an array; what is too large becomes inf.
+    """Return the tensor ``name`` in ``path``, of any library, as an array; numbers that are too large become inf.
 
     Raises:
-      UserError: it is sparse, or has no values.
+      UserError: the tensor is sparse, or has no values.
     """
     if not hasattr(tensor, "detach"):
         with np.errstate(over="ignore"):

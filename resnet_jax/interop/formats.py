@@ -1,4 +1,4 @@
-"""Formats of weights files, recognised by content: the two that are read, and the others people have at hand."""
+"""Formats of weights files, recognised by content: the two readable ones, and others that users may have."""
 
 import enum
 import os
@@ -9,18 +9,18 @@ from resnet_jax.errors import UserError
 
 
 class Format(enum.Enum):
-    """The formats that are read."""
+    """Readable formats."""
 
     SAFETENSORS = enum.auto()
     PYTORCH = enum.auto()
 
 
-# What torch.save writes first where it does not write a zip archive: a magic number, as pickled.
+# First bytes of torch.save's older files, which are not zip archives: a pickled magic number.
 OLDER_PYTORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 AGAIN = "download or copy it again"
 UNPACK = "unpack it and give the weights file in it"
 CONVERT = "convert it to PyTorch's names and save it as safetensors, see docs/weights.md"
-# Other formats: offset of their mark, the mark, description and way out.
+# Other formats: offset of the mark, mark, description and way out.
 MARKS = (
     (
         0,
@@ -57,7 +57,7 @@ def format_of(path: pathlib.Path) -> Format:
     """Return the format of the file ``path``; its suffix decides only where the content does not.
 
     Raises:
-      UserError: there is no such file, it cannot be read or is incomplete, or its format is another.
+      UserError: the file does not exist, cannot be read, is incomplete, or has another format.
     """
     try:
         if not path.is_file():
@@ -87,7 +87,7 @@ def format_of(path: pathlib.Path) -> Format:
 
 
 def missing(path: pathlib.Path) -> str:
-    """Return a sentence on ``path``, which is not a file."""
+    """Return the error message for ``path``, which is not a file."""
     if path.is_dir():
         return f"{path} is a folder, not a file; give the weights file in it, like {path / 'weights.safetensors'}."
     if path.with_name(f"{path.name}.index").is_file():
@@ -121,12 +121,12 @@ def check_archive(path: pathlib.Path) -> None:
 
 
 def other_format(name: str, start: bytes, end: bytes) -> tuple[str, str] | None:
-    """Return the description of a format that is not read, and the way out; None for an unknown format.
+    """Return the description of an unreadable format and a way out; None for an unknown format.
 
     Args:
-      name: of the file, in lower case.
-      start: its first bytes.
-      end: its last 8 bytes.
+      name: name of the file, in lower case.
+      start: first bytes.
+      end: last 8 bytes.
     """
     if not start:
         return "empty", AGAIN

@@ -52,7 +52,7 @@ def v4_name(path: Path) -> str:
             return "last_linear"
         case ("stem", layer):
             return f"features.{number(layer) - 1}.{kind(layer)}"
-        case ("stem", "mixed4" | "mixed6" as mixed, _, layer):  # A convolution beside a pooling.
+        case ("stem", "mixed4" | "mixed6" as mixed, _, layer):  # A convolution next to a pooling.
             return f"features.{number(mixed) - 1}.conv.{kind(layer)}"
         case ("stem", mixed, *inside):
             return f"features.{number(mixed) - 1}.{name_in_branches(branches_of(V4, mixed), inside)}"
@@ -64,7 +64,7 @@ def v4_name(path: Path) -> str:
             return f"features.{V4_PARTS[part] + number(block)}.{name_in_branches(branches_of(V4, part), inside)}"
         case (part, *inside):
             return f"features.{V4_PARTS[part]}.{name_in_branches(branches_of(V4, part), inside)}"
-    raise ValueError(f"{path} is no layer of Inception-v4")
+    raise ValueError(f"{path} is not a layer of Inception-v4")
 
 
 def resnet_v2_name(path: Path) -> str:
@@ -84,7 +84,7 @@ def resnet_v2_name(path: Path) -> str:
             return f"{prefix}.{'conv2d' if is_up else name_in_branches(branches_of(RESNET_V2, part), inside)}"
         case (part, *inside):
             return f"{RESNET_V2_PARTS[part]}.{name_in_branches(branches_of(RESNET_V2, part), inside)}"
-    raise ValueError(f"{path} is no layer of Inception-ResNet-v2")
+    raise ValueError(f"{path} is not a layer of Inception-ResNet-v2")
 
 
 def branches_of(net: Architecture, part: str) -> Branches:
@@ -100,17 +100,17 @@ def branches_of(net: Architecture, part: str) -> Branches:
 
 
 def name_in_branches(branches: Branches, inside: list[str]) -> str:
-    """Return the name of a layer such as ["branch2", "conv1"]; timm numbers the steps of branches of more than one."""
+    """Return the name of a layer such as ["branch2", "conv1"]; timm numbers the steps of a branch of several."""
     branch, layer = inside
     place = f".{number(layer) - 1}" if len(branches[number(branch) - 1]) > 1 else ""
     return f"branch{number(branch) - 1}{place}.{kind(layer)}"
 
 
 def number(name: str) -> int:
-    """Return the number in ``name``, as 2 in "conv2"."""
+    """Return the number in ``name``, such as 2 in "conv2"."""
     return int(re.sub(r"\D", "", name))
 
 
 def kind(layer: str) -> str:
-    """Return the name of ``layer`` without its number, as "conv" or "bn"."""
+    """Return the name of ``layer`` without its number, such as "conv" or "bn"."""
     return layer.rstrip("0123456789")

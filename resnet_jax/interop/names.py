@@ -30,15 +30,15 @@ from resnet_jax.models.layers.norm import BatchNorm
 
 
 class Scheme(NamedTuple):
-    """A naming scheme: how some library calls the layers of its nets.
+    """A library's names of the layers of its nets.
 
     Attributes:
-      title: of the nets that have these names.
-      layer_name: returns the name of the layer at a path, such as ("stage2", "block3", "conv1"); raises a
-        ValueError for a layer that has none.
-      fields: returns the fields of ``config.model`` that names and shapes of tensors determine, None if these are not
-        of this scheme.
-      epsilon: of the batch norms of these nets, there and here.
+      title: title of the nets with these names.
+      layer_name: function that returns the name of the layer at a path, such as ("stage2", "block3", "conv1"); raises a
+        ValueError for a layer without a name.
+      fields: function that returns the fields of ``config.model`` that names and shapes of tensors determine, None if
+        the tensors follow another scheme.
+      epsilon: epsilon of the batch norms of these nets, there and here.
       head_is_convolution: whether the head is a 1x1 convolution there.
     """
 
@@ -48,17 +48,17 @@ class Scheme(NamedTuple):
     epsilon: float = BatchNorm.epsilon
     head_is_convolution: bool = False
 
-    def tensor(self, path: Path) -> str:
+    def tensor_name(self, path: Path) -> str:
         """Return the name of the leaf at ``path`` of a net's variables.
 
         Raises:
-          UserError: it has none.
+          UserError: the leaf has no name.
         """
         try:
             return f"{self.layer_name(path[1:-1])}.{TENSORS[path[-1]]}"
         except ValueError as error:
             raise UserError(
-                f"layer {'/'.join(path[1:-1])} of the net has no PyTorch name among those of {self.title}, so its "
+                f"layer {'/'.join(path[1:-1])} of the net has no PyTorch name in the scheme of {self.title}, so its "
                 "weights cannot be exported or imported; evaluate its run directory with experiments.evaluate --run."
             ) from error
 
@@ -75,7 +75,7 @@ INCEPTION_RESNET_V2 = Scheme(
     "timm's Inception-ResNet-v2", inception.resnet_v2_name, inception.resnet_v2_fields, epsilon=1e-3
 )
 SCHEMES = (CIFAR, TORCHVISION, HUGGING_FACE, TIMM_V2, DENSENET, INCEPTION_V4, INCEPTION_RESNET_V2)
-# The names under which a family is exported.
+# Scheme of the exported names of a family.
 SCHEME_OF_FAMILY = {
     "cifar": CIFAR,
     "wide": CIFAR,
@@ -88,7 +88,7 @@ SCHEME_OF_FAMILY = {
 
 
 def scheme_of_family(family: str, order: str = "original") -> Scheme:
-    """Return the names under which nets of ``family``, of ``order`` as ``config.model.order``, are exported.
+    """Return the naming scheme for exports of ``family`` with ``order``, the value of ``config.model.order``.
 
     Raises:
       UserError: the family has no PyTorch names.
@@ -104,7 +104,7 @@ def scheme_of_family(family: str, order: str = "original") -> Scheme:
 
 
 class Recognised(NamedTuple):
-    """What names and shapes say about a net: ``model`` has the fields of ``config.model`` that they determine."""
+    """Naming scheme of a net, and the fields of ``config.model`` that names and shapes determine."""
 
     scheme: Scheme
     model: dict[str, Any]
@@ -144,7 +144,7 @@ def to_torch(variables: Mapping[str, Any], scheme: Scheme) -> dict[str, np.ndarr
     if scheme.head_is_convolution:
         leaves[head] = np.asarray(leaves[head])[None, None]
     return {
-        scheme.tensor(path): np.ascontiguousarray(np.transpose(leaf, axes[np.ndim(leaf)]))
+        scheme.tensor_name(path): np.ascontiguousarray(np.transpose(leaf, axes[np.ndim(leaf)]))
         for path, leaf in leaves.items()
     }
 
@@ -159,15 +159,15 @@ def from_torch(
     """Return the variables of a net from ``tensors``, all of them or none.
 
     Args:
-      tensors: by their names in ``scheme``.
-      like: ``{"params": ..., "batch_stats": ...}`` with the net's structure and shapes, as ``models.template`` returns.
-      scheme: of the names.
-      where: the file they come from, for error messages.
-      epsilon: of the batch norms that the tensors were trained with; None for that of ``scheme``.
+      tensors: tensors by their names in ``scheme``.
+      like: tree with the net's structure and shapes, from ``models.template``.
+      scheme: naming scheme.
+      where: name of the file, for error messages.
+      epsilon: epsilon of the batch norms in training; None for the epsilon of ``scheme``.
 
     Raises:
-      UserError: a tensor is missing, unexpected, of another shape or non-finite, or a variance is negative; each is
-        logged.
+      UserError: a tensor is missing, unexpected, of another shape or non-finite, or a variance is negative; each fault
+        is logged.
     """
     wanted = to_torch(like, scheme)
     faults = []
@@ -178,7 +178,7 @@ def from_torch(
         elif not np.isfinite(tensors[name]).all():
             faults.append(f"{name}: non-finite (inf or NaN)")
         elif name.endswith(TENSORS["var"]) and (tensors[name] < 0).any():
-            faults.append(f"{name}: negative, which no variance is")
+            faults.append(f"{name}: a negative variance")
     for fault in faults:
         logging.error("%s", fault)
     if faults:
@@ -192,7 +192,7 @@ def from_torch(
     # Only the sum of variance and epsilon is used.
     more_variance = np.float32(0 if epsilon is None else epsilon - scheme.epsilon)
     for path, own in unstack(like).items():
-        tensor = np.asarray(tensors[scheme.tensor(path)], np.float32)
+        tensor = np.asarray(tensors[scheme.tensor_name(path)], np.float32)
         leaf = np.ascontiguousarray(np.transpose(tensor, axes[tensor.ndim])).reshape(own.shape)
         leaves[path] = leaf + more_variance if path[-1] == "var" else leaf
     return stack(leaves, like)

@@ -1,9 +1,9 @@
-"""Names of the layers of residual nets in PyTorch, and the nets that files under such names hold.
+"""Names of the layers of residual nets in PyTorch, and the nets in files with such names.
 
-The names of torchvision, timm and Hugging Face are theirs. PyTorch has no standard nets for CIFAR; ``CIFAR`` has the
-names of the usual ports, and what these lack is our own choice: the norm behind the last block of a pre-activation or
-wide net is ``bn``, beside ``bn1`` in the stem, and the layers of a block are numbered in the order in which they
-compute, whatever comes first. So ``layer1.0.bn1`` precedes ``layer1.0.conv1`` in a pre-activation net.
+torchvision, timm and Hugging Face define their own names. PyTorch has no standard nets for CIFAR; ``CIFAR`` has the
+names of the usual ports, and our own choices where ports have none: the norm after the last block of a pre-activation
+or wide net is ``bn``, different from ``bn1`` in the stem, and the layers of a block are numbered in forward order. So
+``layer1.0.bn1`` precedes ``layer1.0.conv1`` in a pre-activation net.
 """
 
 import itertools
@@ -26,7 +26,7 @@ class ResidualNames(NamedTuple):
 
     ``block``, the prefix of a block, has the placeholders ``stage`` (from 1), ``stage_from_0`` and ``block`` (from 0);
     ``conv`` and ``norm``, the layers of its branch, have ``layer`` (from 1) and ``layer_from_0``. ``final_norm`` is the
-    norm behind the last block, empty where such nets have no names.
+    norm after the last block, empty where such nets have no names.
     """
 
     stem_conv: str
@@ -60,18 +60,18 @@ class ResidualNames(NamedTuple):
         raise ValueError(f"no PyTorch name is defined for {path}")
 
     def prefix(self, stage: str, block: str) -> str:
-        """Return what the names of the layers of a block begin with."""
+        """Return the prefix of the names of a block's layers."""
         number = int(stage.removeprefix("stage"))
         return self.block.format(stage=number, stage_from_0=number - 1, block=int(block.removeprefix("block")))
 
     def fields(self, tensors: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-        """Return the fields of ``config.model`` that names and shapes determine; None if they are of other nets.
+        """Return the fields of ``config.model`` that names and shapes determine; None for other nets.
 
-        They do not determine the order of norm, ReLU and addition if no norm comes first, nor what is done without
-        parameters: shortcut "A" stands for all shortcuts without.
+        They do not determine the order of norm, ReLU and addition if no norm comes first, nor operations without
+        parameters: shortcut "A" represents all shortcuts without parameters.
 
         Args:
-          tensors: by name.
+          tensors: tensors by name.
         """
 
         def weight(*layer: str) -> np.ndarray | None:
@@ -103,18 +103,18 @@ class ResidualNames(NamedTuple):
         kernels = [tensors.get(f"{prefix}{self.shortcut_conv}.weight") for prefix in prefixes]
         projections = [kernel for kernel in kernels if kernel is not None]
         has_norm = any(f"{prefix}{self.shortcut_norm}.weight" in tensors for prefix in prefixes)
-        # Only where projections are everywhere does one keep the width.
+        # Only if every block has a projection, one of them keeps the width.
         everywhere = any(kernel.shape[:1] == kernel.shape[1:2] for kernel in projections)
         found: dict[str, Any] = {"shortcut": "C" if everywhere else "B" if projections else "A"}
         if self.final_norm and f"{self.final_norm}.weight" in tensors:
             found |= {"order": "preactivation", "stem_activation": f"{self.stem_norm}.weight" in tensors}
-        elif projections and not has_norm:  # Of the orders left, one has projections B without norm.
+        elif projections and not has_norm:  # Only one of the remaining orders has projections B without norm.
             found |= {"shortcut": "conv"} if everywhere else {"order": "relu_preactivation"}
         return found
 
 
 def count(weights: Iterable[np.ndarray | None]) -> int:
-    """Return how many ``weights`` there are before the first that is missing."""
+    """Return the number of ``weights`` before the first missing one."""
     return sum(1 for _ in itertools.takewhile(lambda weight: weight is not None, weights))
 
 

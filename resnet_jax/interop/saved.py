@@ -1,4 +1,4 @@
-"""The nets in a file as training programs save them: within other things, under prefixes, next to running averages."""
+"""Nets in files of training programs: nested in other content, under prefixes, next to running averages."""
 
 import itertools
 import re
@@ -10,8 +10,8 @@ from absl import logging
 from resnet_jax.errors import UserError
 from resnet_jax.escape import printable
 
-# Last parts of the names of what is saved among weights but not read: counters of PyTorch's batch norms and of
-# averaged nets, and counts that the profiler thop leaves.
+# Last parts of the names of ignored tensors: counters of PyTorch's batch norms and of averaged nets, and counts of the
+# profiler thop.
 IGNORED = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")
 # Names of running averages of weights.
 AVERAGE = re.compile(r"(?i:(?<![a-z])(ema|swa|shadow|avg|averag|polyak))|(?<=[a-z])(E[Mm][Aa]|S[Ww][Aa]|Avg|Averag)")
@@ -21,8 +21,8 @@ class SavedNet(NamedTuple):
     """A net in a file.
 
     Attributes:
-      key: names under which the file holds it, joined by dots; "." if it is all of the file.
-      tensors: by name.
+      key: keys that lead to it in the file, joined by dots; "." if it is the whole file.
+      tensors: tensors by name.
     """
 
     key: str
@@ -33,12 +33,12 @@ def chosen(content: Any, key: str | None, where: str) -> dict[str, Any]:
     """Return the tensors of the net in ``content``, by names without a common prefix.
 
     Args:
-      content: tensors by name, perhaps within dictionaries and lists, next to other things.
-      key: of the net; None if there is only one.
-      where: the file, for messages.
+      content: tensors by name, perhaps nested in dictionaries and lists, next to other content.
+      key: key of the net; None if there is only one.
+      where: name of the file, for messages.
 
     Raises:
-      UserError: there is no net, or several and no ``key``, or none of that ``key``.
+      UserError: there is no net, or several and no ``key``, or no net called ``key``.
     """
     nets = saved_nets(content)
     if not nets:
@@ -84,7 +84,7 @@ def saved_nets(content: Any) -> list[SavedNet]:
 
 
 def is_tensor(value: Any) -> bool:
-    """Return whether ``value`` is a tensor, of whichever library."""
+    """Return whether ``value`` is a tensor of any library."""
     return hasattr(value, "dtype") and hasattr(value, "ndim")
 
 
@@ -99,7 +99,7 @@ def is_net(key: str, tensors: Mapping[str, Any]) -> bool:
 
 
 def separated(key: str, tensors: dict[str, Any]) -> list[SavedNet]:
-    """Return the nets of one dictionary: several if its names differ in the first part only, as model. and ema."""
+    """Return the nets of one dictionary: several if names differ only in the first part, such as model. and ema."""
     prefix = common_prefix(tensors)
     groups: dict[str, dict[str, Any]] = {}
     for name, tensor in tensors.items():
@@ -112,7 +112,7 @@ def separated(key: str, tensors: dict[str, Any]) -> list[SavedNet]:
 
 
 def common_prefix(names: Iterable[str]) -> str:
-    """Return the leading parts that all ``names`` share above their layers, as "module._orig_mod."; "" if none."""
+    """Return the leading parts that all ``names`` share above their layers, such as "module._orig_mod.", or ""."""
     parts = [name.split(".") for name in names]
     columns = zip(*(each[:-1] for each in parts), strict=False)
     shared = itertools.takewhile(lambda column: len(set(column)) == 1, columns)

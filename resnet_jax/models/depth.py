@@ -1,4 +1,4 @@
-"""Which depths a family has."""
+"""The depths that a family has."""
 
 from resnet_jax.errors import UserError
 

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a net, counted from shapes alone."""
+"""Parameters and multiply-adds of a net, counted from its shapes."""
 
 from typing import NamedTuple
 

@@ -29,7 +29,7 @@ class Family(NamedTuple):
       make: returns the module, given ``config.model`` and the keywords ``num_classes``, ``dtype``, ``axis_name``,
         ``sync_batch_norm``, ``unroll`` and ``remat``; raises a UserError for a net that does not exist.
       title: returns the name of a net, with the placeholder ``{depth}``, as "plain-{depth}".
-      fields: which fields of ``config.model`` a net depends on; comparisons ignore the others.
+      fields: returns the fields of ``config.model`` that a net depends on; comparisons ignore the others.
       has_gates: whether its blocks read the collection "gates".
     """
 
@@ -44,7 +44,7 @@ REMEDY_FIELDS = ("branch_scaling", "parametrization", "init", "activation")
 
 
 def variant_of(model: Fields, field: str) -> Variant:
-    """Return the row of what ``model`` has for ``field``."""
+    """Return the variant that ``model`` chooses for ``field``."""
     return VARIANTS[field][model[field]]
 
 
@@ -172,7 +172,7 @@ def build(
     """Return the net that ``model``, the part of a run's config, describes.
 
     Args:
-      model: its fields, of which the family reads ``fields_read``.
+      model: fields of the net; its family reads only ``fields_read``.
       num_classes: width of the head.
       dtype: type of the computation, "float32" or "bfloat16".
       axis_name: device axis over which a batch is divided in training; None for the whole batch on one device.

@@ -32,7 +32,7 @@ class Gate(NamedTuple):
       shortcut: value factor of the shortcut, a.
       shortcut_gradient: gradient factor of the shortcut, alpha.
       branch: gain of the branch, b; the parameters of the branch get its multiple as gradient.
-      branch_gradient: gradient factor into the branch, beta: of what the branch passes on to the blocks below.
+      branch_gradient: factor of the gradient that the branch passes on to the blocks below, beta.
     """
 
     shortcut: float | jax.Array

@@ -13,7 +13,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.fields import FIELDS, TITLE_FIELDS, ShortcutName, names
 from resnet_jax.models.block import Conv, ConvBlock, basic
 from resnet_jax.models.families import FAMILIES, Family, Fields
-from resnet_jax.models.variants import VARIANTS, Variant, given
+from resnet_jax.models.variants import VARIANTS, Variant, constant_options
 
 
 def register_block(
@@ -40,7 +40,7 @@ def register_block(
     shortcuts = tuple(option for option in names(ShortcutName) if VARIANTS["shortcut"][option].block is None)
     VARIANTS["block"][name] = Variant(
         block,
-        given(convolutions=convolutions),
+        constant_options(convolutions=convolutions),
         needs={"order": (order,), "branch_scaling": ("none",), "shortcut": shortcuts, "init": ("he",)},
     )
 
@@ -60,7 +60,7 @@ def register_family(
     several stages are modules around them.
 
     Args:
-      name: of the family.
+      name: name of the family.
       make: a function or a class, defined in the user's own file.
       fields: names of the fields of ``config.model`` that ``make`` may read. Comparisons ignore all others, so runs
         that differ only in others count as replicates.
@@ -97,7 +97,7 @@ class DeclaredFields(Mapping[str, Any]):
         return self._values[name]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # Python and libraries ask for these.
+        if name.startswith("_"):  # Python and libraries look these up.
             raise AttributeError(name)
         return self[name]
 

@@ -1,4 +1,4 @@
-"""Which part of a block a call is, for gates, stochastic depth and instruments, which wrap the parts from outside."""
+"""The part of a block that a call runs, for gates, stochastic depth and instruments, which wrap parts from outside."""
 
 import inspect
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
 
 def part_of(args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Part | None:
-    """Return the part that an intercepted call is, None if the method is not a block's.
+    """Return the part that an intercepted call runs, None if the method is not a block's.
 
     A method that an override calls on ``super()`` is not a part: it runs within one that is wrapped already.
     """

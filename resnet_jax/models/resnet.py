@@ -32,7 +32,7 @@ from resnet_jax.models.stage import Stage
 from resnet_jax.models.variants import VARIANTS, choices, resolved
 from resnet_jax.models.variants.stochastic_depth import survival_probabilities
 
-# Paper, table 1: block, and how many in conv2_x to conv5_x; 200: He et al. 2016, section 5.2.
+# Paper, table 1: block, and number of blocks in conv2_x to conv5_x; 200: He et al. 2016, section 5.2.
 IMAGENET_STAGES: dict[int, tuple[str, tuple[int, ...]]] = {
     18: (BlockName.BASIC.value, (2, 2, 2, 2)),
     34: (BlockName.BASIC.value, (3, 4, 6, 3)),
@@ -64,14 +64,14 @@ def cifar(config: ConfigDict, **settings: Any) -> "ResNet":
 def wide(config: ConfigDict, **settings: Any) -> "ResNet":
     """Return a wide net: depth 6n+4, three stages of n pre-activation blocks (Zagoruyko and Komodakis 2016, table 1).
 
-    The depth counts the projections, which are where the widths change. Arguments and errors are those of ``cifar``.
+    The depth counts the projections, which are where the widths change. Arguments and errors as in ``cifar``.
     """
     n = whole_number(config.depth, 6, 4)
     return residual_net(config, (n,) * 3, (16, 32, 64), **settings)
 
 
 def imagenet(config: ConfigDict, **settings: Any) -> "ResNet":
-    """Return an ImageNet net of table 1 of the paper; arguments and errors are those of ``cifar``."""
+    """Return an ImageNet net of table 1 of the paper; arguments and errors as in ``cifar``."""
     if config.depth not in IMAGENET_STAGES:
         raise UserError(
             f"config.model.depth={config.depth} is not a depth of the imagenet family; "
@@ -81,8 +81,8 @@ def imagenet(config: ConfigDict, **settings: Any) -> "ResNet":
     return residual_net(config, stage_sizes, (64, 128, 256, 512), imagenet_stem=True, **settings)
 
 
-def of_family(config: ConfigDict) -> ConfigDict:
-    """Return ``config`` with what its family decides."""
+def with_family_fields(config: ConfigDict) -> ConfigDict:
+    """Return ``config`` with the fields that its family decides."""
     config = config.copy_and_resolve_references()
     if config.family == "wide":
         config.update(block=BlockName.BASIC.value, order=OrderName.PREACTIVATION.value, shortcut=ShortcutName.B.value)
@@ -93,12 +93,12 @@ def of_family(config: ConfigDict) -> ConfigDict:
 
 
 def effective(config: ConfigDict) -> ConfigDict:
-    """Return ``config``, the ``model`` part of a run's config, with all that its family and choices decide.
+    """Return ``config``, the ``model`` part of a run's config, with the fields that its family and choices decide.
 
     Raises:
       UserError: the choices do not go together.
     """
-    return resolved(of_family(config))
+    return resolved(with_family_fields(config))
 
 
 def residual_net(config: ConfigDict, stage_sizes: Sequence[int], widths: Sequence[int], **settings: Any) -> "ResNet":
@@ -154,7 +154,7 @@ class ResNet(nn.Module):
       stem_norm: whether there is a norm in the stem.
       stem_activation: whether there is an activation in the stem, else in the first block.
       first: further attributes of the net's first block.
-      finish: returns what follows the last block, given its output, what makes norms, and the activation.
+      finish: applies the layers after the last block, given its output, the maker of norms and the activation.
       survival: probability that each block's branch is computed in training; empty without stochastic depth.
       numbers: a further argument of each block; empty without.
       norm: norm of all layers, a name in ``NORMS``.

@@ -35,10 +35,10 @@ class Layer(NamedTuple):
     """A module of a net: a convolution, norm or fully connected layer, or a block, stage or stem made of these.
 
     Attributes:
-      path: in the variables, where alike blocks are one, as ("stage2", "blocks", "conv1").
-      block: its index among the blocks stacked at ``path``; None outside of loops.
-      output_shape: without the batch, as ``(height, width, channels)``.
-      variables: its own, by collection and name, as ("params", "kernel").
+      path: path in the variables, where alike blocks are one, as ("stage2", "blocks", "conv1").
+      block: index of its block among the blocks stacked at ``path``; None outside of loops.
+      output_shape: shape of the output without the batch, as ``(height, width, channels)``.
+      variables: its own variables, by collection and name, as ("params", "kernel").
     """
 
     path: Path
@@ -90,7 +90,7 @@ def walk(model: nn.Module, image_shape: tuple[int, ...]) -> list[Layer]:
             raise UserError(f"{title} is in collection {collection!r}; runs keep only params and batch_stats.")
         loop, shape = loop_of(path), flax.core.meta.unbox(leaf).shape
         if loop is not None:
-            lengths[loop], *shape = shape  # The first axis of a loop is that of its blocks.
+            lengths[loop], *shape = shape  # In a loop the first axis counts the blocks.
         law = leaf.law if isinstance(leaf, Declared) else law_of(calls[path], collection, name, tuple(shape), title)
         own.setdefault(path, {})[collection, name] = Variable(tuple(shape), law)
 

@@ -34,7 +34,7 @@ INCHES = 0.075
 TITLE_WIDTH = 46
 # Points of a line; more cannot be distinguished, and make a picture that no viewer opens.
 MOST_POINTS = 1_000
-# Panels of a figure beside each other.
+# Panels of a figure in one row.
 MOST_COLUMNS = 4
 LINE_STYLES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 LAW_STYLES = dict(zip(LAWS, LINE_STYLES, strict=False))
@@ -57,7 +57,7 @@ def colours(nets: Sequence[Replicates]) -> dict[int, str]:
 def curve_of_seeds(net: Replicates, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return steps, and mean, minimum and maximum over seeds of the error on ``split``, each ``[records]``.
 
-    Longer curves than a figure can show are thinned to ``MOST_POINTS`` records, of which the last is the curve's.
+    Longer curves than a figure can show are thinned to ``MOST_POINTS`` records; the last one stays.
     Records without a finite loss, of diverged runs, are left out.
     """
     curves = [finite_curve(run, split) for run in net.runs]

@@ -1,4 +1,4 @@
-"""Filters as pictures: those of the first convolution, and a few channels through the blocks of each stage."""
+"""Pictures of filters: the first convolution's, and a few channels through the blocks of each stage."""
 
 import numpy as np
 from matplotlib.figure import Figure

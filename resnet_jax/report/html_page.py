@@ -31,7 +31,7 @@ from resnet_jax.report.tables import without_shared
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 AXES = {"step": "step (mini-batches)", "epoch": "epoch", "seconds": "time (s)"}
-# Of a curve; longer ones are thinned, or the page of hundreds of runs would be too large for a browser.
+# Points of a curve; longer ones are thinned, or the page of hundreds of runs would be too large for a browser.
 MOST_POINTS, LEAST_POINTS = 400, 50
 MOST_POINTS_IN_ALL = 100_000
 MOST_SVG_TRACES = 100

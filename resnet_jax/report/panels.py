@@ -1,4 +1,4 @@
-"""Panels: plots over depth or steps with one sentence, and what they are made from."""
+"""Panels: plots over depth or steps with a statement, and the lines in them."""
 
 import functools
 import operator
@@ -65,7 +65,7 @@ class Panel(NamedTuple):
     Attributes:
       name: of its file.
       title: its heading.
-      plots: beside each other.
+      plots: plots in one row.
       note: images, mode of batch norm and steps.
       says: its sentence.
     """
@@ -78,14 +78,14 @@ class Panel(NamedTuple):
 
 
 def over_blocks(groups: Groups, instrument: str, when: int | str, *keys: str) -> list[Line]:
-    """Return a line over blocks for each net of which the result has ``keys``, one within the other."""
+    """Return a line over blocks for each net whose result has ``keys``, one within the other."""
     lines = []
     for label, seeds in groups.items():
         found = [each.found(instrument, when) for each in seeds]
         rows = [
             (each.blocks, functools.reduce(operator.getitem, keys, each.result))
             for each in found
-            if each and keys[0] in each.result
+            if each and each.result.get(keys[0]) is not None
         ]
         if not rows:
             continue
@@ -98,13 +98,13 @@ def over_blocks(groups: Groups, instrument: str, when: int | str, *keys: str) ->
 
 
 def line_of(label: str, net: Diagnosed, x: np.ndarray, values: np.ndarray, marks: tuple[int, ...] = ()) -> Line:
-    """Return the line of ``net``; those of plain nets are dashed."""
+    """Return the line of ``net``, dashed if the net is plain."""
     classes = classes_of(net.run) if net.run else CLASSES.get(net.measurements[0].data)
     return Line(label, net.depth, not net.residual, x, values, marks, classes)
 
 
 def note_of(groups: Groups, instrument: str, *steps: int | str, is_training: bool = False) -> str:
-    """Return what a panel was measured on: images, statistics, seeds; ``is_training``: with those of batches always."""
+    """Return the images, statistics and seeds of a panel; ``is_training``: statistics are always those of a batch."""
     nets = [net for seeds in groups.values() for net in seeds]
     found = [each for when in steps for net in nets if (each := net.found(instrument, when))]
     if not found:

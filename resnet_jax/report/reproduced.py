@@ -1,4 +1,4 @@
-"""What of the literature was reproduced: published values beside those of the records."""
+"""Published values next to values from the records."""
 
 import pathlib
 import statistics
@@ -41,23 +41,23 @@ class Reproduced(NamedTuple):
 
 
 def reproduced(results: pathlib.Path) -> list[Reproduced]:
-    """Return what was reproduced, from the records in ``results``."""
+    """Return published values next to values from the records in ``results``."""
     figure6 = "He et al. 2015, figure 6"
     return [
         Reproduced(
-            "gap in training error from plain-20 to plain-56, CIFAR-10",
+            "training-error gap, plain-56 minus plain-20, CIFAR-10",
             f"above 0 ({figure6})",
             degradation(results / "cifar_seeds", "plain"),
             "cifar_seeds/README.md",
         ),
         Reproduced(
-            "the same in the full schedule, running error of mini-batches",
+            "same gap in the full schedule, running error of mini-batches",
             f"above 0 ({figure6})",
             running_gap(results / "cifar_figure6", 20, 56),
             "cifar_figure6/README.md",
         ),
         Reproduced(
-            "gap in training error from residual-20 to residual-56, CIFAR-10",
+            "training-error gap, residual-56 minus residual-20, CIFAR-10",
             f"below 0 ({figure6})",
             degradation(results / "cifar_seeds", "residual"),
             "cifar_seeds/README.md",
@@ -65,13 +65,13 @@ def reproduced(results: pathlib.Path) -> list[Reproduced]:
         *final_errors(results / "cifar_figure6"),
         *evaluated(results / "why_cifar_weights" / "evaluation.json", (8.27, 6.61)),
         Reproduced(
-            "growth of gradients a layer towards the input, plain nets at the start, CIFAR-10",
+            "per-layer gradient growth towards the input at initialization, plain nets, CIFAR-10",
             "1.211, the root of 1.467 for squared norms, in wide, fully connected nets (Yang et al. 2019)",
             growth_of_gradients(results / "cifar_seeds", "plain-56"),
             "cifar_seeds/README.md",
         ),
         Reproduced(
-            "steps to a training loss of 1, plain nets, for every ten layers more (digits)",
+            "factor in steps to a training loss of 1 per ten extra layers, plain nets (digits)",
             "conjectured to grow exponentially (He et al. 2015, section 4.1)",
             growth_of_steps(results / "digits_threshold", (0.003, 0.01), 1.0),
             "digits_threshold/README.md",
@@ -122,7 +122,7 @@ def running_gap(folder: pathlib.Path, shallow: int, deep: int) -> str:
 
 
 def final_errors(folder: pathlib.Path) -> Iterator[Reproduced]:
-    """Yield the test error of each finished net in ``folder`` of which one is published."""
+    """Yield the test error of each finished net in ``folder`` with a published one."""
     for net in group_seeds(read_runs([folder])[0]):
         for record in records([net]):
             if record["published test error"] is not None:
@@ -135,12 +135,12 @@ def final_errors(folder: pathlib.Path) -> Iterator[Reproduced]:
 
 
 def evaluated(file: pathlib.Path, published: tuple[float, ...]) -> Iterator[Reproduced]:
-    """Yield the test errors that ``file``, of experiments.evaluate, has beside the ``published`` ones, in per cent."""
+    """Yield the test errors in ``file``, of experiments.evaluate, next to the ``published`` ones, in per cent."""
     content = read_json(file, {"nets": [{"net": str, "top1_error": FRACTION}]})
     assert content is not None
     for net, error in zip(content["nets"], published, strict=False):  # The last may be the ensemble.
         yield Reproduced(
-            f"test error of weights that others trained, {net['net']}, CIFAR-10",
+            f"test error, third-party weights, {net['net']}, CIFAR-10",
             f"{error:.2f} % (published with them, PyTorch)",
             f"{100 * net['top1_error']:.2f} %",
             f"{file.parent.name}/{file.name}",

@@ -1,4 +1,4 @@
-"""Panels of runs alone: how their training loss falls, and what interventions on shortcuts do."""
+"""Panels from runs without measurements: how training loss falls, and what interventions on shortcuts do."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -82,24 +82,30 @@ def identities(nets: Sequence[Replicates]) -> Panel | None:
     plain = [net for net in nets if not net.runs[0].config["model.residual"]]
     started = [net for net in plain if net.runs[0].config["from_run"] is not None]
     deepest = max((net.depth for net in started), default=0)
-    lines = [line for net in started if net.depth == deepest and (line := loss_line(net, None, is_dashed=False))]
-    if not lines:
+    shown = [(net, line) for net in started if net.depth == deepest and (line := loss_line(net, None, is_dashed=False))]
+    if not shown:
         return None
-    parts = [line.label.split(", ") for line in lines]
-    shared = set.intersection(*map(set, parts)) if len(lines) > 1 else set()
-    own = [", ".join(part_in_words(part) for part in each if part not in shared) for each in parts]
-    lines = [line._replace(label=label) for line, label in zip(lines, own, strict=True)]
-
-    def end(line: Line) -> float:
-        return float(np.median(line.values[:, -1]))
-
-    low, high = min(lines, key=end), max(lines, key=end)
-    text = (
-        f"From the same good solution, {deepest} layers end at a training loss of {short(end(low))} with {low.label} "
-        f"and of {short(end(high))} with {high.label} (medians over seeds)."
-    )
+    parts = [net.label.split(", ") for net, _ in shown]
+    shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
+    own = [", ".join(part_in_words(part) for part in each if part not in shared) or each[0] for each in parts]
+    lines = [line._replace(label=label) for (_, line), label in zip(shown, own, strict=True)]
+    ends = {label: median_end(net) for (net, _), label in zip(shown, own, strict=True)}
+    finite = sorted((end, label) for label, end in ends.items() if end is not None)
+    said = []
+    if finite:
+        each = [f"of {short(end)} with {label}" for end, label in dict.fromkeys((finite[0], finite[-1]))]
+        said.append(f"end at a training loss {' and '.join(each)} (medians over seeds)")
+    if diverging := [label for label, end in ends.items() if end is None]:
+        said.append(f"diverge with {' and '.join(diverging)}")
+    text = f"From the same good solution, {deepest} layers {', and '.join(said)}."
     plot = Plot(f"{deepest} layers made of a trained net", "step (mini-batches)", "loss (nats)", lines, is_log=True)
     return Panel("why_identities", "Whether training stays at a good solution", [plot], "Of mini-batches.", text)
+
+
+def median_end(net: Replicates) -> float | None:
+    """Return the median last training loss of ``net`` over seeds that did not diverge; None if all have."""
+    ends = [losses[-1] for run in net.runs for _, losses in [run.losses()] if len(losses) and np.isfinite(losses[-1])]
+    return float(np.median(ends)) if ends else None
 
 
 def is_intervened(config: dict[str, Any], *groups: str) -> bool:

@@ -4,20 +4,25 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from resnet_jax import archive
 from resnet_jax.analysis.runs import Run, group_depths
 from resnet_jax.escape import Markdown, fenced, markdown, prose
 from resnet_jax.report import why, why_page
+from resnet_jax.report.display import in_words
 from resnet_jax.report.findings import Findings
 from resnet_jax.report.html_page import Section
 from resnet_jax.report.tables import markdown_of_nets, markdown_table
 
-# Of the figures that a page shows, what each is.
+# Captions of the figures that a page shows.
 CAPTIONS = {
     "nets": "Final errors, a dot for each seed and a bar at the mean; between depths, the gap with its 95 % interval",
     "depths": "Final errors over depth, a dot for each seed and lines through the means",
     "curves": "Training error of mini-batches (thin) and test error (bold) over steps, mean and range over seeds",
     "rates": "Steps until the training loss stays below a threshold, over depth; open triangles: not reached",
 }
+GAPS = "Gaps in training error, deeper minus shallower or plain minus residual, in points, with their 95 % intervals."
+# A page folds away more sentences on a verdict than these, below a table.
+MOST_SENTENCES = 4
 # Changed files that a page names.
 MOST_FILES = 5
 
@@ -31,27 +36,31 @@ def summary(
     answer: str = "",
     inside: why.Page | None = None,
 ) -> dict[str, Any]:
-    """Return what the gallery says of a study, the content of ``found.json``.
+    """Return the summary of a study that the gallery shows, the content of ``found.json``.
 
     Args:
       sweep: the content of ``sweep.json``. The first paragraph of its question is the heading, the others the protocol.
       runs: all that were read.
-      found: in them.
-      problems: sentences on what could not be read or has not started.
-      command: that makes page and summary from the records beside them.
-      answer: to the question, in the words of whoever asked it.
+      found: the findings in them.
+      problems: sentences on runs that could not be read or did not start.
+      command: makes page and summary again from the records next to them.
+      answer: answer to the question, in the words of whoever asked it.
       inside: what the nets look like inside.
     """
     question, _, _ = sweep["question"].partition("\n\n")
+    judged = found.judged
     return {
-        "version": 1,
+        "version": 2,
         "question": " ".join(question.split()),
         "run": what_was_run(runs, len(sweep["runs"])),
         "commands": [shlex.join(sweep["command"]), command],
         "answer": answer.strip(),
-        "verdict": found.verdict,
-        "literature": [comparison._asdict() for comparison in found.literature],
-        "left_out": [*found.left_out, *problems],
+        "verdict": judged.verdict,
+        "verdicts": [
+            {"nets": in_words(each.name), "where": each.where, "brief": each.brief} for each in judged.statements
+        ],
+        "literature": [comparison._asdict() for comparison in judged.literature],
+        "left_out": [*judged.left_out, *problems],
         "figure": chief_figure(found),
         "inside": [{"figure": panel.name, "says": panel.says} for panel in inside.panels] if inside else [],
     }
@@ -64,7 +73,7 @@ def page(
     rows: list[dict[str, str]],
     inside: why.Page | None = None,
 ) -> str:
-    """Return the page.
+    """Return the page: question, answer, chief figure and verdict, then what was run, then everything else.
 
     Args:
       sweep: as of ``summary``.
@@ -78,24 +87,51 @@ def page(
     sections = [section for section in found.sections if section.rows or section.texts]
     train, publish = study["commands"]
     compared = [emphasised(each) for each in study["literature"]]
+    sentences = [*study["verdict"], *compared, *study["left_out"], *found.not_drawn]
+    chief = study["figure"]
     parts = [
         f"# {prose(study['question'])}",
-        *map(prose, protocol),
-        "## What was run",
-        markdown(study["run"]),
-        fenced(f"{train}\n{publish}    # this page, from the records beside it"),
-        "## What was found",
         prose(study["answer"]),
-        bullets([*study["verdict"], *compared, *study["left_out"], *found.not_drawn]),
-        *(f"![{CAPTIONS[name]}]({name}.png)\n\n{CAPTIONS[name]}." for name in found.figures),
+        figure(chief),
+        "## Verdict",
+        *long_verdict(study, sentences),
+        "## What was run",
+        *map(prose, protocol),
+        markdown(study["run"]),
+        fenced(f"{train}\n{publish}    # this page, from {archive.FILE} next to it"),
+        "## Figures and tables",
+        *(figure(name) for name in found.figures if name != chief),
         *(part for section in sections for part in section_parts(section)),
-        panels.rstrip(),
         "### All nets",
         "Errors in per cent after the last step, mean and each seed; training error on the whole training set without "
         "augmentation. Published errors are from the sources' own, usually longer, training.",
         markdown_of_nets(brief_rows(rows)).rstrip(),
+        panels.rstrip(),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def figure(name: str) -> str:
+    """Return the figure ``name`` with its caption."""
+    return f"![{CAPTIONS[name]}]({name}.png)\n\n{CAPTIONS[name]}."
+
+
+def long_verdict(study: dict[str, Any], sentences: Sequence[str]) -> list[str]:
+    """Return ``sentences`` as a list, and of many first a table of the verdicts of ``study``."""
+    if len(sentences) <= MOST_SENTENCES:
+        return [bullets(sentences)]
+    title = f"<details><summary>All {len(sentences)} sentences, with each seed's error</summary>"
+    return [verdict_table(study["verdicts"]), f"{title}\n\n{bullets(sentences)}\n\n</details>"]
+
+
+def verdict_table(verdicts: Sequence[dict[str, str]]) -> str:
+    """Return a table of ``verdicts``: a row for each pair of nets, a column for each value of a tuned field."""
+    where = list(dict.fromkeys(each["where"] for each in verdicts))
+    rows: dict[str, dict[str, str]] = {}
+    for each in verdicts:
+        row = rows.setdefault(each["nets"], {"nets": each["nets"]} | {clause or "verdict": "" for clause in where})
+        row[each["where"] or "verdict"] = each["brief"]
+    return f"{GAPS}\n\n{markdown_table(list(rows.values()), left=['nets', 'verdict', *where])}".rstrip()
 
 
 def section_parts(section: Section) -> list[str]:
@@ -105,7 +141,7 @@ def section_parts(section: Section) -> list[str]:
 
 
 def emphasised(comparison: dict[str, Any]) -> Markdown:
-    """Return the sentence of ``comparison``, a ``literature.Comparison`` as a dictionary, in bold if it contradicts."""
+    """Return ``comparison``, a ``literature.Comparison`` as a dictionary, in words; in bold if it contradicts."""
     sentence = markdown(comparison["sentence"])
     return Markdown(f"**{sentence}**") if comparison["result"] == "contradicts" else sentence
 
@@ -117,13 +153,13 @@ def chief_figure(found: Findings) -> str:
         return "rates"
     if "depths" in names:
         return "depths"
-    series = group_depths(found.nets)
+    series = group_depths(found.judged.nets)
     over_depth = all(len(nets) > 1 for nets in series.values())
     return "curves" if over_depth and len(series) <= 3 else "nets"
 
 
 def what_was_run(runs: Sequence[Run], planned: int) -> str:
-    """Return how many of ``planned`` runs there are, when and on what they were trained, and for how long."""
+    """Return in words: the runs of ``planned`` that finished, dates, devices, versions and hours of training."""
     starts = [start for run in runs for start in run.environments]
     dates = sorted({start["time"][:10] for start in starts})
     devices = sorted({f"{start['device_count']} x {start['device_kind']}" for start in starts})

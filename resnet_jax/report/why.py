@@ -1,4 +1,4 @@
-"""Why it degrades: what instruments have measured over depth, as panels with one sentence each, and those of runs."""
+"""Why it degrades: measurements over depth, and training losses, as panels with a statement each."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class Page(NamedTuple):
 
     Attributes:
       panels: in order.
-      filters: of the first seed of each net whose filters were measured, by what the net is called.
+      filters: by label of the net, for the first seed whose filters were measured.
       foot: sentences on what was not measured or is not drawn.
     """
 
@@ -86,7 +86,7 @@ def first_of(panel: Callable[[Sequence[Replicates]], Panel | None], *studies: Se
 def gradients(groups: Groups, twins: Twins | None) -> Panel | None:
     """Return the norms of gradients over blocks, at the start and after 100 steps."""
     plots = [
-        Plot(title, "block", "gradient norm / that of the last block", lines, is_log=True)
+        Plot(title, "block", "gradient norm / last block's", lines, is_log=True)
         for title, when in (("step 0", START), ("step 100", 100), ("end", END))
         if (lines := over_blocks(groups, "gradients", when, "relative"))
     ]
@@ -292,7 +292,7 @@ def layer_responses(groups: Groups, twins: Twins | None) -> Panel | None:
 
     text = "At the end, layers respond with a median deviation of {0} in {plain}, of {1} in {residual}"
     plots = [Plot("end", "layer, by size", "standard deviation after batch norm", lines)]
-    note = "From scale and bias of the batch norms alone, so at step 0 all are 1. Median and range of seeds."
+    note = "From only scale and bias of the batch norms, so at step 0 all are 1. Median and range of seeds."
     return Panel(
         "why_responses",
         "Whether layers respond weakly",

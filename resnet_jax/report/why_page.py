@@ -14,7 +14,7 @@ from resnet_jax.safe_files import write_text
 
 FILTERS_NOTE = (
     "Red is positive, blue negative, each picture by its own largest value; filters of colour images are in colour, "
-    "with grey for 0. Of a stage: what the branch of each block makes of a channel in the same channel, without norms "
+    "with grey for 0. Per stage: response of each block's branch to a channel in the same channel, without norms "
     "and ReLUs; shortcuts join what is in one row."
 )
 # Least width of a plot, in units of the font's size; a narrower window scrolls.
@@ -53,7 +53,7 @@ def filters_name(label: str) -> str:
 
 
 def markdown(page: why.Page) -> str:
-    """Return the panels of ``page`` as Markdown, beside whose file the pictures lie."""
+    """Return the panels of ``page`` as Markdown; the pictures lie next to its file."""
     parts = [RULE]
     for panel in page.panels:
         picture = f"![{panel.title}]({panel.name}.png)"

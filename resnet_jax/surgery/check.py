@@ -1,4 +1,4 @@
-"""What two nets compute on the same images, and by how much it differs."""
+"""Outputs of two nets on the same images, and their differences."""
 
 import functools
 import math
@@ -17,20 +17,20 @@ from resnet_jax.models.resnet import ResNet
 from resnet_jax.surgery.edit import Moments
 from resnet_jax.surgery.editable import EditableNet
 
-# Nets that compute the same have logits that differ by no more, and outputs of blocks that differ by no more than this
-# share of the largest number in them (of 1, if that is less). Rounding in float32 leaves 1e-5 of logits near 20.
+# Largest difference between the logits of nets that compute the same, and between the outputs of a block as a share of
+# the largest number in them (or of 1, if that is larger). Rounding in float32 leaves 1e-5 of logits near 20.
 TOLERANCE = 1e-4
-# Pixels of the images that are computed at once, so that the outputs of all blocks fit into memory.
+# Number of pixels in the images of a batch, so that the outputs of all blocks fit into memory.
 PIXELS_AT_ONCE = 2**17
 
 
 class Differences(NamedTuple):
-    """By how much the outputs of two nets differ.
+    """Differences between the outputs of two nets.
 
     Attributes:
       logits: the largest difference of logits.
       blocks: the largest difference of the outputs of a block, as a share of the largest number in them or of 1; None
-        if these were not compared.
+        if outputs were not compared.
     """
 
     logits: float
@@ -42,12 +42,12 @@ def forward(
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Yield logits ``[batch, classes]`` of ``net`` and the output of each block by its name, batch by batch.
 
-    The net has its running statistics, and computes in the type of its variables, on one device and as exactly as that
-    device can.
+    The net uses running statistics and computes in the type of its variables, on one device and in that device's
+    highest precision.
 
     Args:
       net: the net.
-      images: normalised, ``[examples, height, width, channels]``.
+      images: normalised images, ``[examples, height, width, channels]``.
       gates: collection "gates", or None.
     """
     variables = net.variables if gates is None else net.variables | {"gates": gates}
@@ -63,7 +63,7 @@ def forward(
 
 
 def logits_and_blocks(model: ResNet, variables: Any, images: jax.Array) -> tuple[jax.Array, Any]:
-    """Return the logits of ``model`` and the outputs of its blocks, stacked as their parameters are."""
+    """Return the logits of ``model`` and the outputs of its blocks, stacked like their parameters."""
     applied: Any = model.apply(
         variables,
         images,
@@ -77,12 +77,12 @@ def logits_and_blocks(model: ResNet, variables: Any, images: jax.Array) -> tuple
 
 
 def logits_of(net: EditableNet, images: np.ndarray, gates: Any = None) -> np.ndarray:
-    """Return the logits of ``net``, ``[examples, classes]``; the arguments are those of ``forward``."""
+    """Return the logits of ``net``, ``[examples, classes]``, with the same arguments as ``forward``."""
     return np.concatenate([logits for logits, _ in forward(net, images, gates)])
 
 
 def moments(net: EditableNet, images: np.ndarray, names: Sequence[str]) -> dict[str, Moments]:
-    """Return mean and variance of the output of each of the blocks ``names``, over ``images`` and pixels."""
+    """Return the mean and variance of each output of the blocks ``names``, over ``images`` and pixels."""
     sums: dict[str, list[np.ndarray]] = {name: [np.zeros(1), np.zeros(1)] for name in names}
     pixels = dict.fromkeys(names, 0)
     for _, blocks in forward(net, images):
@@ -96,13 +96,13 @@ def moments(net: EditableNet, images: np.ndarray, names: Sequence[str]) -> dict[
 
 
 def compare(old: EditableNet, new: EditableNet, images: np.ndarray, counterparts: Mapping[str, str]) -> Differences:
-    """Return by how much ``old`` and ``new`` differ on ``images``.
+    """Return the differences between ``old`` and ``new`` on ``images``.
 
     Args:
       old: the old net.
       new: the new net.
-      images: as of ``forward``.
-      counterparts: for each block of ``new`` the block of ``old`` whose output it has.
+      images: normalised images, as in ``forward``.
+      counterparts: block of ``old`` that has the same output, for each block of ``new``.
 
     Raises:
       UserError: logits or the outputs of a block differ by more than ``TOLERANCE``.
@@ -117,13 +117,13 @@ def compare(old: EditableNet, new: EditableNet, images: np.ndarray, counterparts
             share = largest_difference(output, new_blocks[name]) / max(1.0, float(np.max(np.abs(output))))
             of_blocks[name] = max(of_blocks[name], share)
     worst = max(of_blocks, key=lambda name: of_blocks[name])
-    refuse_beyond(of_blocks[worst], f"output of {worst}", len(images))
-    refuse_beyond(of_logits, "logits", len(images))
+    require_within_tolerance(of_blocks[worst], f"output of {worst}", len(images))
+    require_within_tolerance(of_logits, "logits", len(images))
     return Differences(of_logits, of_blocks[worst])
 
 
 def compare_with_gates(old: EditableNet, new: EditableNet, images: np.ndarray, deleted: Sequence[str]) -> Differences:
-    """Return by how much ``new`` differs on ``images`` from ``old`` whose blocks ``deleted`` are so by their gates.
+    """Return the difference on ``images`` between ``new`` and ``old`` with the blocks ``deleted`` by gates.
 
     Raises:
       UserError: logits differ by more than ``TOLERANCE``.
@@ -131,25 +131,26 @@ def compare_with_gates(old: EditableNet, new: EditableNet, images: np.ndarray, d
     of_blocks = dict.fromkeys(old.blocks, RESIDUAL if old.config.residual else PLAIN)
     gates = models.gate_blocks(old.model, old.image_shape, of_blocks | dict.fromkeys(deleted, DELETED))
     difference = largest_difference(logits_of(old, images, gates), logits_of(new, images))
-    refuse_beyond(difference, "logits", len(images))
+    require_within_tolerance(difference, "logits", len(images))
     return Differences(difference)
 
 
 def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the largest difference of two arrays, infinity if a number is not finite."""
+    """Return the largest difference between two arrays, infinity if a number is not finite."""
     difference = float(np.max(np.abs(a - b)))
     return difference if math.isfinite(difference) else math.inf
 
 
-def refuse_beyond(difference: float, what: str, images: int) -> None:
-    """Raise a UserError if ``difference``, of ``what`` on so many ``images``, is more than ``TOLERANCE``."""
+def require_within_tolerance(difference: float, compared: str, images: int) -> None:
+    """Raise a UserError if the ``difference`` of ``compared`` on a number of ``images`` is above ``TOLERANCE``."""
     if difference > TOLERANCE:
         raise UserError(
-            f"the {what} of the new net would differ by {difference:.1e} on {images} images, more than {TOLERANCE:g}, "
-            "because its numbers are too large or too different for this operation in float32; nothing was written."
+            f"the {compared} of the new net would differ by {difference:.1e} on {images} images, more than "
+            f"{TOLERANCE:g}, because its numbers are too large or too different for this operation in float32; "
+            "nothing was written."
         )
 
 
 def error_of(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of ``labels`` that do not have the highest of ``logits``."""
+    """Return the share of examples whose label does not have the highest logit."""
     return float(np.mean(np.argmax(logits, axis=1) != labels))

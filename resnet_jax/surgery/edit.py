@@ -1,4 +1,4 @@
-"""Whole blocks inserted, deleted and exchanged."""
+"""Insertion, deletion and exchange of whole blocks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,23 +13,23 @@ from resnet_jax.models.layers import init
 from resnet_jax.models.stacking import is_first
 from resnet_jax.surgery.editable import EPSILON, EditableNet, require
 
-# Of the output of a block over images and pixels, float64 ``[channels]``: mean and variance.
+# Mean and variance of a block's output over images and pixels, float64 ``[channels]``.
 Moments = tuple[np.ndarray, np.ndarray]
 
-# In the order that is left out a norm comes after the addition, and is no identity.
+# Orders in which a block with a zero branch is its shortcut: all but the one with a norm after the addition.
 ZERO_BRANCH_ORDERS = tuple(order for order in names(OrderName) if order != OrderName.NORM_AFTER_ADDITION)
 
 
 def insert_identity(net: EditableNet, depth: int, seed: int = 0) -> EditableNet:
-    """Return the net of ``depth`` layers that computes what ``net`` does, by blocks behind the old ones of each stage.
+    """Return a net of ``depth`` layers that computes the same as ``net``, with blocks added at the end of each stage.
 
-    An inserted block of a plain net passes on its input, which is 0 or more (He et al. 2015, section 3.1): Dirac
-    kernels, and batch norms that undo themselves, as yet for the statistics mean 0 and variance 1
-    (``with_statistics``). Of a residual net its branch is zero by its last layer (``zero_branch``); all else is as
-    drawn initially from ``seed``.
+    An inserted block of a plain net passes on its input, which is at least 0 (He et al. 2015, section 3.1): it has
+    Dirac kernels and batch norms that undo themselves for mean 0 and variance 1, later for real statistics
+    (``with_statistics``). In a residual net the last layer makes its branch zero (``zero_branch``); its other variables
+    are initial values drawn from ``seed``.
 
     Raises:
-      UserError: there is no such net, or the inserted blocks would not be identities.
+      UserError: ``depth`` does not fit, or the inserted blocks would not be identities.
     """
     operation = "insert_identity"
     require(net, operation, survival=(1,))
@@ -56,7 +56,7 @@ def insert_identity(net: EditableNet, depth: int, seed: int = 0) -> EditableNet:
 
 
 def inserted_blocks(old: EditableNet, new: EditableNet) -> list[str]:
-    """Return the names of the blocks that ``new`` has and ``old`` has not."""
+    """Return the names of the blocks that ``new`` has and ``old`` lacks."""
     return [name for name in new.blocks if name not in old.blocks]
 
 
@@ -71,7 +71,7 @@ def check_has_identity(net: EditableNet, operation: str) -> None:
 
 
 def pass_on(leaves: dict[Path, np.ndarray], net: EditableNet, name: str) -> None:
-    """Let block ``name`` of ``leaves`` pass on an input of 0 or more, given statistics of mean 0 and variance 1."""
+    """Let block ``name`` of ``leaves`` pass on an input of at least 0, for statistics of mean 0 and variance 1."""
     constants = {"scale": np.sqrt(1 + EPSILON), "bias": 0, "mean": 0, "var": 1}
     for path, leaf in leaves.items():
         if "/".join(path[1:3]) != name:
@@ -84,19 +84,19 @@ def pass_on(leaves: dict[Path, np.ndarray], net: EditableNet, name: str) -> None
 
 
 def with_statistics(net: EditableNet, moments: Mapping[str, Moments]) -> EditableNet:
-    """Return ``net`` with the running statistics of blocks that pass on their input set to those of their output.
+    """Return ``net`` whose blocks that pass on their input have ``moments`` as running statistics.
 
     Scale and bias undo these statistics: ``scale = sqrt(var + epsilon)``, ``bias = mean``.
 
     Args:
-      net: with batch norms.
-      moments: of each such block, by its name.
+      net: net with batch norms.
+      moments: moments of each such block's output, by its name.
     """
     leaves = net.leaves
     for path, leaf in net.leaves.items():
         if path[-1] != "scale" or (name := "/".join(path[1:3])) not in moments:
             continue
-        # Further channels of a hidden layer, which are reserved, are zero.
+        # Reserved channels of a hidden layer are zero.
         mean, var = (np.pad(moment, (0, len(leaf) - len(moment))) for moment in moments[name])
         layer = path[1:-1]
         for collection, leaf_name, value in (
@@ -119,10 +119,10 @@ def with_noise(net: EditableNet, names: Sequence[str], size: float, seed: int = 
 
 
 def zero_branch(leaves: dict[Path, np.ndarray], net: EditableNet, name: str) -> None:
-    """Zero the branch of block ``name`` of ``leaves``, of a net like ``net``, by the last layer of the branch.
+    """Make the branch of block ``name`` in ``leaves``, of a net like ``net``, zero by its last layer.
 
-    That is scale and bias of the last norm; where a branch ends in a convolution its kernel, with its bias if it has
-    one.
+    This layer is the last norm, with scale and bias; where a branch ends in a convolution, the convolution with its
+    kernel and any bias.
     """
     block, last = ("params", *name.split("/")), net.convolutions
     if net.effective.order == OrderName.PREACTIVATION:
@@ -139,7 +139,7 @@ def delete(net: EditableNet, names: Sequence[str]) -> EditableNet:
     """Return ``net`` in which the output of the blocks ``names`` is their shortcut, or in a plain net their input.
 
     A residual net keeps the block with a branch of zeros (``zero_branch``); in a plain net the block passes on its
-    input, as those of ``insert_identity``.
+    input (``pass_on``).
 
     Raises:
       UserError: a block does not exist or cannot be deleted.
@@ -172,11 +172,11 @@ def permute(net: EditableNet, names: Sequence[str]) -> EditableNet:
     """Return ``net`` with the variables of two blocks ``names`` exchanged.
 
     Raises:
-      UserError: these are not two blocks of one stage with variables of equal shapes.
+      UserError: ``names`` are not two blocks of one stage with variables of equal shapes.
     """
     check_names(net, names)
     if len(names) != 2:
-        raise UserError(f"--blocks={','.join(names)} must be two blocks, as in stage2/block3,stage2/block5.")
+        raise UserError(f"--blocks={','.join(names)} must be two blocks, e.g. stage2/block3,stage2/block5.")
     leaves = net.leaves
     own = [{(path[0], *path[3:]): path for path in leaves if "/".join(path[1:3]) == name} for name in names]
     shapes = [{inner: leaves[path].shape for inner, path in block.items()} for block in own]

@@ -13,7 +13,7 @@ from resnet_jax.models.layers.norm import BatchNorm
 from resnet_jax.models.resnet import ResNet
 
 EPSILON = BatchNorm.epsilon
-# What every operation that computes with kernels and norms takes for granted.
+# Values of fields that every operation on kernels and norms needs.
 USUAL = {
     "block": ("basic", "bottleneck", "single"),
     "branch_scaling": ("none",),
@@ -28,8 +28,8 @@ class EditableNet(NamedTuple):
     """A plain or residual net.
 
     Attributes:
-      config: as ``config.model``.
-      variables: ``{"params": ..., "batch_stats": ...}``, on the host.
+      config: fields of ``config.model``.
+      variables: collections "params" and "batch_stats", on the host.
     """
 
     config: ConfigDict
@@ -44,50 +44,54 @@ class EditableNet(NamedTuple):
     def model(self) -> ResNet:
         """The module."""
         model = models.build(self.config, self.variables["params"]["head"]["bias"].size)
-        assert isinstance(model, ResNet)  # As ``open_net`` has it.
+        assert isinstance(model, ResNet)  # ``open_net`` accepts no other nets.
         return model
 
     @property
     def leaves(self) -> dict[Path, np.ndarray]:
-        """The variables by their paths, each block's on its own, as ("params", "stage2", "block3", "bn1", "bias")."""
+        """The variables by their paths, unstacked, such as ("params", "stage2", "block3", "bn1", "bias")."""
         return models.unstack(self.variables)
 
     @property
     def title(self) -> str:
-        """What the net is called, as "plain-56"."""
+        """The title of the net, such as "plain-56"."""
         return models.title(self.config)
 
     @property
     def blocks(self) -> list[str]:
-        """The names of the blocks in forward order, as "stage2/block3"."""
+        """The names of the blocks in forward order, such as "stage2/block3"."""
         sizes = enumerate(self.model.stage_sizes, 1)
         return [f"stage{stage}/block{block}" for stage, blocks in sizes for block in range(blocks)]
 
     @property
     def convolutions(self) -> int:
-        """How many convolutions the branch of a block has."""
+        """The number of convolutions in a block's branch."""
         first = self.blocks[0].split("/")
         layers = {path[3] for path in self.leaves if path[1:3] == tuple(first) and path[0] == "params"}
         return sum(name.startswith("conv") for name in layers)
 
     @property
     def effective(self) -> ConfigDict:
-        """The config with all that family and choices decide, such as the order of a wide net."""
+        """The config with fields that family and choices determine, such as the order of a wide net."""
         return resnet.effective(self.config)
 
     def rebuilt(self, leaves: Mapping[Path, np.ndarray], **fields: Any) -> Self:
-        """Return the net with other ``leaves`` and other ``fields`` of its config; leaves it has no place for go."""
+        """Return the net with other ``leaves`` and other ``fields`` of its config; leaves without a place go."""
         config = self.config.copy_and_resolve_references()
         config.update(fields)
-        like = models.template(models.build(config, self.model.num_classes), self.image_shape)
+        like = (
+            models.template(models.build(config, self.model.num_classes), self.image_shape)
+            if fields
+            else self.variables
+        )
         return type(self)(config, models.stack(leaves, like))
 
 
 def open_net(name: str, config: ConfigDict, variables: dict[str, Any]) -> EditableNet:
-    """Return the net of ``config`` with ``variables``; ``name`` is that of its run or weights file.
+    """Return the net of ``config`` with ``variables``, from a run or weights file called ``name``.
 
     Raises:
-      UserError: it is of a family without blocks that surgery knows, or has constant gates.
+      UserError: the net is neither plain nor residual, or has constant gates.
     """
     if not isinstance(models.build(config, num_classes=1), ResNet):
         raise UserError(
@@ -95,7 +99,7 @@ def open_net(name: str, config: ConfigDict, variables: dict[str, Any]) -> Editab
             "imagenet or wide."
         )
     if "gates" in variables:
-        raise UserError(f"{name} has config.gates, which surgery would lose; use a net without.")
+        raise UserError(f"{name} has config.gates, which surgery would lose; use a net without gates.")
     return EditableNet(config, variables)
 
 

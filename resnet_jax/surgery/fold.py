@@ -7,17 +7,17 @@ import numpy as np
 from resnet_jax.models import Path
 from resnet_jax.surgery.editable import EPSILON, EditableNet, require
 
-# Of a net, by their paths, each block's on its own.
+# Leaves of a net by their paths, with blocks unstacked.
 Leaves = Mapping[Path, np.ndarray]
 # Orders in which every norm directly follows a convolution.
 ORDERS = ("original", "relu_before_addition", "relu_preactivation")
 
 
 def fold_norms(net: EditableNet) -> EditableNet:
-    """Return the net with ``norm="none"`` that computes what ``net`` does with its running statistics.
+    """Return the net with ``norm="none"`` that computes the same as ``net`` with its running statistics.
 
     Each kernel becomes ``kernel * scale / sqrt(var + epsilon)`` and each bias ``bias - mean * scale / sqrt(var +
-    epsilon)``, per output channel. In training the two nets differ: ``net`` then takes the statistics of its batches.
+    epsilon)``, per output channel. In training the two nets differ, because ``net`` then uses batch statistics.
 
     Raises:
       UserError: the net has other norms than batch norms, or norms that do not follow a convolution.
@@ -36,7 +36,7 @@ def fold_norms(net: EditableNet) -> EditableNet:
 
 
 def folded(kernel: np.ndarray, leaves: Leaves, norm: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return kernel and bias, float64, of what ``kernel`` and batch norm ``norm`` are together, in evaluation."""
+    """Return kernel and bias, float64, of ``kernel`` followed by batch norm ``norm``, in evaluation."""
     scale, bias = (np.asarray(leaves["params", *norm, name], np.float64) for name in ("scale", "bias"))
     mean, var = (np.asarray(leaves["batch_stats", *norm, name], np.float64) for name in ("mean", "var"))
     factor = scale / np.sqrt(var + EPSILON)

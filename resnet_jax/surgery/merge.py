@@ -13,16 +13,16 @@ from resnet_jax.surgery.fold import Leaves, folded
 
 
 def merged(model: models.Fields, variables: Mapping[str, Any]) -> tuple[ConfigDict, dict[str, Any]]:
-    """Return ``config.model`` and variables of the plain net without norms that a RepVGG net is in evaluation.
+    """Return ``config.model`` and variables of the plain net without norms that equals a RepVGG net in evaluation.
 
     Each block is one 3x3 convolution and a bias; so is the stem.
 
     Args:
-      model: ``config.model`` of the net, of block "repvgg".
-      variables: its "params" and "batch_stats".
+      model: ``config.model`` of the net, with block "repvgg".
+      variables: "params" and "batch_stats" of the net.
 
     Raises:
-      UserError: the net is of other blocks.
+      UserError: the net has other blocks.
     """
     config = models.complete(model)
     if config.block != "repvgg" or config.family != "cifar":
@@ -43,7 +43,7 @@ def merged(model: models.Fields, variables: Mapping[str, Any]) -> tuple[ConfigDi
 
 
 def merged_block(leaves: Leaves, block: Path, conv: str, norm: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return kernel and bias of the convolution that ``block`` is, given the names of its 3x3 convolution and norm."""
+    """Return kernel and bias of the convolution that equals ``block``; ``conv`` is 3x3 and ``norm`` its norm."""
     kernel, bias = folded(leaves["params", *block, conv, "kernel"], leaves, (*block, norm))
     pointwise = ("params", *block, "shortcut", "conv", "kernel")
     if pointwise in leaves:
@@ -56,5 +56,5 @@ def merged_block(leaves: Leaves, block: Path, conv: str, norm: str) -> tuple[np.
 
 
 def centred(kernel: np.ndarray) -> np.ndarray:
-    """Return the 3x3 kernel that does what the 1x1 ``kernel`` does."""
+    """Return the 1x1 ``kernel`` as the centre of a 3x3 kernel of zeros."""
     return np.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0)))

@@ -1,4 +1,4 @@
-"""The operations by name: each makes a new net and checks what it promises on images."""
+"""The operations by name: each makes a new net and checks its promise on images."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -16,14 +16,14 @@ class Outcome(NamedTuple):
 
     Attributes:
       net: the net.
-      done: what was done, as a sentence.
-      compared: what the new net was compared with; None if it promises nothing that can be.
-      differences: from that.
+      message: description of the operation.
+      compared_with: name of the net compared with the new one; None if an operation promises no equal net.
+      differences: differences between these two nets.
     """
 
     net: EditableNet
-    done: str
-    compared: str | None = None
+    message: str
+    compared_with: str | None = None
     differences: Differences | None = None
 
 
@@ -31,9 +31,10 @@ class Operation(NamedTuple):
     """An operation.
 
     Attributes:
-      apply: ``(net, images, **settings) -> Outcome``, for normalised images ``[examples, height, width, channels]``.
-      needs: names of the settings that it must have.
-      takes: names of those that it may have.
+      apply: function ``(net, images, **settings) -> Outcome``, for normalised images ``[examples, height, width,
+        channels]``.
+      needs: names of required settings.
+      takes: names of optional settings.
     """
 
     apply: Callable[..., Outcome]
@@ -51,31 +52,31 @@ def insert_identity(net: EditableNet, images: np.ndarray, depth: int, noise: flo
     inserted = edit.inserted_blocks(net, new)
     if net.config.norm == "batch" and not net.config.residual:
         new = edit.with_statistics(new, check.moments(new, images, inserted))
-    last = {name.split("/")[0]: name for name in net.blocks}  # Of each stage.
+    last = {name.split("/")[0]: name for name in net.blocks}  # In each stage.
     counterparts = {name: last[name.split("/")[0]] if name in inserted else name for name in new.blocks}
     differences = check.compare(net, new, images, counterparts)
-    done = f"{len(inserted)} identity blocks were inserted into {net.title}"
+    message = f"{len(inserted)} identity blocks were inserted into {net.title}"
     if not noise:
-        return Outcome(new, f"{done}.", "the old net", differences)
-    done = f"{done}, and noise of size {noise:g} added to their kernels."
-    return Outcome(edit.with_noise(new, inserted, noise, seed), done, "the old net, before the noise", differences)
+        return Outcome(new, f"{message}.", "the old net", differences)
+    message = f"{message}, and noise of size {noise:g} added to their kernels."
+    return Outcome(edit.with_noise(new, inserted, noise, seed), message, "the old net, before the noise", differences)
 
 
 def same_blocks(
-    operation: Callable[[EditableNet], EditableNet], done: str
+    operation: Callable[[EditableNet], EditableNet], message: str
 ) -> Callable[[EditableNet, np.ndarray], Outcome]:
-    """Return the ``apply`` of an operation after which each block computes what it did."""
+    """Return the ``apply`` of an operation that leaves the output of each block unchanged."""
 
     def apply(net: EditableNet, images: np.ndarray) -> Outcome:
         new = operation(net)
         differences = check.compare(net, new, images, {name: name for name in net.blocks})
-        return Outcome(new, done.format(net.title, new.title), "the old net", differences)
+        return Outcome(new, message.format(net.title, new.title), "the old net", differences)
 
     return apply
 
 
 def merge_branches(net: EditableNet) -> EditableNet:
-    """Return the plain net without norms that a RepVGG net is in evaluation."""
+    """Return the plain net without norms that equals a RepVGG net in evaluation."""
     return EditableNet(*merge.merged(net.config, net.variables))
 
 
@@ -86,12 +87,12 @@ def delete(net: EditableNet, images: np.ndarray, blocks: Sequence[str]) -> Outco
         new = edit.with_statistics(new, check.moments(new, images, blocks))
     differences = check.compare_with_gates(net, new, images, blocks)
     instead = "its shortcut" if net.config.residual else "its input"
-    done = f"Blocks deleted from {net.title}, where the output of each is now {instead}: {', '.join(blocks)}."
-    return Outcome(new, done, "the old net with these blocks deleted by gates", differences)
+    message = f"Blocks deleted from {net.title}, where the output of each is now {instead}: {', '.join(blocks)}."
+    return Outcome(new, message, "the old net with these blocks deleted by gates", differences)
 
 
 def permute(net: EditableNet, images: np.ndarray, blocks: Sequence[str]) -> Outcome:
-    """Exchange two ``blocks``; what the result computes is another function."""
+    """Exchange two ``blocks``; the result computes another function."""
     return Outcome(edit.permute(net, blocks), f"Blocks exchanged in {net.title}: {' and '.join(blocks)}.")
 
 

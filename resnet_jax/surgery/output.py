@@ -1,4 +1,4 @@
-"""The run directory of a net that surgery made, from which training can go on."""
+"""The run directory of a net that surgery made, from which training can continue."""
 
 import pathlib
 import shutil
@@ -19,14 +19,14 @@ from resnet_jax.training.environment import environment, versions
 from resnet_jax.training.program import build_net, initial_state
 
 
-def check_new(out: pathlib.Path) -> None:
-    """Raise a UserError unless ``out`` can be made: nothing is overwritten."""
+def require_new_folder(out: pathlib.Path) -> None:
+    """Raise a UserError if ``out`` exists: nothing is overwritten."""
     if out.exists():
         raise UserError(f"--out={out} exists already; give a new folder.")
 
 
 def config_of(config: ConfigDict, net: EditableNet) -> ConfigDict:
-    """Return the config of a run of ``net``, which was made from one of ``config``."""
+    """Return the config of a run of ``net``, given the ``config`` of the original net's run."""
     new = config.copy_and_resolve_references()
     new.model.update(net.config)
     new.from_run = None  # The net is in the new run directory.
@@ -42,21 +42,21 @@ def write_run(
     surgery: dict[str, Any],
     command: list[str],
 ) -> None:
-    """Write run directory ``out``: the net as a checkpoint of 0 steps, and how it was made.
+    """Write run directory ``out``: the net as a checkpoint of 0 steps, and a record of the operation.
 
     Args:
-      out: a new folder; if writing fails, there is none afterwards.
-      config: of the new run.
-      net: its net.
-      data: as ``data.identify`` returns it, of the images that the net is for.
+      out: new folder, removed again if writing fails.
+      config: config of the new run.
+      net: net of the new run.
+      data: identity of the data set, from ``data.identify``.
       normalisation: mean and standard deviation of the original net.
-      surgery: the content of ``surgery.json``, without the version.
-      command: the words of the command line.
+      surgery: content of ``surgery.json``, without the version.
+      command: words of the command line.
 
     Raises:
       UserError: ``out`` exists or cannot be written.
     """
-    check_new(out)
+    require_new_folder(out)
     image_shape = tuple(data["image_shape"])
     model = build_net(config, net.model.num_classes)
     state = initial_state(config, model, parallel.device_mesh(), image_shape, net.variables)

@@ -1,4 +1,4 @@
-"""From the run directory of a trained net to that of the net that surgery makes of it."""
+"""From the run directory of a trained net to a run directory of the net that surgery makes."""
 
 import pathlib
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from resnet_jax.errors import UserError
 from resnet_jax.surgery.check import TOLERANCE, error_of, logits_of
 from resnet_jax.surgery.editable import EditableNet, open_net
 from resnet_jax.surgery.operations import OPERATIONS, Operation
-from resnet_jax.surgery.output import check_new, config_of, write_run
+from resnet_jax.surgery.output import config_of, require_new_folder, write_run
 from resnet_jax.training import parallel
 
-# Training images on which nets are compared and statistics taken.
+# Number of training images for comparisons of nets and for statistics.
 IMAGES = 500
 
 
 class Original(NamedTuple):
-    """A trained net that surgery makes another of.
+    """A trained net, the input of surgery.
 
     Attributes:
-      trained: the net.
-      config: of its run, or that its weights fit.
-      dataset: of this config.
-      source: where it comes from, for the record: ``{"run": ..., "step": ...}``, with "warnings" if its data have
+      trained: trained net.
+      config: config of its run, or the one that its weights fit.
+      dataset: data set of this config.
+      source: origin of the net, for the record: ``{"run": ..., "step": ...}``, with "warnings" if its data have
         changed since, or ``{"weights": ...}``.
     """
 
@@ -36,19 +36,19 @@ class Original(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What surgery has made.
+    """The result of surgery.
 
     Attributes:
-      net: the new net.
-      says: sentences on what was done, what the net was checked against, and its training error.
+      net: new net.
+      messages: what the operation did, how the new net compares, and its training error.
     """
 
     net: EditableNet
-    says: list[str]
+    messages: list[str]
 
 
 def of_run(workdir: pathlib.Path, data_dir: str | None = None) -> Original:
-    """Return the newest net of the run in ``workdir``; ``data_dir`` is where its data set is now, if it has moved.
+    """Return the newest net of the run in ``workdir``; ``data_dir`` is the folder of its data set, if it has moved.
 
     Raises:
       UserError: there is no run, it has no checkpoint, or its data set is missing.
@@ -72,28 +72,28 @@ def operate(
 
     Args:
       name: one of ``OPERATIONS``.
-      original: the trained net.
-      out: the run directory of the new net, a new folder.
-      images: how many training images nets are compared on and statistics taken.
-      command: the words of the command line, if there is one.
-      **settings: of the operation, such as ``depth=56``.
+      original: trained net.
+      out: run directory of the new net, a new folder.
+      images: number of training images for comparisons and statistics.
+      command: words of the command line, if there is one.
+      **settings: settings of the operation, such as ``depth=56``.
 
     Raises:
-      UserError: the operation is not for this net, the new net does not compute what it should, or ``out`` exists or
-        cannot be written. Nothing is written then.
+      UserError: the operation does not apply to this net, the new net differs too much, or ``out`` exists or cannot be
+        written. Then nothing is written.
     """
     operation = operation_of(name)
-    check_new(out)
+    require_new_folder(out)
     trained, config, dataset, source = original
     old = open_net(trained.name, trained.config, trained.variables)
     pixels, labels = evaluation.sample(dataset, config.data, trained, "train", images)
-    new, done, compared, differences = operation.apply(old, pixels, **settings)
+    new, message, compared_with, differences = operation.apply(old, pixels, **settings)
     before, after = (error_of(logits_of(net, pixels), labels) for net in (old, new))
 
     checks = {
         "split": "train",
         "images": len(pixels),
-        "compared_with": compared,
+        "compared_with": compared_with,
         "largest_logit_difference": differences and differences.logits,
         "largest_block_difference": differences and differences.blocks,
         "tolerance": TOLERANCE,
@@ -104,11 +104,13 @@ def operate(
     write_run(
         out, config_of(config, new), new, data.identify(dataset), (trained.mean, trained.std), content, [*command]
     )
-    says = [done]
+    messages = [message]
     if differences is not None:
         of_blocks = (
             "" if differences.blocks is None else f", outputs of blocks by {differences.blocks:.1e} of their size"
         )
-        says.append(f"Checked against {compared}: logits differ by {differences.logits:.1e} at most{of_blocks}.")
-    says.append(f"Error on {len(pixels)} training images: {before:.2%} before, {after:.2%} after.")
-    return Made(new, says)
+        messages.append(
+            f"Checked against {compared_with}: logits differ by {differences.logits:.1e} at most{of_blocks}."
+        )
+    messages.append(f"Error on {len(pixels)} training images: {before:.2%} before, {after:.2%} after.")
+    return Made(new, messages)

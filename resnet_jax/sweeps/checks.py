@@ -85,7 +85,7 @@ class Checks:
         if planned is None or state(planned.workdir) == "finished":
             return None
         if workdir.resolve() not in self._selected:
-            raise UserError(f"config.from_run={workdir} is a run of this sweep that has not finished; train it first.")
+            raise UserError(f"config.from_run={workdir} is an unfinished run of this sweep; train it first.")
         return planned.config
 
     def _facts(self, config: ConfigDict) -> data.Facts:

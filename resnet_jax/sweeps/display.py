@@ -11,12 +11,12 @@ from rich.live import Live
 from rich.measure import Measurement
 from rich.table import Table
 
-from resnet_jax.sweeps.watch import TRAINING, UNREADABLE, Row, all_over, row, seconds_left
+from resnet_jax.sweeps.watch import TRAINING, UNREADABLE, Row, all_ended, row, seconds_left
 
 SECONDS_BETWEEN_LOOKS = 3.0
 # Where there is no terminal, so that each table stays.
 SECONDS_BETWEEN_TABLES = 60.0
-# Of a table where there is no terminal; no name is broken there.
+# Columns of a table where there is no terminal; no name is broken there.
 WIDTH = 200
 # Which runs are shown first where not all have room.
 SHOWN_FIRST = (TRAINING, "failed", "diverged", UNREADABLE, "preempted", "unfinished", "finished", "not started")
@@ -31,9 +31,9 @@ def watch(
     printed at once, then at most once a minute when something has changed, and at the end.
 
     Args:
-      folder: of the sweep, for the title.
-      workdirs: the run directories; one that does not exist is that of a run that has not started.
-      multiply_adds: of all training steps of each run, by name; empty if they are not known.
+      folder: folder of the sweep, for the title.
+      workdirs: run directories; where one does not exist, its run counts as not started.
+      multiply_adds: multiply-adds of all training steps of each run, by name; empty if they are not known.
       console: where to draw.
     """
 
@@ -50,7 +50,7 @@ def looks(workdirs: Sequence[pathlib.Path]) -> Iterator[list[Row]]:
     while True:
         rows = [row(workdir, time.time()) for workdir in workdirs]
         yield rows
-        if all_over(rows):
+        if all_ended(rows):
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
@@ -61,7 +61,7 @@ def draw_in_place(looks: Iterator[list[Row]], draw: Callable[..., Table], consol
     try:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             for rows in looks:
-                live.update(fitting(rows, draw, console), refresh=True)
+                live.update(fitting_table(rows, draw, console), refresh=True)
     finally:
         console.print(draw(rows))
     return rows
@@ -73,14 +73,14 @@ def print_changes(looks: Iterator[list[Row]], draw: Callable[..., Table], consol
     printed: list[Row] = []
     next_time = 0.0
     for rows in looks:
-        over = all_over(rows)
+        over = all_ended(rows)
         if over or (rows != printed and time.monotonic() >= next_time):
             console.print(draw(rows))
             printed, next_time = rows, time.monotonic() + SECONDS_BETWEEN_TABLES
     return rows
 
 
-def fitting(rows: Sequence[Row], draw: Callable[..., Table], console: Console) -> Table:
+def fitting_table(rows: Sequence[Row], draw: Callable[..., Table], console: Console) -> Table:
     """Return the table of as many of ``rows`` as ``console`` has lines, with names as long as it has columns."""
     unlimited = console.options.update(max_width=10_000)
     excess = max(0, Measurement.get(console, unlimited, draw(rows)).maximum - console.width)
@@ -132,7 +132,7 @@ def shortened(name: str, width: int) -> str:
 
 
 def cells(row: Row) -> list[str]:
-    """Return ``row`` as the cells of the table behind the name."""
+    """Return ``row`` as the cells of the table after the name."""
     return [
         row.state,
         "-" if row.steps is None else f"{row.step:,}/{row.steps:,}",

@@ -21,7 +21,7 @@ def axis(field: str, values: Iterable[Any]) -> list[Overrides]:
 
 
 class TunedField(str):
-    """The name of a field of which each net has its own best value; in all else the name itself."""
+    """The name of a field that is tuned, each net to its own best value; in all else the name itself."""
 
 
 def tuned(field: str, values: Iterable[Any]) -> list[Overrides]:

@@ -47,7 +47,7 @@ def devices() -> tuple[str, int]:
 
 
 def fitting_workers() -> int:
-    """Return how many runs this machine should train at a time.
+    """Return the number of runs that this machine should train at a time.
 
     A run uses all accelerators of its host, so with accelerators it is one. On CPUs it is one per core if memory
     suffices: small nets train faster with one core each than by sharing cores.
@@ -70,7 +70,7 @@ def train_all(runs: list[PlannedRun], workers: int, console: Console) -> list[Pl
     A failed run does not stop the others. Ctrl-C, SIGTERM and the end of the terminal stop all, each after saving a
     checkpoint, and raise a KeyboardInterrupt. The output of a run is added to a log file next to its run directory; if
     the run failed, the last line begins with "error: ". A run that a signal has stopped, or that another process
-    trains, has not failed.
+    trains, does not count as failed.
     """
     cores = available_cores()
     environment = dict(os.environ)
@@ -203,5 +203,5 @@ def explain(worker: Worker) -> None:
 
 
 def killed(status: int) -> str | None:
-    """Return which signal killed a process of exit status ``status``, None if none did."""
+    """Return "killed by signal N" if a signal killed the process of exit status ``status``, else None."""
     return f"killed by signal {-status}" if status < 0 else None

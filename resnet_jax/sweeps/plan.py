@@ -53,11 +53,11 @@ class PlannedRun(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """The cost of a run, estimated from shapes alone.
+    """The cost of a run, estimated only from shapes.
 
     Attributes:
-      parameters: of the net.
-      multiply_adds: of all training steps, forward and backward, without evaluation.
+      parameters: number of parameters of the net.
+      multiply_adds: number in all training steps, forward and backward, without evaluation.
     """
 
     parameters: int
@@ -144,7 +144,7 @@ def overridden(base: ConfigDict, overrides: Overrides) -> ConfigDict:
     Raises:
       UserError: one is not a field, or has a value that its field cannot have.
     """
-    values = {field: fitting(field, value) for field, value in overrides.items()}
+    values = {field: override_value(field, value) for field, value in overrides.items()}
     for field, value in values.items():
         if field not in FIELDS:
             raise UserError(unknown_field(field))
@@ -192,7 +192,7 @@ def name_of(config: ConfigDict, overrides: Overrides) -> str:
     return name.encode()[: LONGEST_NAME - 9].decode(errors="ignore") + f"-{digest}"
 
 
-def fitting(field: str, value: Any) -> Any:
+def override_value(field: str, value: Any) -> Any:
     """Return ``value`` as the command line takes it: a tuple if ``field`` has several numbers, a path without ~."""
     if field in PATH_FIELDS and isinstance(value, str):
         return local_path(value, f"config.{field}")
@@ -200,8 +200,8 @@ def fitting(field: str, value: Any) -> Any:
     return (value,) if is_one else value
 
 
-def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
-    """Return those of ``runs`` that meet all ``conditions``, such as "model.depth=56,model.residual=True".
+def selected_runs(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
+    """Return the ``runs`` that meet all ``conditions``, such as "model.depth=56,model.residual=True".
 
     Raises:
       UserError: a condition has an unknown field, or no run meets them.
@@ -214,7 +214,7 @@ def only(runs: list[PlannedRun], conditions: str) -> list[PlannedRun]:
             raise UserError(
                 f"--only={conditions}: unknown field in {condition!r}; write FIELD=VALUE, e.g. model.depth=56."
             )
-        value = fitting(field, value_of(text))
+        value = override_value(field, value_of(text))
         wanted.append((field, list(value) if isinstance(value, tuple) else value))
     chosen = [
         run for run, have in zip(runs, values, strict=True) if all(have[field] == value for field, value in wanted)
@@ -245,7 +245,7 @@ def shard(runs: list[PlannedRun], part: str) -> list[PlannedRun]:
 
 
 def cost(config: ConfigDict) -> Cost:
-    """Return what a run of ``config`` costs.
+    """Return the cost of a run of ``config``.
 
     Raises:
       UserError: the net or the data set does not exist.
@@ -269,7 +269,7 @@ def net_cost(model: str, image_shape: tuple[int, ...], num_classes: int) -> tupl
 
 
 def log_of(workdir: pathlib.Path) -> pathlib.Path:
-    """Return the log file of the run in ``workdir``, beside it."""
+    """Return the log file of the run in ``workdir``, next to that directory."""
     return workdir.with_name(workdir.name + ".log")
 
 

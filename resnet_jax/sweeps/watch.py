@@ -1,4 +1,4 @@
-"""How far the runs of a sweep are, from their run directories alone, on any machine that sees these.
+"""How far the runs of a sweep are, only from their run directories, on any machine that sees these.
 
 Nothing is written and no lock is touched, so whoever watches cannot disturb a run.
 
@@ -20,8 +20,8 @@ from resnet_jax.sweeps.plan import state
 
 TRAINING = "training"
 UNREADABLE = "unreadable"
-# States of runs that have nothing left to do, and those of them in which a run has not reached its end.
-OVER = ("finished", "diverged", "failed", MADE_BY_SURGERY)
+# States of runs with nothing left to do, and the states among them of runs that did not reach their last step.
+ENDED = ("finished", "diverged", "failed", MADE_BY_SURGERY)
 FAILED = ("diverged", "failed")
 PATIENCE_SECONDS = 600
 PATIENCE_RECORDS = 3
@@ -110,9 +110,9 @@ def steps_per_second(records: Sequence[Mapping[str, Any]]) -> float | None:
     return (recent[-1]["step"] - recent[0]["step"]) / seconds if seconds > 0 else None
 
 
-def all_over(rows: Sequence[Row]) -> bool:
+def all_ended(rows: Sequence[Row]) -> bool:
     """Return whether no run is left to do."""
-    return all(each.state in OVER for each in rows)
+    return all(each.state in ENDED for each in rows)
 
 
 def seconds_left(rows: Sequence[Row], multiply_adds: Mapping[str, int]) -> float | None:
@@ -126,7 +126,7 @@ def seconds_left(rows: Sequence[Row], multiply_adds: Mapping[str, int]) -> float
       multiply_adds: of all training steps of each run, by name; empty if they are not known.
     """
     left = {
-        each.name: 1 - (each.step or 0) / each.steps if each.steps else 1.0 for each in rows if not all_over([each])
+        each.name: 1 - (each.step or 0) / each.steps if each.steps else 1.0 for each in rows if not all_ended([each])
     }
     training = [each for each in rows if each.state == TRAINING]
     known = {each.name: each.seconds_left for each in training if each.seconds_left is not None}
@@ -141,8 +141,8 @@ def seconds_left(rows: Sequence[Row], multiply_adds: Mapping[str, int]) -> float
     return max(*known.values(), sum(multiply_adds[name] * share for name, share in left.items()) / pace)
 
 
-def written(workdirs: Sequence[pathlib.Path]) -> dict[pathlib.Path, tuple[int, int]]:
-    """Return time and size of all files in ``workdirs`` that change when a run gets on or ends."""
+def file_stamps(workdirs: Sequence[pathlib.Path]) -> dict[pathlib.Path, tuple[int, int]]:
+    """Return time and size of all files in ``workdirs`` that change when a run makes progress or ends."""
     found = {}
     for path in (workdir / name for workdir in workdirs for name in ("metrics.jsonl", "summary.json")):
         try:

@@ -25,7 +25,7 @@ logging.get_absl_logger().addFilter(lambda record: "/orbax/" not in record.pathn
 
 
 class Checkpoints:
-    """The checkpoints of one run, by default its newest two; they are written while training goes on."""
+    """The checkpoints of one run, by default its newest two; they are written while training continues."""
 
     def __init__(
         self,
@@ -37,10 +37,10 @@ class Checkpoints:
         """Open ``folder``, and create it if it is missing; every process of a run must do so.
 
         Args:
-          folder: of the checkpoints.
+          folder: folder of the checkpoints.
           read_only: whether nothing in it is changed, so that another process may be writing there.
-          newest: how many are kept; None: all.
-          run: the identity of their run, ``Identity.of_checkpoint``; None: it is not checked.
+          newest: number of checkpoints kept; None for all.
+          run: the identity of their run, ``Identity.of_checkpoint``; None for no check.
 
         Raises:
           UserError: the folder cannot be written, or it is a link that leaves its run, or has one.
@@ -73,8 +73,8 @@ class Checkpoints:
 
         Args:
           step: the steps made.
-          state: after these.
-          progress: what else a resumed run must know, for JSON.
+          state: the state after these steps.
+          progress: everything else that a resumed run needs, for JSON.
 
         Raises:
           UserError: this checkpoint, or the one before, cannot be written.
@@ -87,7 +87,7 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps of which there are checkpoints."""
+        """The steps that have a checkpoint."""
         return sorted(self._manager.all_steps())
 
     def restore(self, template: TrainState, before: float = math.inf) -> tuple[TrainState, dict[str, Any]] | None:
@@ -110,7 +110,7 @@ class Checkpoints:
             except UserError:  # It is of another run.
                 raise
             except Exception as error:  # Orbax raises many kinds of exceptions for damaged files.
-                if says_nothing_of_files(error):
+                if is_unrelated_to_files(error):
                     raise
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 damaged.append((step, reason))
@@ -141,7 +141,7 @@ class Checkpoints:
         except UserError:  # It is of another run.
             raise
         except Exception as error:  # Orbax raises many kinds of exceptions for damaged files.
-            if says_nothing_of_files(error):
+            if is_unrelated_to_files(error):
                 raise
             self._check_shapes(step, template)
             raise UserError(f"checkpoint {step} in {self._folder} is damaged; use another step.") from error
@@ -161,11 +161,11 @@ class Checkpoints:
         saved = ocp.args.Composite(state=ocp.args.StandardRestore(template))
         state = self._manager.restore(step, args=saved)["state"]
         if content["sha256"] != digest(state, content["progress"]):
-            raise ValueError("its content differs from what was saved")
+            raise ValueError("its content differs from the saved content")
         return state, content["progress"]
 
     def _warn(self, damaged: list[tuple[int, str]]) -> None:
-        """Log of each checkpoint that is ``damaged``, given by its step, in what way."""
+        """Log the reason why each checkpoint of ``damaged``, by its step, is damaged."""
         for step, reason in damaged:
             logging.warning("checkpoint %d in %s is damaged: %s", step, self._folder, reason)
 
@@ -173,7 +173,7 @@ class Checkpoints:
         """Raise a UserError if the arrays of checkpoint ``step`` have other shapes than ``template``, not damage."""
         try:
             shapes = shapes_by_path(self._manager.item_metadata(step)["state"])
-        except Exception:  # It cannot even be asked, so it is damaged.
+        except Exception:  # It cannot even be read, so it is damaged.
             return
         for path, shape in shapes_by_path(template).items():
             if shapes.get(path, shape) != shape:
@@ -189,8 +189,8 @@ def shapes_by_path(tree: Any) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
 
 
-def says_nothing_of_files(error: Exception) -> bool:
-    """Return whether ``error`` is of devices, such as full memory, or of a lost process, though raised by reading."""
+def is_unrelated_to_files(error: Exception) -> bool:
+    """Return whether ``error``, raised by reading, comes from devices, as full memory does, or from a lost process."""
     return isinstance(error, jax.errors.JaxRuntimeError) or is_lost_process(error)
 
 

@@ -38,7 +38,7 @@ Flags = dict[tuple[str, ...], jax.Array]
 
 
 def first_layer(config: ConfigDict, workdir: pathlib.Path) -> str:
-    """Return a sentence on the first non-finite layer in the diverged run of ``config`` in ``workdir``.
+    """Return a message that names the first non-finite layer in the diverged run of ``config`` in ``workdir``.
 
     The steps since the last good checkpoint are repeated one by one, up to the first that leaves a non-finite loss or
     parameter; that step is then examined.
@@ -92,9 +92,9 @@ def examine_step(
     sync_batch_norm: bool,
     layers: list[Layer],
 ) -> tuple[Flags, Flags]:
-    """Return which layers have finite outputs, and which finite gradients, in the one step of ``batches``.
+    """Return flags for finite outputs and for finite gradients of the layers in the single step of ``batches``.
 
-    Runs on every device, with the axis ``AXIS`` bound; the arguments are those of ``train_steps``.
+    Runs on every device, with the axis ``AXIS`` bound; arguments as in ``train_steps``.
     """
     batch = jax.tree.map(lambda array: array[0], batches)
     images, labels = training_batch(examples, batch, state.step, augmentation)
@@ -115,7 +115,7 @@ def examine_step(
 def finite_layers(tree: Any, layers: list[Layer]) -> Flags:
     """Return whether all arrays of each of ``layers`` in ``tree`` are finite; their arrays have a first axis of blocks.
 
-    Layers of which ``tree`` has no arrays are left out.
+    Layers without arrays in ``tree`` are left out.
     """
     blocks = collections.Counter(layer.path for layer in layers)
     flags: Flags = {}
@@ -129,7 +129,7 @@ def finite_layers(tree: Any, layers: list[Layer]) -> Flags:
 
 
 def explanation(layers: list[Layer], outputs: Flags, gradients: Flags, parameters: Flags) -> str:
-    """Return what is the first to be non-finite in a step.
+    """Return a phrase that names the first non-finite layer in a step.
 
     Args:
       layers: in forward order.

@@ -37,7 +37,7 @@ SETTINGS = (
 
 
 def environment() -> dict[str, Any]:
-    """Return the entry of ``environment.json`` for a run that starts now; ``docs/architecture.md`` lists its fields."""
+    """Return the entry of ``environment.json`` for a run that starts now; ``docs/reference.md`` lists its fields."""
     # Else this is a copy that is installed within the checkout of something else.
     is_checkout = git("ls-files", "--error-unmatch", pathlib.Path(__file__).name) is not None
     changed = changed_files() if is_checkout else []
@@ -69,7 +69,7 @@ def packages() -> dict[str, str]:
     return {"resnet_jax": resnet_jax.__version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-@functools.cache  # A start asks three times.
+@functools.cache  # A start calls it three times.
 def code_digest() -> str:
     """Return the SHA-256 of this project's code, as it is, committed or not."""
     root = pathlib.Path(resnet_jax.__file__).parent
@@ -91,7 +91,7 @@ def utc_now() -> str:
 
 
 def git(*arguments: str) -> str | None:
-    """Return what git prints in the folder of this code, None if it fails, as it does outside a checkout."""
+    """Return git's output in the folder of this code; None if git fails, as outside a checkout."""
     command = ["git", "-C", str(pathlib.Path(__file__).parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip("\n")

@@ -1,4 +1,4 @@
-"""Where the steps of a run get their batches: from examples that lie on the devices, or from a stream."""
+"""Batch sources of a run: device-resident data sets and streams."""
 
 import time
 from collections.abc import Callable, Generator
@@ -21,7 +21,7 @@ class Feed(Protocol):
     """Batches for training and evaluation.
 
     Attributes:
-      examples: what every step reads besides its batch.
+      examples: inputs of every step in addition to its batch.
       sizes: number of examples of each split.
       image_shape: ``(height, width, channels)`` of the images that the net gets.
       normalisation: mean and standard deviation, as ``data.normalisation`` returns them.
@@ -38,7 +38,7 @@ class Feed(Protocol):
         """Return the batches of ``steps``, and the seconds for which the devices had to wait for them.
 
         Args:
-          steps: the steps that follow those of the call before.
+          steps: the steps after the previous call's.
           wait: blocks until the devices have done all the work they were given.
         """
 
@@ -52,7 +52,7 @@ class Feed(Protocol):
         """
 
     def remember(self, bad: dict[str, list[int]] | None) -> None:
-        """Add ``bad``, what ``bad()`` returned when the checkpoint was saved from which the run resumes."""
+        """Add ``bad``, the value of ``bad()`` in the checkpoint from which the run resumes."""
 
     def close(self) -> None:
         """End the work in the background."""
@@ -69,9 +69,9 @@ def place(
     """Put the examples of all splits on every device, training first; return them and the range of each split.
 
     Args:
-      dataset: with the splits.
+      dataset: the data set with its splits.
       normalisation: mean and standard deviation.
-      seed: of the run.
+      seed: seed of the run.
       mesh: the devices.
     """
     ranges, start = {}, 0
@@ -217,7 +217,7 @@ class Streamed:
         return {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}
 
     def remember(self, bad: dict[str, list[int]] | None) -> None:
-        """Add ``bad``, what ``bad()`` returned when the checkpoint was saved from which the run resumes."""
+        """Add ``bad``, the value of ``bad()`` in the checkpoint from which the run resumes."""
         for name, indices in (bad or {}).items():
             self._bad[name][indices] = True
 

@@ -1,4 +1,4 @@
-"""Interventions of a config: the gates of its blocks over the steps of a run, and what of the net is trained."""
+"""Interventions of a config: the gates of its blocks over the steps of a run, and the trained part of the net."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ class GateSchedule(NamedTuple):
 
     Attributes:
       first: collection "gates" of the net up to step ``begin``.
-      last: the same from step ``end`` on.
+      last: the same after step ``end``.
       begin: float32 scalar, steps made.
       end: float32 scalar, steps made.
     """
@@ -37,10 +37,10 @@ class GateSchedule(NamedTuple):
 
 
 class Interventions(NamedTuple):
-    """What a config changes in how its net is trained, as arrays that the compiled step takes as arguments.
+    """Changes of a config to the training of its net: arrays that are arguments of the compiled step.
 
     Attributes:
-      gates: of the blocks; None for the ungated net.
+      gates: gates of the blocks; None for the ungated net.
       trainable: a bool for each parameter, one for each block where blocks are stacked; None if all are trained.
     """
 
@@ -66,8 +66,8 @@ def interventions_of(config: ConfigDict, model: nn.Module, image_shape: tuple[in
         )
     if frozen_below is not None and frozen_below not in blocks:
         raise UserError(
-            f"config.optimizer.frozen_below={frozen_below!r} is no block of {models.title(config.model)}, whose blocks "
-            f"are {blocks[0]} to {blocks[-1]}."
+            f"config.optimizer.frozen_below={frozen_below!r} is not a block of {models.title(config.model)}; "
+            f"valid blocks: {blocks[0]} to {blocks[-1]}."
         )
     gates = schedule_of(config, model, image_shape, blocks) if is_gated else None
     return Interventions(gates, frozen_below and trainable_from(frozen_below, model, image_shape))
@@ -82,8 +82,8 @@ def check_gates(config: ConfigDict) -> None:
     if changed and not (config.model.residual and models.FAMILIES[config.model.family].has_gates):
         name = next(iter(changed))
         raise UserError(
-            f"config.{name}={shown(changed[name])} is for blocks with shortcuts, which "
-            f"{models.title(config.model)} has not; leave it out."
+            f"config.{name}={shown(changed[name])} needs blocks with shortcuts, which "
+            f"{models.title(config.model)} does not have; leave it out."
         )
     removing = [name for name, value in changed.items() if removes_shortcuts(name, value)]
     if removing and config.model.survival < 1:
@@ -207,10 +207,10 @@ def gates_at(schedule: GateSchedule | None, step: jax.typing.ArrayLike) -> Any:
 
 
 def trainable_from(block: str, model: nn.Module, image_shape: tuple[int, ...]) -> Any:
-    """Return which parameters of ``model`` are trained if all before ``block`` in the forward pass are frozen.
+    """Return a bool for each parameter of ``model``: False for those before ``block`` in the forward pass.
 
     Returns:
-      For each parameter a bool in an array of as many axes, of which only that of stacked blocks is longer than 1.
+      For each parameter an array with as many axes as it has; only the axis of stacked blocks is longer than 1.
     """
 
     def leaves() -> Iterator[tuple[Path, int | None, np.ndarray]]:

@@ -40,7 +40,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
 
     Args:
       config: with the fields of ``resnet_jax.fields``.
-      workdir: the run directory, described in ``docs/architecture.md``.
+      workdir: the run directory, described in ``docs/reference.md``.
       command: the words of the command line, for the record.
 
     Returns:
@@ -55,10 +55,10 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
         if config.batch_size != given:
             rate = config.optimizer.learning_rate
             logging.info("batch %d for %d: %d steps, learning rate %g", config.batch_size, given, config.steps, rate)
-        if hosts.is_first():
+        if hosts.is_first_process():
             check_workdir(workdir, config)
         summary = read_summary(workdir)
-        is_finished = summary is not None and is_over(summary, config)
+        is_finished = summary is not None and is_run_over(summary, config)
     with hosts.together():
         identity.agree(
             {
@@ -116,7 +116,7 @@ def kept_steps(config: ConfigDict) -> list[int]:
     return sorted(step for step in steps if step <= config.steps)
 
 
-def is_over(summary: dict[str, Any], config: ConfigDict) -> bool:
+def is_run_over(summary: dict[str, Any], config: ConfigDict) -> bool:
     """Return whether the run of ``summary`` has nothing left to do under ``config``."""
     if summary["status"] == "diverged":
         return config.stop_at_divergence or summary["steps"] == config.steps
@@ -129,12 +129,12 @@ def train_to_end(run: "Run", stopping: Callable[[], bool]) -> str:
     while True:
         evaluates = bool(run.due)
         stop = in_flight.stop or not run.evaluate_due(stopping)
-        saves = run.step % config.checkpoint_every == 0 or run.is_over or stop
+        saves = run.step % config.checkpoint_every == 0 or run.is_training_over or stop
         if saves:
             run.save()
         run.keep()
-        if stop or run.is_over:
-            return "preempted" if run.due or not run.is_over else "finished"
+        if stop or run.is_training_over:
+            return "preempted" if run.due or not run.is_training_over else "finished"
         if evaluates or saves:
             run.reporter.pace.restart(run.step)
         in_flight.add(run.step, run.dispatch())
@@ -146,11 +146,11 @@ def train_to_end(run: "Run", stopping: Callable[[], bool]) -> str:
             if diverged_at is not None:
                 run.diverge(diverged_at)
                 return "diverged"
-        if run.reporter.is_below:
+        if run.reporter.ends_run:
             run.end()
 
 
-def first_images(feed: Feed) -> np.ndarray:
+def first_batch_images(feed: Feed) -> np.ndarray:
     """Return the normalised images of the first batch of ``feed``, whose examples lie on the devices, not augmented."""
     batches, _ = feed.train(range(1), wait=lambda: None)
     images, _ = labelled_images(jax.device_get(feed.examples), batches[0])
@@ -158,11 +158,11 @@ def first_images(feed: Feed) -> np.ndarray:
 
 
 class InFlight:
-    """Dispatches whose metrics the host has not read yet, and the votes on stopping that travel with them.
+    """Dispatches with metrics still unread by the host, and the votes on stopping that travel with them.
 
     Attributes:
-      stop: whether this process knows that the run is to stop. Of several processes, all learn it when they collect the
-        same dispatch, and so stop at the same step.
+      stop: whether the run is to stop, as far as this process knows. All processes learn it by collecting the same
+        dispatch, and so stop at the same step.
     """
 
     def __init__(self, mesh: Mesh, stopping: Callable[[], bool]) -> None:
@@ -179,7 +179,7 @@ class InFlight:
     def collect(self, everything: bool) -> Iterator[tuple[int, Metrics]]:
         """Yield and remove the dispatches, oldest first.
 
-        The newest stays, unless ``everything`` is asked for or the run is to stop: the devices compute it while the
+        The newest stays unless ``everything`` is True or the run is to stop: the devices compute it while the
         host reads the one before, so that neither waits.
         """
         while len(self._dispatches) > (0 if everything or self.stop else 1):
@@ -192,12 +192,12 @@ class Run:
     """A run, from where its newest checkpoint left it.
 
     Attributes:
-      config, program: of the run.
+      config, program: config and program of the run.
       reporter: records and shows its figures.
-      state: after ``step`` steps; the devices may still be computing it.
+      state: state after ``step`` steps; the devices may still be computing it.
       step: the steps given to the devices.
       due: splits still to be evaluated at this step.
-      is_over: whether no step is left: all are made, or config.stop_below_loss has ended the run.
+      is_training_over: whether no step is left: all are made, or config.stop_below_loss has ended the run.
     """
 
     def __init__(
@@ -217,19 +217,19 @@ class Run:
         self._kept_steps = kept_steps(config)
         self.state = program.init(feed.image_shape, start)
         self._inputs = feed.examples._replace(**interventions._asdict())
-        # What a resumed run must know besides the state.
+        # State of a resumed run in addition to ``TrainState``.
         progress: dict[str, Any] = {"seconds": 0.0, "recent": [], "due": [], "bad": None, "over": False}
         restored = checkpoints.restore(self.state)
         if restored is not None:
             self.state, progress = restored
             logging.info("resuming after step %d of %d", int(self.state.step), config.steps)
         elif config.model.init == "lsuv" and start is None:
-            self.state = program.init(feed.image_shape, first_images=first_images(feed))
+            self.state = program.init(feed.image_shape, first_batch_images=first_batch_images(feed))
         self.step = self._first_step = self._saved_step = int(self.state.step)
         if restored is None and start is not None:
             self._saved_step = -1  # Saved before its first step, so that a resumed run does not need the other run.
         self.due: list[str] = progress["due"]
-        self.is_over = progress.get("over", False) or self.step == config.steps  # Older checkpoints do not say.
+        self.is_training_over = progress.get("over", False) or self.step == config.steps  # Older checkpoints lack it.
         feed.remember(progress["bad"])
         record.begin(self.step, progress["seconds"], self.due)
         self.reporter = Reporter(config, program.rate, feed.sizes["train"], record)
@@ -254,14 +254,14 @@ class Run:
         if first == self._first_step:  # This dispatch was compiled, which does not count as training.
             jax.block_until_ready(metrics)
             self.reporter.pace.restart(self.step)
-        self.is_over = self.step == config.steps
-        if self.step % config.eval_every == 0 or self.is_over:
+        self.is_training_over = self.step == config.steps
+        if self.step % config.eval_every == 0 or self.is_training_over:
             self.due = list(self._splits)
         return metrics
 
     def end(self) -> None:
-        """Make no further step: only evaluate, save and keep what the last one has left."""
-        self.is_over = True
+        """Make no further step: only evaluate, save and keep the net after the last one."""
+        self.is_training_over = True
         self.due = list(self._splits)
 
     def evaluate_due(self, stopping: Callable[[], bool]) -> bool:
@@ -290,16 +290,16 @@ class Run:
             "recent": self.reporter.recent,
             "due": self.due,
             "bad": self._feed.bad(),
-            "over": self.is_over,
+            "over": self.is_training_over,
         }
         self._checkpoints.save(self.step, self.state, progress)
         self._saved_step = self.step
 
     def keep(self) -> None:
-        """Keep the net for good, without what only training needs, if it is to be kept after this step."""
+        """Keep the net for good, without the optimiser's state, if it is to be kept after this step."""
         if self._kept is None or self.step in self._kept.steps:
             return
-        if self.step not in self._kept_steps and not self.is_over:
+        if self.step not in self._kept_steps and not self.is_training_over:
             return
         self._kept.save(self.step, without_optimizer(self.state), progress={})
 

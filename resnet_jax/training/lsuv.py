@@ -18,8 +18,8 @@ TOLERANCE, MOST_TRIES = 0.02, 20
 def scaled(model: nn.Module, params: Mapping[str, Any], images: np.ndarray) -> dict[str, Any]:
     """Return ``params`` with each kernel divided so that its layer's output has variance 1, in the order of layers.
 
-    The output is that before the activation, with biases of 0, its variance that over examples, places and channels.
-    All is computed on one device, so that it depends neither on their number nor on how a batch is divided.
+    Outputs are taken before the activation, with biases of 0; the variance is over examples, places and channels. One
+    device computes all of it, so that the result does not depend on the number of devices.
 
     Args:
       model: a net without norms.

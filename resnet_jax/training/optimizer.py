@@ -30,12 +30,12 @@ def learning_rate(config: ConfigDict, depth: int, steps: int) -> optax.Schedule:
     """Return the learning rate as a function of the steps already made (paper, section 4.2).
 
     The warm-up of very deep nets has a fixed length, so that this rate depends on nothing but the step and is the same
-    for a plain net and its residual twin. What plateaus have divided it by is ``plateau_scale``.
+    for a plain net and its residual twin. ``plateau_scale`` is the factor that plateaus add.
 
     Args:
       config: the ``optimizer`` part of a run's config.
       depth: weighted layers of the net.
-      steps: of the run.
+      steps: number of steps of the run.
     """
     falling = falling_rate(config, steps)
 
@@ -50,7 +50,7 @@ def learning_rate(config: ConfigDict, depth: int, steps: int) -> optax.Schedule:
 
 
 def falling_rate(config: ConfigDict, steps: int) -> optax.Schedule:
-    """Return the learning rate without warm-up, ramp-up and plateaus; the arguments are those of ``learning_rate``."""
+    """Return the learning rate without warm-up, ramp-up and plateaus; arguments as in ``learning_rate``."""
     if config.schedule == "exponential":
         by_period = optax.exponential_decay(config.learning_rate, 1, config.factor)
         # optax's own staircase divides in float32, and so at some multiples of decay_steps comes a step too late.
@@ -62,14 +62,14 @@ def falling_rate(config: ConfigDict, steps: int) -> optax.Schedule:
 
 
 def drops(config: ConfigDict, steps: int) -> list[int]:
-    """Return the steps, from 1 on, of the milestones, at which the learning rate is multiplied by the factor.
+    """Return the steps, at least 1, of the milestones, at which the learning rate is multiplied by the factor.
 
     Milestones are fractions of ``steps``; in a short run several may be one step. Schedules other than "step" have
     none.
 
     Args:
       config: the ``optimizer`` part of a run's config.
-      steps: of the run.
+      steps: number of steps of the run.
     """
     milestones = config.milestones if config.schedule == "step" else ()
     return [max(1, round(fraction * steps)) for fraction in milestones]
@@ -79,13 +79,13 @@ def descent(config: ConfigDict, rate: optax.Schedule) -> optax.GradientTransform
     """Return the optimiser of ``config``; weight decay is added to the gradient before all else.
 
     Under schedule "plateau" its ``update`` needs the loss of the step as ``value``. The mean loss of a window improves
-    if it is below the best one by 0.01 % of that, optax's tolerance.
+    if it is below the best one by 0.01 % of the latter, optax's tolerance.
 
     Args:
       config: the ``optimizer`` part of a run's config.
       rate: the learning rate before plateaus.
     """
-    # Without a mask the state is that of older checkpoints.
+    # Without a mask the state has the structure of older checkpoints.
     decay = optax.add_decayed_weights(config.weight_decay, None if config.decay_vectors else are_kernels)
     parts = [decay, OPTIMIZERS[config.name](config, rate)]
     if config.schedule == "plateau":
@@ -100,7 +100,7 @@ def descent(config: ConfigDict, rate: optax.Schedule) -> optax.GradientTransform
 
 
 def are_kernels(params: Any) -> Any:
-    """Return of each of ``params`` whether it is a kernel, not a vector or a number, however blocks are stacked."""
+    """Return a bool for each of ``params``: whether it is a kernel, not a vector or a number, blocks stacked or not."""
     return jax.tree.map_with_path(lambda path, leaf: path[-1].key == "kernel", params)
 
 
@@ -108,17 +108,17 @@ class AverageState(NamedTuple):
     """State of ``average_parameters``.
 
     Attributes:
-      average: as the parameters.
+      average: the averaged parameters.
     """
 
     average: Any
 
 
 def average_parameters(decay: float) -> optax.GradientTransformation:
-    """Return what keeps a running average of the parameters and lets the updates pass; the last of a chain.
+    """Return a transformation that averages the parameters and leaves the updates unchanged; the last of a chain.
 
     After each update ``average <- average + (1 - decay) * (parameters - average)``, as in TensorFlow. It starts from
-    the initial parameters, of which ``decay**n`` is left in it after n steps: there is no bias correction.
+    the initial parameters, whose weight in it is ``decay**n`` after n steps: there is no bias correction.
     """
 
     def init(params: Any) -> AverageState:
@@ -138,6 +138,6 @@ def evaluated_params(params: Any, opt_state: Any) -> Any:
 
 
 def plateau_scale(opt_state: Any) -> jax.Array:
-    """Return what plateaus have multiplied the learning rate by so far, a float32 scalar; 1 under other schedules."""
+    """Return the factor by which plateaus have scaled the learning rate, a float32 scalar; 1 under other schedules."""
     plateaus = (part.scale for part in opt_state if isinstance(part, optax.contrib.ReduceLROnPlateauState))
     return next(plateaus, jnp.ones(()))

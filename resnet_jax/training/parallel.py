@@ -68,7 +68,7 @@ def map_over_devices(
         every process passes the whole batch.
 
     Returns:
-      The function, with ``lower`` as functions compiled by ``jax.jit`` have it.
+      The function, with a method ``lower`` like a function compiled by ``jax.jit``.
     """
     donated = (0,) if donate_state else ()
     if mapper == "shard_map":
@@ -96,7 +96,7 @@ def map_over_devices(
 
     def call(state: Any, examples: Any, *batch: Any) -> Any:
         result = mapped(state, examples, *jax.tree.map(divide, batch))
-        # pmap returns arrays of this process alone; checkpoints need arrays over the devices of all processes.
+        # pmap returns arrays of only this process; checkpoints need arrays over the devices of all processes.
         return result if len(own) == mesh.size else jax.tree.map(as_global, result)
 
     def lower(state: Any, examples: Any, *batch: Any) -> jax.stages.Lowered:

@@ -1,4 +1,4 @@
-"""What a config compiles to: the functions that train and evaluate its net."""
+"""The compiled functions that train and evaluate the net of a config."""
 
 import collections
 import functools
@@ -27,9 +27,9 @@ from resnet_jax.training.step import DeviceAugmentation, DeviceBatch, StepInputs
 
 Metrics = dict[str, Any]
 
-# Layers up to which the loops over blocks are unrolled unless config.compile.unroll says otherwise. A loop stores what
-# the backward pass needs, which costs a GPU a kernel for each array and a TPU a fifth of the step. TPUs' compilers take
-# minutes for deeper nets.
+# Layers up to which the loops over blocks are unrolled unless config.compile.unroll says otherwise. A loop stores the
+# inputs of the backward pass, which costs a GPU a kernel for each array and a TPU a fifth of the step. TPUs' compilers
+# take minutes for deeper nets.
 UNROLLED_DEPTH = {"gpu": 152, "tpu": 56}
 
 
@@ -40,7 +40,7 @@ class Program(NamedTuple):
       model: the net.
       mesh: the devices.
       rate: learning rate as a function of the steps made, before plateaus.
-      init: ``(image_shape, variables=None, first_images=None) -> state``, the initial state for images of shape
+      init: ``(image_shape, variables=None, first_batch_images=None) -> state``, the initial state for images of shape
         ``(height, width, channels)``; from ``variables``, if given, instead of drawn values. LSUV needs the images of
         the first batch too.
       interventions: ``image_shape -> Interventions`` of the config, whole on every device.
@@ -104,7 +104,7 @@ def fitted(config: ConfigDict, facts: Facts, mesh: Mesh | None = None) -> tuple[
 
     Args:
       config: with the fields of ``resnet_jax.fields``.
-      facts: of the data set.
+      facts: facts of the data set.
       mesh: the devices to train on; by default all.
 
     Raises:
@@ -116,7 +116,7 @@ def fitted(config: ConfigDict, facts: Facts, mesh: Mesh | None = None) -> tuple[
 
 
 def over_devices(function: Callable[..., Any], config: ConfigDict, mesh: Mesh, **options: Any) -> Callable[..., Any]:
-    """Return ``function`` mapped as ``config`` asks for; ``options`` are of ``parallel.map_over_devices``."""
+    """Return ``function`` mapped according to ``config``; ``options`` are options of ``parallel.map_over_devices``."""
     streamed = config.data.image_size is not None
     return parallel.map_over_devices(function, mesh, config.parallel.mapper, own_batches=streamed, **options)
 
@@ -124,7 +124,7 @@ def over_devices(function: Callable[..., Any], config: ConfigDict, mesh: Mesh, *
 def build_net(config: ConfigDict, num_classes: int, platform: str | None = None) -> nn.Module:
     """Return the net that ``config`` trains, with a head of width ``num_classes``.
 
-    ``platform`` is that of the devices it will run on, by default JAX's.
+    ``platform`` is the platform of the devices it will run on, by default JAX's.
     """
     unroll = config.compile.unroll
     if unroll is None:
@@ -146,18 +146,18 @@ def initial_state(
     mesh: Mesh,
     image_shape: tuple[int, ...],
     variables: Mapping[str, Any] | None = None,
-    first_images: np.ndarray | None = None,
+    first_batch_images: np.ndarray | None = None,
 ) -> TrainState:
     """Return the state from which training of ``model`` starts, whole on every device of ``mesh``.
 
-    The net has ``variables``, on the host; those that its seed draws if they are None. With ``first_images``,
+    The net has ``variables``, on the host; those that its seed draws if they are None. With ``first_batch_images``,
     normalised ``[batch, height, width, channels]``, kernels are scaled by LSUV.
     """
     if variables is None:
         variables = models.initial_variables(model, config.seed, image_shape)
     params = variables["params"]
-    if first_images is not None:
-        params = lsuv.scaled(model, params, first_images)
+    if first_batch_images is not None:
+        params = lsuv.scaled(model, params, first_batch_images)
     rate = optimizer.learning_rate(config.optimizer, config.model.depth, config.steps)
     descent = optimizer.descent(config.optimizer, rate)
     batch_stats = variables.get("batch_stats", {})  # A net without batch norm has none.
@@ -175,14 +175,14 @@ def evaluate(
     """Return the mean "loss" and "error" (a fraction) of ``state`` over ``batches``, and their number of "examples".
 
     Args:
-      program: of the run.
+      program: program of the run.
       state: the net to evaluate, with its running statistics.
-      examples: on the devices.
+      examples: the examples on the devices.
       batches: batches and the weights of their examples.
-      stopping: whether this process has been asked to stop.
+      stopping: whether this process must stop.
 
     Returns:
-      The means, or None if any process has been asked to stop.
+      The means, or None if any process must stop.
     """
     totals = {"loss": 0.0, "error": 0.0, "weight": 0.0}
     launched = collections.deque[tuple[Metrics, Any]]()

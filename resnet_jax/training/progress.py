@@ -1,4 +1,4 @@
-"""What the user sees of a run: a line at its start, progress on a terminal, log lines elsewhere, a table at the end."""
+"""The display of a run: a line at its start, progress on a terminal, log lines elsewhere, a table at the end."""
 
 import datetime
 import math
@@ -21,7 +21,7 @@ SECONDS_BETWEEN_UPDATES = 0.25
 
 def announce(config: ConfigDict, dataset: data.Dataset | data.Stream, program: Program) -> None:
     """Log the data set that a start has found, the net and the devices."""
-    if not hosts.is_first():
+    if not hosts.is_first_process():
         return
     parameters, _ = models.totals(models.describe(program.model, data.image_shape(dataset)))
     size = f"{parameters / 1e6:,.2f} M" if parameters >= 1e5 else f"{parameters:,}"
@@ -31,7 +31,7 @@ def announce(config: ConfigDict, dataset: data.Dataset | data.Stream, program: P
 
 
 class Pace:
-    """Measures steps per second of training alone, without compiling, evaluating and saving."""
+    """Measures steps per second of only training, without compiling, evaluating and saving."""
 
     def __init__(self, step: int) -> None:
         self.restart(step)

@@ -1,4 +1,4 @@
-"""Writing the run directory, which ``resnet_jax.rundir`` describes, and checking whether a folder can be one."""
+"""Writing the run directory, which ``resnet_jax.rundir`` describes, and checking whether a folder can become one."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ from resnet_jax.training.environment import environment, versions
 from resnet_jax.training.lock import lock
 from resnet_jax.training.optimizer import drops
 
-# After so long a host of a network file system sees what another has written: NFS asks again at the latest then.
+# Seconds after which a host of a network file system sees another's files: NFS caches attributes for at most that long.
 SEEN_SECONDS = 60
 
 
@@ -47,7 +47,7 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
     """
     try:
         workdir.exists()
-    except OSError as error:  # A name can be too long to ask for.
+    except OSError as error:  # A name can be too long.
         raise UserError(f"--workdir={workdir} cannot be ({error.strerror}); give another --workdir.") from error
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; give another --workdir.")
@@ -59,7 +59,7 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
     recorded = read_config(workdir)
     if recorded is None:
         if workdir.is_dir() and any(file.suffix != ".partial" and file.name != "lock" for file in workdir.iterdir()):
-            raise UserError(f"--workdir={workdir} holds files of something else than a run; give another --workdir.")
+            raise UserError(f"--workdir={workdir} is not empty and not a run directory; choose another --workdir.")
         return
     at_first = identity.read(workdir)
     if at_first is not None:
@@ -79,7 +79,7 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 
 def check_seen(workdir: pathlib.Path) -> None:
-    """Raise a UserError unless this process sees in ``workdir`` what the first one has recorded there."""
+    """Raise a UserError unless this process sees the first process's record in ``workdir``."""
     patience = time.monotonic() + SEEN_SECONDS
     while not (workdir / "config.json").exists():
         if time.monotonic() < patience:
@@ -98,9 +98,9 @@ class RunRecord:
 
         Args:
           workdir: the run directory; ``check_workdir`` must accept it.
-          config: of the run.
+          config: config of the run.
           command: the words of the command line that started the run.
-          data: as ``data.identify`` returns it.
+          data: identity of the data, from ``data.identify``.
 
         Raises:
           UserError: the directory cannot be written, another process is writing there, or it holds a run on other data.
@@ -108,7 +108,7 @@ class RunRecord:
         self.workdir = workdir
         self._config = config
         self._here = Identity(identity.of_config(config), data, versions())
-        self._writes = hosts.is_first()
+        self._writes = hosts.is_first_process()
         self._open = contextlib.ExitStack()
         if not self._writes:
             return
@@ -119,14 +119,14 @@ class RunRecord:
             if not (workdir / "config.json").exists():
                 write_config(workdir, config, command)
             starts = read_environments(workdir)
-            said = self._identify(is_first_start=not starts)
-            for sentence in said:
-                logging.warning("%s: %s", workdir, sentence)
-            start = environment() | ({"warnings": said} if said else {})
+            changes = self._identify(is_first_start=not starts)
+            for change in changes:
+                logging.warning("%s: %s", workdir, change)
+            start = environment() | ({"warnings": changes} if changes else {})
             write_json(workdir / "environment.json", [*starts, start])
 
     def _identify(self, is_first_start: bool) -> list[str]:
-        """Record what identifies the run, or compare it with the record; return a sentence on each harmless change."""
+        """Record the identity of the run, or compare it with the record; return a message for each harmless change."""
         recorded, at_first = identity.read(self.workdir), read_config(self.workdir)
         assert at_first is not None
         if recorded is None:
@@ -143,11 +143,11 @@ class RunRecord:
 
     @property
     def identity(self) -> Identity:
-        """What identifies the run, as recorded at its first start."""
+        """The identity of the run, as recorded at its first start."""
         return identity.read(self.workdir) or self._here
 
     def normalisation(self, mean: np.ndarray, std: np.ndarray | None) -> None:
-        """Record by what images are normalised, so that the net can be used without the training data."""
+        """Record the normalisation of images, so that the net can be used without the training data."""
         if self._writes:
             with writing(self.workdir):
                 write_normalisation(self.workdir, mean, std, self.identity.of_checkpoint)
@@ -258,7 +258,7 @@ class RunRecord:
             diverged.
           step: the steps made.
           parameters: number of parameters of the net.
-          multiply_adds: of one forward pass for one image.
+          multiply_adds: multiply-adds of one forward pass for one image.
           bad: indices of the examples of each split that could not be decoded; None for a data set that is not
             decoded during training.
         """

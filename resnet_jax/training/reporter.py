@@ -1,4 +1,4 @@
-"""From what the devices compute to what is recorded and shown of a run."""
+"""Reports of a run: its metrics, read from the devices, recorded and shown."""
 
 import math
 from typing import Any
@@ -19,8 +19,8 @@ class Reporter:
 
     Attributes:
       recent: "loss" and "error" of each step since the running training error was last recorded.
-      is_below: whether the last record of the running training loss ends the run by config.stop_below_loss.
-      pace: of the training steps.
+      ends_run: whether the last record of the running training loss ends the run by config.stop_below_loss.
+      pace: pace of the training steps.
       line: the progress line.
     """
 
@@ -28,9 +28,9 @@ class Reporter:
         self._config, self._rate, self._train_examples, self._record = config, rate, train_examples, record
 
     def begin(self, state: TrainState, recent: list[dict[str, float]]) -> None:
-        """Start to report after ``state``; ``recent`` is that of the run up to there."""
+        """Start to report after ``state``; ``recent`` is the run's attribute of that name up to there."""
         step = int(state.step)
-        self.recent, self.is_below = recent, False
+        self.recent, self.ends_run = recent, False
         self._lr_scale = float(optimizer.plateau_scale(state.opt_state))
         self.pace = Pace(step)
         self.line = ProgressLine(step, self._config.steps, self._config.batch_size)
@@ -39,11 +39,11 @@ class Reporter:
         """Report the dispatch that began after step ``first``; wait until the devices have done it.
 
         Args:
-          first: the steps made before.
+          first: number of steps before it.
           metrics: "loss", "error" and "lr_scale" of each step, ``[steps]``.
 
         Returns:
-          The step at which the run has diverged and must stop; None if it goes on.
+          The step at which the run has diverged and must stop; None if it continues.
         """
         names = ("loss", "error", "lr_scale")
         losses, errors, lr_scales = (jax.device_get(metrics[name]).tolist() for name in names)
@@ -61,7 +61,7 @@ class Reporter:
         """Record the means over the steps since the last such record."""
         means = {name: float(np.mean([figures[name] for figures in self.recent])) for name in ("loss", "error")}
         self.recent = []
-        self.is_below = self._config.stop_below_loss is not None and means["loss"] < self._config.stop_below_loss
+        self.ends_run = self._config.stop_below_loss is not None and means["loss"] < self._config.stop_below_loss
         images_per_second = self.pace.steps_per_second(step) * self._config.batch_size
         self.write(step, "train", means, images_per_second, self.pace.data_wait(step))
         self.line.log(step, means, self.pace)

@@ -1,4 +1,4 @@
-"""Another batch with the same number of examples on each device: what else of a recipe must change with it."""
+"""Linear scaling rule: adapt learning rate and schedule to the global batch size."""
 
 from ml_collections import ConfigDict
 
@@ -12,15 +12,15 @@ def resolved(config: ConfigDict, devices: int) -> ConfigDict:
 
     With ``config.per_device_batch_size`` the batch is that many examples for each device, k times as large as the
     recipe's, and the rest follows the linear scaling rule (Goyal et al. 2017, arXiv 1706.02677): learning rates are
-    multiplied by k, and lengths in steps divided by it, so that the epochs stay what they were; the decay of averaged
+    multiplied by k, and lengths in steps divided by it, so that the epochs stay the same; the decay of averaged
     parameters is raised to the power of k (Busbridge et al. 2023, arXiv 2307.13813). If k is above 1, the rate rises
     evenly from 1/k of it over ``config.optimizer.rampup_steps``. Records stay ``config.log_every`` steps apart, and
     evaluations and checkpoints come at multiples of it, since each other length of a dispatch is compiled.
 
-    What is returned is what it resolves to on as many devices again.
+    The result resolves to itself on the same number of devices.
 
     Raises:
-      UserError: a field has a value that cannot be, as it is or as it is resolved.
+      UserError: a field has a value that is not valid, given or resolved.
     """
     check(config, devices)
     models.build(config.model, num_classes=1)  # Refuses a depth that the family does not have.
@@ -29,7 +29,7 @@ def resolved(config: ConfigDict, devices: int) -> ConfigDict:
     old, new = config.batch_size, config.per_device_batch_size * devices
 
     def steps(count: int, multiple: int = 1) -> int:
-        """Return how many steps, in multiples of ``multiple``, see as many examples as ``count`` did; 0 only for 0."""
+        """Return the steps, a multiple of ``multiple``, that see as many examples as ``count`` did; 0 only for 0."""
         return max(min(count, 1), round(count * old / new / multiple)) * multiple
 
     result = config.copy_and_resolve_references()

@@ -1,4 +1,4 @@
-"""The newest checkpoint of a run, for those who go on from its net: another run, evaluation, surgery."""
+"""The newest checkpoint of a run, for everything that continues from its net: another run, evaluation, surgery."""
 
 import pathlib
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ def newest_state(
 
     Args:
       workdir: the run directory; nothing in it is changed.
-      config: of the run.
-      model: of the run.
+      config: config of the run.
+      model: net of the run.
       mesh: the devices on which the state is placed.
       image_shape: ``(height, width, channels)``.
 
@@ -51,9 +51,9 @@ def newest_state(
 def state_after(
     workdir: pathlib.Path, config: ConfigDict, model: nn.Module, mesh: Mesh, image_shape: tuple[int, ...], step: int
 ) -> TrainState:
-    """Return the state of the run in ``workdir`` after ``step`` steps; of a kept net it is without the optimiser's.
+    """Return the state of the run in ``workdir`` after ``step`` steps; a kept net has no optimiser state.
 
-    The arguments are those of ``newest_state``.
+    Arguments as in ``newest_state``.
 
     Raises:
       UserError: the run has no intact checkpoint of this step, and the step is not 0, or the initial values of the run
@@ -74,21 +74,21 @@ def state_after(
 
 
 def available_steps(workdir: pathlib.Path, config: ConfigDict) -> list[int]:
-    """Return the steps of which ``state_after`` has the net, rising: step 0 is drawn again from the seed."""
-    drawn = [0] if config.from_run is None and config.model.init != "lsuv" and not is_made(workdir) else []
+    """Return the steps whose net ``state_after`` can return, in rising order: step 0 is drawn again from the seed."""
+    drawn = [0] if config.from_run is None and config.model.init != "lsuv" and not is_made_by_surgery(workdir) else []
     return sorted({*drawn, *saved_steps(workdir), *saved_steps(workdir, KEPT)})
 
 
 def variables_of(
     config: ConfigDict, program: Program, image_shape: tuple[int, ...], class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the variables from which the run of ``config`` starts: those that ``config.from_run`` evaluates.
+    """Return the variables from which the run of ``config`` starts: the variables that ``config.from_run`` evaluates.
 
     Args:
-      config: of the run that starts.
-      program: of the run that starts.
-      image_shape: of its images, ``(height, width, channels)``.
-      class_names: of its data.
+      config: config of the run that starts.
+      program: program of the run that starts.
+      image_shape: shape of its images, ``(height, width, channels)``.
+      class_names: class names of its data.
 
     Returns:
       ``{"params": ..., "batch_stats": ...}`` on the host.
@@ -107,9 +107,9 @@ class Source(NamedTuple):
 
     Attributes:
       workdir: its run directory.
-      config: of it.
-      model: of it.
-      image_shape: of its images, ``(height, width, channels)``.
+      config: its config.
+      model: its net.
+      image_shape: shape of its images, ``(height, width, channels)``.
     """
 
     workdir: pathlib.Path
@@ -133,10 +133,10 @@ def source_of(
     """Return the run from which the run of ``config`` starts; no checkpoint is read.
 
     Args:
-      config: of the run that starts.
+      config: config of the run that starts.
       model: its net.
-      image_shape: of its images, ``(height, width, channels)``.
-      class_names: of its data; None if they are not known, and so not compared.
+      image_shape: shape of its images, ``(height, width, channels)``.
+      class_names: class names of its data; None if they are unknown, and so not compared.
       planned: config of the other run if that is still to be trained, so that it has no run directory yet.
 
     Raises:
@@ -179,7 +179,7 @@ def recorded_run(workdir: pathlib.Path, named: str) -> tuple[ConfigDict, Identit
 
     Args:
       workdir: the run directory.
-      named: the words with which messages begin, as "--run=runs/a".
+      named: beginning of messages, as "--run=runs/a".
 
     Raises:
       UserError: there is no run, its config has been changed, or it uses other definitions than those here.
@@ -198,7 +198,7 @@ def recorded_run(workdir: pathlib.Path, named: str) -> tuple[ConfigDict, Identit
     return there.config, recorded
 
 
-def is_made(workdir: pathlib.Path) -> bool:
+def is_made_by_surgery(workdir: pathlib.Path) -> bool:
     """Return whether ``workdir`` holds a net that surgery made, which no seed draws."""
     summary = read_summary(workdir)
     return summary is not None and summary["status"] == MADE_BY_SURGERY

@@ -21,7 +21,7 @@ from resnet_jax.training.interventions import GateSchedule, gates_at
 from resnet_jax.training.optimizer import evaluated_params, plateau_scale
 from resnet_jax.training.parallel import AXIS
 
-# Separate the draws of the augmentation and those of the net from others that are made from the same seed.
+# Separate the draws of the augmentation and of the net from other draws from the same seed.
 _AUGMENTATION, _NET = 0xA06, 0x4E7
 
 
@@ -43,12 +43,12 @@ class TrainState:
 
 
 def without_optimizer(state: TrainState) -> TrainState:
-    """Return ``state`` without the state of the optimiser, as it is kept for good."""
+    """Return ``state`` without the state of the optimiser, the form in which nets are kept for good."""
     return TrainState(state.step, state.params, state.batch_stats, ())
 
 
 class StepInputs(NamedTuple):
-    """What every step reads besides the state and its batch: arrays on the device that no step changes.
+    """Inputs of every step in addition to the state and its batch: arrays on the device that no step changes.
 
     The examples of all splits are one array, a split is a range of it and a batch is indices into it, so training and
     evaluation compile once, however many splits there are. A streamed data set has no such arrays; there a batch is the
@@ -61,9 +61,9 @@ class StepInputs(NamedTuple):
       mean: float32 ``[height, width, channels]``, of streamed images ``[1, 1, channels]``: mean of the training images
         scaled to [0, 1].
       seed: uint32 scalar for the augmentation; a run with another seed runs the same program.
-      gates: of the net over the steps; None for the ungated net. Other values run the same program.
-      std: float32 ``[1, 1, channels]``, what the difference from ``mean`` is divided by, or None for nothing.
-      trainable: as of ``Interventions``.
+      gates: gates of the net over the steps; None for the ungated net. Other values run the same program.
+      std: float32 ``[1, 1, channels]``, divisor of the difference from ``mean``; None for no division.
+      trainable: as in ``Interventions``.
     """
 
     images: jax.Array | None
@@ -81,10 +81,10 @@ DeviceBatch = Any
 
 
 class DeviceAugmentation(NamedTuple):
-    """What a training step does to its images at random.
+    """Random changes of a training step to its images.
 
     Attributes:
-      padding: of the random crops, in pixels; 0 for no crops.
+      padding: padding of the random crops, in pixels; 0 for no crops.
       flip: whether images are mirrored at random.
       color_noise: standard deviation of the colour noise; 0 for none.
       pad: value of the padding, as ``config.data.pad``.
@@ -97,7 +97,7 @@ class DeviceAugmentation(NamedTuple):
 
     @classmethod
     def of(cls, config: ConfigDict) -> Self:
-        """Return the augmentation that ``config``, the "data" part of a run's config, asks for."""
+        """Return the augmentation of ``config``, the "data" part of a run's config."""
         return cls(config.padding, config.flip, config.color_noise, config.pad)
 
 
@@ -116,13 +116,13 @@ def loss_fn(
     """Return the loss of a batch in training mode; everything that differentiates the loss differentiates this.
 
     Args:
-      params: of the net.
+      params: parameters of the net.
       batch_stats: running statistics of the net.
-      images: normalised and augmented, float32 ``[batch, height, width, channels]``.
+      images: normalised and augmented images, float32 ``[batch, height, width, channels]``.
       labels: int32 ``[batch]``.
       model: the net.
       gates: collection "gates" of the net; None for the ungated net.
-      key: for the draws of dropout and stochastic depth; None for a net without.
+      key: key of the draws of dropout and stochastic depth; None for a net without them.
       mutable: collections that the forward pass updates.
       **apply_options: further options of ``model.apply``, such as ``capture_intermediates``.
 
@@ -192,12 +192,12 @@ def gradients_of(
     """Return the results of ``loss_fn`` in a training step and its gradients, of this device; ``AXIS`` is bound.
 
     Args:
-      state: before the step.
-      examples: of the step.
-      images: normalised and augmented.
-      labels: of the images.
-      sync_batch_norm: as of ``train_step``.
-      **options: of ``loss_fn``.
+      state: state before the step.
+      examples: inputs of the step.
+      images: normalised and augmented images.
+      labels: labels of the images.
+      sync_batch_norm: as in ``train_step``.
+      **options: options of ``loss_fn``.
     """
     # Without this, gradients of parameters that are equal on all devices arrive already summed over the devices.
     params, batch_stats = jax.lax.pcast(state.params, AXIS, to="varying"), state.batch_stats
@@ -225,8 +225,8 @@ def train_step(
       examples: equal on all devices.
       batch: this device's share.
       model: the net.
-      optimizer: that of ``state.opt_state``.
-      augmentation: of the images.
+      optimizer: the optimiser of ``state.opt_state``.
+      augmentation: augmentation of the images.
       sync_batch_norm: whether ``model`` computes its batch statistics over all devices.
 
     Returns:
@@ -258,7 +258,7 @@ def train_steps(
       batches: this device's shares, with a first axis of steps.
       in_vectors: whether parameters, and each part of the optimiser's state that is like them, are one vector between
         steps, if there are several. GPUs then update all of them in few kernels instead of one or more for each array.
-      **settings: of ``train_step``.
+      **settings: settings of ``train_step``.
 
     Returns:
       The last state, and the "loss", "error" and "lr_scale" of each step, ``[steps]``.
@@ -280,7 +280,7 @@ def eval_step(
 ) -> dict[str, jax.Array]:
     """Return the sums of "loss", "error" and "weight" over a batch, not augmented and with the running statistics.
 
-    Where a running average of the parameters is kept, that is evaluated.
+    Where a running average of the parameters is kept, the average is evaluated.
 
     Args:
       state: equal on all devices.

@@ -1,4 +1,4 @@
-"""The state of training as vectors, of which a GPU updates each in few kernels."""
+"""The state of training as vectors; a GPU updates each vector in few kernels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,14 +8,14 @@ from jax.flatten_util import ravel_pytree
 
 
 def same(tree: Any) -> Any:
-    """Return ``tree``: what packs and unpacks where nothing is packed."""
+    """Return ``tree``: packs and unpacks where nothing is packed."""
     return tree
 
 
 def packing(state: Any) -> tuple[Callable[[Any], list[jax.Array]], Callable[[list[jax.Array]], Any]]:
-    """Return what packs states like ``state``, a ``TrainState``, into vectors, and what unpacks them.
+    """Return a function that packs states like ``state``, a ``TrainState``, into vectors, and its inverse.
 
-    A vector holds the leaves of one tree: parameters, running statistics, or what the optimiser keeps for each
+    A vector holds the leaves of one tree: parameters, running statistics, or the optimiser's numbers for each
     parameter. Vectors of several of these would be more kernels again.
     """
     trees = (tree for tree in (state.params, state.batch_stats) if jax.tree.leaves(tree))

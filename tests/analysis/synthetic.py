@@ -2,8 +2,21 @@
 
 import json
 
+import numpy as np
+
 from configs import recipes
+from resnet_jax.analysis.censored import ABOVE, EXACT
+from resnet_jax.analysis.rates import Reach
+from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.rundir import FORMAT_VERSION
+
+# Depths of nets whose steps to a threshold grow by a factor of exp(10 KAPPA) for every ten layers.
+DEPTHS, KAPPA = (8, 14, 20, 26, 32, 38, 44, 56), 0.05
+
+
+def nets_in(folder):
+    """Return the nets of the runs in and below ``folder``."""
+    return group_seeds(read_runs([folder])[0])
 
 
 def write_run(
@@ -77,6 +90,12 @@ def write_run(
     return folder
 
 
+def write_seeds(folder, depth, residual, errors, **fields):
+    """Write a run for each of ``errors``, training errors of the seeds of one net."""
+    for seed, error in enumerate(errors):
+        write_run(folder / f"{residual}-{depth}-{seed}", depth, residual, error, seed, **fields)
+
+
 def set_losses(run, losses, every=10, rates=None, epoch=10):
     """Replace the records of the run directory ``run`` by running training losses, one every ``every`` steps.
 
@@ -89,3 +108,26 @@ def set_losses(run, losses, every=10, rates=None, epoch=10):
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return run
+
+
+def write_exponentials(folder, depths=DEPTHS, kappa=KAPPA, scatter=0.0, seeds=1, steps=3000, **fields):
+    """Write plain nets whose loss falls exponentially, tau 20 steps at depth 0 and growing exponentially with it."""
+    random = np.random.default_rng(0)
+    for depth in depths:
+        for seed in range(seeds):
+            tau = 20 * np.exp(kappa * depth + random.normal(0, scatter))
+            ends = np.arange(10, steps + 1, 10)
+            losses = (2.3 * np.exp(-(ends - 5) / tau)).tolist()
+            set_losses(write_run(folder / f"{depth}-{seed}", depth, seed=seed, steps=steps, **fields), losses)
+    return nets_in(folder)
+
+
+def reaches_of(logarithms, seeds=3, scatter=0.02, rates=None, limit=np.inf):
+    """Return runs whose steps have ``logarithms``, one for each of ``DEPTHS``, with some scatter over seeds."""
+    random = np.random.default_rng(0)
+    found = []
+    for depth, middle, rate in zip(DEPTHS, logarithms, rates or [0.05] * len(DEPTHS), strict=True):
+        for steps in np.exp(middle + random.normal(0, scatter, seeds)).tolist():
+            side = ABOVE if steps > limit else EXACT
+            found.append(Reach("run", depth, rate, min(steps, limit), side, diverged=False, unfinished=False))
+    return found

@@ -22,7 +22,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("instrument", "change", "reason"),
     [
-        ("gradients", lambda line: line["result"].update(relative=[1.0]), "has not one relative for each block"),
+        ("gradients", lambda line: line["result"].update(relative=[1.0]), "does not have one relative for each block"),
         ("gradients", lambda line: line["result"].update(a_layer="1"), "a_layer is '1' instead of a number"),
         (
             "probes",
@@ -31,8 +31,8 @@ def folder(tmp_path):
         ),
         ("branches", lambda line: line.pop("result"), "its content has no result"),
         ("branches", lambda line: line.update(blocks=["a", "b", "c", "d"]), "it has other blocks than another net"),
-        ("responses", lambda line: line["result"]["deviation"].pop(), "has another size than that of another net"),
-        ("deletions", lambda line: line["result"]["several"].pop(), "has another size than that of another net"),
+        ("responses", lambda line: line["result"]["deviation"].pop(), "differs in size from the result of another net"),
+        ("deletions", lambda line: line["result"]["several"].pop(), "differs in size from the result of another net"),
         ("branches", lambda line: line.update(step=-1), "step is -1 instead of a whole number at least 0"),
     ],
 )

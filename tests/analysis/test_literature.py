@@ -1,4 +1,4 @@
-"""What was found beside the literature: agreement, contradiction, or neither."""
+"""Verdicts compared with the literature: agreement, contradiction, or neither."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ CLAIMS = {"plain": ["degrades", HE], "residual": ["does not degrade", HE]}
 
 
 def verdict(**errors):
-    """Return the verdict on series of which ``errors`` has the training errors of seeds, shallow and deep."""
+    """Return the verdict on series with the training ``errors`` of seeds, shallow and deep."""
     gaps = {series: gap(np.array(deep), np.array(shallow)) for series, (shallow, deep) in errors.items()}
     return Verdict([SeriesVerdict(series, [20, 56], [each], each, each) for series, each in gaps.items()], [])
 

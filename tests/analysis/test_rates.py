@@ -1,46 +1,24 @@
 """Rates: which records of a run are read, when it reaches a threshold, and the growth with depth of known curves."""
 
-import io
-import json
-import re
-
 import numpy as np
 import pytest
-from rich.console import Console
 
 from resnet_jax.analysis.censored import ABOVE, BELOW, EXACT
-from resnet_jax.analysis.rates import Rates, Reach, first_segment, growth, measure, reach, smoothed, windows
-from resnet_jax.analysis.runs import group_seeds, read_run, read_runs
-from resnet_jax.report.rates_report import (
-    CAPTION,
-    censored_sentence,
-    growth_sentence,
-    preference,
-    record,
-    rows,
-    sentences,
+from resnet_jax.analysis.rates import Law, Laws, first_segment, growth, measure, reach, smoothed, windows
+from resnet_jax.analysis.runs import read_run
+from tests.analysis.synthetic import (
+    DEPTHS,
+    KAPPA,
+    nets_in,
+    reaches_of,
+    set_losses,
+    write_exponentials,
+    write_run,
 )
-from resnet_jax.report.tables import terminal_table
-from tests.analysis.synthetic import set_losses, write_run
-
-DEPTHS = (8, 14, 20, 26, 32, 38, 44, 56)
-KAPPA = 0.05
 
 
 def one_run(folder, losses, rates=None, status="finished", every=10, **fields):
     return read_run(set_losses(write_run(folder, status=status, **fields), losses, every, rates))
-
-
-def write_sweep(folder, depths=DEPTHS, kappa=KAPPA, scatter=0.0, seeds=1, steps=3000, **fields):
-    """Write plain nets whose loss falls exponentially, tau 20 steps at depth 0 and growing exponentially with it."""
-    random = np.random.default_rng(0)
-    for depth in depths:
-        for seed in range(seeds):
-            tau = 20 * np.exp(kappa * depth + random.normal(0, scatter))
-            ends = np.arange(10, steps + 1, 10)
-            losses = (2.3 * np.exp(-(ends - 5) / tau)).tolist()
-            set_losses(write_run(folder / f"{depth}-{seed}", depth, seed=seed, steps=steps, **fields), losses)
-    return group_seeds(read_runs([folder])[0])
 
 
 def test_the_first_segment_ends_before_the_learning_rate_is_cut(tmp_path):
@@ -137,23 +115,18 @@ def test_steps_to_a_threshold_are_those_of_runs_that_go_on(tmp_path):
         for name, records, fields in (("all", 750, {}), ("short", last, {"stop_below_loss": 0.5})):
             folder = write_run(tmp_path / name / str(depth), depth, steps=3000, **fields)
             set_losses(folder, losses[:records].tolist(), every=4, epoch=12)
-    whole, short = (
-        measure(group_seeds(read_runs([tmp_path / name])[0]), [2.0, 1.0, 0.5]).growths for name in ("all", "short")
-    )
+    whole, short = (measure(nets_in(tmp_path / name), [2.0, 1.0, 0.5]).growths for name in ("all", "short"))
     for all_steps, ended in zip(whole[:2], short[:2], strict=True):
         assert not any(each.unfinished for each in ended.reaches)
         assert [each.side for each in ended.reaches] == [each.side for each in all_steps.reaches]
         np.testing.assert_allclose([e.steps for e in ended.reaches], [e.steps for e in all_steps.reaches], rtol=0.01)
-    said = growth_sentence(short[2])
-    assert said == (
-        "plain, steps to a training loss of 0.5: not measured, because config.stop_below_loss=0.5 ends the runs before "
-        "they reach it."
-    )
+    assert short[2].steps is None
+    assert "config.stop_below_loss=0.5" in short[2].problem
 
 
 @pytest.mark.parametrize("steps", [3000, 150])
 def test_curves_without_noise_give_kappa_even_if_half_are_censored(tmp_path, steps):
-    (found,) = measure(write_sweep(tmp_path, steps=steps), [0.5]).growths
+    (found,) = measure(write_exponentials(tmp_path, steps=steps), [0.5]).growths
     assert sum(each.side == ABOVE for each in found.reaches) == (0 if steps == 3000 else 4)
     factor = np.exp(10 * KAPPA)
     assert found.steps.factor == pytest.approx(factor, rel=0.01)
@@ -164,23 +137,12 @@ def test_curves_without_noise_give_kappa_even_if_half_are_censored(tmp_path, ste
 
 
 def test_with_noise_and_half_of_the_depths_censored_the_interval_contains_kappa_and_leaving_out_is_biased(tmp_path):
-    (found,) = measure(write_sweep(tmp_path, scatter=0.3, seeds=3, steps=150), [0.5]).growths
+    (found,) = measure(write_exponentials(tmp_path, scatter=0.3, seeds=3, steps=150), [0.5]).growths
     assert found.steps.interval[0] < np.exp(10 * KAPPA) < found.steps.interval[1]
     exact = [each for each in found.reaches if each.side == EXACT]
     assert len(exact) < 16
     naive = np.polyfit([each.depth for each in exact], np.log([each.steps for each in exact]), 1)[0]
     assert np.exp(10 * naive) < min(found.steps.factor, np.exp(8 * KAPPA))
-
-
-def reaches_of(logarithms, seeds=3, scatter=0.02, rates=None, limit=np.inf):
-    """Return runs whose steps have ``logarithms``, one for each of ``DEPTHS``, with some scatter over seeds."""
-    random = np.random.default_rng(0)
-    found = []
-    for depth, middle, rate in zip(DEPTHS, logarithms, rates or [0.05] * len(DEPTHS), strict=True):
-        for steps in np.exp(middle + random.normal(0, scatter, seeds)).tolist():
-            side = ABOVE if steps > limit else EXACT
-            found.append(Reach("run", depth, rate, min(steps, limit), side, diverged=False, unfinished=False))
-    return found
 
 
 @pytest.mark.parametrize(
@@ -190,44 +152,14 @@ def reaches_of(logarithms, seeds=3, scatter=0.02, rates=None, limit=np.inf):
         ("quadratic", 4 + 0.02 * np.array(DEPTHS) + 0.001 * np.array(DEPTHS) ** 2, [4, 0.2, 0.1]),
     ],
 )
-def test_steps_that_follow_a_law_are_said_to(law, logarithms, coefficients):
+def test_the_law_that_steps_follow_is_the_first_of_the_ranking_and_has_their_coefficients(
+    law, logarithms, coefficients
+):
     laws = growth("plain", 1.0, reaches_of(logarithms)).steps
     assert laws.ranking[0] == (law, 0.0)
     np.testing.assert_allclose(laws.fitted[law].coefficients, coefficients, rtol=0.15)
     aic = [laws.fitted[name].aic for name, _ in laws.ranking]
     assert aic == sorted(aic)
-    assert preference(laws).startswith(f"The {law} fits best (AIC lower by {aic[1] - aic[0]:.1f} than the ")
-    assert (", exponent 1.5" in preference(laws)) == (law == "power law")
-
-
-def test_the_quadratic_is_said_with_its_growth_at_both_ends_and_how_sure_it_is():
-    depths = np.array(DEPTHS)
-    found = growth("plain", 1.0, reaches_of(4 + 0.02 * depths + 0.001 * depths**2, scatter=0.1))
-    said = growth_sentence(found)
-    assert found.steps.bend < 1e-3
-    assert "The quadratic fits best (AIC lower by " in said
-    # Ten times the derivative, 0.02 + 0.002 depth.
-    ends = [float(each) for each in re.search(r"from times (\S+) at 8 layers to times (\S+) at 56", said).groups()]
-    np.testing.assert_allclose(ends, np.exp([0.2 + 0.16, 0.2 + 1.12]), rtol=0.1)
-    assert "): the growth accelerates with depth" in said
-    slower = growth_sentence(growth("plain", 1.0, reaches_of(4 + 0.1 * depths - 0.001 * depths**2)))
-    assert "the growth slows down with depth" in slower
-
-
-def test_a_bend_that_few_depths_show_is_only_a_hint():
-    depths = np.array(DEPTHS)
-    found = growth("plain", 1.0, reaches_of(4 + 0.02 * depths + 0.001 * depths**2))
-    laws = found.steps._replace(bend=0.08)
-    assert "): a hint, with so few depths, that the growth accelerates with depth, " in preference(laws)
-    assert preference(laws).endswith("(p = 0.08)")
-
-
-def test_laws_whose_aic_differs_by_less_than_two_cannot_be_distinguished():
-    random = np.random.default_rng(1)
-    logarithms = 4 + 0.01 * np.array(DEPTHS) + random.normal(0, 0.2, len(DEPTHS))
-    laws = growth("plain", 1.0, reaches_of(logarithms)).steps
-    assert laws.ranking[1][1] < 2
-    assert " cannot be distinguished (AIC differs by " in preference(laws)
 
 
 def test_seeds_are_not_independent_evidence_on_a_law_of_depth():
@@ -243,40 +175,6 @@ def test_steps_times_the_learning_rate_grow_by_their_own_factor():
     found = growth("plain", 1.0, reaches_of(4 + 0.05 * np.array(DEPTHS), rates=rates))
     assert found.steps.factor == pytest.approx(np.exp(0.5), rel=0.02)
     assert found.progress.factor == pytest.approx(np.exp(0.1), rel=0.02)
-    said = growth_sentence(found)
-    assert said.startswith("plain, steps to a training loss of 1: times 1.6")
-    assert ", steps times learning rate: times 1.1" in said
-    (row,) = rows(Rates([], [found], []))
-    assert row["steps"].startswith("1.6")
-    assert row["steps x rate"].startswith("1.1")
-    (same,) = rows(Rates([], [growth("plain", 1.0, reaches_of(4 + 0.05 * np.array(DEPTHS)))], []))
-    assert same["steps x rate"] == ""
-
-
-def test_all_thresholds_are_in_sentences_table_and_record_and_the_table_fits_a_terminal(tmp_path):
-    rates = {"optimizer__learning_rate": 0.003}
-    found = measure(write_sweep(tmp_path, scatter=0.1, seeds=2, **rates), [1.0, 0.5, 0.1])
-    found = found._replace(growths=[each._replace(series="residual, learning_rate 0.003") for each in found.growths])
-    said = sentences(found)
-    assert said[0] == CAPTION
-    for text, threshold in zip(said[1:], ("1", "0.5", "0.1"), strict=False):
-        assert text.startswith(f"residual, learning_rate 0.003, steps to a training loss of {threshold}: times ")
-    table = rows(found)
-    assert [row["loss"] for row in table] == ["1", "0.5", "0.1"]
-    console = Console(width=80, file=io.StringIO())
-    console.print(terminal_table(table, "Convergence rates"))
-    assert "quad" in console.file.getvalue()
-    assert [each["threshold"] for each in record(found)["growths"]] == [1.0, 0.5, 0.1]
-
-
-def test_the_sentence_names_the_depths_that_are_measured_and_the_censored_ones():
-    found = growth("plain", 1.0, reaches_of(4 + 0.05 * np.array(DEPTHS), limit=np.exp(4 + 0.05 * 35)))
-    said = f"{growth_sentence(found)}{censored_sentence(found)}"
-    assert "; measured from 8 up to 32 layers, all runs of 38, 44 and 56 layers are censored." in said
-    assert said.endswith(
-        "9 of 24 runs did not reach it: 3 of 3 with 38 layers, 3 of 3 with 44 layers and 3 of 3 with 56 layers. They "
-        "are censored: they count as taking longer."
-    )
 
 
 def test_a_quadratic_needs_four_depths_that_reach_the_threshold():
@@ -284,44 +182,12 @@ def test_a_quadratic_needs_four_depths_that_reach_the_threshold():
     assert found.steps.measured == (8, 20)
     assert set(found.steps.fitted) == {"exponential", "power law"}
     assert found.steps.bend is None
-    (row,) = rows(Rates([], [found], []))
-    assert row["quad"] == ""
-
-
-def test_fewer_than_six_depths_or_three_that_reach_the_threshold_give_no_law(tmp_path):
-    said = sentences(measure(write_sweep(tmp_path / "five", DEPTHS[:5]), [0.5]))
-    assert said[0] == ("plain, steps to a training loss of 0.5: the law of growth needs six depths, and 5 are there.")
-    said = sentences(measure(write_sweep(tmp_path / "slow", steps=60), [0.5]))
-    assert "needs three depths at which a run reaches it, and 1 are there." in said[0]
-    assert " 7 of 8 runs did not reach it: 1 of 1 with 14 layers, " in said[0]
-
-
-def test_the_report_says_growth_decay_and_what_is_censored_and_why(tmp_path):
-    write_sweep(tmp_path, scatter=0.1, seeds=3, steps=400)
-    set_losses(tmp_path / "56-0", [2.0] * 30)
-    (tmp_path / "56-0" / "summary.json").unlink()
-    set_losses(tmp_path / "44-0", [2.0, None])
-    summary = json.loads((tmp_path / "44-0" / "summary.json").read_text())
-    (tmp_path / "44-0" / "summary.json").write_text(json.dumps(summary | {"status": "diverged"}))
-    found = measure(group_seeds(read_runs([tmp_path])[0]), [0.1])
-    said = sentences(found)
-    assert said[0] == CAPTION
-    assert said[1].startswith("plain, steps to a training loss of 0.1: times 1.")
-    assert " (1 diverged, 1 unfinished). They are censored: they count as taking longer." in said[1]
-    assert any(each.startswith("plain-8: the training loss falls exponentially, tau = ") for each in said)
-    assert any("1 x no progress: rate not identified" in each for each in said if each.startswith("plain-56"))
-    numbers = json.loads(json.dumps(record(found), allow_nan=False))
-    laws = found.growths[0].steps
-    assert numbers["growths"][0]["steps"]["fitted"]["quadratic"]["aic"] == laws.fitted["quadratic"].aic
-    assert numbers["growths"][0]["steps"]["interval"] == list(laws.interval)
-    assert len(numbers["growths"][0]["reaches"]) == 24
 
 
 def test_each_series_has_its_own_growth_whatever_it_differs_in(tmp_path):
-    write_sweep(tmp_path / "a", model__norm="batch")
-    nets = write_sweep(tmp_path / "b", kappa=0.0, model__norm="group")
-    nets = group_seeds(read_runs([tmp_path])[0])
-    growths = measure(nets, [1.0, 0.5]).growths
+    write_exponentials(tmp_path / "a", model__norm="batch")
+    write_exponentials(tmp_path / "b", kappa=0.0, model__norm="group")
+    growths = measure(nets_in(tmp_path), [1.0, 0.5]).growths
     assert [(each.series, each.threshold) for each in growths] == [
         (f"plain, norm {norm}", threshold) for norm in ("batch", "group") for threshold in (1.0, 0.5)
     ]
@@ -329,11 +195,59 @@ def test_each_series_has_its_own_growth_whatever_it_differs_in(tmp_path):
 
 
 def test_what_shifts_the_steps_or_cannot_be_measured_is_remarked(tmp_path):
-    write_sweep(tmp_path / "a", optimizer__warmup_min_depth=56, optimizer__warmup_steps=100)
     warm_up = {"optimizer__warmup_min_depth": 56, "optimizer__warmup_steps": 100}
+    write_exponentials(tmp_path / "a", DEPTHS[-2:], **warm_up)
     write_run(tmp_path / "started", 56, status=None, seed=9, steps=3000, **warm_up)
     (tmp_path / "started" / "metrics.jsonl").write_text("")
-    remarks = measure(group_seeds(read_runs([tmp_path])[0]), [0.5]).remarks
+    remarks = measure(nets_in(tmp_path), [0.5]).remarks
     assert "The steps of plain-56 include 100 of warm-up or ramp-up." in remarks
     missing = "1 of 2 runs of plain-56 have no record of the loss at a constant learning rate, and are left out."
     assert missing in remarks
+
+
+def test_a_law_gives_the_logarithm_of_its_formula_and_its_growth_over_ten_layers_about_a_depth():
+    depths = np.array([8.0, 20, 56])
+    exponential = Law("exponential", [1.0, 0.5], 0.1, 0.1, 0.0)
+    power = Law("power law", [1.0, 2.0], 0.1, 0.1, 0.0)
+    quadratic = Law("quadratic", [1.0, 0.2, 0.1], 0.1, 0.1, 0.0)
+    np.testing.assert_allclose(exponential.logarithms(depths), 1 + 0.05 * depths)
+    np.testing.assert_allclose(power.logarithms(depths), 1 + 2 * np.log(depths))
+    np.testing.assert_allclose(quadratic.logarithms(depths), 1 + 0.02 * depths + 0.001 * depths**2)
+    assert exponential.factor(20) == exponential.factor(56) == pytest.approx(np.exp(0.5))
+    assert power.factor(20) == pytest.approx((25 / 15) ** 2)
+    assert quadratic.factor(20) == pytest.approx(np.exp(0.2 + 0.001 * (25**2 - 15**2)))
+    assert Law("exponential", [0.0, 800.0], 0.1, 0.1, 0.0).factor(20) == np.inf
+
+
+def test_the_ranking_begins_with_the_lowest_criterion_and_has_the_others_excess():
+    laws = {name: Law(name, [], 0.1, 0.1, aic) for name, aic in (("exponential", 7.5), ("power law", -2.0))}
+    assert Laws(laws, 1.0, (1.0, 1.0), None, (8, 56)).ranking == [("power law", 0.0), ("exponential", 9.5)]
+
+
+@pytest.mark.parametrize(
+    ("depths", "limit", "problem"),
+    [
+        (5, np.inf, "six depths, and 5 are there"),
+        (8, np.exp(4 + 0.05 * 17), "three depths at which a run reaches it, and 2 are there"),
+    ],
+)
+def test_fewer_than_six_depths_or_three_that_reach_the_threshold_give_no_law(depths, limit, problem):
+    reaches = [each for each in reaches_of(4 + 0.05 * np.array(DEPTHS), limit=limit) if each.depth in DEPTHS[:depths]]
+    found = growth("plain", 1.0, reaches)
+    assert (found.steps, found.progress, found.reaches) == (None, None, reaches)
+    assert found.problem.endswith(problem)
+
+
+def test_a_run_without_records_has_no_segment_and_one_in_warm_up_neither(tmp_path):
+    assert first_segment(one_run(tmp_path / "empty", [], status=None)) is None
+    warm = {"optimizer__warmup_steps": 100, "optimizer__warmup_min_depth": 1}
+    assert first_segment(one_run(tmp_path / "warm", [2.0, 1.0], status=None, **warm)) is None
+
+
+def test_losses_at_the_rounding_of_float32_are_no_windows_and_reach_any_threshold(tmp_path):
+    run = one_run(tmp_path / "run", [1.0, 1.0, 0.0, 0.0])
+    segment = first_segment(run)._replace(window=1)
+    assert windows(segment)[1].tolist() == [1.0]  # The first window is left out, as 5 % of the segment.
+    found = reach(run, segment, 0.5)
+    assert found.side == EXACT
+    assert 15 < found.steps < 25  # Between the middles of the records of 1 and 0.

@@ -43,7 +43,7 @@ def test_known_gaps_are_found_and_reported(tmp_path):
 
 def test_the_table_has_the_adjusted_p_values_beside_their_own(tmp_path):
     write_sweep(tmp_path, {False: (0.1, 0.15, 0.18), True: (0.1, 0.1, 0.103)})
-    stated = statements(judge(read_runs([tmp_path])[0]), ", at 0.1")
+    stated = statements(judge(read_runs([tmp_path])[0]), "at 0.1")
     plain, residual = table(stated)
     assert plain["net"] == "plain, 20 / 56 layers, at 0.1"
     assert plain["training errors (%)"] == "9.80, 10.0, 10.2 / 17.8, 18.0, 18.2"

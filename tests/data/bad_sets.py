@@ -12,7 +12,7 @@ SHARD = "tiny-train.array_record-00001"
 
 
 def damage(change):
-    """Return a maker of a good set of which ``change`` then damages the folder."""
+    """Return a maker of a good set whose folder ``change`` then damages."""
 
     def make(root):
         change(write_set(root, "tiny", tiny_splits()))
@@ -92,7 +92,7 @@ def deep(split, index, array):
 
 
 def shard(change):
-    """Return a maker of a set of which one file of records holds what ``change`` makes of its bytes."""
+    """Return a maker of a set with ``change`` applied to the bytes of one file of records."""
 
     def damaged(folder):
         (folder / SHARD).write_bytes(change((folder / SHARD).read_bytes()))

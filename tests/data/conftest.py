@@ -30,7 +30,7 @@ def tiny_splits(shape=(8, 8, 3), splits=("train", "test")):
 def write_set(root, name, splits, version="1.0.0", shape=None, **features):
     """Write ``splits`` under ``root`` as TFDS does, without TensorFlow; ``shape`` is for images of several shapes.
 
-    ``features`` are those of another set than one with an "image" and a "label": each gets the image or the label.
+    Without ``features`` these are "image" and "label"; each of ``features`` gets the image or the label.
     """
     import tensorflow_datasets as tfds
 

@@ -34,7 +34,7 @@ def test_the_normalised_training_set_has_mean_zero_at_every_pixel():
 
 @pytest.mark.parametrize("mean", ["pixel", "channel"])
 def test_a_standard_deviation_is_of_the_raw_training_images(mean):
-    """Of each channel about its own mean, of all values about theirs: as in the authors' code."""
+    """Deviations of each channel are about its own mean, of all values about theirs: as in the authors' code."""
     images = random_images(50) // np.array([1, 2, 3], np.uint8)
     pixels = images.astype(np.float64) / 255
     for std, expected in (("channel", pixels.std((0, 1, 2))), ("scalar", np.full(3, pixels.std()))):

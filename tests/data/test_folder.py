@@ -30,7 +30,7 @@ def write_classes(root, **counts):
 
 
 def contents(source):
-    """Return what ``source`` reads, as a list of pairs of content and class name."""
+    """Return the content and class name of each file of ``source``."""
     return [(encoded.decode(), source.class_names[label]) for encoded, label, _ in source]
 
 
@@ -189,7 +189,7 @@ def make(root, *names):
 
 BAD = [
     ("nothing", (), r"has no class folders; it must hold one folder of images per class\."),
-    ("images alone", ("1.jpg", "2.jpg"), r"has no class folders; it must"),
+    ("images without folders", ("1.jpg", "2.jpg"), r"has no class folders; it must"),
     ("one class", ("cat/1.jpg",), r"has only one class folder, cat; add another, or set config\.data\.data_dir"),
     ("one too high", ("set/cat/1.jpg", "set/dog/1.jpg"), r"has only one class folder, set;"),
     (
@@ -299,7 +299,7 @@ def test_one_split_without_the_other_is_refused(tmp_path, split, advice):
     for _ in range(2):
         with pytest.raises(UserError, match=f"^{tmp_path} {advice}"):
             folder.load(str(tmp_path), 0.5)
-        write(tmp_path, "cat/1.jpg", "dog/1.jpg")  # Class folders beside it.
+        write(tmp_path, "cat/1.jpg", "dog/1.jpg")  # Class folders next to it.
 
 
 def test_names_that_only_begin_like_a_split_are_classes(tmp_path):

@@ -24,7 +24,7 @@ AREAS, RATIOS = [0.08, 1.0], [3 / 4, 4 / 3]
 
 @pytest.fixture(scope="module")
 def transforms():
-    return pytest.importorskip("torchvision.transforms", reason="torchvision is what the crops are compared with")
+    return pytest.importorskip("torchvision.transforms", reason="crops are compared with torchvision's")
 
 
 def file(image, format_name, **settings):
@@ -465,11 +465,11 @@ def test_colours_of_16_bits_in_planes_are_refused_and_of_8_bits_read(order):
                 images.decode(encoded, "it")
 
 
-# Files that are no images.
+# Files that are not images.
 
 
 def bomb(pixels):
-    """Return a PNG of the header alone, which claims ``pixels`` in a row."""
+    """Return a PNG of only the header, which claims ``pixels`` in a row."""
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", pixels, 1, 8, 2, 0, 0, 0))
 
 

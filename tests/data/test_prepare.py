@@ -44,6 +44,7 @@ needs_tensorflow = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_what_tfds_prepares_is_read(tmp_path):
     program = tmp_path / "made.py"

@@ -142,6 +142,7 @@ def test_reading_needs_no_tensorflow(tiny_set):
     assert subprocess.run([sys.executable, "-c", program, str(root)], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (pathlib.Path(os.environ.get("TFDS_DATA_DIR", "/nowhere")) / "cifar10").is_dir(),
     reason="TFDS_DATA_DIR names no folder with a prepared cifar10",

@@ -64,11 +64,10 @@ def test_images_of_another_size_are_refused_by_name_where_the_net_takes_one(grey
         evaluation.classify(grey, [tmp_path / "wide.png"], MESH)
 
 
-def test_images_are_downsampled_as_those_of_the_run_were(config, tmp_path):
-    config.data.downsample = 2
-    train(config, tmp_path / "run")
+@pytest.mark.xdist_group("varied")
+def test_images_are_downsampled_like_the_runs(varied, tmp_path):
     files, pixels = write_digits(tmp_path, 2)
-    net = evaluation.of_run(tmp_path / "run", MESH)
+    net = evaluation.of_run(varied, MESH)
     found = evaluation.classify(net, files, MESH, downsample=2)
     half = np.floor(pixels.reshape(2, 4, 2, 4, 2).mean((2, 4)) + 0.5).astype(np.uint8)[..., None]
     logits, _ = evaluation.predict(net, half, MESH)

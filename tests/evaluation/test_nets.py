@@ -7,106 +7,87 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import safetensors
 from ml_collections import ConfigDict
 
 from resnet_jax import data, evaluation, interop, models
 from resnet_jax.errors import UserError
+from resnet_jax.rundir import read_config
 from resnet_jax.safe_files import read_json
-from resnet_jax.training import parallel, train
+from resnet_jax.training import parallel
+from tests.evaluation.conftest import varied_config
 from tests.promises.runs import last_state
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Return the directory of a finished run with checkpoints of steps 10 and 12."""
-    from configs import recipes
-
-    config = recipes.digits(depth=8, residual=False)
-    overrides = {"batch_size": 32, "steps": 12, "checkpoint_every": 5}
-    config.update_from_flattened_dict(overrides | {"data.validation_examples": 100})
-    workdir = tmp_path_factory.mktemp("runs") / "run"
-    train(config, workdir)
-    return workdir
+pytestmark = pytest.mark.xdist_group("varied")
 
 
-def scores(net, split="test", validation_examples=100):
-    from configs import recipes
-
-    config = recipes.digits(8, True).data
-    config.validation_examples = validation_examples
-    images, labels = data.load(config).splits[split]
+def scores(net, data_config, split="test"):
+    images, labels = data.load(data_config).splits[split]
     logits, _ = evaluation.predict(net, images, parallel.device_mesh())
     return evaluation.score(logits, labels)
+
+
+def assert_same_net(one, other):
+    for each, its in ((one.variables, other.variables), (one.mean, other.mean), (one.std, other.std)):
+        jax.tree.map(np.testing.assert_array_equal, each, its)
 
 
 def content(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_net_of_a_run_has_the_figures_that_the_run_recorded_and_nothing_is_written(run):
-    before = content(run)
-    net = evaluation.of_run(run, parallel.device_mesh())
-    assert (net.name, net.kind, net.num_classes) == ("run", "plain-8", 10)
-    final = read_json(run / "summary.json")["final"]
+@pytest.mark.parametrize(("run", "kind"), [("whole", "residual-8"), ("varied", "plain-8")])
+def test_the_net_of_a_run_has_the_figures_that_the_run_recorded_and_nothing_is_written(run, kind, request):
+    workdir = request.getfixturevalue(run)
+    before = content(workdir)
+    net = evaluation.of_run(workdir, parallel.device_mesh())
+    assert (net.name, net.kind, net.num_classes) == (workdir.name, kind, 10)
+    final = read_json(workdir / "summary.json")["final"]
     for split, recorded in (("train", "train_clean"), ("validation", "validation"), ("test", "test")):
-        found = scores(net, split)
-        assert found.top1_error == pytest.approx(final[recorded]["error"])
-        assert found.loss == pytest.approx(final[recorded]["loss"], rel=1e-5)
-    assert content(run) == before
+        if recorded in final:
+            found = scores(net, read_config(workdir).config.data, split)
+            assert found.top1_error == pytest.approx(final[recorded]["error"])
+            assert found.loss == pytest.approx(final[recorded]["loss"], rel=1e-5)
+    assert ("validation" in final) == (run == "varied")
+    assert content(workdir) == before
 
 
-def test_the_net_of_a_run_that_averages_is_the_average_and_is_normalised_as_there(config, tmp_path):
-    config.optimizer.average_decay = 0.9
-    config.data.mean, config.data.std = "channel", "scalar"
-    train(config, tmp_path / "run")
-    net = evaluation.of_run(tmp_path / "run", parallel.device_mesh())
-    final = read_json(tmp_path / "run" / "summary.json")["final"]
-    for split, recorded in (("train", "train_clean"), ("test", "test")):
-        found = scores(net, split, validation_examples=0)
-        assert found.top1_error == pytest.approx(final[recorded]["error"])
-        assert found.loss == pytest.approx(final[recorded]["loss"], rel=1e-5)
-    state = last_state(config, tmp_path / "run")
-    itself = scores(net._replace(variables=net.variables | {"params": state.params}), "train", validation_examples=0)
-    assert itself.loss != pytest.approx(final["train_clean"]["loss"], rel=1e-2)
-
+def test_the_net_of_a_run_that_averages_is_the_average_with_the_runs_normalisation(varied):
+    config = varied_config()
+    net = evaluation.of_run(varied, parallel.device_mesh())
+    last = last_state(config, varied, image_shape=(4, 4, 1))
+    unaveraged = scores(net._replace(variables=net.variables | {"params": last.params}), config.data, "train")
+    final = read_json(varied / "summary.json")["final"]
+    assert unaveraged.loss != pytest.approx(final["train_clean"]["loss"], rel=1e-2)
     images = data.load(config.data).splits["train"].images / 255
     np.testing.assert_allclose(net.mean, images.mean((0, 1, 2), keepdims=True)[0], rtol=1e-6)
     np.testing.assert_allclose(net.std, np.full((1, 1, 1), images.std()), rtol=1e-6)
-    evaluation.write_weights(net, tmp_path / "net.safetensors")
-    back = evaluation.of_weights(tmp_path / "net.safetensors", (8, 8, 1), 10)
-    for one, other in ((back.variables, net.variables), (back.mean, net.mean), (back.std, net.std)):
-        jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_a_net_of_downsampled_images_sees_no_others(config, tmp_path):
-    config.data.downsample = 2
-    train(config, tmp_path / "run")
-    net, recorded, dataset, changes = evaluation.open_run(tmp_path / "run", parallel.device_mesh())
+def test_a_net_of_downsampled_images_refuses_others(varied, tmp_path):
+    net, recorded, dataset, changes = evaluation.open_run(varied, parallel.device_mesh())
     assert changes == []
-    images, labels = dataset.splits["test"]
-    logits, _ = evaluation.predict(net, images, parallel.device_mesh())
-    final = read_json(tmp_path / "run" / "summary.json")["final"]["test"]
-    assert evaluation.score(logits, labels).loss == pytest.approx(final["loss"], rel=1e-5)
     pixels, _ = evaluation.sample(dataset, recorded.data, net, "train", 7)
-    assert (net.size, net.mean.shape, pixels.shape) == ((4, 4), (4, 4, 1), (7, 4, 4, 1))
+    assert (net.size, net.mean.shape, pixels.shape) == ((4, 4), (1, 1, 1), (7, 4, 4, 1))
+    net = net._replace(mean=np.full((4, 4, 1), 0.5, np.float32))
 
-    path, sentence = tmp_path / "net.safetensors", "was trained on images of 4x4 pixels, but these have 8x8; give it"
+    path, message = tmp_path / "net.safetensors", "was trained on images of 4x4 pixels, but these have 8x8; give it"
     evaluation.write_weights(net, path)
     assert evaluation.of_weights(path, (4, 4, 1), 10).size == (4, 4)
-    with pytest.raises(UserError, match=f"^net {sentence}"):
+    with pytest.raises(UserError, match=f"^net {message}"):
         evaluation.of_weights(path, (8, 8, 1), 10)
-    with pytest.raises(UserError, match=f"^run {sentence}"):
+    with pytest.raises(UserError, match=f"^varied {message}"):
         evaluation.predict(net, np.zeros((1, 8, 8, 1), np.uint8), parallel.device_mesh())
 
-    tensors, metadata = interop.read(path)  # As written before the size was recorded.
+    tensors, metadata = interop.read(path)  # Versions before did not record the size.
     older = {name: value for name, value in json.loads(metadata["resnet_jax"]).items() if name != "size"}
     interop.write(tmp_path / "older.safetensors", tensors, {"resnet_jax": json.dumps(older)})
-    with pytest.raises(UserError, match=f"^older {sentence}"):
+    with pytest.raises(UserError, match=f"^older {message}"):
         evaluation.of_weights(tmp_path / "older.safetensors", (8, 8, 1), 10)
 
 
-def test_a_damaged_checkpoint_is_skipped_and_kept(run, tmp_path, caplog):
-    copy = shutil.copytree(run, tmp_path / "copy")
+def test_a_damaged_checkpoint_is_skipped_and_kept(whole, tmp_path, caplog):
+    copy = shutil.copytree(whole, tmp_path / "copy")
     for path in (copy / "checkpoints" / "12").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
@@ -117,10 +98,10 @@ def test_a_damaged_checkpoint_is_skipped_and_kept(run, tmp_path, caplog):
     assert content(copy) == before
 
 
-def test_a_folder_without_run_or_checkpoint_is_refused(run, tmp_path):
+def test_a_folder_without_run_or_checkpoint_is_refused(whole, tmp_path):
     with pytest.raises(UserError, match=r"is not a run directory; give one like runs/NAME"):
         evaluation.of_run(tmp_path, parallel.device_mesh())
-    shutil.copy(run / "config.json", tmp_path)
+    shutil.copy(whole / "config.json", tmp_path)
     with pytest.raises(UserError, match=r"has no checkpoint yet; continue its training or use another run"):
         evaluation.of_run(tmp_path, parallel.device_mesh())
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
@@ -139,17 +120,15 @@ def test_the_kind_names_a_shortcut_that_the_net_has(config):
     assert [net.kind for net in nets] == ["plain-8", "residual-8, shortcut B"]
 
 
-def test_what_is_written_comes_back_the_same_net(run, tmp_path, config):
-    """Also where the config says another twin: names and shapes do not tell plain nets from residual ones."""
-    net = evaluation.of_run(run, parallel.device_mesh())
+def test_written_weights_come_back_as_the_same_net(varied, tmp_path, config):
+    """Also where the config says another twin: names and shapes are the same for plain and residual nets."""
+    net = evaluation.of_run(varied, parallel.device_mesh())
     path = tmp_path / "net.safetensors"
     evaluation.write_weights(net, path)
     for expected in (config.model, None):
-        back = evaluation.of_weights(path, (8, 8, 1), 10, expected)
-        assert (back.name, back.kind) == ("net", "plain-8")
-        for one, other in ((back.variables, net.variables), (back.mean, net.mean), (back.std, net.std)):
-            jax.tree.map(np.testing.assert_array_equal, one, other)
-        assert scores(back) == scores(net)
+        back = evaluation.of_weights(path, (4, 4, 1), 10, expected)
+        assert (back.name, back.kind, back.num_classes, back.class_names) == ("net", "plain-8", 10, net.class_names)
+        assert_same_net(back, net)
 
 
 def written(path, **fields):
@@ -183,7 +162,7 @@ def test_the_metadata_restore_every_field_that_the_net_reads(fields, tmp_path):
     assert back.kind == net.kind
 
 
-def test_a_file_written_here_must_fit_the_config_and_says_itself_what_its_tensors_do_not(tmp_path):
+def test_a_file_written_here_must_fit_the_config_and_its_metadata_complete_its_tensors(tmp_path):
     path = tmp_path / "net.safetensors"
     written(path, depth=8, shortcut="pool", survival=0.5)
     back = evaluation.of_weights(path, (8, 8, 1), 10, models.complete({"depth": 8, "shortcut": "A"}))
@@ -193,7 +172,7 @@ def test_a_file_written_here_must_fit_the_config_and_says_itself_what_its_tensor
             evaluation.of_weights(path, (8, 8, 1), 10, models.complete({"depth": 8} | other))
 
 
-def test_epsilon_is_that_of_the_published_nets_unless_given_and_of_files_written_here_known(tmp_path):
+def test_epsilon_is_the_published_nets_unless_given_and_is_known_for_files_written_here(tmp_path):
     net = written(tmp_path / "net.safetensors", depth=8)
     tensors, _ = interop.read(tmp_path / "net.safetensors")
     interop.write(tmp_path / "foreign.safetensors", tensors, {})
@@ -216,10 +195,8 @@ def test_a_net_without_pytorch_names_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_metadata_record_how_pixels_are_normalised(run, tmp_path):
-    safetensors = pytest.importorskip("safetensors")
-    net = evaluation.of_run(run, parallel.device_mesh())
-    evaluation.write_weights(net, tmp_path / "net.safetensors")
+def test_the_metadata_record_how_pixels_are_normalised(tmp_path):
+    net = written(tmp_path / "net.safetensors", depth=8, residual=False)
     with safetensors.safe_open(tmp_path / "net.safetensors", framework="numpy") as file:
         metadata = json.loads(file.metadata()["resnet_jax"])
     assert metadata["model"]["residual"] is False
@@ -228,9 +205,9 @@ def test_the_metadata_record_how_pixels_are_normalised(run, tmp_path):
     np.testing.assert_array_equal(np.array(metadata["mean"], np.float32), net.mean)
 
 
-def test_weights_of_another_net_are_refused_with_the_net_they_fit(run, tmp_path, config):
+def test_weights_of_another_net_are_refused_with_the_net_they_fit(tmp_path, config):
     path = tmp_path / "net.safetensors"
-    evaluation.write_weights(evaluation.of_run(run, parallel.device_mesh()), path)
+    written(path, depth=8)
     config.model.depth = 20
     with pytest.raises(UserError, match=r"nothing was loaded\. Its names and shapes fit --config.model.depth=8"):
         evaluation.of_weights(path, (8, 8, 1), 10, config.model)
@@ -240,19 +217,17 @@ def test_weights_of_another_net_are_refused_with_the_net_they_fit(run, tmp_path,
         evaluation.of_weights(path, (8, 8, 1), 12)
 
 
-def test_foreign_weights_need_a_mean_and_deviation_per_channel(run, tmp_path, config):
-    net = evaluation.of_run(run, parallel.device_mesh())
-    path = tmp_path / "foreign.safetensors"
-    interop.write(path, interop.to_torch(net.variables, interop.scheme_of_family("cifar")), {})
+def test_foreign_weights_need_a_mean_and_deviation_per_channel(tmp_path, config):
+    path = foreign(tmp_path / "foreign.safetensors")
     with pytest.raises(
         UserError, match=r"--mean has 3 and --std 3 values, but the images have 1 channels; give one value per channel"
     ):
         evaluation.of_weights(path, (8, 8, 1), 10, config.model)
     defaults = evaluation.ForeignDefaults(residual=False, mean=(0.5,), std=(0.25,))
-    foreign = evaluation.of_weights(path, (8, 8, 1), 10, config.model, defaults)
-    assert foreign.kind == "plain-8"
-    np.testing.assert_array_equal(foreign.mean, np.full((1, 1, 1), 0.5))
-    np.testing.assert_array_equal(foreign.std, np.full((1, 1, 1), 0.25))
+    net = evaluation.of_weights(path, (8, 8, 1), 10, config.model, defaults)
+    assert net.kind == "plain-8"
+    np.testing.assert_array_equal(net.mean, np.full((1, 1, 1), 0.5))
+    np.testing.assert_array_equal(net.std, np.full((1, 1, 1), 0.25))
 
 
 FOREIGN = {"mean": (0.5,), "std": (0.25,)}
@@ -285,7 +260,7 @@ def foreign(path, **changes):
         ({"std": (float("inf"),)}, r"--std=inf must be above 0 and at most 1"),
         (
             {"mean": (0.5, 0.5)},
-            r"--mean has 2 and --std 1 values, but the images have 1 channels; give one value per ch",
+            r"--mean has 2 and --std 1 values, but",
         ),
         ({"mean": ()}, r"--mean has 0 and --std 1 values"),
         ({"epsilon": float("inf")}, r"--epsilon=inf must be from 0 to 1, e\.g\. --epsilon=1e-5"),
@@ -310,7 +285,7 @@ def test_any_scale_of_pixels_between_0_and_1_is_accepted(tmp_path, values):
 @pytest.mark.parametrize(
     ("name", "value", "fault"),
     [
-        ("bn1.running_var", -1e-3, "negative, which no variance is"),
+        ("bn1.running_var", -1e-3, "a negative variance"),
         ("bn1.running_var", np.nan, r"non-finite \(inf or NaN\)"),
         ("bn1.weight", np.inf, r"non-finite \(inf or NaN\)"),
     ],

@@ -1,4 +1,4 @@
-"""Figures from logits, beside scikit-learn's."""
+"""Scores of logits, compared with scikit-learn's."""
 
 import io
 

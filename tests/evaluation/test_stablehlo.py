@@ -38,7 +38,7 @@ def loaded(one, path):
     return jax.export.deserialize(path.read_bytes())
 
 
-# A net of each family, of each dtype, and with what evaluation takes from a run besides its parameters.
+# A net of each family, of each dtype, and with gates, which evaluation reads from a run next to its parameters.
 NETS = {
     "bottleneck": {"order": "preactivation", "block": "bottleneck", "depth": 11},
     "bfloat16": {"dtype": "bfloat16"},
@@ -78,7 +78,7 @@ def test_the_program_keeps_the_form_of_each_platform_and_its_slices_with_any_bat
     assert program.platforms == PLATFORMS
     [image], [logits] = program.in_avals, program.out_avals
     assert (str(image), str(logits)) == ("uint8[batch,8,8,3]", "float32[batch,10]")
-    # A convolution of 1x1 is a product on CPUs alone.
+    # A convolution of 1x1 is a product only on CPUs.
     assert "stablehlo.case" in program.mlir_module()
     for name in ("bottleneck", "gates", "DenseNet"):
         assert "gather" not in exported(net(**NETS[name])).mlir_module()
@@ -98,7 +98,7 @@ def test_images_of_another_size_or_type_are_refused_by_jax(tmp_path):
 
 def test_a_net_for_images_of_any_size_is_refused_until_one_is_named(tmp_path):
     one = net()._replace(size=None)
-    with pytest.raises(UserError, match=r"^net takes images of any size.*as by net\._replace\(size=\(32, 32\)\)\.$"):
+    with pytest.raises(UserError, match=r"^net takes images of any size.*e\.g\. net\._replace\(size=\(32, 32\)\)\.$"):
         evaluation.write_stablehlo(one, tmp_path / "net.stablehlo")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Crops and scales, beside torchvision's on Pillow's images."""
+"""Crops and scales, compared with torchvision's on Pillow's images."""
 
 import numpy as np
 import PIL.Image

@@ -5,27 +5,21 @@ import shutil
 import pytest
 
 from resnet_jax.instruments import INSTRUMENTS, diagnosis
+from resnet_jax.rundir import KEPT
+from tests.experiments.conftest import SMALL
 
-pytestmark = pytest.mark.xdist_group("diagnose")  # Two runs serve all tests.
-SMALL = ("--config.model.depth=8", "--config.batch_size=16", "--config.steps=4", "--config.log_every=2")
+pytestmark = pytest.mark.xdist_group("commands")  # Two runs serve all tests.
 FEW = ("--examples=24", "--batch=16")
 CONFIG = "--config=configs/digits_resnet20.py"
 
 
-@pytest.fixture(scope="module")
-def trained(commands, tmp_path_factory):
-    """Return the directories of a run that kept nets and of one that did not."""
-    folder = tmp_path_factory.mktemp("runs")
-    for name, words in (("kept", ("--config.keep_checkpoints=(0,1)",)), ("bare", ("--config.checkpoint_every=3",))):
-        done = commands("main", CONFIG, *SMALL, *words, f"--workdir={folder / name}")
-        assert done.returncode == 0, done.stderr
-    return folder
-
-
 @pytest.fixture
 def runs(trained, tmp_path):
-    """Return a folder with copies of both runs, of which nothing has been measured."""
-    return shutil.copytree(trained, tmp_path / "runs")
+    """Return a folder with a run that kept nets and one that did not, without measurements."""
+    for name in ("kept", "bare"):
+        shutil.copytree(trained / "resnet20", tmp_path / "runs" / name)
+    shutil.rmtree(tmp_path / "runs" / "bare" / KEPT)
+    return tmp_path / "runs"
 
 
 def measured(folder):
@@ -89,20 +83,17 @@ def test_weights_are_measured_with_their_running_statistics(commands, runs, tmp_
     [each] = diagnosis.read(tmp_path / "out")
     assert (each.run, each.step, each.seed, each.statistics) == ("net", None, None, "running")
 
-    file.rename(tmp_path / "other.safetensors")
-    words = (CONFIG, *SMALL, f"--weights={tmp_path / 'other.safetensors'}", *FEW, "--only=responses")
-    done = commands("diagnose", *words, f"--out={tmp_path / 'out'}")
+    other = file.rename(tmp_path / "other.safetensors")
+    done = commands("diagnose", CONFIG, *SMALL, f"--weights={other}", f"--out={tmp_path / 'out'}")
     assert done.returncode == 2
     assert f"--out={tmp_path / 'out'} has measurements of net, not other; give another." in done.stderr
 
 
-def test_what_a_net_has_not_is_said_in_a_sentence(commands, runs, tmp_path):
-    done = commands("main", CONFIG, *SMALL, "--config.model.norm=group", f"--workdir={tmp_path / 'group'}")
-    assert done.returncode == 0, done.stderr
-    done = commands("diagnose", str(tmp_path / "group"), *FEW, "--only=responses")
+def test_an_instrument_that_does_not_apply_prints_a_message(commands, runs):
+    done = commands("diagnose", runs / "kept", *FEW, "--only=confusion")
     assert done.returncode == 2
-    assert "responses: the branches of residual-8 have no batch norms, from which their responses could" in done.stdout
-    assert diagnosis.read(tmp_path / "group") == []
+    assert "confusion: 24 images do not make two batches for residual-8" in done.stdout
+    assert diagnosis.read(runs / "kept") == []
 
 
 def test_the_list_names_every_instrument(commands):
@@ -117,17 +108,17 @@ MISTAKES = [
     (("{runs}", "--weights=w.safetensors"), "give folders of runs"),
     (("{runs}", "--only=probe"), "unknown instrument 'probe'; give one of gradients,"),
     (("{runs}", "--only=responses", "--all"), "give either --only or --all."),
-    (("{runs}/kept", "--at=7"), "there is no net of step 7, only of 0, 1, 2, 3, 4; change --at."),
-    (("{runs}/kept", "--at=first"), "--at=first: 'first' is no step; give numbers or end, as 0,100,end."),
-    ((CONFIG, "--weights=w.safetensors"), "--out is missing; give a folder for what is measured of --weights."),
-    (("{runs}", "--out=x"), "--out and --config are for --weights; what is measured of a run is in its own directory."),
+    (("{runs}/plain20", "--at=7"), "there is no net of step 7, only of 0, 1, 2, 3, 4; change --at."),
+    (("{runs}/plain20", "--at=first"), "--at=first: 'first' is not a step; use numbers or 'end', e.g. 0,100,end."),
+    ((CONFIG, "--weights=w.safetensors"), "--out is missing; give a folder for the measurements of --weights."),
+    (("{runs}", "--out=x"), "--out and --config are for --weights; measurements of a run are in its own directory."),
     (("{runs}/nowhere",), "nowhere"),
     (("{runs}", "--batch=1"), "--batch"),
 ]
 
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: str(value)[:40])
-def test_mistakes_are_refused_in_one_sentence_and_nothing_is_written(commands, trained, words, message):
+def test_mistakes_are_refused_in_one_line_and_nothing_is_written(commands, trained, words, message):
     done = commands("diagnose", *[word.format(runs=trained) for word in words])
     assert done.returncode == 2, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]

@@ -111,7 +111,7 @@ def test_a_command_reads_the_run_with_the_file_and_says_without_it_what_is_missi
         (("surgery", "to_residual", "--run={}", "--out={}/new"), "surgery is for plain and residual nets; use one of"),
         (
             ("main", *CONFIG, "--config.model.residual=True", "--config.gates.route=stop_gradient", "--workdir={}/new"),
-            "is for blocks with shortcuts, which own_net-4 has not; leave it out.",
+            "needs blocks with shortcuts, which own_net-4 does not have",
         ),
     ],
     ids=["export", "surgery", "gates"],

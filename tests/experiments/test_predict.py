@@ -6,7 +6,7 @@ from PIL import Image
 from resnet_jax.data import digits
 from resnet_jax.safe_files import read_json
 
-pytestmark = pytest.mark.xdist_group("predict")
+pytestmark = pytest.mark.xdist_group("commands")  # One run serves all tests.
 
 
 @pytest.fixture(scope="module")
@@ -16,31 +16,31 @@ def image(tmp_path_factory):
     return file
 
 
-def test_the_classes_of_images_are_printed_and_written(commands, whole, image, tmp_path):
+def test_the_classes_of_images_are_printed_and_written(commands, trained, image, tmp_path):
     output = tmp_path / "o.json"
-    done = commands("predict", f"--run={whole}", image, image.parent, "--top=2", f"--output={output}")
+    done = commands("predict", f"--run={trained / 'resnet20'}", image, image.parent, "--top=2", f"--output={output}")
     assert done.returncode == 0, done.stderr
     written = read_json(output)
-    assert written["net"] == "run"
+    assert written["net"] == "resnet20"
     assert [each["file"] for each in written["images"]] == [str(image)] * 2
     best, second, third = [*written["images"][0]["probabilities"].items()][:3]
     for name, probability in (best, second):
         assert f"{name} " in done.stdout
         assert f"{probability:.1%}" in done.stdout
     assert f" {third[0]} " not in done.stdout.split("image")[-1]
-    assert "residual-8 of run, 2 images" in done.stdout
+    assert "residual-8 of resnet20, 2 images" in done.stdout
     names = "".join(line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│"))
     assert r"[red\n]digit.png" in names
-    again = commands("predict", f"--run={whole}", image, f"--output={output}")
+    again = commands("predict", f"--run={trained / 'resnet20'}", image, f"--output={output}")
     assert (again.returncode, "already exists" in again.stderr) == (2, True)
 
 
-def test_exported_weights_name_the_classes_too(commands, whole, image, tmp_path):
+def test_exported_weights_name_the_classes_too(commands, trained, image, tmp_path):
     weights = tmp_path / "net.safetensors"
-    assert commands("export", f"--run={whole}", f"--output={weights}").returncode == 0
+    assert commands("export", f"--run={trained / 'resnet20'}", f"--output={weights}").returncode == 0
     outputs = tmp_path / "run.json", tmp_path / "weights.json"
     config = ("--config=configs/digits_resnet20.py", "--config.model.depth=8", f"--weights={weights}")
-    for words, output in zip(((f"--run={whole}",), config), outputs, strict=True):
+    for words, output in zip(((f"--run={trained / 'resnet20'}",), config), outputs, strict=True):
         done = commands("predict", *words, image, f"--output={output}")
         assert done.returncode == 0, done.stderr
     one, other = (read_json(output)["images"][0]["probabilities"] for output in outputs)

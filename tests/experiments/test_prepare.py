@@ -58,7 +58,7 @@ def write_archives(folder, train, val):
     (folder / "ILSVRC2012_img_val.tar").write_bytes(archive(val))
 
 
-# Three classes of the thousand, two of which have one of the images that TFDS converts to RGB JPEG files.
+# Three classes of the thousand; two have one of the images that TFDS converts to RGB JPEG files.
 TRAIN = {
     "n01440764": {f"n01440764_{i}.JPEG": image_file(i) for i in range(5)},
     "n01739381": {"n01739381_7.JPEG": image_file(7), "n01739381_1309.JPEG": image_file(8, mode="CMYK")},
@@ -73,9 +73,10 @@ VAL = {f"ILSVRC2012_val_{i:08d}.JPEG": image_file(20 + i) for i in (3, 1, 2)}
 def test_imagenet_is_prepared_from_its_archives_by_one_command(run, tmp_path):
     write_archives(tmp_path / "archives", TRAIN, VAL)
     words = (IMAGENET, f"--config.data.data_dir={tmp_path / 'sets'}", f"--manual_dir={tmp_path / 'archives'}")
+    folder = tmp_path / "sets" / "imagenet2012" / "5.1.0"
+    folder.parent.mkdir(parents=True)  # As an interrupted preparation leaves it.
     done = run(*words)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "sets" / "imagenet2012" / "5.1.0"
     said = f"in {folder}: 9 train and 3 validation examples of 1,000 classes, "
     assert f"imagenet2012 is prepared {said}" in done.stdout
     assert "Traceback" not in done.stderr
@@ -100,7 +101,7 @@ def test_imagenet_is_prepared_from_its_archives_by_one_command(run, tmp_path):
         "n01739381": 59,
         "n02105855": 230,
     }
-    # Those of the first three images of the real archive.
+    # Labels of the first three images of the real archive.
     assert [labels[name] for name in sorted(VAL)] == [65, 970, 230]
     written = VAL | {name: content for files in TRAIN.values() for name, content in files.items()}
     assert found.keys() == written.keys()
@@ -119,7 +120,7 @@ def test_imagenet_is_prepared_from_its_archives_by_one_command(run, tmp_path):
 
 @pytest.fixture
 def preparing(tmp_path):
-    """Return a command that has begun to prepare what takes seconds, its words, its child processes and its folder."""
+    """Return a command that has begun to prepare what takes seconds, its child processes and its folder."""
     content = image_file(1)
     images = {f"n01440764_{i}.JPEG": content for i in range(20_000)}
     write_archives(tmp_path / "archives", {"n01440764": images}, VAL)
@@ -132,12 +133,12 @@ def preparing(tmp_path):
             time.sleep(0.01)
         children = psutil.Process(process.pid).children(recursive=True)
         assert children
-        yield process, words, children, folder
+        yield process, children, folder
 
 
 @needs_tensorflow
-def test_ctrl_c_leaves_nothing_behind_and_the_same_command_begins_again(run, preparing):
-    process, words, children, folder = preparing
+def test_ctrl_c_leaves_nothing(preparing):
+    process, children, folder = preparing
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
@@ -146,16 +147,13 @@ def test_ctrl_c_leaves_nothing_behind_and_the_same_command_begins_again(run, pre
     assert not any(child.is_running() for child in children)
     assert list(folder.iterdir()) == []
     assert locate.find("imagenet2012", folder.parent) is None
-    for file in (folder.parent / "archives").iterdir():
-        file.unlink()
-    write_archives(folder.parent / "archives", TRAIN, VAL)  # Smaller, and so quicker.
-    assert "9 train and 3 validation examples" in run(*words).stdout
 
 
+@pytest.mark.slow
 @needs_tensorflow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_preparation_outlives_the_command(preparing, number):
-    process, _, children, folder = preparing
+    process, children, folder = preparing
     process.send_signal(number)
     assert process.wait() == -number
     gone, alive = psutil.wait_procs(children, timeout=300)
@@ -216,7 +214,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: str(value)[:60])
-def test_mistakes_are_refused_in_one_sentence(run, tmp_path, words, message):
+def test_mistakes_are_refused_in_one_line(run, tmp_path, words, message):
     done = run(*words, TFDS_DATA_DIR=str(tmp_path))
     assert done.returncode == 2, done.stderr
     [line] = done.stderr.splitlines()
@@ -236,20 +234,18 @@ def test_too_little_space_is_refused_with_the_figures(run, tmp_path):
 
 
 WITHOUT_TENSORFLOW = """
-import importlib.machinery
+import importlib.machinery, runpy
 
 find = importlib.machinery.PathFinder.find_spec
 importlib.machinery.PathFinder.find_spec = lambda name, *others: None if name == "tensorflow" else find(name, *others)
+runpy.run_module("experiments.prepare", run_name="__main__", alter_sys=True)
 """
 
 
-def test_without_tensorflow_one_sentence_says_so(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(WITHOUT_TENSORFLOW)
+def test_the_command_reports_that_tensorflow_is_missing(run, tmp_path):
     write_archives(tmp_path / "archives", TRAIN, VAL)
     words = (IMAGENET, f"--config.data.data_dir={tmp_path}", f"--manual_dir={tmp_path / 'archives'}")
-    command = [sys.executable, "-m", "experiments.prepare", *words]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = run(*words, program=WITHOUT_TENSORFLOW)
     assert done.returncode == 2
     assert "error: preparing data set 'imagenet2012' needs TensorFlow, which " in done.stderr.splitlines()[-1]
 

@@ -15,7 +15,7 @@ QUESTION = "Does depth degrade a test?\n\nProtocol: two nets.\n\nIt does not sho
 
 @pytest.fixture
 def study(tmp_path):
-    """A folder of a sweep with two nets of three seeds, of which one run has not started."""
+    """A folder of a sweep with two nets of three seeds."""
     folder = tmp_path / "runs" / "tiny"
     runs = {}
     for residual, kind in ((True, "residual"), (False, "plain")):
@@ -51,16 +51,16 @@ def test_a_study_keeps_its_records_and_gets_a_page_with_question_command_verdict
     for name in ("nets", "curves"):
         assert f"]({name}.png)" in page
         assert (out / f"{name}.png").stat().st_size > 10_000
-    assert "depths.png" not in page  # Two depths or fewer are no curve.
+    assert "depths.png" not in page  # Two depths do not make a curve.
 
 
-def test_what_was_measured_is_kept_and_shown_with_runs_of_other_folders_beside_it(commands, study, tmp_path):
+def test_what_was_measured_is_kept_and_shown_with_runs_of_other_folders_others_it(commands, study, tmp_path):
     for run in study.glob("*-seed*"):
         measure(run, run.name.startswith("residual"), 20, int(run.name[-1]), 2 if "residual" in run.name else 10)
-    beside = tmp_path / "routes"
-    write_run(beside / "stop", 20, True, 0.3, gates__route="stop_gradient")
+    others = tmp_path / "routes"
+    write_run(others / "stop", 20, True, 0.3, gates__route="stop_gradient")
     out = tmp_path / "results"
-    assert commands("publish", study, beside, f"--out={out}").returncode == 0
+    assert commands("publish", study, others, f"--out={out}").returncode == 0
     page = (out / "README.md").read_text()
     assert "## What the nets look like inside" in page
     assert "of 10.010 a layer" in page.replace("a factor ", "")
@@ -68,13 +68,13 @@ def test_what_was_measured_is_kept_and_shown_with_runs_of_other_folders_beside_i
         assert f"]({name}.png)" in page
         assert (out / f"{name}.png").exists()
     assert "plain-20-seed1/diagnosis/gradients.jsonl" in archived(out)
-    assert f"python -m experiments.publish {out} {beside}" in page
+    assert f"python -m experiments.publish {out} {others}" in page
     (out / "README.md").unlink()
-    assert commands("publish", out, beside, f"--out={out}").returncode == 0
+    assert commands("publish", out, others, f"--out={out}").returncode == 0
     assert (out / "README.md").read_text() == page
 
 
-def test_the_page_is_made_again_from_the_records_beside_it(commands, study, tmp_path):
+def test_the_page_is_made_again_from_the_records_others_it(commands, study, tmp_path):
     out = tmp_path / "results"
     assert commands("publish", study, f"--out={out}").returncode == 0
     page, records = (out / "README.md").read_text(), (out / "records.tar.xz").read_bytes()

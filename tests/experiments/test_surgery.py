@@ -6,19 +6,15 @@ import pytest
 
 from resnet_jax.rundir import MADE_BY_SURGERY, read_config
 from resnet_jax.safe_files import read_json
+from tests.experiments.conftest import SMALL
 
-pytestmark = pytest.mark.xdist_group("surgery")  # Few runs serve many tests.
-SMALL = ("--config.model.depth=8", "--config.batch_size=16", "--config.steps=4", "--config.log_every=2")
+pytestmark = pytest.mark.xdist_group("commands")  # Few runs serve all tests.
 
 
 @pytest.fixture(scope="module")
-def runs(commands, tmp_path_factory):
+def runs(trained):
     """Return the directories of a plain and a residual run."""
-    folder = tmp_path_factory.mktemp("runs")
-    for kind in ("plain20", "resnet20"):
-        done = commands("main", f"--config=configs/digits_{kind}.py", *SMALL, f"--workdir={folder / kind}")
-        assert done.returncode == 0, done.stderr
-    return folder / "plain20", folder / "resnet20"
+    return trained / "plain20", trained / "resnet20"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +33,7 @@ def error_of(commands, run, split, folder):
     return net["net"], net["top1_error"], net["loss"]
 
 
-def test_a_deeper_net_says_what_was_checked_and_is_evaluated_as_the_old_one(commands, runs, deeper, tmp_path):
+def test_a_deeper_net_is_checked_and_evaluated_as_the_old_one(commands, runs, deeper, tmp_path):
     out, done = deeper
     assert done.returncode == 0, done.stderr
     assert "3 identity blocks were inserted into plain-8." in done.stdout
@@ -70,7 +66,8 @@ def test_a_comparison_leaves_it_out_with_the_reason(commands, runs, deeper, tmp_
     assert f"{deeper[0]} is left out: its net was made by surgery, not trained." in done.stdout
 
 
-def test_training_goes_on_from_it_and_resumes(commands, deeper, tmp_path):
+@pytest.mark.slow
+def test_training_continues_from_it_and_resumes(commands, deeper, tmp_path):
     words = ("--config=configs/digits_plain20.py", *SMALL, "--config.model.depth=14")
     workdir = tmp_path / "run"
     done = commands("main", *words, f"--from={deeper[0]}", f"--workdir={workdir}")
@@ -163,7 +160,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: str(value)[:40])
-def test_mistakes_are_refused_in_one_sentence_and_nothing_is_written(commands, runs, words, message, tmp_path):
+def test_mistakes_are_refused_in_one_line_and_nothing_is_written(commands, runs, words, message, tmp_path):
     out = pathlib.Path(tmp_path / "out")
     done = commands("surgery", *[word.format(plain=runs[0], out=out) for word in words])
     assert done.returncode == 2, done.stderr

@@ -29,8 +29,7 @@ def get_config():
     config = recipes.digits(depth=8, residual=False)
     config.batch_size = 16
     config.steps = 4
-    config.optimizer.milestones = (0.5,)
-    config.log_every = config.eval_every = 2
+    config.log_every = 2
     return config
 
 
@@ -47,21 +46,21 @@ def write_sweep(folder, what="a test", depths=(8, 14)):
 
 @pytest.fixture(scope="module")
 def swept(commands, tmp_path_factory):
-    """Return the sweep's flags, its folder, and what its command said."""
+    """Return the sweep's flags, its folder, and the result of its command."""
     folder = tmp_path_factory.mktemp("sweep")
-    flags = (write_sweep(folder), f"--folder={folder / 'runs'}")
+    flags = (write_sweep(folder, depths=[8]), f"--folder={folder / 'runs'}")
     return flags, folder / "runs", commands("sweep", *flags)
 
 
 def test_a_sweep_trains_all_its_runs(swept):
     _, folder, result = swept
     assert result.returncode == 0, result.stderr
-    names = {f"{kind}-{depth}" for kind in ("plain", "residual") for depth in (8, 14)}
+    names = {"plain-8", "residual-8"}
     assert {path.parent.name for path in folder.glob("*/summary.json")} == names
     recorded = json.loads((folder / "sweep.json").read_text())
     assert recorded["question"] == "Does depth degrade a test?"
     assert recorded["tuned"] == {}
-    assert recorded["runs"]["plain-14"] == {"model.residual": False, "model.depth": 14}
+    assert recorded["runs"]["plain-8"] == {"model.residual": False, "model.depth": 8}
     for name in names:
         assert f"{name}: training error " in result.stderr
 
@@ -71,12 +70,12 @@ def test_the_same_command_skips_finished_runs_and_dry_run_lists_them(commands, s
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*")}
     result = commands("sweep", *flags)
     assert result.returncode == 0
-    assert "4 of 4 runs have already finished." in result.stderr
+    assert "2 of 2 runs have already finished." in result.stderr
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*")} == before
     listed = commands("sweep", *flags, "--dry_run", "--shard=1/2")
     assert listed.returncode == 0
-    assert listed.stdout.count("finished") == 2
-    assert "2 runs" in listed.stdout
+    assert listed.stdout.count("finished") == 1
+    assert "1 runs" in listed.stdout
 
 
 def test_a_changed_config_in_the_same_place_is_refused(commands, swept):
@@ -111,7 +110,7 @@ def test_another_sweep_in_the_same_folder_is_refused(commands, swept, tmp_path):
         (["word"], "unexpected argument 'word'"),
     ],
 )
-def test_a_mistake_is_refused_in_one_sentence(commands, words, message, tmp_path):
+def test_a_mistake_is_refused_in_one_line(commands, words, message, tmp_path):
     result = commands("sweep", write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", *words)
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: {message}")
@@ -119,7 +118,7 @@ def test_a_mistake_is_refused_in_one_sentence(commands, words, message, tmp_path
 
 
 def test_settings_of_slurm_are_numbers_truth_values_or_words(commands, tmp_path):
-    """No test but that of Slurm's has a Slurm, so the command says with what it could not submit."""
+    """Without a Slurm the command prints the settings with which it could not submit."""
     settings = "mem_gb=1.5,timeout_min=600,slurm_use_srun=False,slurm_time=1-00:00:00,slurm_partition=gpu-a"
     flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--launcher=slurm", f"--slurm={settings}")
     read = "{'mem_gb': 1.5, 'timeout_min': 600, 'slurm_use_srun': False, 'slurm_time': '1-00:00:00', "
@@ -139,14 +138,14 @@ def test_a_tuned_sweep_needs_validation_examples_and_says_what_its_common_value_
 
 
 def test_an_empty_sweep_a_failing_one_and_a_config_without_sweep_are_refused(commands, tmp_path):
-    where = f"error: {write_sweep(tmp_path, depths=())}, line 16: "
+    where = f"error: {write_sweep(tmp_path, depths=())}, line 15: "
     empty = commands("sweep", write_sweep(tmp_path, depths=()), "--dry_run")
     assert (empty.returncode, empty.stdout) == (2, "")
     assert empty.stderr.startswith(f"{where}get_sweep() returns no runs; ")
     (tmp_path / "tiny.py").write_text((tmp_path / "tiny.py").read_text().replace("axis(", "missing("))
     failing = commands("sweep", f"--config={tmp_path / 'tiny.py'}")
     assert failing.returncode == 2
-    assert failing.stderr == f"{where.replace('16', '17')}NameError: name 'missing' is not defined.\n"
+    assert failing.stderr == f"{where.replace('15', '16')}NameError: name 'missing' is not defined.\n"
     assert "has no get_sweep()" in commands("sweep", "--config=configs/digits_plain20.py").stderr
 
 
@@ -168,11 +167,11 @@ def test_no_run_starts_if_one_cannot_be_trained_and_all_reasons_are_one_message(
     done = commands("sweep", config, f"--folder={tmp_path / 'runs'}", *flags)
     assert done.returncode == 2
     assert done.stderr.startswith(
-        f"error: {config}, line 16: 5 of 10 runs cannot be trained. model.dept=8: unknown fie"
+        f"error: {config}, line 15: 5 of 10 runs cannot be trained. model.dept=8: unknown fie"
     )
     for reason in (
         "did you mean config.model.depth? ",
-        "plain-8-without_every_second_shortcut: config.gates.without='every_second' is for blocks with shortcuts",
+        "plain-8-without_every_second_shortcut: config.gates.without='every_second' needs blocks with shortcuts",
         "plain-8-batch_size3000: config.batch_size=3000 is more than the 1500 training examples",
         ": /no/such does not exist; set config.data.data_dir",
         "plain-8-from_such: config.from_run=/no/such is not a run directory",
@@ -188,15 +187,6 @@ def test_a_batch_is_checked_against_the_devices_of_the_runs_unless_they_are_else
     assert here.returncode == 2
     assert "config.batch_size=15 cannot be divided among 2 devices; give a multiple of 2." in here.stderr
     assert commands("sweep", *flags, "--launcher=slurm").returncode == 0
-
-
-def test_a_generator_is_a_sweep(commands, tmp_path):
-    config = write_sweep(tmp_path)
-    file = tmp_path / "tiny.py"
-    file.write_text(file.read_text().replace("return product(", "yield from product("))
-    listed = commands("sweep", config, f"--folder={tmp_path / 'runs'}", "--dry_run")
-    assert listed.returncode == 0
-    assert "4 runs" in listed.stdout
 
 
 def test_a_shard_without_runs_is_refused(commands, tmp_path):
@@ -275,11 +265,10 @@ def test_an_interrupted_sweep_stops_its_runs_and_is_continued(commands, tmp_path
 def test_watching_a_finished_sweep_shows_it_without_escape_codes_and_changes_nothing(commands, swept):
     flags, folder, _ = swept
     before = {path: path.stat().st_mtime_ns for path in folder.glob("**/*")}
-    for words in ((*flags, "--only=model.depth=8"), (f"--folder={folder}",)):
+    for words, count in (((*flags, "--only=model.residual=True"), 1), ((f"--folder={folder}",), 2)):
         result = commands("sweep", *words, "--watch", FORCE_COLOR="1", COLUMNS="40")
         assert result.returncode == 0, result.stderr
         assert "\x1b" not in result.stdout
-        count = 2 if len(words) > 1 else 4
         assert result.stdout.count(" 4/4 ") == count
         assert f"{count} of {count} finished" in result.stdout
     assert {path: path.stat().st_mtime_ns for path in folder.glob("**/*")} == before
@@ -302,7 +291,7 @@ def test_watching_ends_with_status_1_and_the_reason_if_a_run_has_failed(commands
         (["--only=seed=0"], {"runs": {}}, "--only and --shard select runs of a --config; give one."),
     ],
 )
-def test_what_a_folder_alone_cannot_tell_is_refused(commands, words, sweep, message, tmp_path):
+def test_flags_that_need_more_than_a_folder_are_refused(commands, words, sweep, message, tmp_path):
     if sweep:
         (tmp_path / "sweep.json").write_text(json.dumps(sweep))
     result = commands("sweep", f"--folder={tmp_path}", "--watch", *words)
@@ -329,7 +318,7 @@ def test_watching_begins_before_the_sweep_and_ends_with_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_on_a_terminal_the_pace_is_drawn_and_ctrl_c_ends_the_watching_alone(tmp_path):
+def test_on_a_terminal_the_pace_is_drawn_and_ctrl_c_ends_only_the_watching(tmp_path):
     flags = (write_sweep(tmp_path), f"--folder={tmp_path / 'runs'}", "--only=model.depth=8,model.residual=True")
     ours, theirs = pty.openpty()
     long = (*flags, "--config.steps=1000000")
@@ -346,7 +335,7 @@ def test_on_a_terminal_the_pace_is_drawn_and_ctrl_c_ends_the_watching_alone(tmp_
         watching.send_signal(2)
         _, stderr = watching.communicate(timeout=60)
         assert watching.returncode == 130
-        assert stderr == "No longer watched; the runs go on.\n"
+        assert stderr == "No longer watched; the runs continue.\n"
         assert training.poll() is None
         training.send_signal(2)
     os.close(theirs)
@@ -401,7 +390,7 @@ def test_a_comparison_of_the_sweep_writes_all_files_and_prints_the_verdict(comma
     names = figures | {"table.md", "table.csv", "report.html"}
     assert {path.name for path in (folder / "comparison").iterdir()} == names
     assert (folder / "comparison" / "curves.png").read_bytes().startswith(b"\x89PNG")
-    for part in ("plain-14", "residual-8", "Does depth degrade a test?", "layers: not judged ("):
+    for part in ("plain-8", "residual-8", "Does depth degrade a test?", "No verdict"):
         assert part in result.stdout
     assert max(map(len, result.stdout.partition("Does depth")[0].splitlines())) <= 80
     assert str(folder / "comparison" / "report.html") in result.stdout
@@ -421,7 +410,7 @@ def test_runs_on_different_kinds_of_device_are_compared_only_where_a_flag_asks_f
 
 
 def write_tuned(folder, depths=(20, 56), **fields):
-    """Write runs of two rates and three seeds, of which the deeper nets need the smaller one, and their sweep.json."""
+    """Write runs of two rates and three seeds, where the deeper nets need the smaller rate, and their sweep.json."""
     for depth in depths:
         for rate in (0.03, 0.1):
             for seed in range(3):
@@ -477,14 +466,14 @@ def test_rates_are_measured_written_and_said(commands, tmp_path):
     ("words", "message"),
     [
         (["--tuned=model.depth"], "model.depth cannot be tuned; give a number of the optimizer"),
-        (["--tuned=optimizer.learning_rate=fast"], "--tuned=optimizer.learning_rate=fast: 'fast' is no number; give"),
+        (["--tuned=optimizer.learning_rate=fast"], "--tuned=optimizer.learning_rate=fast: 'fast' is no"),
         (["--tuned=optimizer.learning_rate"], "run has no validation error, by which the best"),
         (["--rates", "--thresholds=1,-2"], "--thresholds=1,-2 must be losses above 0"),
         (["--rates", "--thresholds=low"], "--thresholds=low must be losses above 0"),
         (["--rates", "--thresholds="], "--thresholds= must be losses above 0"),
     ],
 )
-def test_a_mistake_in_tuning_or_rates_is_refused_in_one_sentence(commands, words, message, tmp_path):
+def test_a_mistake_in_tuning_or_rates_is_refused_in_one_line(commands, words, message, tmp_path):
     write_run(tmp_path / "run")
     result = commands("compare", tmp_path, *words)
     assert result.returncode == 2
@@ -521,7 +510,7 @@ def test_two_sweeps_with_clashing_names_are_distinguished(commands, swept, tmp_p
         (["--wrong", "configs"], "Unknown command line flag 'wrong'"),
     ],
 )
-def test_a_comparison_of_nothing_is_refused_in_one_sentence(commands, words, message):
+def test_a_comparison_of_nothing_is_refused_in_one_line(commands, words, message):
     result = commands("compare", *words)
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: {message}")

@@ -8,7 +8,9 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import batch_mates
-from tests.instruments.subjects_a import given_subject, images, small_subject
+from tests.instruments.subjects import drawn_subject, given_subject, images
+
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 def measured(outputs, count=200, batch=64):
@@ -43,15 +45,15 @@ def test_where_all_outputs_are_the_same_there_is_nothing_to_divide_by():
 
 
 def test_it_is_measured_in_training_mode_whatever_statistics_there_are():
-    subject = given_subject(lambda x, _: {"a": x}, images(200), has_statistics=True)
+    subject = given_subject(lambda x, _: {"a": x}, images(200), has_running_statistics=True)
     batch_mates.measure(subject)
     assert subject.net.modes == [True, True]
 
 
 def test_a_net_is_measured_as_its_module_computes():
-    subject = small_subject(train=28, residual=False)
+    subject = drawn_subject(train=14, residual=False)
     found = batch_mates.measure(subject)
-    assert (found["batch"], found["kept"]) == (16, 4)
+    assert (found["batch"], found["kept"]) == (8, 2)
 
     def block_of_stage3(chosen):
         _, state = subject.net.model.apply(
@@ -63,8 +65,8 @@ def test_a_net_is_measured_as_its_module_computes():
         )
         return np.asarray(state["intermediates"]["stage3"]["block0"]["__call__"][0], np.float64)
 
-    y, other = block_of_stage3(np.arange(16)), block_of_stage3(np.r_[0:4, 16:28])
-    expected = np.linalg.norm((y - other)[:4]) / np.linalg.norm(y[:4] - y.mean(0))
+    y, other = block_of_stage3(np.arange(8)), block_of_stage3(np.r_[0:2, 8:14])
+    expected = np.linalg.norm((y - other)[:2]) / np.linalg.norm(y[:2] - y.mean(0))
     assert expected > 0.1
     assert found["sensitivity"][-1] == pytest.approx(expected, rel=1e-3)
 

@@ -10,8 +10,10 @@ from resnet_jax import models
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import Images, Settings, Subject, branches, net_of
 from resnet_jax.instruments.branches import ratio, share
-from tests.instruments.subjects_c import SHAPE, noise, subject
+from tests.instruments.subjects import SHAPE, faultless_subject, noise
 from tests.surgery.nets import by_hand, convolution
+
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 def branch_by_hand(own, name, x):
@@ -26,7 +28,7 @@ def branch_by_hand(own, name, x):
 
 
 def test_ratio_and_share_are_those_of_the_net_by_hand():
-    made, own = subject(train=16, test=1)
+    made, own = faultless_subject(train=8, test=8, batch=8)
     result = branches.measure(made)
     assert result["is_added"]
     _, outputs = by_hand(own, made.batch.images.astype(np.float64))
@@ -43,7 +45,7 @@ def test_ratio_and_share_are_those_of_the_net_by_hand():
 
 
 def test_in_an_untrained_plain_net_both_are_norms_with_and_without_relu():
-    net = net_of(recipes.digits(depth=14, residual=False).model, 10, SHAPE)
+    net = net_of(recipes.digits(depth=8, residual=False, block="single").model, 10, SHAPE)
     images = Images(noise(64), np.zeros(64, int))
     variables = models.initial_variables(net.model, 0, SHAPE)
     result = branches.measure(Subject(net, variables, 0, False, images, images, Settings(64, 64)))
@@ -56,14 +58,14 @@ def test_in_an_untrained_plain_net_both_are_norms_with_and_without_relu():
 def test_parts_that_are_zero_or_constant():
     zeros, ones = np.zeros((2, 1, 1, 3)), np.ones((2, 1, 1, 3))
     half = np.concatenate([zeros[:1], ones[:1]])
-    assert ratio(2 * ones, half) == pytest.approx(2)  # Of the second image alone.
+    assert ratio(2 * ones, half) == pytest.approx(2)  # The first image has no shortcut.
     assert math.isnan(ratio(ones, zeros))
     assert share(half, ones) == 1
     assert math.isnan(share(ones, zeros))
 
 
 @pytest.mark.parametrize(
-    ("fields", "sentence"),
+    ("fields", "message"),
     [
         (
             {"order": "norm_after_addition"},
@@ -73,8 +75,8 @@ def test_parts_that_are_zero_or_constant():
     ],
     ids=str,
 )
-def test_nets_in_which_the_two_are_not_told_apart_are_refused(fields, sentence):
+def test_nets_whose_branch_and_shortcut_cannot_be_separated_are_refused(fields, message):
     net = net_of(recipes.digits(**{"depth": 8, "residual": True} | fields).model, 10, SHAPE)
     images = Images(noise(2), np.zeros(2, int))
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         branches.measure(Subject(net, {}, 0, False, images, images, Settings(2, 2)))

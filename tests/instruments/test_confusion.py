@@ -6,7 +6,7 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import confusion
-from tests.instruments.subjects_b import small_subject, split
+from tests.instruments.subjects import shaken_subject, split
 
 
 def flat(tree):
@@ -15,7 +15,7 @@ def flat(tree):
 
 @pytest.fixture(scope="module")
 def subject():
-    return small_subject(examples=96, batch=4, residual=True)
+    return shaken_subject(examples=96, batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,9 @@ def test_it_is_of_the_cosines_of_gradients(subject, result):
     members, _ = confusion.batches(96, 4, subject.random(confusion.ORDERS))
     assert sorted(members.ravel()) == list(range(96))
     params, others = split(subject)
-    loss = jax.jit(jax.grad(subject.net.loss_of), static_argnums=4)
-    trees = [loss(params, others, subject.train.images[each], subject.train.labels[each], True) for each in members]
+    gradient = subject.net.gradient
+    sets = [(subject.train.images[each], subject.train.labels[each]) for each in members]
+    trees = [gradient(params, others, *each, train=True)[1] for each in sets]
     assert list(result["by_stage"]) == ["stem", "stage1", "stage2", "stage3", "head"]
     parts = {name: [tree[name] for tree in trees] for name in params}
     for of, part in [(result, trees), *((result["by_stage"][name], part) for name, part in parts.items())]:
@@ -65,7 +66,7 @@ def test_only_batches_without_shared_images_are_pairs(examples, pairs):
 
 
 def test_too_few_images_for_two_batches_are_refused(subject):
-    with pytest.raises(UserError, match="7 images do not make two batches for residual-8; give more --examples"):
+    with pytest.raises(UserError, match=r"7 images do not make two batches for residual-8; give more --examples"):
         confusion.measure(subject._replace(train=subject.train.first(7)))
 
 

@@ -12,16 +12,18 @@ from resnet_jax.instruments.deletions import batches, changes_shape, doubling, r
 from resnet_jax.models.gates import DELETED
 from resnet_jax.surgery import edit
 from resnet_jax.surgery.check import error_of
-from tests.instruments.subjects_c import SHAPE, logits_by, noise, subject
+from tests.instruments.subjects import SHAPE, faultless_subject, logits_by, noise
 from tests.surgery.nets import random_net
 
 pytestmark = pytest.mark.xdist_group("deletions")
 
+SINGLE = {"block": "single", "depth": 8}  # Two blocks a stage.
+
 
 @pytest.fixture(scope="module", params=[True, False], ids=["residual", "plain"])
 def measured(request):
-    """Return a subject with an incomplete last batch, the net as surgery has it, and what was measured."""
-    made, own = subject(depth=14, residual=request.param)
+    """Return a subject with an incomplete last batch, its net for surgery, and the measurement."""
+    made, own = faultless_subject(residual=request.param, **SINGLE)
     return made, own, deletions.measure(made)
 
 
@@ -43,7 +45,7 @@ def test_a_deletion_has_the_error_of_the_net_without_the_block(measured):
     assert len({*result["deleted"]["train"]}) >= 3
 
 
-def test_with_statistics_of_batches_it_has_that_of_the_first_batch(measured):
+def test_with_batch_statistics_the_error_is_the_first_batchs(measured):
     made, own, result = measured
     logits, (images, labels) = logits_by(made.net, train=True), made.batch
     assert result["error_by_batch"]["train"] == error_of(logits(own, images), labels)
@@ -65,10 +67,10 @@ def test_swaps_have_the_error_of_the_net_with_exchanged_blocks(measured):
 
 
 def test_an_order_moves_variables_and_statistics_and_no_gates():
-    own = random_net(depth=20)
+    own = random_net(block="single", depth=14)
     net = net_of(own.config, 10, SHAPE)
     variables = net.gated(own.variables, {"stage1/block2": DELETED})
-    new = reordered(net, variables, np.array([1, 2, 0, *range(3, 9)]))
+    new = reordered(net, variables, np.array([1, 2, 0, *range(3, 12)]))
     jax.tree.map(np.testing.assert_array_equal, new["gates"], variables["gates"])
     twice = edit.permute(edit.permute(own, own.blocks[:2]), own.blocks[1:3])  # The same in two exchanges.
     for collection in ("params", "batch_stats"):
@@ -76,7 +78,7 @@ def test_an_order_moves_variables_and_statistics_and_no_gates():
 
 
 def test_so_many_different_blocks_are_deleted_in_different_draws(monkeypatch):
-    made, _ = subject(depth=14)
+    made, _ = faultless_subject(**SINGLE)
     seen = []
 
     def watched(net, lesions, splits, train):
@@ -92,16 +94,16 @@ def test_so_many_different_blocks_are_deleted_in_different_draws(monkeypatch):
 
 
 def test_all_lesions_of_all_steps_are_one_program_for_each_way_to_normalise():
-    made, _ = subject(depth=14)
+    made, _ = faultless_subject(**SINGLE)
     deletions.measure(made)
-    compiled = deletions.wrong_in._cache_size()
-    other, _ = subject(depth=14, seed=1)
+    compiled = deletions.count_misclassified._cache_size()
+    other, _ = faultless_subject(seed=1, **SINGLE)
     deletions.measure(other)
-    assert deletions.wrong_in._cache_size() == compiled
+    assert deletions.count_misclassified._cache_size() == compiled
 
 
 def test_without_running_statistics_all_is_by_batch():
-    made, own = subject(has_statistics=False, train=16, test=16)
+    made, own = faultless_subject(has_running_statistics=False, train=16, test=16)
     result = deletions.measure(made)
     assert result.keys() == {"changes_shape", "error", "deleted", "several", "swapped"}
     assert result["error"]["train"] == error_of(

@@ -69,10 +69,10 @@ def test_arrays_are_lists_and_what_is_not_finite_is_null(tmp_path):
 
 def test_it_is_known_what_was_measured_at_a_step_with_settings():
     each = measurement()
-    assert each.is_of(100, dict(SETTINGS))
-    assert not each.is_of(10, SETTINGS)
-    assert not each.is_of(None, SETTINGS)
-    assert not each.is_of(100, SETTINGS | {"seed": 1})
+    assert each.matches(100, dict(SETTINGS))
+    assert not each.matches(10, SETTINGS)
+    assert not each.matches(None, SETTINGS)
+    assert not each.matches(100, SETTINGS | {"seed": 1})
 
 
 def test_a_line_that_was_being_written_is_left_out(tmp_path):

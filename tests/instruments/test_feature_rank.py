@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from resnet_jax.instruments import feature_rank
-from tests.instruments.subjects_a import given_subject, images
+from tests.instruments.subjects import given_subject, images
 
 
 def rows_of(spectrum, count=20, width=30, mean=3.0):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.instruments import features
-from tests.instruments.subjects_a import given_subject, images
+from tests.instruments.subjects import given_subject, images
 
 
 @pytest.mark.parametrize(("count", "size"), [(12, 4), (13, 4), (3, 4), (4, 4), (1, 1)])
@@ -26,12 +26,12 @@ def test_a_set_in_batches_is_the_set_at_once(batch):
     assert len(subject.net.shapes) == 1
 
 
-@pytest.mark.parametrize("has_statistics", [True, False])
-def test_statistics_are_running_ones_as_soon_as_they_are_of_the_layers(has_statistics):
+@pytest.mark.parametrize("has_running_statistics", [True, False])
+def test_statistics_are_running_ones_as_soon_as_they_are_of_the_layers(has_running_statistics):
     train = images(4)
-    subject = given_subject(lambda x, _: {"a": x}, train, has_statistics=has_statistics)
+    subject = given_subject(lambda x, _: {"a": x}, train, has_running_statistics=has_running_statistics)
     features.of_images(subject, train.images, features.flattened)
-    assert subject.net.modes == [not has_statistics]
+    assert subject.net.modes == [not has_running_statistics]
 
 
 def test_rows_that_are_alike_but_for_rounding_have_no_spread():

@@ -6,7 +6,7 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import INSTRUMENTS, diagnosis
-from tests.instruments.subjects_a import small_subject
+from tests.instruments.subjects import drawn_subject
 
 NAMES = ("batch_mates", "probes", "feature_rank", "similarity", "channels", "singular_units")
 # With which of them a net is not to be measured.
@@ -25,7 +25,7 @@ NETS = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("fields", "refusing"), NETS, ids=lambda value: str(value))
 def test_every_family_is_measured_or_refused_in_a_sentence(fields, refusing):
-    subject = small_subject(train=14, test=8, batch=8, **fields)
+    subject = drawn_subject(train=14, test=8, batch=8, **fields)
     for name in NAMES:
         measure = INSTRUMENTS[name].measure
         if name in refusing:

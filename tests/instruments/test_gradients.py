@@ -10,10 +10,12 @@ from configs import recipes
 from resnet_jax import models
 from resnet_jax.instruments import Images, Settings, Subject, gradients, net_of
 from resnet_jax.instruments.gradients import growth_within, mean_cosine, root_mean_square
-from tests.instruments.subjects_c import noise, subject
+from tests.instruments.subjects import faultless_subject, noise
+
+pytestmark = pytest.mark.usefixtures("eager")
 
 
-def test_the_mean_cosine_is_that_of_all_pairs():
+def test_the_mean_cosine_is_the_mean_over_all_pairs():
     rows = np.random.default_rng(0).normal(1, 2, (7, 3, 2)).astype(np.float32)
     flat = rows.reshape(7, -1)
     pairs = [
@@ -25,7 +27,7 @@ def test_the_mean_cosine_is_that_of_all_pairs():
     assert mean_cosine(np.array([[1, 0], [1, 0], [0, 0]], np.float32)) == pytest.approx(1 / 3)  # Zeros are unrelated.
 
 
-def test_growth_is_taken_within_stages_alone():
+def test_growth_is_measured_only_within_stages():
     stages = ["stage1"] * 4 + ["stage2"] * 3 + ["stage3"]
     norms = np.array([8, 4, 2, 1, 400, 200, 100, 7.0])
     assert growth_within(norms, stages) == pytest.approx(2)
@@ -38,10 +40,10 @@ def test_norms_are_root_mean_squares_over_images():
 
 
 def test_a_measurement_has_every_quantity_for_every_block():
-    made, _ = subject()
+    made, _ = faultless_subject(train=8, test=8, batch=8)
     result = gradients.measure(made)
     _, found, _ = made.net.output_gradients(made.variables, *made.batch, train=True)
-    norms = [np.linalg.norm(each) / 4 for each in found.values()]  # Of 16 images.
+    norms = [np.linalg.norm(each) / math.sqrt(8) for each in found.values()]
     np.testing.assert_allclose(result["norm"], norms, rtol=1e-5)
     np.testing.assert_allclose(result["relative"], np.array(norms) / norms[-1], rtol=1e-5)
     assert {len(result[name]) for name in ("norm", "relative", "cosine", "cosine_of_net")} == {3}
@@ -51,14 +53,14 @@ def test_a_measurement_has_every_quantity_for_every_block():
 
 
 def test_in_wide_plain_nets_of_fully_connected_layers_gradients_grow_as_in_theory():
-    """By 1.211 a layer (Yang et al. 2019, theorem 8): of one pixel, images make layers fully connected, 512 wide."""
-    net = net_of(recipes.digits(depth=20, residual=False, widening=8, block="single").model, 10, (1, 1, 8))
+    """By 1.211 a layer (Yang et al. 2019, theorem 8): of one pixel, images make layers fully connected, 256 wide."""
+    net = net_of(recipes.digits(depth=14, residual=False, widening=4, block="single").model, 10, (1, 1, 8))
     variables = models.initial_variables(net.model, 0, (1, 1, 8))
-    images = Images(noise(512, shape=(1, 1, 8)), np.arange(512) % 10)
-    result = gradients.measure(Subject(net, variables, 0, False, images, images, Settings(512, 512)))
-    wide = [place for place, block in enumerate(net.blocks) if block.shape == (1, 1, 512)]
-    growth = growth_within(result["norm"][wide], ["stage3"] * len(wide))
-    assert len(wide) == 6
+    images = Images(noise(256, shape=(1, 1, 8)), np.arange(256) % 10)
+    _, found, _ = net.output_gradients(variables, *images, train=True)
+    wide = [root_mean_square(found[block.name]) for block in net.blocks if block.shape == (1, 1, 256)]
+    growth = growth_within(np.array(wide), ["stage3"] * len(wide))
+    assert len(wide) == 4
     assert growth == pytest.approx(math.sqrt(math.pi / (math.pi - 1)), rel=0.02)
 
 
@@ -76,4 +78,4 @@ def test_in_wide_plain_nets_on_large_maps_gradients_grow_as_in_theory():
     stages = [block.stage for block in net.blocks]
     assert stages[:8] == ["stage1"] * 4 + ["stage2"] * 4
     assert growth_within(result["norm"][:8], stages[:8]) == pytest.approx(math.sqrt(math.pi / (math.pi - 1)), rel=0.03)
-    assert net.layers_a_block == 1
+    assert net.convolutions_per_block == 1

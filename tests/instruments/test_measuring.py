@@ -36,7 +36,7 @@ def test_a_measurement_says_of_what_it_is_and_is_read_as_it_was_kept(subject, tm
     assert [each.step for each in diagnosis.read(tmp_path)] == [0, 5]
     [first, _] = diagnosis.read(tmp_path, "made_up")
     assert json.dumps(first._asdict()) == json.dumps(measurement._asdict())
-    assert first.is_of(0, Settings(20, 8)._asdict())
+    assert first.matches(0, Settings(20, 8)._asdict())
 
 
 def test_what_is_refused_leaves_nothing(subject, tmp_path):

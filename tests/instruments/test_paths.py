@@ -8,7 +8,7 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import paths
-from tests.instruments.subjects_b import small_subject
+from tests.instruments.subjects import shaken_subject
 
 
 def all_paths(subject):
@@ -18,16 +18,21 @@ def all_paths(subject):
 
 def whole_gradient(subject):
     """Return the gradient of the net without gates."""
-    return np.asarray(paths.stem_gradient(subject.net)(subject.variables, *subject.batch, train=subject.by_batch))
+    return np.asarray(
+        paths.stem_gradient(subject.net)(subject.variables, *subject.batch, train=subject.uses_batch_statistics)
+    )
 
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"is_drawn": True}, {"order": "preactivation", "block": "single"}],
-    ids=["running statistics", "batch statistics", "six blocks"],
+    params=[
+        pytest.param({}, id="running statistics", marks=pytest.mark.slow),
+        pytest.param({"is_drawn": True}, id="batch statistics"),
+        pytest.param({"order": "preactivation", "block": "single"}, id="six blocks"),
+    ],
 )
 def subject(request):
-    return small_subject(**request.param)
+    return shaken_subject(**request.param)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,7 @@ def gradients(subject):
     return [np.asarray(each, np.float64) for each in paths.path_gradients(subject, all_paths(subject))]
 
 
-def test_the_gradients_of_all_paths_add_up_to_that_of_the_net(subject, gradients):
+def test_the_gradients_of_all_paths_add_up_to_the_nets(subject, gradients):
     assert len(gradients) == 2 ** len(subject.net.blocks)
     expected = whole_gradient(subject)
     np.testing.assert_allclose(np.sum(gradients, axis=0), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
@@ -43,11 +48,14 @@ def test_the_gradients_of_all_paths_add_up_to_that_of_the_net(subject, gradients
     assert len(set(np.round(norms, 12))) == len(norms)
 
 
-def test_the_gradient_is_that_by_the_stem():
-    subject = small_subject()
-    # The last parameter of the stem is added at every place, so its gradient is that of the output where this is > 0.
+@pytest.mark.usefixtures("eager")
+def test_the_gradient_is_taken_at_the_stem():
+    subject = shaken_subject()
+    # The last parameter of the stem is added at every place, so its gradient is the output's where this is > 0.
     gradient = whole_gradient(subject)
-    _, _, by_params = subject.net.output_gradients(subject.variables, *subject.batch, train=subject.by_batch)
+    _, _, by_params = subject.net.output_gradients(
+        subject.variables, *subject.batch, train=subject.uses_batch_statistics
+    )
     x = stem_output(subject)
     np.testing.assert_allclose(
         np.sum(gradient * (x > 0), axis=(0, 1, 2)), by_params["stem"]["bn"]["bias"], rtol=1e-3, atol=1e-4
@@ -58,7 +66,7 @@ def stem_output(subject):
     _, updates = subject.net.apply(
         subject.variables,
         subject.batch.images,
-        subject.by_batch,
+        subject.uses_batch_statistics,
         capture_intermediates=lambda module, _: module.path == ("stem",),
         mutable=["intermediates"],
     )
@@ -93,21 +101,21 @@ def test_draws_are_of_the_seed(subject):
 
 
 @pytest.mark.parametrize(
-    ("fields", "sentence"),
+    ("fields", "message"),
     [
         ({"residual": False}, "plain-8 has no paths of different lengths"),
         ({"survival": 0.5, "is_drawn": True}, "residual-8 drops blocks at random in training mode, and so paths"),
         ({"family": "densenet", "depth": 10, "growth": 4}, "the blocks of DenseNet-10-4 have no shortcut"),
     ],
 )
-def test_nets_without_paths_to_choose_are_refused(fields, sentence):
-    with pytest.raises(UserError, match=sentence):
-        paths.measure(small_subject(**fields))
+def test_nets_without_paths_to_choose_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        paths.measure(shaken_subject(**fields))
 
 
 @pytest.mark.slow
 def test_a_net_with_another_first_stage():
-    subject = small_subject(family="inception", depth=20)
+    subject = shaken_subject(family="inception", depth=20)
     whole = whole_gradient(subject)
     gradients = [np.asarray(each, np.float64) for each in paths.path_gradients(subject, all_paths(subject))]
     np.testing.assert_allclose(np.sum(gradients, axis=0), whole, rtol=1e-3, atol=1e-4 * np.abs(whole).max())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.instruments import Images, probes
-from tests.instruments.subjects_a import given_subject, images
+from tests.instruments.subjects import given_subject, images
 
 
 def fitted(rows, labels, ridge):

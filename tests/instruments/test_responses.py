@@ -1,4 +1,4 @@
-"""Deviations of layer responses, against those of the branches that a net computes."""
+"""Deviations of layer responses, compared with the branches that a net computes."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,9 @@ from configs import recipes
 from resnet_jax import models
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import Images, Settings, Subject, net_of, responses
-from tests.instruments.subjects_c import SHAPE, noise, subject
+from tests.instruments.subjects import SHAPE, faultless_subject, noise
+
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 def initial(**fields):
@@ -18,8 +20,8 @@ def initial(**fields):
 
 
 @pytest.mark.parametrize("fields", [{}, {"block": "single", "residual": False}], ids=["two layers", "one layer"])
-def test_they_are_those_of_the_branches_that_the_net_computes(fields):
-    made, _ = subject(train=64, batch=64, **fields)
+def test_the_last_deviation_of_a_block_is_its_branchs(fields):
+    made, _ = faultless_subject(train=8, test=8, batch=8, **fields)
     result = responses.measure(made)
     last = {layer.rpartition("/")[0]: each for layer, each in zip(result["layers"], result["deviation"], strict=True)}
     for block, parts in made.net.parts(made.variables, made.batch.images, train=True):

@@ -7,7 +7,7 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.instruments import similarity
-from tests.instruments.subjects_a import given_subject, images
+from tests.instruments.subjects import given_subject, images
 
 
 def related(count, seed=0, width=12):

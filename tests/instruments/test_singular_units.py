@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.instruments import singular_units
-from tests.instruments.subjects_a import small_subject
+from tests.instruments.subjects import drawn_subject
 
 RANDOM = np.random.default_rng(0)
 
@@ -40,7 +40,7 @@ def test_the_stable_rank_is_that_of_the_matrix_of_filters():
 
 
 def test_channels_are_dead_that_no_image_moves():
-    subject = small_subject(train=20, residual=False)
+    subject = drawn_subject(train=20, residual=False)
     leaves = flax.traverse_util.flatten_dict(subject.variables)
     norm = ("params", "stage2", "block0", "bn2")
     scale, bias = np.ones(32, np.float32), np.zeros(32, np.float32)
@@ -59,7 +59,7 @@ def test_channels_are_dead_that_no_image_moves():
 
 
 def test_blocks_of_a_loop_are_told_apart():
-    subject = small_subject(depth=20)
+    subject = drawn_subject(depth=20)
     found = singular_units.convolutions(subject.net, subject.variables)
     assert list(found)[-4:] == [
         "stage3/block1/conv1",

@@ -61,12 +61,16 @@ def test_the_batch_is_the_first_training_images(trained, digits):
 
 
 @pytest.mark.parametrize(
-    ("step", "is_made", "has_statistics"),
+    ("step", "is_made", "has_running_statistics"),
     [(0, False, False), (SETTLED - 1, False, False), (SETTLED, False, True), (None, False, True), (0, True, True)],
 )
-def test_running_statistics_are_used_once_they_are_of_the_net(trained, digits, step, is_made, has_statistics):
+def test_running_statistics_are_used_once_they_are_of_the_net(trained, digits, step, is_made, has_running_statistics):
     subject = made(trained, digits, step=step, is_made=is_made)
-    assert (subject.step, subject.has_statistics, subject.by_batch) == (step, has_statistics, not has_statistics)
+    assert (subject.step, subject.has_running_statistics, subject.uses_batch_statistics) == (
+        step,
+        has_running_statistics,
+        not has_running_statistics,
+    )
 
 
 def test_random_numbers_are_those_of_seed_and_purpose(trained, digits):

@@ -18,7 +18,7 @@ def test_a_run_is_measured_as_it_was_after_its_last_step_or_before_its_first(who
     last, first = instruments.of_run(whole, settings=SMALL), instruments.of_run(whole, 0, SMALL)
     assert (last.step, first.step) == (12, 0)
     assert (last.name, last.seed, last.data, last.net.title) == ("run", small_config().seed, "digits", "residual-8")
-    assert not last.has_statistics  # After so few steps.
+    assert not last.has_running_statistics  # After so few steps.
     trained = evaluation.of_run(whole, parallel.device_mesh())
     jax.tree.map(np.testing.assert_array_equal, last.variables, trained.variables)
     kernels = [subject.variables["params"]["stem"]["conv"]["kernel"] for subject in (first, last)]

@@ -1,5 +1,6 @@
 """Weights under PyTorch's names are the same nets here and there."""
 
+import functools
 import logging
 
 import jax
@@ -13,22 +14,29 @@ from resnet_jax.interop import names
 from resnet_jax.models import resnet
 from resnet_jax.models.zoo import inception
 
-DEPTHS = (18, 34, 50, 101, 152)
+DEPTHS = [18, 50, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (34, 101, 152))]
 
 
-def net(family="cifar", num_classes=10, **fields):
-    """Return a module, the config of its model and variables of no special value."""
+def template(family="cifar", num_classes=10, **fields):
+    """Return a module, the config of its model and the shapes of its variables."""
     recipe = recipes.imagenet if family == "imagenet" else recipes.cifar
     config = recipe(fields.pop("depth", 8), fields.pop("residual", True)).model
     config.update(fields, family=family)
     model = models.build(config, num_classes)
+    return model, config, models.template(model, (32, 32, 3))
+
+
+@functools.cache
+def net(**fields):
+    """Return ``template`` with variables of no special value."""
+    model, config, like = template(**fields)
     random = np.random.default_rng(0)
 
     def draw(path, leaf):
         near = {"var": 1.0, "scale": 1.0}.get(path[-1].key, 0.0)
-        return (near + 0.1 * random.standard_normal(leaf.shape)).astype(np.float32)
+        return (near + 0.1 * random.standard_normal(leaf.shape, np.float32)).astype(np.float32)
 
-    return model, config, jax.tree.map_with_path(draw, models.template(model, (32, 32, 3)))
+    return model, config, jax.tree.map_with_path(draw, like)
 
 
 def shapes(tensors):
@@ -46,9 +54,8 @@ NETS = [
     {"depth": 14, "shortcut": "B"},
     {"depth": 14, "shortcut": "C"},
     {"family": "imagenet", "depth": 18, "shortcut": "A"},
-    {"family": "imagenet", "depth": 34, "shortcut": "C"},
-    {"family": "imagenet", "depth": 50, "shortcut": "B"},
-    {"family": "imagenet", "depth": 18, "shortcut": "B", "widening": 1.5},
+    {"family": "imagenet", "depth": 34, "shortcut": "C", "widening": 0.25},
+    {"family": "imagenet", "depth": 50, "shortcut": "B", "widening": 0.25},
     {"depth": 11, "block": "bottleneck", "shortcut": "B"},
     {"depth": 8, "block": "single"},
     {"depth": 8, "shortcut": "B", "order": "relu_preactivation"},
@@ -77,7 +84,7 @@ NAMED = [
 
 
 @pytest.mark.parametrize(("fields", "scheme"), NAMED, ids=lambda value: getattr(value, "title", str(value)))
-def test_what_goes_out_comes_in_again_and_is_recognised(fields, scheme):
+def test_exported_nets_are_recognised_and_come_back(fields, scheme):
     _, config, variables = net(**fields)
     tensors = interop.to_torch(variables, scheme)
     found = interop.recognise(tensors, "file")
@@ -94,7 +101,13 @@ OTHERS = [
     ({"family": "densenet", "depth": 10, "growth": 8, "compression": 1}, names.DENSENET, (8, 8, 3)),
     ({"family": "densenet", "depth": 22, "growth": 7, "compression": 0.5}, names.DENSENET, (8, 8, 3)),
     ({"family": "densenet", "depth": 16, "growth": 8, "compression": 0.75}, names.DENSENET, (8, 8, 3)),
-    ({"family": "imagenet_densenet", "depth": 161, "growth": 48, "compression": 0.5}, names.DENSENET, (64, 64, 3)),
+    ({"family": "imagenet_densenet", "depth": 121, "growth": 12, "compression": 0.5}, names.DENSENET, (64, 64, 3)),
+    pytest.param(
+        {"family": "imagenet_densenet", "depth": 161, "growth": 48, "compression": 0.5},
+        names.DENSENET,
+        (64, 64, 3),
+        marks=pytest.mark.slow,
+    ),
     ({"family": "inception_v4", "depth": 76, "residual": False}, names.INCEPTION_V4, (299, 299, 3)),
     ({"family": "inception_resnet_v2", "depth": 164}, names.INCEPTION_RESNET_V2, (299, 299, 3)),
 ]
@@ -114,7 +127,7 @@ def test_nets_that_are_not_residual_nets_are_recognised_too(fields, scheme, shap
 
 
 def test_a_wide_net_of_widening_1_is_recognised_as_the_cifar_net_that_it_is():
-    _, _, variables = net("wide", depth=10, widening=1.0)
+    _, _, variables = net(family="wide", depth=10, widening=1.0)
     found = interop.recognise(interop.to_torch(variables, names.CIFAR), "file").model
     _, _, same = net(**found)
     assert_equal(same, variables)
@@ -125,18 +138,18 @@ def test_torchvision_and_timm_call_the_tensors_of_these_nets_so(depth):
     torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
     torchvision = pytest.importorskip("torchvision")
     timm = pytest.importorskip("timm")
-    model, _, _ = net("imagenet", depth=depth, shortcut="B", num_classes=1000)
+    model, _, _ = template("imagenet", depth=depth, shortcut="B", num_classes=1000)
     ours = shapes(interop.to_torch(models.template(model, (224, 224, 3)), names.TORCHVISION))
     with torch.device("meta"):
         assert shapes(torchvision.models.get_model(f"resnet{depth}").state_dict()) == ours
         assert shapes(timm.create_model(f"resnet{depth}").state_dict()) == ours
 
 
-@pytest.mark.parametrize("depth", [50, 101])
+@pytest.mark.parametrize("depth", [50, pytest.param(101, marks=pytest.mark.slow)])
 def test_torchvision_calls_the_tensors_of_wide_nets_so(depth):
     torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
     torchvision = pytest.importorskip("torchvision")
-    model, _, _ = net("imagenet", depth=depth, shortcut="B", widening=2.0, num_classes=1000)
+    model, _, _ = template("imagenet", depth=depth, shortcut="B", widening=2.0, num_classes=1000)
     ours = interop.to_torch(models.template(model, (224, 224, 3)), names.TORCHVISION)
     assert interop.recognise(ours, "net").model["widening"] == 2
     with torch.device("meta"):
@@ -148,7 +161,7 @@ def test_timm_calls_the_tensors_of_preactivation_nets_so(depth):
     torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
     timm = pytest.importorskip("timm")
     fields = {"shortcut": "B", "order": "preactivation", "stem_activation": False}
-    model, _, _ = net("imagenet", depth=depth, num_classes=1000, **fields)
+    model, _, _ = template("imagenet", depth=depth, num_classes=1000, **fields)
     ours = shapes(interop.to_torch(models.template(model, (224, 224, 3)), names.TIMM_V2))
     with torch.device("meta"):
         assert shapes(timm.create_model(f"resnetv2_{depth}").state_dict()) == ours
@@ -169,14 +182,14 @@ def hugging_face(depth, num_classes=1000):
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_hugging_face_calls_the_tensors_of_these_nets_so(depth):
     torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
-    model, _, _ = net("imagenet", depth=depth, shortcut="B", num_classes=1000)
+    model, _, _ = template("imagenet", depth=depth, shortcut="B", num_classes=1000)
     ours = shapes(interop.to_torch(models.template(model, (224, 224, 3)), names.HUGGING_FACE))
     with torch.device("meta"):
         assert shapes(hugging_face(depth).state_dict()) == ours
 
 
 def foreign(kind, depth, epsilon=1e-5):
-    """Return PyTorch's net with statistics as of a trained one."""
+    """Return PyTorch's net with statistics like a trained net's."""
     torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
     torch.manual_seed(0)
     if kind == "huggingface":
@@ -205,8 +218,8 @@ def logits_of_both(theirs, depth, epsilon=1e-5, **fields):
     """Return the logits of PyTorch's net and of ours with its weights, on images of an odd size."""
     import torch
 
-    images = np.random.default_rng(0).normal(size=(2, 75, 64, 3)).astype(np.float32)
-    model, _, like = net("imagenet", depth=depth, shortcut="B", **fields)
+    images = np.random.default_rng(0).normal(size=(2, 43, 32, 3)).astype(np.float32)
+    model, _, like = template("imagenet", depth=depth, shortcut="B", **fields)
     tensors = {name: tensor.numpy() for name, tensor in theirs.state_dict().items() if "num_batches" not in name}
     scheme = interop.recognise(tensors, "net").scheme
     variables = interop.from_torch(tensors, like, scheme, "net", epsilon)
@@ -218,11 +231,11 @@ def logits_of_both(theirs, depth, epsilon=1e-5, **fields):
 @pytest.mark.parametrize(
     ("kind", "depth", "stride"),
     [
-        ("torchvision", 18, "middle"),
         ("torchvision", 50, "middle"),
-        ("caffe", 50, "first"),
         ("huggingface", 34, "middle"),
-        ("huggingface", 50, "middle"),
+        pytest.param("torchvision", 18, "middle", marks=pytest.mark.slow),
+        pytest.param("caffe", 50, "first", marks=pytest.mark.slow),
+        pytest.param("huggingface", 50, "middle", marks=pytest.mark.slow),
     ],
 )
 def test_nets_of_pytorch_compute_the_same_here(kind, depth, stride):
@@ -238,7 +251,7 @@ def test_the_wide_net_of_torchvision_computes_the_same_here():
     assert np.abs(theirs).max() > 0.1
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.slow)])
 def test_preactivation_nets_of_timm_compute_the_same_here(depth):
     fields = {"order": "preactivation", "stem_activation": False, "bottleneck_stride": "middle"}
     theirs, ours = logits_of_both(foreign("timm", depth), depth, **fields)
@@ -246,6 +259,7 @@ def test_preactivation_nets_of_timm_compute_the_same_here(depth):
     assert np.abs(theirs).max() > 0.1
 
 
+@pytest.mark.slow
 def test_the_wrong_stride_of_bottlenecks_is_another_net():
     theirs, ours = logits_of_both(foreign("torchvision", 50), 50, bottleneck_stride="first")
     assert np.abs(ours - theirs).max() > 1e-3
@@ -254,17 +268,15 @@ def test_the_wrong_stride_of_bottlenecks_is_another_net():
 def test_another_epsilon_is_carried_over():
     theirs, ours = logits_of_both(foreign("torchvision", 18, epsilon=0.1), 18, epsilon=0.1)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
-    _, unaware = logits_of_both(foreign("torchvision", 18, epsilon=0.1), 18)
-    assert np.abs(unaware - theirs).max() > 1e-3
 
 
 def test_weights_loaded_by_pytorch_strictly_give_the_same_logits():
     torch = pytest.importorskip("torch", reason="needs PyTorch; make .venv/peer installs it")
     theirs = foreign("torchvision", 18)
-    model, _, variables = net("imagenet", depth=18, shortcut="B")
+    model, _, variables = net(family="imagenet", depth=18, shortcut="B")
     tensors = interop.to_torch(variables, names.TORCHVISION)
     theirs.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, strict=True)
-    images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(2, 43, 32, 3)).astype(np.float32)
     with torch.no_grad():
         expected = theirs(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
     np.testing.assert_allclose(model.apply(variables, images, train=False), expected, rtol=1e-3, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Layers of nets in numpy, written from formulas alone, in the precision of their arguments."""
+"""Layers of nets in numpy, written only from formulas, in the precision of their arguments."""
 
 import numpy as np
 
@@ -18,6 +18,11 @@ def relu(x):
 def batch_norm(x, layer):
     mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
     return (x - mean) / np.sqrt(variance + 1e-5) * layer["scale"] + layer["bias"]
+
+
+def head(params, x):
+    """Return the logits of the outputs ``[batch, height, width, channels]`` of the last block."""
+    return x.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"]
 
 
 def option_a(x, features, stride):

@@ -1,4 +1,4 @@
-"""Dropout, and that its draws depend on the key and the example alone."""
+"""Dropout, and that its draws depend only on the key and the example."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,14 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 from resnet_jax.models.layers.dropout import Dropout
+from tests.models.nets import quick_jit
 
 
 def dropped(rate=0.25, shape=(64, 4, 4, 8), key=0, dtype=np.float32, **options):
-    return Dropout(rate, train=True, **options).apply({}, jnp.ones(shape, dtype), rngs={"dropout": jax.random.key(key)})
+    layer = Dropout(rate, train=True, **options)
+    return quick_jit(lambda x, key: layer.apply({}, x, rngs={"dropout": key}))(
+        jnp.ones(shape, dtype), jax.random.key(key)
+    )
 
 
 def test_a_share_of_the_activations_is_zeroed_and_the_others_are_scaled_up():
@@ -36,6 +40,6 @@ def test_two_devices_zero_what_one_would():
         return Dropout(0.5, train=True, axis_name="devices").apply({}, x, rngs={"dropout": key})
 
     batch = PartitionSpec("devices")
-    mapped = jax.jit(jax.shard_map(share, mesh=mesh, in_specs=(batch, PartitionSpec()), out_specs=batch))
+    mapped = quick_jit(jax.shard_map(share, mesh=mesh, in_specs=(batch, PartitionSpec()), out_specs=batch))
     x = jnp.ones((8, 4, 4, 2))
     np.testing.assert_array_equal(mapped(x, jax.random.key(0)), dropped(0.5, x.shape))

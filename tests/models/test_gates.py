@@ -6,45 +6,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import traverse_util
-from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.models import ConvBlock, gates
 from resnet_jax.models.block import zero_padded
 from resnet_jax.models.gates import DELETED, MIRROR, PLAIN, RESIDUAL, SHORTCUT_GRADIENT_ONLY, STOP_GRADIENT, Gate
-from tests.models.nets import small_net
+from tests.models import nets
+from tests.models.nets import assert_close, flat, quick_jit, small_net
 
 IMAGE = (8, 8, 1)
 
 
-def net(stage_sizes=(3, 2), residual=True, shortcut="A", **settings):
+images = functools.partial(nets.images, IMAGE)
+
+
+def net(stage_sizes=(2, 1), residual=True, shortcut="A", **settings):
     return small_net(stage_sizes, residual=residual, shortcut=shortcut, settings=settings)
 
 
 @pytest.fixture(scope="module")
 def variables():
-    """Of all twins of the small net: their parameters and initial values are the same."""
+    """Parameters and initial values of the small net, the same in all its twins."""
     return models.initial_variables(net(), 0, IMAGE)
 
 
-def images(batch=8):
-    return np.random.default_rng(0).normal(size=(batch, *IMAGE)).astype(np.float32)
+def compute(model, variables, collection):
+    """Return loss, running statistics and gradients under the collection "gates", or None."""
+    gated = variables if collection is None else variables | {"gates": collection}
+    return nets.loss_and_gradients(model, gated, images(), jit=lambda compute: compute)
 
 
-def loss_and_gradients(model):
-    """Return a compiled function of variables and the collection "gates", or None."""
-
-    @jax.jit
-    def compute(variables, collection):
-        def loss(params):
-            whole = {**variables, "params": params} | ({} if collection is None else {"gates": collection})
-            logits, updates = model.apply(whole, images(), train=True, mutable=["batch_stats"])
-            return -jnp.mean(jax.nn.log_softmax(logits)[:, 0]), updates
-
-        return jax.value_and_grad(loss, has_aux=True)(variables["params"])
-
-    return compute
+@functools.cache
+def compiled(**fields):
+    """Return ``compute`` for the net of ``fields``, compiled; gates are data, so it serves all of them."""
+    return quick_jit(functools.partial(compute, net(**fields)))
 
 
 def assert_equal_bits(a, b):
@@ -54,29 +49,30 @@ def assert_equal_bits(a, b):
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
 @pytest.mark.parametrize("unroll", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["looped", "unrolled"])
 def test_gates_make_the_static_twins_of_one_another_to_the_bit(variables, residual, unroll):
-    def results():
-        yield loss_and_gradients(net(residual=residual, unroll=unroll))(variables, None)
-        for model in (net(residual=True, unroll=unroll), net(residual=False, unroll=unroll)):
+    def results(compute):
+        yield compute(residual=residual, unroll=unroll)(variables, None)
+        for is_residual in (True, False):
+            model = net(residual=is_residual, unroll=unroll)
             collection = gates.gate_blocks(model, IMAGE, RESIDUAL if residual else PLAIN)
-            yield loss_and_gradients(model)(variables, collection)
+            yield compute(residual=is_residual, unroll=unroll)(variables, collection)
 
     # A compiler may contract the products and sums of two programs in two ways, so bits are compared without one.
     with jax.disable_jit():
-        static, *gated = results()
+        static, *gated = results(lambda **fields: functools.partial(compute, net(**fields)))
         for each in gated:
             assert_equal_bits(static, each)
-    static, *gated = results()
+    static, *gated = results(compiled)
     for each in gated:
-        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), static, each)
+        assert_close(static, each, rtol=1e-3, atol=1e-6)
 
 
 def test_a_gated_stop_is_the_static_stop_gradient_to_the_bit(variables, monkeypatch):
     collection = gates.gate_blocks(net(), IMAGE, STOP_GRADIENT)
     with jax.disable_jit():
-        gated = loss_and_gradients(net())(variables, collection)
+        gated = compute(net(), variables, collection)
         identity = ConvBlock.identity
         monkeypatch.setattr(ConvBlock, "identity", lambda *arguments: jax.lax.stop_gradient(identity(*arguments)))
-        static = loss_and_gradients(net())(variables, None)
+        static = compute(net(), variables, None)
     assert_equal_bits(static, gated)
     assert np.any(gated[1]["stem"]["conv"]["kernel"] != 0)
 
@@ -132,26 +128,40 @@ def two_blocks(params, x, gate, is_last_dropped=False):
     return -np.log(p[:, 0]).mean(), np.einsum("bhwcij,bhwo->ijco", windows(x), by_stem)
 
 
+@functools.cache
+def of_two_blocks(is_last_dropped=False, is_recorded=False):
+    """Return a compiled function of a gate, and parameters and images in float64, for ``two_blocks``.
+
+    It returns the loss and its gradients in evaluation, with ``is_last_dropped`` for a net without norms in
+    training, whose last block stochastic depth drops.
+    """
+    fields, survival = ({"norm": "none"}, (1.0, 1e-30)) if is_last_dropped else ({}, ())
+    model = small_net((2,), (4,), **fields).clone(survival=survival)
+    start, random = models.initial_variables(model, 0, IMAGE), np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * random.normal(size=leaf.shape), start["params"])
+    others = jax.tree.map(np.float64, {name: tree for name, tree in start.items() if name != "params"})
+    x = images(batch=3).astype(np.float64)
+    options = {"train": is_last_dropped, "mutable": ["intermediates"] * is_recorded}
+
+    def loss(params, collection):
+        rngs = {"survival": jax.random.key(0)}
+        whole = others | {"params": params, "gates": collection}
+        logits, _ = model.clone(dtype=jnp.float64).apply(whole, x, rngs=rngs, **options)
+        return -jnp.mean(jax.nn.log_softmax(logits)[:, 0])
+
+    compiled = quick_jit(jax.value_and_grad(loss))
+    return lambda gate: compiled(params, gates.gate_blocks(model, IMAGE, gate)), params, x
+
+
 @pytest.mark.parametrize(
     "gate",
     [RESIDUAL, PLAIN, STOP_GRADIENT, MIRROR, SHORTCUT_GRADIENT_ONLY, DELETED, Gate(0.5, 0.25, 1.5, 0.75)],
-    ids=["residual", "plain", "stop", "mirror", "shortcut alone", "deleted", "all four"],
+    ids=["residual", "plain", "stop", "mirror", "only shortcut", "deleted", "all four"],
 )
 def test_value_and_gradient_are_those_of_a_hand_written_net_of_two_blocks_in_float64(gate):
-    model = net((2,)).clone(widths=(4,))
-    start, collection = models.initial_variables(model, 0, IMAGE), gates.gate_blocks(model, IMAGE, gate)
-    model = model.clone(dtype=jnp.float64)
     with jax.enable_x64(True):
-        random = np.random.default_rng(1)
-        params = jax.tree.map(lambda leaf: leaf + 0.1 * random.normal(size=leaf.shape), start["params"])
-        statistics = jax.tree.map(np.float64, start["batch_stats"])
-        x = images(3).astype(np.float64)
-
-        def loss(params):
-            whole = {"params": params, "batch_stats": statistics, "gates": collection}
-            return -jnp.mean(jax.nn.log_softmax(model.apply(whole, x, train=False))[:, 0])
-
-        value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+        compute, params, x = of_two_blocks()
+        value, gradients = compute(gate)
         by_hand, by_stem = two_blocks(params, x, gate)
         np.testing.assert_allclose(value, by_hand, rtol=1e-9)
         np.testing.assert_allclose(gradients["stem"]["conv"]["kernel"], by_stem, rtol=1e-7, atol=1e-10)
@@ -162,21 +172,9 @@ def test_value_and_gradient_are_those_of_a_hand_written_net_of_two_blocks_in_flo
     "gate", [STOP_GRADIENT, RESIDUAL, Gate(0.5, 0.25, 1.5, 0.75)], ids=["stop", "open", "all four"]
 )
 def test_a_dropped_block_passes_its_shortcut_on_through_its_gate(gate, is_recorded):
-    """Two blocks of a net without norms, in training, of which stochastic depth drops the second."""
-    model = small_net((2,), (4,), norm="none").clone(survival=(1.0, 1e-30))
-    start, collection = models.initial_variables(model, 0, IMAGE), gates.gate_blocks(model, IMAGE, gate)
-    model = model.clone(dtype=jnp.float64)
     with jax.enable_x64(True):
-        random = np.random.default_rng(1)
-        params = jax.tree.map(lambda leaf: leaf + 0.1 * random.normal(size=leaf.shape), start["params"])
-        x = images(3).astype(np.float64)
-
-        def loss(params):
-            options = {"rngs": {"survival": jax.random.key(0)}, "mutable": ["intermediates"] * is_recorded}
-            logits, _ = model.apply({"params": params, "gates": collection}, x, train=True, **options)
-            return -jnp.mean(jax.nn.log_softmax(logits)[:, 0])
-
-        value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+        compute, params, x = of_two_blocks(is_last_dropped=True, is_recorded=is_recorded)
+        value, gradients = compute(gate)
         by_hand, by_stem = two_blocks(params, x, gate, is_last_dropped=True)
         np.testing.assert_allclose(value, by_hand, rtol=1e-9)
         np.testing.assert_allclose(gradients["stem"]["conv"]["kernel"], by_stem, rtol=1e-7, atol=1e-10)
@@ -184,17 +182,17 @@ def test_a_dropped_block_passes_its_shortcut_on_through_its_gate(gate, is_record
 
 
 def test_a_branch_learns_though_it_passes_no_gradient_on(variables):
-    _, gradients = loss_and_gradients(net())(variables, gates.gate_blocks(net(), IMAGE, SHORTCUT_GRADIENT_ONLY))
-    for name, leaf in traverse_util.flatten_dict(gradients, sep="/").items():
+    _, gradients = compiled()(variables, gates.gate_blocks(net(), IMAGE, SHORTCUT_GRADIENT_ONLY))
+    for name, leaf in flat(gradients).items():
         assert np.any(leaf), name
 
 
-def test_a_deleted_block_is_its_shortcut_exactly(variables):
-    model = net()
-    names = [layer.name for layer in models.walk(model, IMAGE) if layer.is_block]
+def test_a_deleted_block_is_its_shortcut_exactly():
+    model = net((3, 2))
+    variables, names = models.initial_variables(model, 0, IMAGE), models.block_names(model, IMAGE)
     assert names == ["stage1/block0", "stage1/block1", "stage1/block2", "stage2/block0", "stage2/block1"]
 
-    @jax.jit
+    @quick_jit
     def outputs(collection):
         _, captured = model.apply(
             {**variables, "gates": collection},
@@ -220,35 +218,27 @@ def test_a_deleted_block_is_its_shortcut_exactly(variables):
             np.testing.assert_array_equal(stage2["block0"]["__call__"][0], expected)
 
 
-def test_a_20_layer_net_runs_within_the_program_of_56_layers():
-    def build(depth):
-        config = {"family": "cifar", "depth": depth, "residual": True, "shortcut": "A", "bottleneck_stride": "first"}
-        return models.build(ConfigDict(config), 10)
-
-    deep, shallow = build(56), build(20)
-    names = [layer.name for layer in models.walk(deep, IMAGE) if layer.is_block]
-    chosen = {name: RESIDUAL if int(name[-1:]) < 3 and len(name) == 13 else DELETED for name in names}
-    assert sum(gate == RESIDUAL for gate in chosen.values()) == 9
+def test_a_shallow_net_runs_within_the_program_of_a_deep_one():
+    deep, shallow = net((5, 4)), net((3, 3))
+    chosen = {name: RESIDUAL if int(name[-1]) < 3 else DELETED for name in models.block_names(deep, IMAGE)}
+    assert [*chosen.values()].count(DELETED) == 3
     # The deeper net's first blocks of each stage have the same initial values: they share their paths.
-    results = [
-        loss_and_gradients(model)(models.initial_variables(model, 0, IMAGE), collection)
+    ((loss, _), gradients), ((expected_loss, _), expected) = (
+        quick_jit(functools.partial(compute, model))(models.initial_variables(model, 0, IMAGE), collection)
         for model, collection in ((deep, gates.gate_blocks(deep, IMAGE, chosen)), (shallow, None))
-    ]
-    (loss, _), gradients = results[0]
-    (expected_loss, _), expected = results[1]
+    )
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
-    expected = traverse_util.flatten_dict(expected, sep="/")
-    for name, leaf in traverse_util.flatten_dict(gradients, sep="/").items():
+    for name, leaf in flat(gradients).items():
         if "rest" in name:
             assert not np.any(leaf[2:]), name
             leaf = leaf[:2]
-        np.testing.assert_allclose(leaf, expected[name], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(leaf, flat(expected)[name], rtol=1e-3, atol=1e-5)
 
 
 def test_another_intervention_compiles_nothing(variables):
-    compute = loss_and_gradients(net())
+    compute = quick_jit(functools.partial(nets.training_loss, net(), x=images()))
     losses = {
-        float(compute(variables, gates.gate_blocks(net(), IMAGE, gate))[0][0])
+        float(compute(variables | {"gates": gates.gate_blocks(net(), IMAGE, gate)})[0])
         for gate in (RESIDUAL, PLAIN, DELETED, Gate(0.5, 0.5, 1, 1))
     }
     assert len(losses) == 4

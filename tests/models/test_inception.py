@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import traverse_util
 
 from resnet_jax import models
-from resnet_jax.config import default
 from resnet_jax.errors import UserError
 from resnet_jax.interop.names import SCHEME_OF_FAMILY
 from resnet_jax.models import gates
@@ -20,23 +18,24 @@ from resnet_jax.models.layers.norm import BatchNorm, Bias
 from resnet_jax.models.stage import Stage
 from resnet_jax.models.zoo import inception
 from resnet_jax.models.zoo.inception import IMAGENET_NETS, InceptionBlock
+from tests.models.nets import assert_close, evaluated, flat, images, loss_and_gradients, quick_jit
 
-# Of 1000 classes and 299x299 pixels: depth, parameters and multiply-adds. Parameters of v4 and of the released v2 are
-# those of timm; all were counted in nets built in PyTorch. slim's own count of v2 has no scales of norms: 30,272 less.
+# Depth, and with 1000 classes and 299x299 pixels parameters and multiply-adds, counted in nets built in PyTorch; timm's
+# v4 and released v2 have the same parameters. slim's own count of v2 has no scales of norms: 30,272 less.
 IMAGENET_COUNTS = {
     "inception_v4": (76, 42_679_816, 12.25e9),
     "inception_resnet_v1": (93, 22_756_328, 6.21e9),
     "inception_resnet_v2": (176, 55_843_464, 13.16e9),
     "inception_resnet_v2_paper": (96, 32_433_928, 9.26e9),
 }
-# Of ten classes and 32x32 pixels: n, parameters of w = 16 and 32, and millions of multiply-adds, from PyTorch.
+# n, and with ten classes and 32x32 pixels parameters of w = 16 and 32 and millions of multiply-adds, from PyTorch.
 SMALL_COUNTS = [
     (1, (36_182, 140_914), (5.4, 20.8)),
     (3, (89_550, 351_810), (13.0, 51.3)),
     (5, (142_918, 562_706), (20.7, 81.7)),
     (9, (249_654, 984_498), (35.9, 142.7)),
 ]
-IMAGE = (8, 8, 3)
+IMAGE, SMALLEST = (8, 8, 3), (75, 75, 3)
 
 
 def build(family, depth, classes=10, **fields):
@@ -44,8 +43,14 @@ def build(family, depth, classes=10, **fields):
     return models.build({"family": family, "depth": depth, **fields}, classes)
 
 
-# A stage that compiles in seconds.
-TINY = inception.Net(
+@functools.cache
+def smallest(family):
+    """Return the layers of the ImageNet net of ``family`` for the smallest images."""
+    return models.walk(build(family, IMAGENET_COUNTS[family][0]), SMALLEST)
+
+
+# One stage.
+TINY = inception.Architecture(
     stem=(inception.Conv(8, 3),),
     stages=(inception.Blocks(2, ((inception.Conv(4),), (inception.Conv(2), inception.Conv(4, 3))), up=8),),
     up_norm="batch",
@@ -58,33 +63,12 @@ def net(residual=True, **settings):
 
 @pytest.fixture(scope="module")
 def variables():
-    """Of all twins of the tiny net: their parameters and initial values are the same."""
+    """Parameters and initial values of the tiny net, the same in all its twins."""
     return models.initial_variables(net(), 0, IMAGE)
 
 
-def images(shape=IMAGE, batch=4):
-    return np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
-
-
-def flat(tree):
-    return traverse_util.flatten_dict(tree, sep="/")
-
-
-def loss_and_gradients(model, variables, collection=None, rngs=None):
-    @jax.jit
-    def compute(params, collection):
-        def loss(params):
-            whole = {**variables, "params": params} | ({} if collection is None else {"gates": collection})
-            logits, updates = model.apply(whole, images(), train=True, mutable=["batch_stats"], rngs=rngs)
-            return -jnp.mean(jax.nn.log_softmax(logits)[:, 0]), updates
-
-        return jax.value_and_grad(loss, has_aux=True)(params)
-
-    return compute(variables["params"], collection)
-
-
-def assert_close(a, b, rtol=1e-3, atol=1e-5):
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=rtol, atol=atol), a, b)
+def gated(model, variables, gate):
+    return variables | {"gates": gates.gate_blocks(model, IMAGE, gate)}
 
 
 @pytest.mark.parametrize("family", IMAGENET_NETS)
@@ -98,11 +82,10 @@ def test_imagenet_nets_have_the_published_parameters_and_multiply_adds(family):
 @pytest.mark.parametrize(("n", "parameters", "millions"), SMALL_COUNTS)
 def test_small_nets_have_the_expected_parameters_and_multiply_adds(n, parameters, millions):
     for widening, parameters_of_width, millions_of_width in zip((1, 2), parameters, millions, strict=True):
-        for residual in (False, True):
-            model = build("inception", 12 * n + 8, residual=residual, widening=widening)
-            counted = models.totals(models.describe(model, (32, 32, 3)))
-            assert counted[0] == parameters_of_width
-            assert counted[1] / 1e6 == pytest.approx(millions_of_width, abs=0.05)
+        model = build("inception", 12 * n + 8, widening=widening)
+        counted = models.totals(models.describe(model, (32, 32, 3)))
+        assert counted[0] == parameters_of_width
+        assert counted[1] / 1e6 == pytest.approx(millions_of_width, abs=0.05)
 
 
 def test_the_parts_of_inception_v4_have_the_sizes_of_figure_9():
@@ -120,7 +103,13 @@ def test_the_parts_of_inception_v4_have_the_sizes_of_figure_9():
 
 @pytest.mark.parametrize(
     ("family", "depth", "shape"),
-    [*((family, IMAGENET_COUNTS[family][0], (75, 75, 3)) for family in IMAGENET_NETS), ("inception", 44, IMAGE)],
+    [
+        *(
+            pytest.param(family, IMAGENET_COUNTS[family][0], SMALLEST, marks=pytest.mark.slow)
+            for family in IMAGENET_NETS
+        ),
+        ("inception", 44, IMAGE),
+    ],
 )
 def test_the_depth_is_the_number_of_layers_on_the_longest_path(family, depth, shape):
     """Counted by the plain net itself: each weighted layer adds 1 to the largest number that it sees."""
@@ -132,18 +121,22 @@ def test_the_depth_is_the_number_of_layers_on_the_longest_path(family, depth, sh
         return args[0] if isinstance(module, (BatchNorm, Bias)) else call(*args, **kwargs)
 
     model = build(family, depth, residual=False)
-    zeros = models.template(model, shape)
-    with nn.intercept_methods(count):
-        counted = model.apply(zeros, np.zeros((1, *shape), np.float32), train=False)
-    assert np.all(counted == depth)
+    variables = models.template(model, shape)
+
+    @quick_jit
+    def counted(x):
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), variables)
+        with nn.intercept_methods(count):
+            return model.apply(zeros, x, train=False)
+
+    assert np.all(counted(np.zeros((1, *shape), np.float32)) == depth)
 
 
 @pytest.mark.parametrize("family", IMAGENET_NETS)
 def test_the_smallest_image_leaves_one_pixel_and_a_smaller_one_is_refused(family):
-    model = build(family, IMAGENET_COUNTS[family][0])
-    assert models.describe(model, (75, 75, 3))[-1].output_shape == (10,)
+    assert smallest(family)[-1].output_shape == (10,)
     with pytest.raises(UserError, match=r"74x75 pixels are too small.*need 75x75.*config\.data\.image_size"):
-        models.describe(model, (74, 75, 3))
+        models.template(build(family, IMAGENET_COUNTS[family][0]), (74, 75, 3))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +154,7 @@ def test_the_smallest_image_leaves_one_pixel_and_a_smaller_one_is_refused(family
         ({"family": "inception_resnet_v1", "depth": 93, "widening": 2.0}, r"widening=2: .* give 1\."),
     ],
 )
-def test_a_net_that_does_not_exist_is_refused_in_a_sentence(fields, message):
+def test_a_net_that_does_not_exist_is_refused(fields, message):
     with pytest.raises(UserError, match=message):
         models.build(fields, 10)
 
@@ -182,28 +175,13 @@ def test_titles_and_the_fields_that_count():
 
 @pytest.mark.parametrize("family", ["inception", "inception_resnet_v2"])
 def test_twins_share_the_tree(family):
-    depth, shape = (20, IMAGE) if family == "inception" else (176, (75, 75, 3))
-    plain, residual = (models.template(build(family, depth, residual=value), shape) for value in (False, True))
-    assert jax.tree.structure(plain) == jax.tree.structure(residual)
-    jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), plain, residual)
+    depth, shape = (20, IMAGE) if family == "inception" else (176, SMALLEST)
+    plain = models.walk(build(family, depth, residual=False), shape)
+    assert plain == (models.walk(build(family, depth), IMAGE) if family == "inception" else smallest(family))
 
 
 def test_twins_share_their_initial_values(variables):
     jax.tree.map(np.testing.assert_array_equal, variables, models.initial_variables(net(residual=False), 0, IMAGE))
-
-
-@pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
-def test_a_gradient_reaches_every_parameter(residual):
-    table = inception.small_net(2, 8)
-    model = inception.Inception(table._replace(stages=table.stages[:2]), 10, residual)
-    _, gradients = loss_and_gradients(model, models.initial_variables(model, 0, IMAGE))
-    assert [name for name, leaf in flat(gradients).items() if not np.any(leaf)] == []
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
-
-
-def test_unrolled_loops_change_nothing_but_rounding(variables):
-    looped, unrolled = (loss_and_gradients(net(unroll=unroll), variables) for unroll in (False, True))
-    assert_close(looped, unrolled, atol=1e-4)
 
 
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
@@ -213,19 +191,17 @@ def test_gates_make_the_twins_of_one_another_to_the_bit(variables, residual):
         x = images(batch=2)
         static = net(residual).apply(variables, x, train=False)
         for model in (net(residual=True), net(residual=False)):
-            collection = gates.gate_blocks(model, IMAGE, RESIDUAL if residual else PLAIN)
-            gated = model.apply({**variables, "gates": collection}, x, train=False)
-            np.testing.assert_array_equal(static, gated)
+            found = model.apply(gated(model, variables, RESIDUAL if residual else PLAIN), x, train=False)
+            np.testing.assert_array_equal(static, found)
 
 
 def test_gates_turn_the_gradients_of_one_twin_into_those_of_the_other(variables):
-    plain = loss_and_gradients(net(residual=False), variables)
-    model = net(residual=True)
-    assert_close(plain, loss_and_gradients(model, variables, gates.gate_blocks(model, IMAGE, PLAIN)), atol=1e-4)
+    plain = loss_and_gradients(net(residual=False), variables, images())
+    assert_close(plain, loss_and_gradients(net(), gated(net(), variables, PLAIN), images()))
 
 
 def block(scale=1.0, residual=True, is_activated=True, train=False, **settings):
-    """Return a block that is called with its input alone."""
+    """Return a block that is called with only its input."""
     return InceptionBlock(
         branches=((inception.Conv(2),), (inception.Conv(2), inception.Conv(4, (1, 3)))),
         up=6,
@@ -256,16 +232,19 @@ def test_dropped_blocks_pass_their_shortcuts_on_through_their_gates():
     """Two blocks in training, both dropped by stochastic depth: a^n times the input, and alpha^n times its gradient."""
     x = np.abs(images((4, 4, 6)))
     stage = Stage(2, stride=1, block=functools.partial(block, train=True), alike=True, survival=(1e-30,) * 2)
-    variables = stage.init(jax.random.key(0), x)
-    for a, alpha in ((1.0, 0.0), (1.0, 1.0), (0.5, 0.25)):
-        gate = np.float32([[a, alpha, 1, 1]] * 2)
-        whole = {**variables, "gates": {"blocks": {"gate": gate}}}
+    variables = quick_jit(stage.init)(jax.random.key(0), x)
 
-        def total(x, whole=whole):
-            y, _ = stage.apply(whole, x, rngs={"survival": jax.random.key(0)}, mutable=["batch_stats"])
+    @quick_jit
+    def output_and_gradient(gate):
+        def total(x):
+            gated = {**variables, "gates": {"blocks": {"gate": gate}}}
+            y, _ = stage.apply(gated, x, rngs={"survival": jax.random.key(0)}, mutable=["batch_stats"])
             return jnp.sum(y), y
 
-        (_, y), gradient = jax.value_and_grad(total, has_aux=True)(x)
+        return jax.grad(total, has_aux=True)(x)
+
+    for a, alpha in ((1.0, 0.0), (1.0, 1.0), (0.5, 0.25)):
+        gradient, y = output_and_gradient(np.float32([[a, alpha, 1, 1]] * 2))
         np.testing.assert_allclose(y, a**2 * x, rtol=1e-6)
         np.testing.assert_allclose(gradient, np.full_like(x, alpha**2), rtol=1e-6)
 
@@ -279,53 +258,38 @@ def test_scales_are_those_of_the_released_nets_times_the_field():
         return call(*args, **kwargs)
 
     with nn.intercept_methods(watch):
-        models.walk(build("inception_resnet_v2", 176, residual_scale=0.5), (75, 75, 3))
+        models.template(build("inception_resnet_v2", 176, residual_scale=0.5), SMALLEST)
     assert sorted(set(seen)) == [(0.05, True), (0.085, True), (0.1, True), (0.5, False)]
 
 
 def test_at_a_small_scale_a_stage_is_the_identity(variables):
-    def stages(model, collection=None):
-        whole = {**variables, **({} if collection is None else {"gates": collection})}
-        _, captured = jax.jit(
-            lambda: model.apply(whole, images(), train=False, capture_intermediates=lambda module, _: True)
-        )()
+    def stage(model, variables):
+        apply = functools.partial(model.apply, train=False, mutable=["intermediates"], capture_intermediates=True)
+        _, captured = quick_jit(apply)(variables, images())
         return captured["intermediates"]["stage1"]["__call__"][0]
 
-    deleted = stages(net(), gates.gate_blocks(net(), IMAGE, DELETED))
-    np.testing.assert_allclose(stages(net(residual_scale=1e-6)), deleted, atol=1e-4)
-    assert np.abs(stages(net()) - deleted).max() > 0.1
-
-
-def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(variables):
-    results = []
-    for dtype in (jnp.bfloat16, jnp.float32):
-        apply = functools.partial(net(dtype=dtype).apply, train=True, mutable=["batch_stats", "intermediates"])
-        results.append(jax.jit(functools.partial(apply, capture_intermediates=True))(variables, images()))
-    (logits, updates), (exact, _) = results
-    assert logits.dtype == jnp.float32
-    assert updates["intermediates"]["stage1"]["__call__"][0].dtype == jnp.bfloat16
-    assert {leaf.dtype for leaf in jax.tree.leaves(updates["batch_stats"])} == {jnp.dtype("float32")}
-    assert 0 < np.max(np.abs(logits - exact)) < np.std(exact)
+    deleted = stage(net(), gated(net(), variables, DELETED))
+    np.testing.assert_allclose(stage(net(residual_scale=1e-6), variables), deleted, atol=1e-4)
+    assert np.abs(stage(net(), variables) - deleted).max() > 0.1
 
 
 def test_stochastic_depth_drops_branches_and_is_scaled_in_evaluation(variables):
     rngs = {"survival": jax.random.key(0)}
-    almost_none = net(survival=(1e-6,) * 2)
-    _, gradients = loss_and_gradients(almost_none, variables, rngs=rngs)
+    _, gradients = loss_and_gradients(net(survival=(1e-6,) * 2), variables, images(), rngs=rngs)
     for name, leaf in flat(gradients).items():
         assert np.any(leaf) == ("blocks" not in name), name
-    half = jax.jit(lambda: net(survival=(0.5,) * 2).apply(variables, images(), train=False))()
-    scaled = jax.jit(lambda: net(residual_scale=0.5).apply(variables, images(), train=False))()
+    half, scaled = (
+        evaluated(model, variables, images()) for model in (net(survival=(0.5,) * 2), net(residual_scale=0.5))
+    )
     np.testing.assert_allclose(half, scaled, rtol=1e-4, atol=1e-5)
 
 
-def test_dropout_before_the_head_zeroes_features_in_training_alone(variables):
+def test_dropout_before_the_head_zeroes_features_only_in_training(variables):
     model = net(residual=False, dropout_rate=0.9)
-    evaluated = jax.jit(lambda: model.apply(variables, images(), train=False))()
-    without = jax.jit(lambda: net(residual=False).apply(variables, images(), train=False))()
-    np.testing.assert_allclose(evaluated, without, rtol=1e-5, atol=1e-6)
+    found, without = (evaluated(each, variables, images()) for each in (model, net(residual=False)))
+    np.testing.assert_allclose(found, without, rtol=1e-5, atol=1e-6)
 
-    @jax.jit
+    @quick_jit
     def trained(key):
         return model.apply(variables, images(), train=True, mutable=["batch_stats"], rngs={"dropout": key})[0]
 
@@ -339,23 +303,6 @@ def test_average_pooling_at_the_border_counts_the_pixels_there_are():
     np.testing.assert_allclose(inception.average_pool(x.astype(np.float32)), np.nanmean(windows, (-2, -1)), atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(9, 8), (2, 2)])
-@pytest.mark.parametrize("kernel", [1, 3, 5, (1, 7), (7, 1), (1, 3), (3, 1)])
-def test_convolutions_of_any_kernel_are_padded_by_half_of_it_or_not_at_all(kernel, shape):
-    rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
-    x = images((*shape, 2))
-    for stride, valid in ((1, False), (2, True)):
-        if valid and (shape[0] < rows or shape[1] < columns):
-            continue
-        layer = padded_conv(4, kernel, stride, valid)
-        variables = layer.init(jax.random.key(0), x)
-        pads = ((0, 0), (0, 0)) if valid else ((rows // 2,) * 2, (columns // 2,) * 2)
-        padded = np.pad(x, ((0, 0), *pads, (0, 0)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (rows, columns), axis=(1, 2))[:, ::stride, ::stride]
-        expected = np.einsum("bhwcij,ijco->bhwo", windows, variables["params"]["kernel"])
-        np.testing.assert_allclose(layer.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
-
-
 TIMM = ["inception_v4", "inception_resnet_v2"]
 
 
@@ -367,14 +314,14 @@ def timm_net(family, device):
 
 
 def tensor_name(family, path):
-    return SCHEME_OF_FAMILY[family].tensor(path)
+    return SCHEME_OF_FAMILY[family].tensor_name(path)
 
 
 @pytest.mark.parametrize("family", TIMM)
 def test_every_variable_has_the_name_and_shape_of_a_tensor_of_timm(family):
     state = timm_net(family, "meta").state_dict()
     expected = {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith("tracked")}
-    leaves = models.unstack(models.template(build(family, IMAGENET_COUNTS[family][0]), (75, 75, 3)))
+    leaves = models.unstack(models.template(build(family, IMAGENET_COUNTS[family][0]), SMALLEST))
     axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
     named = {tensor_name(family, path): np.transpose(leaf, axes[leaf.ndim]).shape for path, leaf in leaves.items()}
     assert len(named) == len(leaves)
@@ -399,13 +346,8 @@ def test_logits_are_those_of_timm(family):
     leaves = {path: state[tensor_name(family, path)].numpy() for path in models.unstack(like)}
     variables = models.stack({path: leaf.transpose(axes[leaf.ndim]) for path, leaf in leaves.items()}, like)
     x = images(shape, batch=2)
-    ours = jax.jit(lambda variables: model.apply(variables, x, train=False))(variables)
+    ours = evaluated(model, variables, x)
     with torch.no_grad():
         expected = theirs(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
     assert np.abs(expected[0] - expected[1]).max() > 1e-2 * np.abs(expected).max()
     np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
-
-
-def test_the_fields_exist():
-    fields = default().model
-    assert (fields.residual_scale, fields.dropout, fields.survival) == (1, 0, 1)

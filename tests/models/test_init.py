@@ -8,37 +8,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import traverse_util
-from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.models.layers import init
 from resnet_jax.models.layers.conv import padded_conv
-
-CONFIG = {"family": "cifar", "depth": 20, "residual": True, "shortcut": "A", "bottleneck_stride": "first"}
+from tests.models.nets import flat, images, quick_jit
 
 
 def initial(seed=0, **fields):
-    model = models.build(ConfigDict(CONFIG | fields), 10)
-    return model, models.initial_variables(model, seed, (32, 32, 3))
+    model = models.build({"depth": 20} | fields, 10)
+    return model, models.initial_variables(model, seed, (8, 8, 3))
 
 
-def flat(tree):
-    return traverse_util.flatten_dict(tree, sep="/")
+@pytest.fixture(scope="module")
+def deep():
+    """Parameters of residual-56."""
+    return initial(depth=56)[1]["params"]
 
 
 def test_the_values_have_the_structure_that_flax_would_give_them():
     model, variables = initial()
-    expected = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), train=False))
+    expected = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32), train=False))
     assert jax.tree.structure(variables) == jax.tree.structure(expected)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), variables) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), expected
     )
 
 
-def test_kernels_are_he_normal_scales_one_and_biases_zero():
-    _, variables = initial(depth=56)
-    for name, leaf in flat(variables["params"]).items():
+def test_kernels_are_he_normal_scales_one_and_biases_zero(deep):
+    for name, leaf in flat(deep).items():
         if name.endswith("kernel"):
             deviation = np.sqrt(2 / np.prod(leaf.shape[1 if "rest" in name else 0 : -1]))
             assert abs(leaf.mean()) < 5 * deviation / np.sqrt(leaf.size)
@@ -47,17 +45,14 @@ def test_kernels_are_he_normal_scales_one_and_biases_zero():
             assert np.all(leaf == (1 if name.endswith("scale") else 0))
 
 
-def test_a_gaussian_is_not_truncated():
-    _, variables = initial(depth=56)
-    kernel = variables["params"]["stage3"]["rest"]["conv1"]["kernel"][3]
+def test_a_gaussian_is_not_truncated(deep):
+    kernel = deep["stage3"]["rest"]["conv1"]["kernel"][3]
     assert np.max(np.abs(kernel)) > 3 * np.std(kernel)
 
 
-def test_a_value_depends_on_seed_and_path_alone():
-    plain, residual, deep = (
-        flat(initial(**fields)[1]["params"]) for fields in ({"residual": False}, {"shortcut": "B"}, {"depth": 56})
-    )
-    for other in (residual, deep):
+def test_a_value_depends_only_on_seed_and_path(deep):
+    plain, residual = (flat(initial(**fields)[1]["params"]) for fields in ({"residual": False}, {"shortcut": "B"}))
+    for other in (residual, flat(deep)):
         for name in plain.keys() & other.keys():
             shared = slice(len(plain[name]) if "rest" in name else None)  # A deeper net has more blocks.
             np.testing.assert_array_equal(plain[name], other[name][shared])
@@ -100,12 +95,19 @@ def test_an_initialiser_that_is_not_a_law_draws_the_values_too():
     assert (kernel.min() >= 0, kernel.max() < 0.5, kernel.max() > 0.4) == (True, True, True)
 
 
-@pytest.mark.parametrize("law", [init.he_normal, init.zeros, init.ones])
+@pytest.mark.parametrize(
+    "law",
+    [
+        *(init.he_normal, init.zeros, init.ones),
+        *(init.gaussian(1.5), init.normal(0.3), init.orthonormal, init.mirrored(init.gaussian(1.0))),
+    ],
+    ids=["he", "zeros", "ones", "gaussian", "normal", "orthonormal", "mirrored"],
+)
 def test_a_law_is_the_same_in_numpy_and_in_jax(law):
     shape = (3, 3, 64, 256)
     ours, theirs = law.draw(np.random.default_rng(0), shape), law(jax.random.key(0), shape)
     assert ours.dtype == theirs.dtype
-    np.testing.assert_allclose([ours.mean(), ours.std()], [theirs.mean(), theirs.std()], rtol=0.01, atol=1e-3)
+    np.testing.assert_allclose([ours.mean(), ours.std()], [theirs.mean(), theirs.std()], rtol=0.01, atol=5e-3)
 
 
 # Xiao et al. 2018 with q = 1 / depth: variances of weights (times fan-in) and of biases.
@@ -147,18 +149,22 @@ def test_delta_orthogonal_kernels_are_isometries_of_the_critical_size():
 
 def test_a_deep_tanh_net_of_one_width_keeps_the_norms_of_signals_and_gradients():
     """In the middle stage of plain-56, where signals have come to the fixed point; orthonormal filters lose both."""
-    x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
+    x = images(batch=8)
     fall = {}
-    for law in ("delta_orthogonal", "lsuv"):
-        model, params = tanh_net(56, init=law)
+    model, _ = tanh_net(56)
 
-        def loss(params, model=model):
+    @quick_jit
+    def gradients_and_outputs(params):
+        def loss(params):
             logits, captured = model.apply(
                 {"params": params}, x, train=True, mutable=["intermediates"], capture_intermediates=True
             )
             return jnp.mean(logits[:, 0]), captured["intermediates"]["stage2"]["rest"]["bn1"]["__call__"][0]
 
-        gradients, outputs = jax.jit(jax.grad(loss, has_aux=True))(params)
+        return jax.grad(loss, has_aux=True)(params)
+
+    for law in ("delta_orthogonal", "lsuv"):
+        gradients, outputs = gradients_and_outputs(tanh_net(56, init=law)[1])
         by_biases = np.linalg.norm(gradients["stage2"]["rest"]["bn1"]["bias"], axis=1)
         signals = np.linalg.norm(np.reshape(outputs, (8, -1)), axis=1)
         fall[law] = [norms.max() / norms.min() for norms in (signals, by_biases)]
@@ -178,18 +184,6 @@ def test_a_looks_linear_net_is_linear_at_the_start():
     model = models.build(fields, 10)
     variables = models.initial_variables(model, 0, (8, 8, 3))
     x, y = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 3)).astype(np.float32)
-    apply = jax.jit(functools.partial(model.apply, variables, train=False))
+    apply = quick_jit(functools.partial(model.apply, variables, train=False))
     np.testing.assert_allclose(apply(2 * x - 3 * y), 2 * apply(x) - 3 * apply(y), rtol=1e-4, atol=1e-4)
     assert np.std(apply(x)) > 0.01
-
-
-@pytest.mark.parametrize(
-    "law",
-    [init.gaussian(1.5), init.normal(0.3), init.orthonormal, init.mirrored(init.gaussian(1.0))],
-    ids=["gaussian", "normal", "orthonormal", "mirrored"],
-)
-def test_further_laws_are_the_same_in_numpy_and_in_jax(law):
-    shape = (3, 3, 16, 32)
-    ours, theirs = law.draw(np.random.default_rng(0), shape), law(jax.random.key(0), shape)
-    assert ours.dtype == theirs.dtype
-    np.testing.assert_allclose([ours.mean(), ours.std()], [theirs.mean(), theirs.std()], rtol=0.05, atol=5e-3)

@@ -1,5 +1,7 @@
 """Norms, against their formulas in float64 as JAX differentiates them, and against Flax."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import scipy.stats
 
 from resnet_jax.models.layers.addition import Scaled
 from resnet_jax.models.layers.norm import ACTIVATIONS, NORMS, BatchNorm, GroupNorm, normalise_by_batch
+from tests.models.nets import quick_jit
 
 
 def arrays(*shapes, seed=0):
@@ -41,7 +44,7 @@ def test_batch_norm_and_its_gradients_are_those_of_the_formula_in_float64(relu, 
     with jax.enable_x64(True):
         arguments = jax.tree.map(jnp.asarray, (x, scale, bias, shortcut))
         results = [
-            jax.value_and_grad(lambda *a, f=f: total(f, *a), argnums=(0, 1, 2, 3), has_aux=True)(*arguments)
+            quick_jit(jax.value_and_grad(functools.partial(total, f), argnums=(0, 1, 2, 3), has_aux=True))(*arguments)
             for f in (ours, formula)
         ]
         assert {leaf.dtype for leaf in jax.tree.leaves(results)} == {jnp.dtype("float64")}
@@ -83,7 +86,7 @@ def test_batch_norm_over_devices_is_that_of_the_whole_batch_and_so_are_its_gradi
     mapped = jax.shard_map(
         lambda *a: gradients("devices", *a), mesh=mesh, in_specs=share, out_specs=(share, whole, whole)
     )
-    over_devices, on_one = jax.jit(mapped)(x, weights), gradients(None, x, weights)
+    over_devices, on_one = quick_jit(mapped)(x, weights), gradients(None, x, weights)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), over_devices, on_one)
 
 
@@ -115,8 +118,11 @@ def test_without_a_norm_there_is_a_bias_for_each_channel():
     np.testing.assert_allclose(y, np.maximum(x + bias + shortcut, 0), rtol=1e-6)
 
 
-@pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("name", NORMS)
+# Norm, and whether it trains: only batch norm computes something else then.
+EACH = pytest.mark.parametrize(("name", "train"), [*((name, True) for name in NORMS), ("batch", False)])
+
+
+@EACH
 def test_every_norm_follows_the_protocol(name, train):
     x, shortcut, bias = map(np.float32, arrays((8, 4, 4, 6), (8, 4, 4, 6), 6))
     norm = NORMS[name](train, None)()
@@ -145,9 +151,8 @@ FORMULAS = {
 }
 
 
-@pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("name", NORMS)
+@EACH
 def test_an_activation_follows_the_addition_in_every_norm(name, activation, train):
     x, shortcut, weights = map(np.float32, arrays((8, 4, 4, 6), (8, 4, 4, 6), (8, 4, 4, 6)))
     norm = NORMS[name](train, None)(activation=ACTIVATIONS[activation])
@@ -161,6 +166,6 @@ def test_an_activation_follows_the_addition_in_every_norm(name, activation, trai
     if activation != "crelu":
         # The derivative of the activation by its definition, times the gradient without it.
         slope = (FORMULAS[activation](np.float64(added) + 1e-6) - FORMULAS[activation](np.float64(added) - 1e-6)) / 2e-6
-        expected = jax.grad(lambda x: jnp.sum(slope * weights * call(x, shortcut, activate=False)))(x)
-        found = jax.grad(lambda x: jnp.sum(weights * call(x, shortcut)))(x)
+        expected = quick_jit(jax.grad(lambda x: jnp.sum(slope * weights * call(x, shortcut, activate=False))))(x)
+        found = quick_jit(jax.grad(lambda x: jnp.sum(weights * call(x, shortcut))))(x)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)

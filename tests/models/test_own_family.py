@@ -59,7 +59,7 @@ class Applied(nn.Module):
 
 def test_flax_layers_have_the_initial_values_of_their_own_initialisers():
     params = models.initial_variables(Net(), 0, IMAGE)["params"]
-    flax = Net().init(jax.random.key(0), jnp.zeros((1, *IMAGE)), train=False)["params"]
+    flax = jax.eval_shape(lambda: Net().init(jax.random.key(0), jnp.zeros((1, *IMAGE)), train=False))["params"]
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, flax)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
     np.testing.assert_allclose(params["conv"]["kernel"].std(), 1 / 3, rtol=0.2)  # LeCun's, of a fan-in of 9.

@@ -1,16 +1,14 @@
-"""Kernels that are functions of what is learned, against their formulas."""
-
-import functools
+"""Kernels that are functions of learned parameters, against their formulas."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import traverse_util
 
 from resnet_jax import models
 from resnet_jax.models.layers.parametrization import RELU_GAIN, DiracConv, StandardizedConv
-from tests.models.reference import batch_norm, conv, relu, stages, standardized
+from tests.models.nets import flat, float64_logits, images
+from tests.models.reference import batch_norm, conv, head, relu, stages, standardized
 
 IMAGE = (8, 8, 3)
 
@@ -70,54 +68,31 @@ def test_a_standardised_filter_of_equal_weights_is_zero_and_no_nan():
 
 def make(parametrization, depth=14, **fields):
     fields = {"depth": depth, "residual": False, "parametrization": parametrization} | fields
-    model = models.build(fields, 10)
-    return model, models.initial_variables(model, 0, IMAGE)
+    return models.build(fields, 10)
 
 
 def test_a_plain_dirac_net_is_the_papers_but_for_its_pooling():
-    model, variables = make("dirac")
-    (x,) = arrays((4, *IMAGE))
-    with jax.enable_x64(True):
-        wide = jax.tree.map(np.float64, variables)
-        apply = functools.partial(model.clone(dtype=jnp.float64).apply, train=True, mutable=["batch_stats"])
-        logits, _ = jax.jit(apply)(wide, x)
-    params = wide["params"]
+    x = np.float64(images())
+    params, logits = float64_logits({"depth": 14, "residual": False, "parametrization": "dirac"}, x)
     x = relu(batch_norm(conv(x, params["stem"]["conv"]["kernel"]), params["stem"]["bn"]))
     for block, stride, _ in stages(params, 2):
         x = relu(batch_norm(conv(x, dirac(block["conv1"]), stride), block["bn1"]))
         x = relu(batch_norm(conv(x, dirac(block["conv2"])), block["bn2"]))
-    expected = x.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"]
-    np.testing.assert_allclose(logits, expected, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(logits, head(params, x), rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("parametrization", ["dirac", "standardized"])
-def test_parametrised_nets_share_the_kernels_of_the_free_one_and_a_gradient_reaches_all(parametrization):
-    _, free = make("free")
-    model, variables = make(parametrization, norm="batch" if parametrization == "dirac" else "none")
-    leaves = traverse_util.flatten_dict(variables["params"], sep="/")
-    for name, leaf in traverse_util.flatten_dict(free["params"], sep="/").items():
+def test_parametrised_nets_share_the_kernels_of_the_free_one(parametrization):
+    free, own = (flat(models.initial_variables(make(each), 0, IMAGE)["params"]) for each in ("free", parametrization))
+    for name, leaf in free.items():
         if name.endswith("kernel"):
-            np.testing.assert_array_equal(leaves[name], leaf)
-    (x,) = np.float32(arrays((4, *IMAGE)))
-
-    @jax.jit
-    def gradients(params):
-        def loss(params):
-            whole = {**variables, "params": params}
-            logits, _ = model.apply(whole, x, train=True, mutable=["batch_stats"])
-            return -jnp.mean(jax.nn.log_softmax(logits)[:, 0])
-
-        return jax.grad(loss)(params)
-
-    for name, leaf in traverse_util.flatten_dict(gradients(variables["params"]), sep="/").items():
-        assert np.any(leaf), name
-        assert np.all(np.isfinite(leaf)), name
+            np.testing.assert_array_equal(own[name], leaf)
 
 
 def test_parameters_are_those_of_the_formulas():
     """Two numbers for each feature of 54 Dirac convolutions; one of 55 standardised ones, whose norms have no scale."""
     counts = {
-        name: models.totals(models.describe(make(name, depth=56, **fields)[0], (32, 32, 3)))[0]
+        name: models.totals(models.describe(make(name, depth=56, **fields), (32, 32, 3)))[0]
         for name, fields in (("free", {}), ("dirac", {}), ("standardized", {"norm": "none"}))
     }
     features = 18 * (16 + 32 + 64)

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 from flax import traverse_util
-from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.models.layers import init
@@ -11,9 +10,8 @@ from resnet_jax.models.layers import init
 IMAGE = (8, 8, 3)
 
 
-def net(**fields):
-    defaults = {"family": "cifar", "depth": 14, "residual": True, "shortcut": "B", "bottleneck_stride": "first"}
-    return models.build(ConfigDict(defaults | fields), 10)
+def net(depth=14):
+    return models.build({"depth": depth, "shortcut": "B"}, 10)
 
 
 def test_layers_come_in_the_order_of_the_forward_pass_and_blocks_after_their_layers():

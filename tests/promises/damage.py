@@ -213,7 +213,7 @@ def watch(folder, runs):
     names = (read_sweep(folder) or {"runs": {}})["runs"]
     rows = [watch.row(each, 1.8e9) for each in [folder / name for name in names] or runs]
     display.table("runs", rows, watch.seconds_left(rows, {}))
-    watch.written(runs)
+    watch.file_stamps(runs)
     print([plan.failure(each) for each in runs], [row.name for row in rows if row.state == watch.UNREADABLE])
 
 
@@ -238,7 +238,7 @@ def resume(folder, runs):
 
 
 def differs(run):
-    """Return whether the run directory ``run`` is no longer what it was."""
+    """Return whether the run directory ``run`` has changed."""
     compared = filecmp.dircmp(run, pathlib.Path("whole", run.name))
     return bool(compared.diff_files or compared.funny_files or compared.common_funny or compared.right_only)
 

@@ -1,4 +1,4 @@
-"""A small run as a process of its own, and what it leaves behind, for tests of the promises in docs/reliability.md."""
+"""A small run as a process of its own, and its records, for tests of the promises in docs/reliability.md."""
 
 import os
 import pathlib

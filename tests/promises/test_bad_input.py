@@ -1,4 +1,4 @@
-"""Bad input is reported in one sentence that names the field or file, with exit status 2, and writes nothing."""
+"""Bad input is reported in one line that names the field or file, with exit status 2, and writes nothing."""
 
 import contextlib
 import functools
@@ -20,25 +20,12 @@ from tests.data.conftest import tiny_splits, write_set
 
 pytestmark = pytest.mark.xdist_group("bad_input")  # One process runs all commands.
 CONFIG = "--config=configs/digits_plain20.py"
-TINY = "--config.steps=1", "--config.model.depth=8"
 
-# What is wrong on the command line, and how the sentence begins. The commands run on two devices.
+# A mistake on the command line, and how its message begins. The commands run on two devices.
 BAD_COMMANDS = [
-    ("--config.seed=-1", "config.seed=-1 must be at least 0."),
-    ("--config.seed=4294967296", "config.seed=4294967296 must be at most 4294967295."),
-    ("--config.seed=1.5", "--config.seed=1.5: expected int."),
     ("--config.seed=" + "9" * 5000, "--config.seed=99999"),
-    ("--config.steps=0", "config.steps=0 must be at least 1."),
-    ("--config.steps=-5", "config.steps=-5 must be at least 1."),
-    ("--config.steps=2147483648", "config.steps=2147483648 must be at most 2147483647."),
-    ("--config.steps=many", "--config.steps=many: expected int."),
-    ("--config.batch_size=0", "config.batch_size=0 must be at least 1."),
     ("--config.batch_size=127", "config.batch_size=127 cannot be divided among 2 devices; give a multiple of 2."),
     ("--config.batch_size=1502", "config.batch_size=1502 is more than the 1500 training examples; give at most 1500."),
-    ("--config.batch_size=99999999999999", "config.batch_size=99999999999999 must be at most 2147483647."),
-    ("--config.dtype=float16", "config.dtype='float16' is unknown; choose one of float32, bfloat16."),
-    ("--config.dtype=", "config.dtype='' is unknown; choose one of float32, bfloat16."),
-    ("--config.model.family=vgg", "config.model.family='vgg' is unknown; choose one of cifar, imagenet, wide,"),
     ("--config.model.family=imagenet", "config.model.depth=20 is not a depth of the imagenet family"),
     ("--config.model.family=wide", "config.model.depth=20 is not 6n+4"),
     ("--config.model.family=densenet", "config.model.depth=20 is not 3n+4"),
@@ -50,37 +37,14 @@ BAD_COMMANDS = [
         "config.model.depth=21 is not 6n+2",
     ),
     ("--config.model.depth=2", "config.model.depth=2 is not 6n+2"),
-    ("--config.model.depth=-20", "config.model.depth=-20 must be at least 1"),
-    ("--config.model.depth=2000000", "config.model.depth=2000000 must be at most 20000."),
-    ("--config.model.depth=deep", "--config.model.depth=deep: expected int."),
-    ("--config.model.residual=si", "--config.model.residual=si: expected True or False."),
-    ("--config.model.shortcut=D", "config.model.shortcut='D' is unknown; choose one of A, B, C, pool,"),
-    ("--config.model.shortcut=a", "config.model.shortcut='a' is unknown; choose one of A, B, C, pool,"),
-    ("--config.model.bottleneck_stride=last", "config.model.bottleneck_stride='last' is unknown; choose one of first,"),
-    (
-        "--config.model.block=dense",
-        "config.model.block='dense' is unknown; choose one of basic, bottleneck, single, repvgg.",
-    ),
-    ("--config.model.order=post", "config.model.order='post' is unknown; choose one of original, norm_after_addition,"),
     (
         "--config.model.stem_activation=False",
         "config.model.stem_activation=False needs config.model.order='preactivation', not",
     ),
-    ("--config.model.widening=0.5", "config.model.widening=0.5 must be at least 1."),
     (
         "--config.model.widening=1.01",
         "config.model.widening=1.01 makes widths [16.16, 32.32, 64.64] that are not whole",
     ),
-    ("--config.model.dropout=1", "config.model.dropout=1.0 must be below 1."),
-    ("--config.model.survival=0", "config.model.survival=0.0 must be above 0."),
-    ("--config.model.survival=1.5", "config.model.survival=1.5 must be at most 1."),
-    (
-        "--config.model.survival_rule=square",
-        "config.model.survival_rule='square' is unknown; choose one of linear, unif",
-    ),
-    ("--config.model.growth=0", "config.model.growth=0 must be at least 1."),
-    ("--config.model.compression=0", "config.model.compression=0.0 must be above 0."),
-    ("--config.model.residual_scale=0", "config.model.residual_scale=0.0 must be above 0."),
     ("--config.model.gating_bias=nan", "config.model.gating_bias=nan must be finite."),
     ("--config.gates.shortcut_factor=-1", "config.gates.shortcut_factor=(-1,) must be at least 0."),
     ("--config.gates.branch_factor=(1,-1)", "config.gates.branch_factor=(1, -1) must be at least 0."),
@@ -88,7 +52,7 @@ BAD_COMMANDS = [
     ("--config.gates.branch_gradient=1e999", "config.gates.branch_gradient=(inf,) must be finite."),
     (
         "--config.gates.shortcut_factor=(1,0.5)",
-        "config.gates.shortcut_factor=(1, 0.5) is for blocks with shortcuts, wh",
+        "config.gates.shortcut_factor=(1, 0.5) needs blocks with shortcuts, wh",
     ),
     ("--config.gates.final=(0,1)", "config.gates.final=(0, 1) has 2 numbers; give four."),
     ("--config.gates.phase=(0.5,0.5)", "config.gates.phase=(0.5, 0.5) must be two rising fractions of config.steps,"),
@@ -97,7 +61,7 @@ BAD_COMMANDS = [
     ("--config.gates.without=stage2", "config.gates.without='stage2' is unknown; choose one of none, every_second, "),
     (
         "--config.optimizer.frozen_below=stage4/block0",
-        "config.optimizer.frozen_below='stage4/block0' is no block of plain-20, whose blocks are stage1/block0 to "
+        "config.optimizer.frozen_below='stage4/block0' is not a block of plain-20; valid blocks: stage1/block0 to "
         "stage3/block2.",
     ),
     ("--config.data.name=", "config.data.name='' is not a data set name"),
@@ -107,25 +71,15 @@ BAD_COMMANDS = [
     ("--config.data.validation_examples=-1", "config.data.validation_examples=-1 must be from 0 to 1499: there are"),
     ("--config.data.validation_examples=1500", "config.data.validation_examples=1500 must be from 0 to 1499: there"),
     ("--config.data.validation_examples=1490", "config.batch_size=128 is more than the 10 training examples; give at"),
-    ("--config.data.downsample=0", "config.data.downsample=0 must be at least 1."),
     (
         "--config.data.downsample=3",
         "config.data.downsample=3 does not divide images of 8x8 pixels; give one of 1, 2, 4, 8.",
     ),
-    ("--config.data.downsample=2048", "config.data.downsample=2048 must be at most 1024."),
-    ("--config.data.downsample=1.5", "--config.data.downsample=1.5: expected int."),
-    ("--config.data.padding=-1", "config.data.padding=-1 must be at least 0."),
     ("--config.data.padding=9", "config.data.padding=9 is more than the images of 8x8 pixels have; give at most 8."),
     ("--config.data.padding=1000000", "config.data.padding=1000000 is more than the images of 8x8 pixels have; give"),
-    (
-        "--config.data.flip=maybe",
-        "--config.data.flip=maybe: expected True or False.",
-    ),
-    ("--config.optimizer.learning_rate=-0.1", "config.optimizer.learning_rate=-0.1 must be at least 0."),
     ("--config.optimizer.learning_rate=nan", "config.optimizer.learning_rate=nan must be finite."),
     ("--config.optimizer.learning_rate=1e999", "config.optimizer.learning_rate=inf must be finite."),
     ("--config.optimizer.learning_rate=1e39", "config.optimizer.learning_rate=1e+39 must be at most 3.40282"),
-    ("--config.optimizer.learning_rate=", "--config.optimizer.learning_rate=: expected float."),
     (
         "--config.optimizer.milestones=(5,2)",
         "config.optimizer.milestones=(5, 2) must be rising fractions of config.steps, above 0 and",
@@ -151,46 +105,7 @@ BAD_COMMANDS = [
         f"--config.optimizer.milestones={tuple(range(1, 150))}",
         "config.optimizer.milestones has 149 milestones; give at",
     ),
-    ("--config.optimizer.factor=0", "config.optimizer.factor=0.0 must be above 0."),
-    ("--config.optimizer.factor=-0.1", "config.optimizer.factor=-0.1 must be above 0."),
-    (
-        "--config.optimizer.schedule=cosine",
-        "config.optimizer.schedule='cosine' is unknown; choose one of step, plateau, exponential.",
-    ),
-    ("--config.optimizer.name=adam", "config.optimizer.name='adam' is unknown; choose one of sgd, rmsprop."),
-    ("--config.optimizer.average_decay=1", "config.optimizer.average_decay=1.0 must be below 1."),
-    ("--config.optimizer.decay_steps=0", "config.optimizer.decay_steps=0 must be at least 1."),
-    ("--config.optimizer.plateau_window=0", "config.optimizer.plateau_window=0 must be at least 1."),
-    ("--config.optimizer.plateau_patience=0", "config.optimizer.plateau_patience=0 must be at least 1."),
-    ("--config.optimizer.momentum=1", "config.optimizer.momentum=1.0 must be below 1."),
-    ("--config.optimizer.momentum=-0.9", "config.optimizer.momentum=-0.9 must be at least 0."),
-    ("--config.optimizer.weight_decay=-1e-4", "config.optimizer.weight_decay=-0.0001 must be at least 0."),
-    ("--config.optimizer.warmup_learning_rate=-1", "config.optimizer.warmup_learning_rate=-1.0 must be at least 0."),
-    ("--config.optimizer.warmup_steps=-1", "config.optimizer.warmup_steps=-1 must be at least 0."),
-    ("--config.optimizer.warmup_min_depth=-1", "config.optimizer.warmup_min_depth=-1 must be at least 0."),
-    ("--config.optimizer.rampup_fraction=2", "config.optimizer.rampup_fraction=2.0 must be at most 1."),
-    ("--config.optimizer.rampup_fraction=-0.1", "config.optimizer.rampup_fraction=-0.1 must be at least 0."),
-    ("--config.optimizer.rampup_steps=0", "config.optimizer.rampup_steps=0 must be at least 1."),
-    ("--config.per_device_batch_size=0", "config.per_device_batch_size=0 must be at least 1."),
-    (
-        "--config.per_device_batch_size=10000000000",
-        "config.per_device_batch_size=10000000000 must be at most",
-    ),
     ("--config.per_device_batch_size=2000000000", "config.per_device_batch_size=2000000000 on 2 devices turns"),
-    ("--config.batch_norm.sync=2", "--config.batch_norm.sync=2: expected True or False."),
-    ("--config.steps_per_dispatch=0", "config.steps_per_dispatch=0 must be at least 1."),
-    ("--config.steps_per_dispatch=1000000", "config.steps_per_dispatch=1000000 must be at most 10000."),
-    ("--config.steps_per_dispatch=all", "--config.steps_per_dispatch=all: expected int or None."),
-    ("--config.compile.unroll=yes please", "--config.compile.unroll=yes please: expected True, False or None."),
-    (
-        "--config.compile.remat=None",
-        "--config.compile.remat=None: expected True or False.",
-    ),
-    ("--config.parallel.mapper=vmap", "config.parallel.mapper='vmap' is unknown; choose one of shard_map, pmap."),
-    ("--config.log_every=0", "config.log_every=0 must be at least 1."),
-    ("--config.eval_every=0", "config.eval_every=0 must be at least 1."),
-    ("--config.eval_batch_size=0", "config.eval_batch_size=0 must be at least 1."),
-    ("--config.checkpoint_every=-1", "config.checkpoint_every=-1 must be at least 1."),
     ("--config.model.dept=8", "unknown field config.model.dept; did you mean config.model.depth?"),
     ("--config.zzz=8", "unknown field config.zzz; --fields lists all fields."),
     ("--config.seed.x=8", "unknown field config.seed.x; did you mean config.seed?"),
@@ -210,43 +125,53 @@ BAD_COMMANDS = [
     ("--config=configs/none.py", "--config=configs/none.py: no such file;"),
 ]
 
-# What a config file does to the config, and how the sentence begins.
+
+def mistakes_in_each_kind_of_field():
+    """Return a word of each wrong type and beyond each kind of limit, and how its message begins.
+
+    tests/test_config.py checks these messages for every field; here is what the command makes of them.
+    """
+    found = {}
+    for name, field in FIELDS.items():
+        expected = f"--config.{name}=a b: expected {field.expected}."
+        if field.type is not str:
+            found.setdefault(field.expected, (f"--config.{name}=a b", expected))
+        if field.choices:
+            found.setdefault("choices", (f"--config.{name}=other", f"config.{name}='other' is unknown; choose one of"))
+        if field.type in (int, float):
+            for kind, limit in field.limits._asdict().items():
+                if abs(limit) != float("inf"):
+                    beyond = field.type(limit + {"at_least": -1, "at_most": 1 + abs(limit)}.get(kind, 0))
+                    message = f"config.{name}={beyond} must be {kind.replace('_', ' ')} {limit}."
+                    found.setdefault((field.type, kind), (f"--config.{name}={beyond}", message))
+    return list(found.values())
+
+
+BAD_COMMANDS += mistakes_in_each_kind_of_field()
+
+# What a config file does to the config, and how the message begins.
 BAD_FILES = [
-    (
-        "del config.deterministic",
-        "config.deterministic is missing; build the config on a recipe of configs/recipes.py.",
-    ),
     ("config.data.data_dir = 'gs://bucket/a'", "config.data.data_dir=gs://bucket/a is a URL; give a path on this"),
-    ("del config.seed", "config.seed is missing; build the config on a recipe of configs/recipes.py."),
     (
         "del config.optimizer",
         "config.optimizer.name is missing; build the config on a recipe of configs/recipes.py.",
     ),
     ("config.sede = 3", "unknown field config.sede; did you mean config.seed?"),
     ("config.model.width = 3", "unknown field config.model.width; --fields lists all fields."),
-    ("config.seed = True", "config.seed=True: expected int."),
     ("config.seed = None", "config.seed=None: expected int."),
-    ("config.seed = '3'", "config.seed='3': expected int."),
     ("config.seed = 10**5000", "config.seed=... must be at most 4294967295."),
-    ("config.steps = 200.0", "config.steps=200.0: expected int."),
-    ("config.model.residual = 1", "config.model.residual=1: expected True or False."),
     ("config.model.depth = [8, 14]", "config.model.depth=(8, 14): expected int."),
     ("config.model = None", "unknown field config.model; --fields lists all fields."),
     ("config.dtype = float", "config.dtype=<class 'float'>: expected printable text."),
     ("config.data.name = 'a\\0b'", "config.data.name='a\\x00b': expected printable text."),
-    ("config.data.data_dir = 3", "config.data.data_dir=3: expected printable text or None."),
-    ("config.optimizer.momentum = '0.9'", "config.optimizer.momentum='0.9': expected float."),
-    ("config.optimizer.learning_rate = 1j", "config.optimizer.learning_rate=1j: expected float."),
-    ("config.optimizer.milestones = 100", "config.optimizer.milestones=100: expected a tuple of numbers."),
     (
         "config.optimizer.milestones = (50, (100,))",
         "config.optimizer.milestones=(50, (100,)): expected a tuple of numbers.",
     ),
-    ("config.steps_per_dispatch = 2.5", "config.steps_per_dispatch=2.5: expected int or None."),
     ("config[1] = 2", "the config cannot be read ("),
 ]
 
-# What a config file does instead of returning a config, and what is said behind its name.
+# What a config file does instead of returning a config, and the message after its name.
 BROKEN_FILES = [
     ("raise RuntimeError('why')", ", line 8: RuntimeError: why."),
     ("raise ValueError('why')", ", line 8: ValueError: why."),
@@ -295,10 +220,9 @@ def assert_reported(done, beginning):
     assert done.stdout == ""
 
 
-def test_what_is_not_bad_is_trained(run, tmp_path):
-    done = run(CONFIG, *TINY, f"--workdir={tmp_path / 'run'}")
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "summary.json").exists()
+def test_a_good_config_is_accepted(run):
+    done = run(CONFIG, only_check=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("word", "beginning"), BAD_COMMANDS, ids=[word[9:50] for word, _ in BAD_COMMANDS])
@@ -323,17 +247,23 @@ def test_a_bad_config_file(run, tmp_path, change, beginning):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("change", "behind"), BROKEN_FILES, ids=[change for change, _ in BROKEN_FILES])
-def test_a_config_file_that_fails_is_reported_with_its_line(run, tmp_path, change, behind):
+@pytest.mark.parametrize(("change", "message"), BROKEN_FILES, ids=[change for change, _ in BROKEN_FILES])
+def test_a_config_file_that_fails_is_reported_with_its_line(run, tmp_path, change, message):
     file = tmp_path / "config.py"
     file.write_text(FILE.format(change=change).removesuffix("    return config\n" if "return config" in change else ""))
-    assert_reported(run(f"--config={file}", f"--workdir={tmp_path / 'run'}"), f"--config={file}{behind}")
+    assert_reported(run(f"--config={file}", f"--workdir={tmp_path / 'run'}"), f"--config={file}{message}")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("name", "make"), [case[:2] for case in BAD_SETS], ids=[case[0] for case in BAD_SETS])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        pytest.param(*case[:2], id=case[0], marks=pytest.mark.slow if number % 12 else ())
+        for number, case in enumerate(BAD_SETS)
+    ],
+)
 def test_a_bad_data_set(run, tmp_path, name, make):
-    """What is said of each is a test of its own, tests/data/test_prepared.py."""
+    """The message of each is checked in tests/data/test_prepared.py."""
     make(tmp_path / "sets")
     assert_reported(load(run, tmp_path), str(tmp_path / "sets" / "tiny" / "1.0.0"))
     assert not (tmp_path / "run").exists()
@@ -434,9 +364,9 @@ def change(config, action, name, value):
     return True
 
 
-@settings(max_examples=500, **DRAWN)
+@settings(max_examples=250, **DRAWN)
 @given(st.sampled_from(RECIPES), CHANGES, st.sampled_from([1, 2, 8]))
-def test_any_change_of_a_good_config_passes_or_is_reported_in_one_sentence(recipe, changes, devices):
+def test_any_change_of_a_good_config_passes_or_is_reported_in_one_line(recipe, changes, devices):
     config = recipe().unlock()
     with config.ignore_type():
         assume(all(change(config, *each) for each in changes))
@@ -444,15 +374,15 @@ def test_any_change_of_a_good_config_passes_or_is_reported_in_one_sentence(recip
         try:
             config = scaling.resolved(config, devices)
         except UserError as error:
-            sentence = str(error)
-            assert sentence.startswith(("config.", "unknown field config.", "the config cannot be read ("))
-            assert "\n" not in sentence
-            assert sentence.endswith((".", "?"))
+            message = str(error)
+            assert message.startswith(("config.", "unknown field config.", "the config cannot be read ("))
+            assert "\n" not in message
+            assert message.endswith((".", "?"))
         else:
             assert flatten(config.to_dict()).keys() == FIELDS.keys()
 
 
-@settings(max_examples=150, **DRAWN)
+@settings(max_examples=60, **DRAWN)
 @given(
     words=st.lists(
         st.tuples(
@@ -465,7 +395,7 @@ def test_any_change_of_a_good_config_passes_or_is_reported_in_one_sentence(recip
         max_size=3,
     ).filter(lambda words: not any("\0" in word for word in words))  # No shell can say these.
 )
-def test_any_words_on_the_command_line_pass_or_are_reported_in_one_sentence(run, words):
+def test_any_words_on_the_command_line_pass_or_are_reported_in_one_line(run, words):
     done = run(CONFIG, *words, only_check=True)
     if done.returncode == 2:
         assert_reported(done, "")

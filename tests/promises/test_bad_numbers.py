@@ -21,7 +21,7 @@ def diverging(config):
     return config
 
 
-@pytest.mark.parametrize("steps_per_dispatch", [1, 5])
+@pytest.mark.parametrize("steps_per_dispatch", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_a_run_stops_at_the_very_step_and_keeps_what_explains_it(diverging, tmp_path, steps_per_dispatch):
     diverging.steps_per_dispatch = steps_per_dispatch
     diverging.log_every = diverging.eval_every = 12  # Dispatches end at 5 and 10, or at every step.
@@ -38,7 +38,8 @@ def test_a_run_stops_at_the_very_step_and_keeps_what_explains_it(diverging, tmp_
     assert train(diverging, tmp_path / "run") == summary
 
 
-def test_a_diverged_run_goes_on_if_asked(diverging, tmp_path):
+@pytest.mark.slow
+def test_a_diverged_run_continues_if_asked(diverging, tmp_path):
     train(diverging, tmp_path / "run")
     diverging.stop_at_divergence = False
     summary = train(diverging, tmp_path / "run")
@@ -122,6 +123,7 @@ def test_the_first_layer_is_found(config, tmp_path, change, message, remat):
     assert first_layer(config, tmp_path / "run") == message
 
 
+@pytest.mark.slow
 def test_parameters_that_the_update_spoils_are_found(config, tmp_path):
     config.steps, config.optimizer.milestones = 6, ()
     spoil(config, tmp_path / "run", lambda params: None)

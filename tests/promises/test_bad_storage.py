@@ -35,6 +35,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_with_room_the_same_command_ends_as_if_there_had_been_room(
     commands, config, whole, small_disk
 ):
@@ -54,16 +55,15 @@ def test_a_full_disk_ends_the_run_and_with_room_the_same_command_ends_as_if_ther
 
 LIMITED = """
 import resource, runpy
-import jax
-jax.config.update("jax_enable_compilation_cache", False)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
 runpy.run_module("experiments.main", run_name="__main__", alter_sys=True)
 """
 
 
 @pytest.mark.parametrize("size", [1_000, 100_000])
-def test_a_limit_on_the_size_of_files_gives_one_sentence(commands, tmp_path, size):
-    """As of ``ulimit -f``: the smaller one stops at the first record, the other at a checkpoint."""
+@pytest.mark.usefixtures("whole")  # Its programs are compiled, so that none is written.
+def test_a_limit_on_the_size_of_files_gives_one_message(commands, tmp_path, size):
+    """As by ``ulimit -f``: the smaller one stops at the first record, the other at a checkpoint."""
     done = commands("main", *words_of(tmp_path / "run"), program=LIMITED.format(size=size))
     assert done.returncode == 2, done.stderr
     said = [line for line in done.stderr.splitlines() if not re.match(r"I\d{4} ", line)]

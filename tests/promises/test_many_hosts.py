@@ -26,7 +26,7 @@ pytestmark = pytest.mark.xdist_group("many_hosts")  # Each takes both cores of a
 
 
 def start_two_slurm_tasks(workdir, **settings):
-    """Start two processes that know each other only by what Slurm tells the tasks of a step."""
+    """Start two processes that find each other only by the variables that Slurm sets for the tasks of a step."""
     job = str(random.randrange(10**6))
     step = {"ID": "0", "NODELIST": "localhost", "NUM_TASKS": "2"}
     tasks = {"SLURM_JOB_ID": job, "SLURM_NTASKS": "2"} | {f"SLURM_STEP_{name}": value for name, value in step.items()}
@@ -71,7 +71,7 @@ def test_two_processes_of_two_devices_train_as_one_of_four(config, four, tmp_pat
     (status, stdout, stderr), (other_status, other_stdout, other_stderr) = (finish(process) for process in two)
     assert (status, other_status) == (0, 0), stderr + other_stderr
     assert_same_trajectory(tmp_path / "two", four / "digits")
-    # The first process alone writes and speaks.
+    # Only the first process writes and prints.
     assert "finished after 12 steps" in stdout
     assert "recorded in" not in other_stdout
     assert "step 12/12" in stderr
@@ -85,7 +85,7 @@ def test_two_processes_of_two_devices_train_as_one_of_four(config, four, tmp_pat
 def test_with_synchronised_batch_norm_any_split_of_devices_trains_alike_and_checkpoints_move(
     config, tmp_path, monkeypatch
 ):
-    """Two processes of two devices are stopped; one of two devices goes on and is stopped, then two of one each."""
+    """Two processes of two devices are stopped; one of two devices continues and is stopped, then two of one each."""
     settings = {"batch_norm.sync": True, "steps": 60}
     config.update_from_flattened_dict(SETTINGS | settings)
     train(config, tmp_path / "whole")
@@ -159,7 +159,7 @@ def test_flags_that_do_not_name_a_process_are_refused(commands, tmp_path, words)
 @pytest.mark.devices(4)
 @EACH_MAPPER
 def test_two_processes_share_a_stream_as_one(config, images, four, tmp_path, mapper):
-    """Each decodes its half of every batch; the examples are those of one process of as many devices."""
+    """Each decodes its half of every batch; the examples are as for one process of as many devices."""
     settings = {
         "data.name": "folder",
         "data.data_dir": str(images),

@@ -1,7 +1,10 @@
-"""One config gives one set of numbers, and a run directory has all that is needed to get them again."""
+"""One config gives one set of numbers, and a run directory suffices to get them again."""
 
 import hashlib
+import shutil
 
+import jax
+import numpy as np
 import pytest
 
 from resnet_jax import data
@@ -11,21 +14,26 @@ from resnet_jax.rundir import read_config
 from resnet_jax.safe_files import read_json
 from resnet_jax.training import parallel, train
 from resnet_jax.training.program import make_program
-from tests.promises.runs import DEVICES, command, figures, finish, start, words_of
+from tests.promises.runs import DEVICES, command, figures, finish, last_state, start, words_of
 
 
 @pytest.mark.parametrize("mapper", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
-def test_bits_depend_neither_on_steps_per_dispatch_nor_on_what_is_evaluated_and_saved_when(config, tmp_path, mapper):
+def test_bits_depend_on_no_interruption_dispatch_evaluation_or_checkpoint(config, tmp_path, mapper):
+    """Crops, stochastic depth and dropout are drawn by seed, step and block, so the draws are not consumed."""
     config.parallel.mapper = mapper
     config.data.padding = 1
     config.data.flip = True
+    config.model.survival = config.model.dropout = 0.5
     config.steps_per_dispatch = 1
     config.log_every = config.checkpoint_every = 6  # So that all dispatches of many steps are of six.
     train(config, tmp_path / "base")
     base = [line for line in figures(tmp_path / "base") if line["split"] == "train" or line["step"] == 12]
+    shutil.copytree(tmp_path / "base", tmp_path / "resumed")
+    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "12")
+    (tmp_path / "resumed" / "summary.json").unlink()
     changes = {
-        "dispatch": {"steps_per_dispatch": 100},
-        "evaluation": {"eval_every": 12},
+        "resumed": {},
+        "dispatch": {"steps_per_dispatch": 100, "eval_every": 12},
         "often": {"eval_every": 1, "checkpoint_every": 3, "steps_per_dispatch": 7},
     }
     for name, change in changes.items():
@@ -33,6 +41,9 @@ def test_bits_depend_neither_on_steps_per_dispatch_nor_on_what_is_evaluated_and_
         train(config, tmp_path / name)
         found = [line for line in figures(tmp_path / name) if line["split"] == "train" or line["step"] == 12]
         assert found == base, name
+    base, *others = (last_state(config, tmp_path / name) for name in ("base", "resumed", "dispatch"))
+    for other in others:
+        jax.tree.map(np.testing.assert_array_equal, base, other)
 
 
 @pytest.mark.slow

@@ -2,25 +2,21 @@
 
 import ast
 import json
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 
-from resnet_jax.training import train
 from tests.analysis.measured import measure
 from tests.analysis.synthetic import write_run
 from tests.data.conftest import tiny_splits, write_set
-from tests.promises.runs import ROOT
+from tests.promises.runs import ROOT, SETTINGS
 
 # What turns bytes into code.
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 
-# Refuses, in a process of its own, what unpickling does.
+# Refuses what unpickling does.
 READ = """
 import pathlib, sys
 
@@ -40,7 +36,7 @@ from resnet_jax.training.checkpoints import Checkpoints
 
 config = recipes.digits(depth=8, residual=True)
 config.update_from_flattened_dict(SETTINGS)
-folder = pathlib.Path(sys.argv[1])
+folder = pathlib.Path(WORKDIR)
 assert runs.read_run(folder).metrics
 config.steps = 12
 with Checkpoints(folder / "checkpoints") as checkpoints:
@@ -65,43 +61,33 @@ def test_no_code_that_could_execute_data(path):
             assert (node.module or "").partition(".")[0] not in UNSAFE_MODULES
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", None)
-            assert name not in UNSAFE_CALLS or path.name == "user_file.py"  # Of the files that the user gives.
+            assert name not in UNSAFE_CALLS or path.name == "user_file.py"  # It executes the files that the user gives.
             if ast.unparse(node.func) == "np.load":
                 assert "allow_pickle=False" in ast.unparse(node)
             if ast.unparse(node.func) == "torch.load":
                 assert "weights_only=True" in ast.unparse(node)
 
 
-def test_a_run_directory_is_read_and_its_weights_restored_without_unpickling(config, tmp_path):
-    train(config, tmp_path / "run")
-    settings = {"batch_size": 32, "steps": 12}
-    program = READ.replace("SETTINGS", repr(settings))
-    result = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "run")], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert result.stdout == "read\n", result.stderr
+def test_a_run_directory_is_read_and_its_weights_restored_without_unpickling(commands, whole):
+    program = READ.replace("SETTINGS", repr(SETTINGS)).replace("WORKDIR", repr(str(whole)))
+    done = commands("", program=program)
+    assert done.stdout == "read\n", done.stderr
 
 
-def test_the_hook_above_would_see_unpickling():
-    program = (
-        "import pickle, sys\n"
-        "sys.addaudithook(lambda event, _: sys.exit(event) if event == 'pickle.find_class' else None)\n"
-        "pickle.loads(pickle.dumps(print))"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert result.stderr.strip() == "pickle.find_class"
+def test_the_hook_above_would_see_unpickling(commands):
+    hook, _, _ = READ.partition("from resnet_jax")
+    done = commands("", program=f"{hook}import pickle; pickle.loads(pickle.dumps(print)); print('read')")
+    assert "read" not in done.stdout
 
 
-def test_a_config_json_with_code_is_text(config, tmp_path):
+def test_a_config_json_with_code_is_text(commands, whole, tmp_path):
     """Compared with the config of the command, it is found to be another."""
-    train(config, tmp_path / "run")
+    shutil.copytree(whole, tmp_path / "run")
     path = tmp_path / "run" / "config.json"
     content = json.loads(path.read_text())
     content["config"]["data"]["name"] = "__import__('pathlib').Path('made').touch()"
     path.write_text(json.dumps(content))
-    subprocess.run(
-        [sys.executable, "-m", "experiments.compare", str(tmp_path)], cwd=ROOT, capture_output=True, check=False
-    )
+    commands("compare", tmp_path)
     assert not pathlib.Path(ROOT, "made").exists()
 
 
@@ -136,21 +122,30 @@ COMMANDS = {
 }
 
 
+# Runs a command in another working directory, from which modules can be imported.
+THERE = """
+import os, runpy, sys
+os.chdir({folder!r})
+sys.path.insert(0, "")
+runpy.run_module("experiments.{command}", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_in_their_working_directory_the_code_could_be_executed(commands, theirs):
+    program, _, _ = THERE.format(folder=str(theirs), command="").partition("runpy.run_module")
+    commands("", program=f"{program}import theirs.evil")
+    assert (theirs / "executed").exists()
+    (theirs / "executed").unlink()
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name != "evaluate" else ()) for name in COMMANDS]
 )
-def test_no_command_executes_code_that_the_data_set_of_a_run_names(theirs, name):
+def test_no_command_executes_code_that_the_data_set_of_a_run_names(commands, theirs, name):
     command, *words = COMMANDS[name]
     if command == "main":
         words += ["--config.data.name=tiny", "--config.data.data_dir=theirs/tfds"]
-    result = subprocess.run(
-        [sys.executable, "-m", f"experiments.{command}", *words],
-        cwd=theirs,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = commands(command, *words, program=THERE.format(folder=str(theirs), command=command))
     assert not (theirs / "executed").exists(), "the code was executed"
     assert result.returncode == 2
     assert "names the class 'theirs.evil.Evil', which is not one of TFDS's own features" in result.stderr

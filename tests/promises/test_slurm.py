@@ -73,7 +73,7 @@ class Sweep:
         self._file.write_text(SWEEP.format(settings=SETTINGS, slow=slow))
 
     def __call__(self, *words):
-        """Return what the command says; with --launcher=slurm it submits the runs."""
+        """Run the command, which with --launcher=slurm submits the runs; return its output and status."""
         flags = (f"--config={self._file}", f"--folder={self.folder}", *words)
         return self._commands("sweep", *flags, **self._slurm.environment)
 
@@ -81,7 +81,7 @@ class Sweep:
         """Submit the runs and return their jobs.
 
         A minute is the least time limit. Slurm looks at it every 30 seconds, so the signal comes 25 to 55 seconds after
-        the start, of which importing and compiling take 10 to 20.
+        the start; importing and compiling take 10 to 20 of these.
         """
         limits = f"--slurm=timeout_min={timeout_min},slurm_signal_delay_s=5"
         done = self("--launcher=slurm", limits, *words)
@@ -177,7 +177,7 @@ def test_the_tasks_of_a_step_are_one_run_and_find_each_other_without_flags_besid
     words = [" ".join(map(str, [sys.executable, *command(tmp_path / name)])) for name in ("one", "other")]
     script = " & ".join(f"srun --exact --ntasks=2 {each}" for each in words) + " & wait"
     said = slurm("salloc", "--ntasks=4", "--chdir", ROOT, "sh", "-c", script)
-    assert said.count("finished after 12 steps") == 2  # Of the tasks of a step the first alone speaks.
+    assert said.count("finished after 12 steps") == 2  # Only the first task of a step prints.
     for name in ("one", "other"):
         [environment] = read_json(tmp_path / name / "environment.json")
         assert (environment["host_count"], environment["device_count"]) == (2, 4)

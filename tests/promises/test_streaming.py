@@ -93,14 +93,6 @@ def test_the_sweep_of_table_2_trains_on_real_images(commands, tmp_path):
         assert read_json(tmp_path / "sweep" / f"{kind}-18" / "summary.json")["status"] == "finished"
 
 
-def test_the_sweep_of_table_2_lists_its_four_nets(commands, tmp_path):
-    done = commands("sweep", "--config=configs/sweeps/imagenet_18_34.py", f"--folder={tmp_path / 'sweep'}", "--dry_run")
-    assert done.returncode == 0, done.stderr
-    for name in ("plain-18", "plain-34", "residual-18", "residual-34"):
-        assert name in done.stdout
-    assert not (tmp_path / "sweep").exists()
-
-
 def start(*arguments, **settings):
     """Start the command as a shell would, in a process group of its own."""
     return subprocess.Popen(

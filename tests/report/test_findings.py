@@ -39,4 +39,4 @@ def test_a_net_that_diverges_at_every_tuned_value_is_drawn_as_diverged(tmp_path)
     assert [text.get_text() for text in found.figures["nets"].axes[0].texts] == ["diverged at step 200"]
     crosses = [line for line in found.figures["curves"].axes[0].lines if line.get_marker() == "x"]
     assert len(crosses) == 2
-    assert [net.label for net in found.nets] == ["plain-20"]  # The verdict has no error of the other.
+    assert [net.label for net in found.judged.nets] == ["plain-20"]  # The verdict has no error of the other.

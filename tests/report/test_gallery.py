@@ -1,4 +1,6 @@
-"""The gallery: every study with an answer, contradictions in bold, long verdicts folded."""
+"""The gallery: every study with an answer, at most four lines of verdict, contradictions in bold."""
+
+import pytest
 
 from resnet_jax.report import gallery
 
@@ -6,13 +8,18 @@ AGREES = {"result": "agrees", "sentence": "As in the literature: plain degrades 
 CONTRADICTS = {"result": "contradicts", "sentence": "Contradicts the literature: residual degrades here, but not in B."}
 
 
+def verdict(nets="plain, 20 / 56 layers", where="", brief="degrades, +1.00 (0.50 to 1.50)"):
+    return {"nets": nets, "where": where, "brief": brief}
+
+
 def study(**changes):
     return {
         "question": "Does it?",
-        "run": "2 of 2 runs finished, 2026-01-01, each on 1 x cpu with JAX 0.10.2; 0.1 hours of training in all.",
+        "run": "2 of 2 runs finished.",
         "commands": ["python -m experiments.sweep --config=a.py", "python -m experiments.publish results/a"],
         "answer": "It does.",
-        "verdict": ["plain: degrades."],
+        "verdict": ["plain: degrades, with each seed's error."],
+        "verdicts": [verdict()],
         "literature": [],
         "left_out": [],
         "figure": "curves",
@@ -20,38 +27,50 @@ def study(**changes):
     } | changes
 
 
-def test_an_entry_has_question_answer_figure_verdict_runs_and_commands():
-    page = gallery.page({"a": study(literature=[AGREES])}, [], "python -m experiments.gallery")
-    assert "| [a](#a) | Does it? | agrees |" in page
-    _, _, entry = page.partition("## a\n\n")
-    order = [
-        "**Does it?**",
-        "It does.",
-        "(a/curves.png)",
-        "- plain: degrades.",
-        "- As in the literature",
-        "2 of 2 runs",
-    ]
-    order += ["(a/README.md).", "experiments.sweep --config=a.py", "experiments.publish results/a"]
-    places = [entry.index(part) for part in order]
+def entry(**changes):
+    _, _, text = gallery.page({"a": study(**changes)}, [], "").partition("## a\n\n")
+    return text
+
+
+def test_an_entry_has_question_answer_figure_and_verdict_and_leaves_the_rest_to_the_page():
+    text = entry(literature=[AGREES])
+    order = ["**Does it?**", "It does.", "(a/curves.png)", "- plain, 20 / 56 layers: degrades, +1.00 (0.50 to 1.50)"]
+    places = [text.index(part) for part in order]
     assert places == sorted(places)
+    assert all(part not in text for part in ("2 of 2 runs", "experiments.sweep", "each seed's error", "As in the"))
 
 
-def test_a_contradiction_is_marked_in_the_contents_and_in_bold():
+def test_a_contradiction_is_marked_in_the_contents_and_is_the_first_line_of_the_verdict():
     page = gallery.page({"a": study(literature=[AGREES, CONTRADICTS])}, [], "")
-    assert "| agrees, **contradicts** |" in page
-    assert f"- **{CONTRADICTS['sentence']}**" in page
-    assert f"- {AGREES['sentence']}" in page
+    assert "| [a](#a) | Does it? | agrees, **contradicts** |" in page
+    first, second = [line for line in page.splitlines() if line.startswith("- ")]
+    assert first == f"- **{CONTRADICTS['sentence']}**"
+    assert second.startswith("- plain, 20 / 56 layers")
 
 
-def test_a_long_verdict_and_what_is_inside_are_folded():
-    short = gallery.page({"a": study()}, [], "")
-    assert "<details>" not in short
-    inside = [{"figure": "why_loss", "says": "Losses differ."}]
-    page = gallery.page({"a": study(verdict=["x"] * 3, left_out=["y"] * 2, inside=inside)}, [], "")
-    assert "<summary>Verdict, in 5 sentences</summary>" in page
-    assert "<summary>Inside the nets, in 1 panels</summary>" not in page
-    assert "<summary>Inside the nets</summary>\n\n- Losses differ." in page
+@pytest.mark.parametrize(("verdicts", "lines"), [(4, 4), (5, 4), (20, 4), (0, 1)])
+def test_an_entry_has_at_most_four_lines_of_verdict_and_counts_the_others(verdicts, lines):
+    text = entry(verdicts=[verdict(f"net {number}") for number in range(verdicts)])
+    bullets = [line for line in text.splitlines() if line.startswith("- ")]
+    assert len(bullets) == lines
+    if verdicts == 0:  # Published by an earlier version.
+        assert bullets == ["- plain: degrades, with each seed's error."]
+    elif verdicts > 4:
+        assert bullets[-1] == f"- {verdicts - 3} more on [its page](a/README.md)"
+    else:
+        assert bullets[-1].startswith("- net 3: ")
+
+
+def test_a_tuned_study_has_a_table_with_a_column_for_each_verdict():
+    best = "at the best learning rate tried"
+    text = entry(verdicts=[verdict(where="at 0.1"), verdict(where=best, brief="inconclusive"), verdict("b", best)])
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows == [
+        f"| nets | at 0.1 | {best} |",
+        "| --- | --- | --- |",
+        "| plain, 20 / 56 layers | degrades, +1.00 (0.50 to 1.50) | inconclusive |",
+        "| b |  | degrades, +1.00 (0.50 to 1.50) |",
+    ]
 
 
 def test_a_study_without_an_answer_and_reports_on_weights_are_listed_at_the_end():

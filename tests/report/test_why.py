@@ -1,209 +1,267 @@
-"""The page of what instruments have measured, on made-up runs and measurements."""
+"""Panels on the inside of nets: each line has the measurements' numbers, each sentence their medians and ranges."""
 
-import matplotlib.figure
+import re
+
 import numpy as np
 import pytest
 
-from resnet_jax.analysis.diagnosed import START, read_diagnosed
-from resnet_jax.analysis.runs import group_seeds, read_runs
-from resnet_jax.instruments import END
-from resnet_jax.report import why, why_figures, why_page
-from resnet_jax.report.panels import Line, Panel, Plot, line_of
-from tests.analysis.measured import measure
-from tests.analysis.synthetic import write_run
+from resnet_jax.analysis.contrast import deepest_twins
+from resnet_jax.analysis.diagnosed import Diagnosed, by_label
+from resnet_jax.report import why
+from resnet_jax.report.selection import MOST_MEASURED
+from tests.analysis.measured import lines, measurement
+from tests.analysis.synthetic import nets_in, write_run
+
+NETS = ("plain-20", "plain-56", "residual-20", "residual-56")
+# The panel's name, the place of a plot in it, its title, axes and whether y is logarithmic; the measurement, and in
+# which unit it is drawn.
+PLOTS = [
+    ("why_gradients", 0, "step 0", "block", "gradient norm / last block's", True, "gradients", 0, "relative", 1),
+    (
+        "why_cosines",
+        0,
+        "step 0",
+        "block",
+        "mean cosine over pairs of images",
+        False,
+        "gradients",
+        0,
+        "cosine_of_net",
+        1,
+    ),
+    ("why_signal", 0, "step 0", "block", "change with other batch-mates", False, "batch_mates", 0, "sensitivity", 1),
+    ("why_signal", 1, "step 0", "block", "test error of a linear probe (%)", False, "probes", 0, "test_error", 100),
+    ("why_rank", 0, "step 0", "block", "entropy rank of features", True, "feature_rank", 0, "rank", 1),
+    ("why_rank", 1, "end", "block", "entropy rank of features", True, "feature_rank", 300, "rank", 1),
+    *(
+        ("why_deletions", place, title, "deleted block", "test error (%)", False, "deletions", 300, key, 100)
+        for place, (title, key) in enumerate(
+            (("running statistics", "deleted"), ("statistics of the batch", "deleted_by_batch"))
+        )
+    ),
+    *(
+        ("why_branches", place, title, "block", "branch / (branch + shortcut), of variances", False, "branches", *rest)
+        for place, (title, *rest) in enumerate((("step 0", 0, "share", 1), ("end", 300, "share", 1)))
+    ),
+]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Plain and residual nets of two depths, three seeds each, all measured."""
-    folder = tmp_path_factory.mktemp("runs")
-    for residual in (False, True):
-        for depth in (20, 56):
-            for seed in range(3):
-                run = folder / f"{'residual' if residual else 'plain'}-{depth}-seed{seed}"
-                write_run(run, depth, residual, 0.1 if residual else 0.5, seed)
-                measure(run, residual, depth, seed, size=2 if residual else 10)
-    return folder
+def recorded(folder, net, instrument, step, key):
+    """Return ``key`` of the measurements of each seed of ``net``, read from its files, ``[seeds, ...]``."""
+    found = []
+    for seed in range(3):
+        for line in lines(folder / f"{net}-seed{seed}" / "diagnosis" / f"{instrument}.jsonl"):
+            if line["step"] == step:
+                value = line["result"][key]
+                found.append(value["test"] if isinstance(value, dict) else value)
+    return np.array(found, float)
 
 
-@pytest.fixture(scope="module")
-def page(folder):
-    nets = group_seeds(read_runs([folder])[0])
-    return why.page(read_diagnosed([folder], nets)[0], nets)
+def panel_of(page, name):
+    [panel] = [panel for panel in page.panels if panel.name == name]
+    return panel
 
 
-def test_each_panel_has_its_lines_its_note_and_a_sentence_on_the_deepest_twins(page):
-    panels = {panel.name: panel for panel in page.panels}
-    assert list(panels) == [
-        *("why_loss", "why_gradients", "why_cosines", "why_signal", "why_rank", "why_deletions"),
-        *("why_branches", "why_responses"),
-    ]
-    gradients = panels["why_gradients"]
-    assert gradients.says.startswith(
-        "At the start gradients grow by a factor of 10.010 a layer towards the input in plain-56, of 2.010 in "
-        "residual-56. Median and range over seeds: plain-56 10.010 (10.000 to 10.020)"
-    )
-    [plot] = gradients.plots
-    assert [line.label for line in plot.lines] == ["plain-20", "plain-56", "residual-20", "residual-56"]
+@pytest.mark.parametrize(("name", "place", "title", "x", "y", "is_log", "instrument", "step", "key", "unit"), PLOTS)
+def test_lines_over_blocks_are_the_measurements_of_each_seed_in_the_unit_of_their_axis(
+    inside, measured_folder, name, place, title, x, y, is_log, instrument, step, key, unit
+):
+    plot = panel_of(inside, name).plots[place]
+    assert (plot.title, plot.x, plot.y, plot.is_log) == (title, x, y, is_log)
+    assert tuple(line.label for line in plot.lines) == NETS
     assert [line.is_dashed for line in plot.lines] == [True, True, False, False]
-    np.testing.assert_allclose(plot.lines[1].values, 10 + np.arange(4) + 0.01 * np.arange(3)[:, None])
-    assert plot.lines[1].marks == (2, 3)  # Where stages 2 and 3 begin.
-    assert "Batches of 128 of 512 images, batch statistics. Median and range of 3 seeds" in gradients.note
-    assert panels["why_loss"].says.startswith(
-        "plain-56 ends at a training loss of 1 , residual-56 at 0.2".replace(" ,", ",")
-    )
-    assert "features in the upper half of plain-56 have a median rank of 13, of residual-56 one of 4.5" in (
-        panels["why_rank"].says
-    )
+    for line in plot.lines:
+        expected = unit * recorded(measured_folder, line.label, instrument, step, key)
+        np.testing.assert_allclose(line.values, expected)
+        np.testing.assert_array_equal(line.x, [1, 2, 3, 4])
+        assert line.marks == (2, 3)  # Where stages 2 and 3 begin.
 
 
-def test_the_foot_says_what_was_not_measured(page):
-    assert page.foot == [
+def test_panels_are_in_the_order_of_the_argument_and_have_no_plots_but_these(inside):
+    assert [(panel.name, len(panel.plots)) for panel in inside.panels] == [
+        ("why_loss", 1),
+        ("why_gradients", 1),
+        ("why_cosines", 1),
+        ("why_signal", 2),
+        ("why_rank", 2),
+        ("why_deletions", 3),
+        ("why_branches", 2),
+        ("why_responses", 1),
+    ]
+
+
+def test_responses_of_layers_are_sorted_from_the_largest(inside, measured_folder):
+    [plot] = panel_of(inside, "why_responses").plots
+    assert (plot.x, plot.y) == ("layer, by size", "standard deviation after batch norm")
+    for line in plot.lines:
+        deviations = recorded(measured_folder, line.label, "responses", 300, "deviation")
+        np.testing.assert_allclose(line.values, np.sort(deviations, axis=1)[:, ::-1])
+        np.testing.assert_array_equal(line.x, [1, 2, 3, 4])
+
+
+def test_several_deletions_are_medians_over_draws_in_per_cent(inside):
+    plot = panel_of(inside, "why_deletions").plots[-1]
+    assert (plot.title, plot.x, plot.y) == ("several at once", "deleted blocks", "test error (%)")
+    for line in plot.lines:
+        np.testing.assert_array_equal(line.x, [2, 4])
+        np.testing.assert_allclose(line.values, [[20, 40]] * 3)  # Of draws 0, k / 10 and 1.
+
+
+def upper_half(values):
+    return np.median(values[:, 2:], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "instrument", "step", "key", "number", "written"),
+    [
+        ("why_gradients", "gradients", 0, "a_layer", np.ravel, "{:.3f}"),
+        ("why_cosines", "gradients", 0, "cosine_of_net", lambda values: values[:, 3], "{:.3f}"),
+        ("why_signal", "batch_mates", 0, "sensitivity", lambda values: values[:, -1], "{:.2g}"),
+        ("why_signal", "probes", 0, "test_error", lambda values: 100 * values[:, -1], "{:.1f} %"),
+        ("why_rank", "feature_rank", 300, "rank", upper_half, "{:.2g}"),
+        ("why_deletions", "deletions", 300, "deleted", lambda values: 100 * np.median(values, axis=1), "{:.1f} %"),
+        ("why_branches", "branches", 300, "share", upper_half, "{:.2g}"),
+        ("why_responses", "responses", 300, "deviation", lambda values: np.median(values, axis=1), "{:.3f}"),
+    ],
+)
+def test_a_sentence_has_medians_and_ranges_over_seeds_of_the_deepest_twins(
+    inside, measured_folder, name, instrument, step, key, number, written
+):
+    said = panel_of(inside, name).says
+    medians = []
+    for net in ("plain-56", "residual-56"):
+        values = number(recorded(measured_folder, net, instrument, step, key))
+        median, low, high = (written.format(end) for end in (np.median(values), values.min(), values.max()))
+        assert f"{net} {median} ({low} to {high})" in said
+        medians.append(re.escape(median))
+    assert re.search(rf"(?<![\d.]){medians[0]}(?!\d).*(?<![\d.]){medians[1]}(?!\d).* Median and range over seeds", said)
+
+
+def test_the_costliest_block_of_each_net_that_works_has_its_range_over_seeds(inside, measured_folder):
+    said = panel_of(inside, "why_deletions").says
+    for net in NETS:
+        last = 100 * recorded(measured_folder, net, "deletions", 300, "deleted")[:, -1]
+        assert f"{net} without stage3/block0 {last.min():.1f} % to {last.max():.1f} %" in said
+
+
+def test_the_foot_names_the_panels_that_were_not_measured(inside):
+    assert inside.foot == [
         "Not measured: routes of the gradient (runs of configs/sweeps/digits_routes.py); identity layers (runs of "
         "configs/sweeps/digits_identity.py)."
     ]
 
 
-def test_lines_over_layers_are_sorted_and_several_deletions_are_medians_over_draws(page):
-    panels = {panel.name: panel for panel in page.panels}
-    responses = panels["why_responses"].plots[0].lines[0]
-    assert list(responses.x) == [1, 2, 3, 4]
-    np.testing.assert_allclose(responses.values[0], [13, 12, 11, 10])
-    several = panels["why_deletions"].plots[-1].lines[0]
-    assert list(several.x) == [2, 4]
-    np.testing.assert_allclose(several.values[0], [20, 40])
+def with_result(net, instrument, **changes):
+    """Return ``net`` with ``changes`` in the results of ``instrument``."""
+    return net._replace(
+        measurements=[
+            each._replace(result=each.result | changes) if each.instrument == instrument else each
+            for each in net.measurements
+        ]
+    )
 
 
-def test_deletions_are_compared_where_the_plain_net_works(folder):
-    nets = group_seeds(read_runs([folder])[0])
-    measured, _ = read_diagnosed([folder], nets)
+def test_deletions_are_compared_where_the_plain_net_works_in_every_seed(measured_nets):
     broken = [
-        each._replace(
-            measurements=[
-                m._replace(result=m.result | {"error": {"test": 0.9}}) if m.instrument == "deletions" else m
-                for m in each.measurements
-            ]
-        )
-        if (each.residual, each.depth) == (False, 56)
-        else each
-        for each in measured
+        with_result(net, "deletions", error={"test": 0.9}) if net.name == "plain-56-seed1" else net
+        for net in measured_nets
     ]
-    [panel] = [panel for panel in why.page(broken, nets).panels if panel.name == "why_deletions"]
-    assert "in plain-20" in panel.says
+    said = panel_of(why.page(broken, []), "why_deletions").says
+    assert "in plain-20, of " in said
+    assert "plain-56 without" not in said
+    none = [with_result(net, "deletions", error={"test": 0.9}) for net in measured_nets]
+    said = panel_of(why.page(none, []), "why_deletions").says
+    assert said.endswith("There are no twins to compare.")
 
 
-def test_panels_become_pictures_and_plots_with_the_same_numbers(page, tmp_path):
-    style = why_figures.style_of(page.panels)
-    for panel in page.panels:
-        figure = why_figures.draw(panel, style)
-        assert isinstance(figure, matplotlib.figure.Figure)
-        assert [axis.get_title() for axis in figure.axes] == [plot.title for plot in panel.plots]
-        drawn = figure.axes[0].get_lines()[0].get_ydata()
-        np.testing.assert_allclose(drawn, np.median(panel.plots[0].lines[0].values, 0))
-    why_page.write(tmp_path, page, "python -m experiments.why runs/tiny")
-    text = (tmp_path / "why.md").read_text()
-    for panel in page.panels:
-        assert f"![{panel.title}]({panel.name}.png)" in text
-        assert panel.says in text
-        assert (tmp_path / f"{panel.name}.png").stat().st_size > 5_000
-        assert (tmp_path / f"{panel.name}.svg").exists()
-    html = (tmp_path / "why.html").read_text()
-    assert html.count("Plotly.newPlot(") == len(page.panels)
-    assert "<script src=" not in html
-    assert '"mode":"markers"' in html.replace(" ", "")  # Where stages begin.
+def test_without_twins_each_net_has_its_median(measured_nets):
+    page = why.page([net for net in measured_nets if not net.residual], [])
+    said = panel_of(page, "why_gradients").says
+    assert "layer towards the input: plain-20 10.210, plain-56 10.570." in said
+    assert "Before training" not in panel_of(page, "why_signal").says
 
 
-def test_routes_and_identity_layers_are_panels_of_runs(tmp_path):
-    for seed in range(3):
-        write_run(tmp_path / f"both-{seed}", 56, True, 0.1, seed)
-        write_run(tmp_path / f"stop-{seed}", 56, True, 0.3, seed, gates__route="stop_gradient")
-        for rate in (0.01, 0.1):
-            fields = {"from_run": "runs/x-as-56", "optimizer__learning_rate": rate}
-            write_run(tmp_path / f"identity-{rate}-{seed}", 56, False, 5 * rate, seed, **fields)
-    nets = group_seeds(read_runs([tmp_path])[0])
-    panels = {panel.name: panel for panel in why.page([], nets).panels}
-    [routes], [identities] = panels["why_routes"].plots, panels["why_identities"].plots
-    assert any("stop_gradient" in name for name in routes.ticks)
-    assert not any("from" in name for name in routes.ticks)
-    assert len(routes.lines) == 2
-    assert [line.values[0, -1] for line in identities.lines] == pytest.approx([0.1, 1.0])
-    assert [line.label for line in identities.lines] == ["learning rate 0.01", "learning rate 0.1"]
-    assert "end at a training loss of 0.1 with learning rate 0.01 and of 1 with" in panels["why_identities"].says
-    assert why_figures.draw(panels["why_routes"], why_figures.style_of(list(panels.values())))
+def test_one_seed_gives_no_difference(measured_nets):
+    said = panel_of(why.page([net for net in measured_nets if net.name.endswith("seed0")], []), "why_gradients").says
+    assert said.startswith("1 seed, three are needed")
+    assert said.endswith("plain-56 10.560, residual-56 2.560.")
 
 
-def test_a_measurement_is_found_by_its_step(folder):
-    [net] = [each for each in read_diagnosed([folder], [])[0] if each.name == "plain-56-seed2"]
-    assert net.found("gradients", START).step == 0
-    assert net.found("feature_rank", END).step == 300
-    assert net.found("gradients", END) is None
-    assert net.result("gradients", START, "a_layer") == pytest.approx(10.02)
-    assert net.result("gradients", START, "nothing") is None
-    assert net.label == "plain-56"
-
-
-def plot_of(values, y="rank", is_log=False, classes=None, title="a"):
-    lines = [Line("residual-20, norm none", 20, False, np.arange(1, 4), np.array([values], float), classes=classes)]
-    return Plot(title, "block", y, lines, is_log)
-
-
-def test_plots_of_one_quantity_share_their_axes_within_a_panel_and_across_panels():
-    other = plot_of([5, 5, 5], y="share")
-    panels = [
-        Panel("a", "A", [plot_of([1, 2, 3]), plot_of([10, 20, 30]), other], "", ""),
-        Panel("b", "B", [plot_of([100, 200, 300])], "", ""),
+def test_seeds_without_a_number_are_left_out_of_a_sentence_and_missing_in_lines(measured_nets):
+    nets = [
+        with_result(net, "gradients", a_layer=None, relative=[None] * 4) if net.name == "plain-56-seed2" else net
+        for net in measured_nets
     ]
-    style = why_figures.style_of(panels)
-    first, second = (why_figures.draw(panel, style) for panel in panels)
-    limits = [axis.get_ylim() for figure in (first, second) for axis in figure.axes]
-    assert limits[0] == limits[1] == limits[3] != limits[2]
-    assert limits[0][0] < 1 < 300 < limits[0][1]
-    assert len({axis.get_xlim() for axis in first.axes}) == 1
-    page = why_figures.interactive(panels[0], style, with_library=False)
-    assert page.count('"range":[-10.96,311.96]') == 2
-    assert page.count('"matches":"x"') == 2
-    assert first.legends[0].get_texts()[0].get_text() == "residual-20, no norm"
+    panel = panel_of(why.page(nets, []), "why_gradients")
+    assert "plain-56 10.565 (10.560 to 10.570)" in panel.says
+    assert np.isnan(panel.plots[0].lines[1].values[2]).all()
 
 
-def test_zeros_have_a_labelled_place_on_a_logarithmic_axis():
-    panel = Panel("a", "A", [plot_of([0, 0.03, 3], is_log=True)], "", "")
-    style = why_figures.style_of([panel])
-    figure = why_figures.draw(panel, style)
-    [axis] = figure.axes
-    np.testing.assert_allclose(axis.lines[0].get_ydata(), [0.01, 0.03, 3])
-    assert axis.get_ylim()[0] < 0.01
-    figure.draw_without_rendering()
-    labels = dict(zip(axis.get_yticks(), (label.get_text() for label in axis.get_yticklabels()), strict=True))
-    assert labels[0.01] == "0"
-    page = why_figures.interactive(panel, style, with_library=False)
-    assert '"ticktext":["0","0.1","1"]' in page
+def test_nets_that_were_measured_only_at_the_end_are_not_said_to_be_at_the_start():
+    def net(residual, seed):
+        result = {"relative": [2.0, 1.0, 1.0, 1.0], "cosine_of_net": [0.1] * 4, "a_layer": 1.1 + residual + seed / 100}
+        probes = {"test_error": [0.5, 0.4, 0.3, 0.2 + residual / 10 + seed / 100]}
+        found = [measurement("gradients", result, 300), measurement("probes", probes, 300)]
+        label = "residual-20" if residual else "plain-20"
+        return Diagnosed(label, residual, 20, f"{label}-{seed}", None, found)
+
+    page = why.page([net(residual, seed) for residual in (False, True) for seed in range(3)], [])
+    gradients = panel_of(page, "why_gradients")
+    assert [plot.title for plot in gradients.plots] == ["end"]
+    assert gradients.says.startswith("In the trained nets gradients grow by a factor of 1.110 a layer")
+    signal = panel_of(page, "why_signal")
+    assert [plot.title for plot in signal.plots] == ["end"]
+    assert "errs on 21.0 % of test images in plain-20, on 31.0 % in residual-20" in signal.says
+    assert "why_cosines" not in [panel.name for panel in page.panels]
 
 
-@pytest.mark.parametrize("values", [[np.nan] * 3, [0, 0, 0], [2, 2, 2]])
-@pytest.mark.parametrize("is_log", [False, True])
-def test_axes_of_constant_or_missing_values_have_a_length(values, is_log):
-    low, high, _ = why_figures.scale_of(np.array(values, float), is_log)
-    assert np.isfinite([low, high]).all()
-    assert low < high
+def test_nothing_measured_gives_no_panel_and_names_all():
+    page = why.page([], [])
+    assert (page.panels, page.filters) == ([], {})
+    assert page.foot[0].count(";") == 9
 
 
-@pytest.mark.parametrize(
-    ("y", "classes", "top", "is_drawn"),
-    [
-        ("test error (%)", 10, 95, True),
-        ("test error (%)", 10, 50, False),  # The axis does not reach it.
-        ("test error (%)", None, 95, False),
-        ("rank", 10, 95, False),
-    ],
-)
-def test_plots_of_errors_have_the_error_of_guessing(y, classes, top, is_drawn):
-    panel = Panel("a", "A", [plot_of([1, 2, top], y=y, classes=classes)], "", "")
-    style = why_figures.style_of([panel])
-    dotted = [line for line in why_figures.draw(panel, style).axes[0].lines if line.get_linestyle() == ":"]
-    assert [line.get_ydata()[0] for line in dotted] == [90] * is_drawn
-    assert ("guessing: 90 %" in why_figures.interactive(panel, style, with_library=False)) is is_drawn
+def test_of_many_measured_nets_some_are_drawn_and_the_deepest_twins_always():
+    def net(residual, depth):
+        found = [measurement("feature_rank", {"rank": [1.0, 2.0, 3.0, float(depth)]}, 300)]
+        return Diagnosed(f"{'residual' if residual else 'plain'}-{depth}", residual, depth, "run", None, found)
+
+    nets = [net(residual, depth) for residual in (False, True) for depth in range(8, 8 + 6 * 20, 6)]
+    nets += [net(True, depth) for depth in range(128, 128 + 6 * 5, 6)]
+    page = why.page(nets, [])
+    [plot] = panel_of(page, "why_rank").plots
+    drawn = [line.label for line in plot.lines]
+    assert {seeds[0].label for seeds in deepest_twins(by_label(nets))} == {"plain-122", "residual-122"}
+    assert {"plain-122", "residual-122"} <= set(drawn)
+    assert MOST_MEASURED <= len(drawn) <= MOST_MEASURED + 2
+    assert page.foot[-1] == f"Drawn are {len(drawn)} of 45 measured nets."
 
 
-def test_measured_nets_know_their_classes_by_the_data_they_were_measured_on(folder):
-    nets = read_diagnosed([folder], [])[0]
-    assert line_of("a", nets[0], np.arange(2), np.zeros((1, 2))).classes == 10
+def test_filters_are_those_of_the_first_seed_measured_at_the_end(measured_nets):
+    result = {"stem_filters": [[[[0.0]]]], "channel_filters": {}}
+    channels = [
+        measurement("channels", result, step, name=f"seed{seed}") for seed, step in ((1, 300), (2, 300), (0, 0))
+    ]
+    nets = [net for net in measured_nets if net.label == "plain-20"]
+    nets[1:] = [net._replace(measurements=[*net.measurements, *channels[:2]]) for net in nets[1:]]
+    nets[0] = nets[0]._replace(measurements=[*nets[0].measurements, channels[2]])
+    page = why.page(nets, [])
+    assert {label: found.run for label, found in page.filters.items()} == {"plain-20": "seed2"}  # The newest of it.
+
+
+def test_panels_from_runs_are_of_the_first_study_that_has_them(tmp_path):
+    for name, error in (("one", 0.1), ("two", 0.3)):
+        write_run(tmp_path / name / "free", 20, True, error)
+        write_run(tmp_path / name / "stopped", 20, True, error, gates__route="stop_gradient")
+    write_run(tmp_path / "none" / "free", 20, True, 0.5)
+    nets = {name: nets_in(tmp_path / name) for name in ("one", "two", "none")}
+    page = why.page([], nets["none"], nets["two"], nets["one"])
+    assert "residual-20: 30 and 31" in panel_of(page, "why_routes").says
+    [loss] = panel_of(page, "why_loss").plots
+    assert loss.lines[0].values[0, -1] == pytest.approx(1.0)  # Twice the error of the first study.
+
+
+def test_measured_weights_have_the_panels_of_runs_apart_from_the_training_loss(measured_nets, inside):
+    weights = [net._replace(run=None) for net in measured_nets]
+    found = why.page(weights, []).panels
+    assert [(panel.name, panel.says) for panel in found] == [(panel.name, panel.says) for panel in inside.panels[1:]]

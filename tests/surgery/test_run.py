@@ -11,7 +11,7 @@ from resnet_jax.safe_files import read_json
 def test_a_net_is_made_of_a_run_and_what_was_checked_is_said(whole, tmp_path):
     out = tmp_path / "deeper"
     made = surgery.operate("insert_identity", surgery.of_run(whole), out, images=50, depth=14)
-    done, checked, error = made.says
+    done, checked, error = made.messages
     assert done == "3 identity blocks were inserted into residual-8."
     assert checked.startswith("Checked against the old net: logits differ by ")
     assert error.startswith("Error on 50 training images: ")

@@ -46,10 +46,10 @@ def check(folder, sweep, devices=1, prepares=True):
         ({"gates.shortcut_factor": (1, 0)}, "has 2 numbers; give one, or one for each of the 3 stages or the 3 blocks"),
         (
             {"gates.route": "mirror", "model.residual": False},
-            "config.gates.route='mirror' is for blocks with shortcuts",
+            "config.gates.route='mirror' needs blocks with shortcuts",
         ),
         ({"gates.without": "every_second", "model.survival": 0.5}, "removes shortcuts, but with config.model.survival"),
-        ({"optimizer.frozen_below": "stage4/block0"}, "config.optimizer.frozen_below='stage4/block0' is no block of"),
+        ({"optimizer.frozen_below": "stage4/block0"}, "config.optimizer.frozen_below='stage4/block0' is not a block"),
         ({"from_run": "/no/such"}, "config.from_run=/no/such is not a run directory"),
     ],
     ids=lambda each: next(iter(each)) if isinstance(each, dict) else "",
@@ -126,7 +126,7 @@ def test_a_run_may_start_from_one_of_the_same_sweep_of_the_same_net_and_then_wai
     selected = [runs[0]]
     problems = Problems("the sweep")
     Checks(runs, 1, prepares=True).costs(selected, problems)
-    with pytest.raises(UserError, match="is a run of this sweep that has not finished; train it first"):
+    with pytest.raises(UserError, match="is an unfinished run of this sweep; train it first"):
         problems.report(2)
 
 

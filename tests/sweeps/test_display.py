@@ -28,7 +28,7 @@ def draw(rows, **limits):
 
 def fitted(width, height, rows=ROWS):
     console = Console(file=io.StringIO(), width=width, height=height)
-    console.print(display.fitting(rows, draw, console))
+    console.print(display.fitting_table(rows, draw, console))
     return console.file.getvalue().splitlines()
 
 

@@ -136,7 +136,7 @@ def test_a_worker_for_each_core_as_long_as_the_memory_suffices(monkeypatch):
     monkeypatch.setattr(local, "available_cores", lambda: list(range(64)))
 
     class Memory:
-        """Of a machine with room for five."""
+        """Memory of a machine with room for five runs."""
 
         available = 5.5 * local.GIB_PER_WORKER * 2**30
 

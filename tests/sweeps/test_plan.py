@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -12,203 +13,12 @@ from configs import recipes
 from resnet_jax import data, models
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
+from resnet_jax.rundir import read_sweep
 from resnet_jax.sweeps.grid import axis, chain, product, together, tuned
-from resnet_jax.sweeps.plan import Problems, cost, failure, log_of, only, plan, record_failure, shard, state
+from resnet_jax.sweeps.plan import Problems, cost, failure, log_of, plan, record_failure, selected_runs, shard, state
 from tests.analysis.synthetic import write_run
 
-# The cases of table 1 of He et al. 2016.
-TABLE1 = (
-    *("shortcut_factor1.0-branch_factor1.0", "shortcut_factor0.0-branch_factor1.0"),
-    *("shortcut_factor0.5-branch_factor1.0", "shortcut_factor0.5-branch_factor0.5"),
-    *(f"shortcutexclusive_gating-gating_bias{bias}" for bias in (0.0, -6.0, -7.0)),
-    *(f"shortcutshortcut_gating-gating_bias{bias}" for bias in (0.0, -6.0)),
-    *("shortcutconv", "shortcutdropout"),
-)
-ROUTES = ("both", "stop_gradient", "mirror", "shortcut_gradient_only")
-PROVIDED = {
-    "cifar_rates": {
-        f"{kind}-{depth}-seed{seed}"
-        for kind in ("plain", "residual")
-        for depth in (8, 14, 20, 26, 32, 38, 44, 56)
-        for seed in range(3)
-    },
-    "digits_depth": {
-        f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
-    },
-    "why_digits": {
-        f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(5)
-    },
-    "cifar_figure6": {f"plain-{depth}" for depth in (20, 32, 44, 56)}
-    | {f"residual-{depth}" for depth in (20, 32, 44, 56, 110)},
-    "cifar_shortcuts": {f"residual-{depth}-shortcut{option}" for depth in (20, 56) for option in "ABC"},
-    "cifar_seeds": {
-        f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
-    },
-    "cifar16_depth": {
-        f"{kind}-{depth}-seed{seed}" for kind in ("plain", "residual") for depth in (20, 56) for seed in range(3)
-    },
-    "cifar16_five_depths": {f"{kind}-{depth}" for kind in ("plain", "residual") for depth in (20, 32, 44, 56, 110)},
-    "cifar16_tuned": {
-        f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
-        for kind in ("plain", "residual")
-        for depth in (20, 56)
-        for rate in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-        for seed in range(3)
-    },
-    "cifar16_warmup": {
-        f"residual-{depth}-warmup_min_depth{least}-seed{seed}"
-        for depth in (20, 56)
-        for least in (0, 110)
-        for seed in range(3)
-    },
-    "cifar16_variants": {
-        name.format(depth=depth, seed=seed)
-        for name in (
-            "residual-{depth}-seed{seed}",
-            "preact_residual-{depth}-seed{seed}",
-            "residual-{depth}-survival0.5-seed{seed}",
-        )
-        for depth in (20, 56)
-        for seed in range(3)
-    },
-    "imagenet_18_34": {f"{kind}-{depth}" for kind in ("plain", "residual") for depth in (18, 34)},
-    "cifar_inception_twins": {
-        f"Inception_{kind}-{depth}" for kind in ("plain", "residual") for depth in (20, 44, 68, 116)
-    },
-    "cifar_preact_depth": {f"{order}residual-{depth}" for order in ("", "preact_") for depth in (20, 56, 110)}
-    | {f"{order}bottleneck_residual-{depth}-shortcutB" for order in ("", "preact_") for depth in (164, 1001)},
-    "cifar_stochastic_depth": {
-        f"{kind}-{depth}-survival{survival}"
-        for kind in ("plain", "residual")
-        for depth in (20, 56, 110)
-        for survival in (1.0, 0.5)
-    },
-    "cifar_table1": {f"residual-110-{case}" for case in TABLE1},
-    "digits_table1": {
-        f"{net}-seed{seed}" for net in ("plain-56", *(f"residual-56-{case}" for case in TABLE1)) for seed in range(3)
-    },
-    "digits_routes": {
-        *(
-            f"{arm}-learning_rate{rate}-seed{seed}"
-            for arm in ("plain-56", *(f"residual-56-route{route}" for route in ROUTES))
-            for rate in (0.001, 0.003, 0.01, 0.03, 0.1)
-            for seed in range(5)
-            if rate >= 0.01 or arm in ("plain-56", "residual-56-routemirror")
-        ),
-        *(
-            f"{arm}-seed{seed}"
-            for arm in ("plain-20", *(f"residual-20-route{route}" for route in ROUTES))
-            for seed in range(5)
-        ),
-        *(
-            f"{kind}-{depth}-frozen_belowstage3_block{block}-seed{seed}"
-            for kind in ("plain", "residual")
-            for depth, block in ((20, 0), (20, 2), (56, 0), (56, 8))
-            for seed in range(5)
-        ),
-    },
-    "digits_dose": {
-        f"residual-{depth}-{dose}-seed{seed}"
-        for depth in (20, 56)
-        for dose in (
-            *(f"shortcut_factor{factor}" for factor in (0.0, 0.25, 0.5, 0.75, 1.0)),
-            "final_0_1_1_1_-phase_0.25_0.75_",
-        )
-        for seed in range(5)
-    },
-    "digits_every_second": {
-        f"{net}-seed{seed}"
-        for depth in (20, 56)
-        for net in (
-            *(f"residual-{depth}", f"residual-{depth}-without_every_second_shortcut"),
-            f"residual-{depth}-with_only_the_first_shortcut_of_each_stage",
-            *(f"residual-{depth}-without_shortcuts_in_the_last_stage", f"plain-{depth}"),
-        )
-        for seed in range(5)
-    },
-    "digits_rates": {
-        f"{kind}-{depth}-learning_rate{rate}-seed{seed}"
-        for kind in ("plain", "residual")
-        for depth in (8, 14, 20, 32, 44, 56)
-        for rate in (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-        for seed in range(3)
-        if rate > 0.003 or (kind, depth) in {("plain", 44), ("plain", 56)}
-        if rate > 0.0003 or depth == 56
-        if rate != 1.0 or (kind, depth) in {("plain", 8), ("plain", 14)}
-        if rate != 0.3 or depth in {"plain": (8, 14, 20), "residual": (14, 20, 32)}[kind]
-    },
-    "digits_remedies": {
-        f"{net}-learning_rate{rate}-seed{seed}"
-        for net, seeds, *more in (
-            *(("plain-20", 3, 0.3), ("plain-56", 3, 0.0003, 0.001, 0.003)),
-            *(("plain-20-normnone", 5), ("plain-56-normnone", 5, 0.0003, 0.001, 0.003)),
-            *(("plain-20-normgroup", 3), ("plain-56-normgroup", 3, 0.3)),
-            *(("dirac_plain-20", 3, 0.3, 1.0), ("dirac_plain-56", 3, 0.3, 1.0, 3.0)),
-            ("delta-orthogonal_tanh_plain-20-normnone", 5, 0.3),
-            ("delta-orthogonal_tanh_plain-56-normnone", 5, 0.003),
-            ("looks-linear_CReLU_plain-20-normnone", 5, 0.003),
-            ("looks-linear_CReLU_plain-56-normnone", 5, 0.0003, 0.001, 0.003),
-            *(("LSUV_plain-20-normnone", 5, 0.003), ("LSUV_plain-56-normnone", 5, 0.0003, 0.001, 0.003)),
-            *(("residual-20", 3, 0.3), ("residual-56", 3)),
-            *(("residual-20-normnone", 3, 0.001, 0.003), ("residual-56-normnone", 3, 0.0003, 0.001, 0.003)),
-            *(("residual-20-normgroup", 5), ("residual-56-normgroup", 5, 0.003)),
-            *(("repvgg_residual-20", 3, 0.3), ("repvgg_residual-56", 3, 0.3, 1.0)),
-            *(("fixup_residual-20", 5), ("fixup_residual-56", 5, 0.3)),
-            *(("skipinit_residual-20", 5, 0.3), ("skipinit_residual-56", 5, 0.3)),
-            *(("rezero_residual-20", 3), ("rezero_residual-56", 3)),
-            *((f"normalizer-free_residual-{depth}-shortcutB", 5, 0.3) for depth in (20, 56)),
-        )
-        for rate in (*more, 0.01, 0.03, 0.1)
-        for seed in range(seeds)
-    },
-    "digits_threshold": {
-        f"plain-{depth}-learning_rate{rate}-seed{seed}"
-        for depth in (8, 14, 20, 26, 32, 38, 44, 50, 56)
-        for rate in (0.003, 0.01)
-        for seed in range(5, 10)
-    },
-    "digits_identity_start": {f"plain-20-seed{seed}" for seed in range(5)},
-    "digits_conversion_start": {f"residual-56-seed{seed}" for seed in range(4)},
-    "digits_identity": {
-        f"{net}-learning_rate{rate}-seed{seed}"
-        for net in (*("plain-56-from_plain-20-as-56", "plain-20-from_plain-20", "plain-56"),)
-        for rate in (0.01, 0.03, 0.1, 0.3)
-        for seed in range(5)
-    },
-    "digits_conversion": {
-        f"{net}-learning_rate{rate}-seed{seed}"
-        for net in (
-            "residual-56-from_residual-56",
-            "residual-56-normnone-from_residual-56-folded",
-            "plain-56-normnone-reserveTrue-from_residual-56-as-plain",
-        )
-        for rate in (0.001, 0.003, 0.01, 0.03)
-        for seed in (1, 2, 3)
-    },
-    "digits_single": {
-        f"{net}-seed{seed}"
-        for depth in (20, 56)
-        for net in (f"plain-{depth}", f"residual-{depth}", f"single_residual-{depth}")
-        for seed in range(5)
-    },
-    "digits_stochastic_depth": {
-        f"{kind}-{depth}-survival{survival}-seed{seed}"
-        for kind in ("plain", "residual")
-        for depth in (20, 56)
-        for survival in (1.0, 0.5)
-        for seed in range(5)
-    },
-    "cifar_table2": {
-        f"{order}{net}"
-        for order in ("", "norm-after-addition_", "relu-before-addition_", "relu-preact_", "preact_")
-        for net in ("residual-110", "bottleneck_residual-164-shortcutB")
-    },
-    "cifar_width_depth": {
-        *(f"WRN-40-{widening}" for widening in (2, 4, 8)),
-        *(f"WRN-16-{widening}" for widening in (4, 8, 10)),
-        *("WRN-22-8", "WRN-28-10"),
-    },
-}
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def planned(sweep, base=None):
@@ -218,23 +28,52 @@ def planned(sweep, base=None):
     return runs
 
 
-@pytest.mark.parametrize(
-    "file", sorted(pathlib.Path(path).stem for path in pathlib.Path(configs.sweeps.__path__[0]).glob("*.py"))
-)
-def test_every_provided_sweep_is_what_its_name_says(file):
+SWEEPS = sorted(pathlib.Path(path).stem for path in pathlib.Path(configs.sweeps.__path__[0]).glob("*.py"))
+
+
+def provided(file, *option):
+    """Return the question and the runs of the sweep file called ``file``."""
     module = importlib.import_module(f"configs.sweeps.{file}")
-    runs = planned(module.get_sweep(), module.get_config())
-    assert {run.name for run in runs} == PROVIDED[file]
-    assert module.__doc__.partition("\n")[0].rstrip(")").count("?") == 1
+    return module.__doc__.partition("\n")[0], planned(module.get_sweep(*option), module.get_config(*option))
+
+
+@pytest.mark.parametrize("file", SWEEPS)
+def test_every_provided_sweep_has_a_question_and_runs_whose_names_say_what_they_are(file):
+    question, runs = provided(file)
+    assert question.rstrip(")").count("?") == 1
     for run in runs:
+        kind, depth = re.match(r"(.*?)-(\d+)(?=-|$)", run.name).groups()
+        assert (int(depth), "plain" not in kind) == (run.config.model.depth, run.config.model.residual)
+        flat = flatten(run.config.to_dict())
+        for field, text in re.findall(
+            r"-(seed|learning_rate|survival|shortcut|norm|route|widening)(?=[\d.A-Za-z])([^-]+)", run.name
+        ):
+            [value] = [value for name, value in flat.items() if name.rpartition(".")[2] == field]
+            assert str(value) == text
         _, num_classes = data.shape(run.config.data)
         models.build(run.config.model, num_classes)
 
 
+@pytest.mark.parametrize("file", SWEEPS)
+def test_a_sweep_file_still_has_the_runs_of_its_published_study(file):
+    recorded = read_sweep(ROOT / "results" / file)
+    if recorded is None:
+        pytest.skip("is not published")
+    runs = {run.name: json.loads(json.dumps(run.overrides)) for run in provided(file)[1]}
+    # A study may have had more seeds than its file, or fewer nets.
+    assert {arm(name) for name in recorded["runs"]} <= {arm(name) for name in runs}
+    assert {name: runs[name] for name in recorded["runs"] if name in runs} == {
+        name: overrides for name, overrides in recorded["runs"].items() if name in runs
+    }
+
+
+def arm(name):
+    return re.sub(r"-seed\d+$", "", name)
+
+
 def test_the_deepest_net_of_figure_6_is_an_option():
-    module = importlib.import_module("configs.sweeps.cifar_figure6")
-    names = {run.name for run in planned(module.get_sweep("1202"), module.get_config("1202"))}
-    assert names == PROVIDED["cifar_figure6"] | {"residual-1202"}
+    without, names = ({run.name for run in provided("cifar_figure6", *option)[1]} for option in ((), ("1202",)))
+    assert names == without | {"residual-1202"}
 
 
 def test_a_run_has_its_name_config_folder_and_command():
@@ -368,7 +207,7 @@ SWEEP = product(axis("model.residual", [False, True]), axis("model.depth", [20, 
 )
 def test_runs_are_chosen_by_their_fields(conditions, count):
     runs = planned(SWEEP)
-    chosen = only(runs, conditions)
+    chosen = selected_runs(runs, conditions)
     assert len(chosen) == count
     assert [run for run in runs if run in chosen] == chosen
 
@@ -376,15 +215,15 @@ def test_runs_are_chosen_by_their_fields(conditions, count):
 @pytest.mark.parametrize("value", ["(0.25,0.5)", "[0.25, 0.5]", "(0.25, 0.5)"])
 def test_runs_are_chosen_by_fields_of_several_numbers(value):
     runs = planned(product(axis("optimizer.milestones", [(0.25, 0.5), (0.5, 0.75)]), axis("seed", [0, 1])))
-    assert only(runs, f"optimizer.milestones={value},seed=1") == [runs[1]]
-    assert only(runs, f"seed=0, optimizer.milestones={value}") == [runs[0]]
+    assert selected_runs(runs, f"optimizer.milestones={value},seed=1") == [runs[1]]
+    assert selected_runs(runs, f"seed=0, optimizer.milestones={value}") == [runs[0]]
 
 
 def test_a_choice_of_an_unknown_field_or_of_no_run_is_refused():
     with pytest.raises(UserError, match=r"--only=model\.dept=56: unknown field in 'model\.dept=56'; write FIELD=VALUE"):
-        only(planned(SWEEP), "model.dept=56")
+        selected_runs(planned(SWEEP), "model.dept=56")
     with pytest.raises(UserError, match=r"--only=model\.depth=57 matches none of the 12 runs; --dry_run lists them"):
-        only(planned(SWEEP), "model.depth=57")
+        selected_runs(planned(SWEEP), "model.depth=57")
 
 
 @pytest.mark.parametrize("parts", [1, 2, 5, 12, 20])

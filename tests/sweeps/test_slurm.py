@@ -36,7 +36,7 @@ def submit(tmp_path):
     return submit_programs
 
 
-def test_every_run_is_a_job_and_a_failure_is_that_of_its_job_alone(submit, tmp_path):
+def test_every_run_is_a_job_and_a_failure_fails_only_its_job(submit, tmp_path):
     good, bad = submit(f"open({str(tmp_path / 'made')!r}, 'w')", "import sys; sys.exit(3)")
     assert good.result() == 0
     assert (tmp_path / "made").exists()
@@ -68,7 +68,8 @@ time.sleep(100)
     assert (tmp_path / "resumed").exists()
 
 
-def test_a_job_that_is_preempted_twice_without_a_checkpoint_fails_and_says_so(submit, tmp_path):
+@pytest.mark.slow
+def test_a_job_that_is_preempted_twice_without_a_checkpoint_fails(submit, tmp_path):
     program = f"""
 import pathlib, time
 folder = pathlib.Path({str(tmp_path)!r})
@@ -80,9 +81,9 @@ time.sleep(100)
         wait_for(tmp_path / f"started{start}")
         (task,) = psutil.Process(int(job.job_id)).children()
         task.send_signal(signal.SIGUSR2)
-    sentence = "r0 has no new checkpoint after 2 starts of its job"
-    assert sentence in str(job.exception())
-    assert sentence in (tmp_path / "r0.log").read_text().splitlines()[-1]
+    message = "r0 has no new checkpoint after 2 starts of its job"
+    assert message in str(job.exception())
+    assert message in (tmp_path / "r0.log").read_text().splitlines()[-1]
 
 
 def saved(workdir, step):
@@ -148,6 +149,6 @@ def test_without_slurm_the_way_out_is_reported(tmp_path):
         slurm.submit([], tmp_path / "slurm", {})
 
 
-def test_a_setting_that_slurm_has_not_is_reported(tmp_path):
+def test_an_unknown_setting_of_slurm_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"--slurm=\{'wrong': 1\} cannot submit"):
         slurm.submit([], tmp_path / "slurm", {"wrong": 1}, cluster="local")

@@ -36,7 +36,7 @@ def test_each_state_of_a_run_is_told_by_its_files(tmp_path):
     rows = {name: row(tmp_path / name, NOW) for name in names}
     assert {name: each.state for name, each in rows.items()} == {name: name for name in names}
     assert rows["finished"] == Row("finished", "finished", 300, 300, pytest.approx(0.3), pytest.approx(0.31))
-    # Of runs with three records, these have two.
+    # These have two of three records.
     for name in ("diverged", "preempted", "failed"):
         assert rows[name] == Row(name, name, 200, 300, pytest.approx(0.5), pytest.approx(0.9 - 0.59 * 2 / 3))
     assert rows["not started"] == Row("not started", "not started")
@@ -139,12 +139,12 @@ def test_what_cannot_be_said_of_the_time_left_is_not_said(rows, costs):
 
 def test_a_record_changes_what_is_written_and_a_missing_folder_has_nothing(tmp_path):
     workdirs = [write_training(tmp_path / "run"), tmp_path / "missing"]
-    before = watch.written(workdirs)
+    before = watch.file_stamps(workdirs)
     assert set(before) == {workdirs[0] / "metrics.jsonl"}
-    assert watch.written(workdirs) == before
+    assert watch.file_stamps(workdirs) == before
     with (workdirs[0] / "metrics.jsonl").open("a") as file:
         file.write("{}\n")
-    assert watch.written(workdirs) != before
+    assert watch.file_stamps(workdirs) != before
 
 
 def test_of_a_long_run_only_the_end_of_its_metrics_is_read(tmp_path):

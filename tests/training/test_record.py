@@ -133,7 +133,7 @@ def test_folders_that_cannot_be_a_run_are_refused(config, tmp_path):
         check_workdir(tmp_path / "file", config)
     with pytest.raises(UserError, match=r"cannot be written, because .*/file cannot; give another --workdir"):
         check_workdir(tmp_path / "file" / "run", config)
-    with pytest.raises(UserError, match=r"holds files of something else than a run; give another --workdir"):
+    with pytest.raises(UserError, match=r"is not empty and not a run directory; choose another --workdir"):
         check_workdir(tmp_path, config)
     with pytest.raises(UserError, match=r"^/proc/run cannot be written \(No such file or directory\)"):
         RunRecord(type(tmp_path)("/proc/run"), config, [], DATA)
@@ -234,7 +234,7 @@ def test_a_config_file_of_another_run_is_refused(config, tmp_path):
         run_in(tmp_path / "run", config)
 
 
-@pytest.mark.parametrize("kind", ["removed", "moved", "made anew"])
+@pytest.mark.parametrize("kind", ["removed", "moved", "replaced"])
 def test_a_run_directory_that_vanishes_during_the_run_is_noticed_at_once(config, tmp_path, kind):
     workdir = tmp_path / "run"
     with RunRecord(workdir, config, [], DATA) as record:
@@ -244,7 +244,7 @@ def test_a_run_directory_that_vanishes_during_the_run_is_noticed_at_once(config,
             workdir.rename(tmp_path / "elsewhere")
         else:
             shutil.rmtree(workdir)
-        if kind == "made anew":
+        if kind == "replaced":
             workdir.mkdir()
             (workdir / "metrics.jsonl").write_text("")
         said = r"run or its metrics\.jsonl was removed or replaced while the run was writing there"

@@ -1,4 +1,4 @@
-"""Convolution, with gradients in the form that the platform is quick at.
+"""Convolution, with gradients in the fastest form for the platform.
 
 XLA:CPU and accelerators want different forms of the same sums. Which one is compiled follows the platform the program
 is lowered for, not the machine it is traced on.
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from resnet_jax.models.layers import init
 
-# Of height and width.
+# Height and width.
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
@@ -129,12 +129,12 @@ def _convolution(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Paddin
     return jax.lax.platform_dependent(x, kernel, cpu=product, default=convolution)
 
 
-# The gradients are those of ``_gradients_on_cpu`` on CPUs and JAX's elsewhere.
+# Gradients: ``_gradients_on_cpu`` on CPUs, JAX's elsewhere.
 _convolve = jax.custom_vjp(_convolution, nondiff_argnums=(2, 3))
 
 
 def _is_pointwise(kernel: jax.Array, padding: Padding) -> bool:
-    """Return whether the convolution is one product at each place, of which XLA:CPU makes one quicker as such."""
+    """Return whether the convolution is a matrix product at each place; XLA:CPU computes it faster as such."""
     return kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0))
 
 
@@ -174,8 +174,8 @@ def _gradients_on_cpu(
 ) -> tuple[jax.Array, jax.Array]:
     """Return the same, with dimensions in the order of the forward pass.
 
-    XLA:CPU has fast code for this order alone, and brings the gradients that JAX derives into it only outside of
-    loops (jax issue 12868).
+    XLA:CPU has fast code only for this order, and rearranges JAX's own gradients into it only outside of loops (jax
+    issue 12868).
     """
     if _is_pointwise(kernel, padding):
         return _gradients_by_product(x, kernel, gradient, strides)
@@ -193,8 +193,7 @@ def _gradients_on_cpu(
         lhs_dilation=strides,
         dimension_numbers=_AXES,
     )
-    # By kernel: channels in the place of the batch and the batch in that of the channels, so that every product is
-    # summed over images.
+    # By kernel: batch and channels change places, so that every product is summed over images.
     by_kernel = jax.lax.conv_general_dilated(
         _unfused(x).transpose(3, 1, 2, 0),
         _unfused(gradient).transpose(1, 2, 0, 3),

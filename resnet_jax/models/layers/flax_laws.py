@@ -23,7 +23,7 @@ class Call(NamedTuple):
     Attributes:
       module: the module.
       inputs: positional and keyword arguments, with shapes in place of arrays.
-      output_shape: of its output, of the first array if there are several, without the batch.
+      output_shape: shape of its output (of the first array if there are several), without the batch.
     """
 
     module: nn.Module
@@ -45,13 +45,13 @@ def law_of(call: Call, collection: str, name: str, shape: tuple[int, ...], title
     """Return the law by which the module of ``call`` itself initialises a variable.
 
     The module is initialised without the rest of its net, on zeros, and only this variable is kept. This is done on the
-    CPU, so that the values are those of every backend.
+    CPU, so that the values do not depend on the backend.
 
     Args:
-      call: of the module that has the variable.
-      collection: of the variable.
-      name: of the variable.
-      shape: of the variable, in one block.
+      call: call of the module that has the variable.
+      collection: collection of the variable.
+      name: name of the variable.
+      shape: shape of the variable in one block.
       title: path of the variable, for messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Laws of initial values: what a module declares for each of its variables, and how the values are drawn.
+"""Laws of initial values: each module declares one for each of its variables; values are drawn by it.
 
 A law is declared like any Flax initialiser. The values a run starts from are drawn by ``initial_variables`` in
 ``walk.py``, in numpy: compiling Flax's own initialisation takes 10 s for 20 layers on a CPU, drawing takes 0.1 s.
@@ -57,7 +57,7 @@ ones = Law(nn.initializers.ones, lambda random, shape: np.ones(shape, np.float32
 
 
 def constant(value: float) -> Law:
-    """Return the law of which every value is ``value``."""
+    """Return the law that sets every value to ``value``."""
     return Law(nn.initializers.constant(value), lambda random, shape: np.full(shape, value, np.float32))
 
 
@@ -121,7 +121,7 @@ orthonormal = Law(nn.initializers.orthogonal(), _draw_orthonormal)
 
 
 class Laws(NamedTuple):
-    """The laws of a net, by what they are of: the first convolution, the others, the biases of both, and the head."""
+    """The laws of a net: for the first convolution, the other convolutions, the biases of both, and the head."""
 
     stem: Law = he_normal
     kernel: Law = he_normal
@@ -136,7 +136,7 @@ def critical_tanh(variance: float) -> tuple[float, float]:
     N(0, 1) and q the variance, weights = 1 / E[tanh'(sqrt(q) z)^2] and biases = q - weights * E[tanh(sqrt(q) z)^2].
 
     Args:
-      variance: of the activations before tanh, q.
+      variance: variance of the activations before tanh, q.
     """
     z, weight = np.polynomial.hermite_e.hermegauss(64)
     values = np.tanh(np.sqrt(variance) * z)
@@ -150,7 +150,7 @@ def _delta_orthogonal_laws(depth: int) -> Laws:
     return Laws(gaussian(weights), delta_orthogonal(weights**0.5), normal(biases**0.5), gaussian(1.0))
 
 
-# By config.model.init, given the depth. The laws of LSUV are where it starts; training/lsuv.py does the rest.
+# By config.model.init, given the depth. LSUV starts from its laws; training/lsuv.py does the rest.
 INITS: dict[str, Callable[[int], Laws]] = {
     "he": lambda depth: Laws(),
     "delta_orthogonal": _delta_orthogonal_laws,
@@ -175,7 +175,7 @@ class Declared(flax.core.meta.AxisMetadata):
         return self.replace(value=val)  # type: ignore[attr-defined]
 
     def add_axis(self, index: int, params: dict[Any, Any]) -> Self:
-        """Return itself: the law is that of one block, however many are stacked."""
+        """Return itself: the law draws one block, however many are stacked."""
         return self
 
     def remove_axis(self, index: int, params: dict[Any, Any]) -> Self:
@@ -185,7 +185,7 @@ class Declared(flax.core.meta.AxisMetadata):
 
 @contextlib.contextmanager
 def declaring() -> Iterator[None]:
-    """Let laws return boxes, so that a traced ``model.init`` tells the law of each variable."""
+    """Let laws return boxes, so that a traced ``model.init`` reports the law of each variable."""
     token = _declaring.set(True)
     try:
         yield

@@ -22,7 +22,7 @@ from resnet_jax.models.layers import init
 from resnet_jax.models.layers.addition import Addend, whole
 
 # Rows whose sum is one of the partial sums. With less, the partial sums are an array of their own size; with more, too
-# few blocks of a GPU work, and XLA gives up fusing what leads to the sum.
+# few blocks of a GPU work, and XLA gives up fusing the operations before the sum.
 _ROWS = 64
 _CHANNELS = (None, None, None)  # Makes [channels] an array that goes with [batch, height, width, channels].
 
@@ -32,8 +32,8 @@ Activation = Callable[[jax.Array], jax.Array]
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy 2015), the shortcut's addition and ReLU as one operation.
 
-    Parameters "scale" and "bias" and statistics "mean" and "var" are those of ``nn.BatchNorm``, all float32. Together
-    with what follows it the backward pass needs the layer's input alone, not its output.
+    It has the variables of ``nn.BatchNorm``, all float32: parameters "scale" and "bias", statistics "mean" and "var".
+    The backward pass of the whole operation needs only the layer's input, not its output.
 
     Attributes:
       train: whether to normalise by the batch, moving the running statistics towards it, or by these.
@@ -107,7 +107,7 @@ class GroupNorm(nn.Module):
 
 
 class Bias(nn.Module):
-    """No normalisation: a bias for each channel, as convolutions have it in nets without norms.
+    """No normalisation: only a bias for each channel, like a convolution's bias in a net without norms.
 
     Attributes:
       is_scalar: whether all channels have one bias (Fixup).
@@ -140,7 +140,7 @@ def crelu(x: jax.Array) -> jax.Array:
     return jnp.concatenate([nn.relu(x), nn.relu(-x)], axis=-1)
 
 
-# What follows a norm.
+# Functions after a norm.
 ACTIVATIONS: dict[str, Activation] = bind(
     "model.activation",
     {
@@ -151,7 +151,7 @@ ACTIVATIONS: dict[str, Activation] = bind(
         ActivationName.GELU: functools.partial(nn.gelu, approximate=False),
     },
 )
-# From a name to what makes the layers of a net, given whether it trains and the device axis of its statistics.
+# Makers of norm layers, given whether the net trains and the device axis of its statistics.
 NORMS: dict[str, Callable[[bool, str | None], Callable[..., nn.Module]]] = bind(
     "model.norm",
     {

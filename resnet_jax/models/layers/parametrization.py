@@ -1,4 +1,4 @@
-"""Convolutions whose kernel is a function of what is learned; ``PARAMETRIZATIONS`` is the table of them."""
+"""Convolutions whose kernel is a function of learned parameters; ``PARAMETRIZATIONS`` is the table of them."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from resnet_jax.models.layers import init
 from resnet_jax.models.layers.conv import convolve, padded_conv
 
-# 1 over the deviation of relu(z), z from N(0, 1): what keeps a variance of 1 through ReLU with standardised weights.
+# 1 over the deviation of relu(z), z from N(0, 1): by this gain standardised weights keep a variance of 1 through ReLU.
 RELU_GAIN = math.sqrt(2 / (1 - 1 / math.pi))
 _FEATURES = (None, None, None)  # makes [features] go with [height, width, channels, features].
 _FAN_IN = (0, 1, 2)
@@ -47,10 +47,10 @@ class StandardizedConv(nn.Module):
     """A convolution by scaled standardised weights (Brock et al. 2021, arXiv 2101.08692, equation 3).
 
     Each filter W is ``gain * input_gain * (W - mean) / (sqrt(fan-in) * deviation)``, with mean and deviation over its
-    own weights. The parameters are W, "kernel", and "gain", of each feature.
+    own weights. The parameters are W, "kernel", and a "gain" for each feature.
 
     Attributes:
-      input_gain: of the activation that its input comes from; it is the same on the weights as on the activation.
+      input_gain: gain of the activation before it; on the weights it has the same effect as on the activation.
       epsilon: least value of fan-in times variance, as in the authors' code.
     """
 
@@ -80,7 +80,7 @@ def convolved(x: jax.Array, kernel: jax.Array, stride: int, dtype: Any) -> jax.A
 
 
 class Parametrization(NamedTuple):
-    """What makes the convolutions of a net, given features, kernel and stride: the first one, and those of blocks."""
+    """Makers of a net's convolutions, given features, kernel and stride: for the stem and for the blocks."""
 
     stem: Callable[..., nn.Module]
     block: Callable[..., nn.Module]

@@ -1,4 +1,4 @@
-"""The choices of ``config.model`` that make plain and residual nets: what each needs, and the paper it comes from.
+"""The choices of ``config.model`` that make plain and residual nets: the requirements of each, and its paper.
 
 ``VARIANTS`` is the table. The names of choices are in ``resnet_jax.fields``; a choice without a row, or a row without a
 choice, fails when this module is imported.
@@ -46,8 +46,8 @@ class Variant(NamedTuple):
     paper: str = ""
 
 
-def given(**options: Any) -> Callable[[ConfigDict], Mapping[str, Any]]:
-    """Return ``options`` whatever the config."""
+def constant_options(**options: Any) -> Callable[[ConfigDict], Mapping[str, Any]]:
+    """Return a function that returns ``options`` for every config."""
     return lambda model: options
 
 
@@ -122,14 +122,19 @@ VARIANTS: dict[str, dict[Any, Variant]] = {
         "model.block",
         {
             BlockName.BASIC: Variant(
-                options=given(convolutions=basic), reads=("reserve",), title="", paper="arXiv 1512.03385, figure 5"
+                options=constant_options(convolutions=basic),
+                reads=("reserve",),
+                title="",
+                paper="arXiv 1512.03385, figure 5",
             ),
             BlockName.BOTTLENECK: Variant(
                 options=bottleneck_options, reads=("bottleneck_stride",), paper="arXiv 1512.03385, figure 5"
             ),
-            BlockName.SINGLE: Variant(options=given(convolutions=single), paper="arXiv 1603.05027, section 5.1"),
+            BlockName.SINGLE: Variant(
+                options=constant_options(convolutions=single), paper="arXiv 1603.05027, section 5.1"
+            ),
             BlockName.REPVGG: Variant(
-                options=given(convolutions=single, around=parallel),
+                options=constant_options(convolutions=single, around=parallel),
                 needs={
                     "order": (OrderName.ORIGINAL,),
                     "norm": (NormName.BATCH,),
@@ -146,12 +151,14 @@ VARIANTS: dict[str, dict[Any, Variant]] = {
         {
             ShortcutName.A: Variant(paper="arXiv 1512.03385, section 4.1"),
             ShortcutName.B: Variant(
-                options=given(around=Projection(everywhere=False)), paper="arXiv 1512.03385, section 4.1"
+                options=constant_options(around=Projection(everywhere=False)), paper="arXiv 1512.03385, section 4.1"
             ),
-            ShortcutName.C: Variant(options=given(around=Projection()), paper="arXiv 1512.03385, section 4.1"),
-            ShortcutName.POOL: Variant(options=given(around=pooled), paper="arXiv 1603.09382"),
+            ShortcutName.C: Variant(
+                options=constant_options(around=Projection()), paper="arXiv 1512.03385, section 4.1"
+            ),
+            ShortcutName.POOL: Variant(options=constant_options(around=pooled), paper="arXiv 1603.09382"),
             ShortcutName.CONV: Variant(
-                options=given(around=Projection(has_norm=False)), paper="arXiv 1603.05027, table 1"
+                options=constant_options(around=Projection(has_norm=False)), paper="arXiv 1603.05027, table 1"
             ),
             ShortcutName.EXCLUSIVE_GATING: Variant(
                 ExclusivelyGated,
@@ -165,7 +172,9 @@ VARIANTS: dict[str, dict[Any, Variant]] = {
                 reads=("gating_bias",),
                 paper="arXiv 1603.05027, table 1",
             ),
-            ShortcutName.DROPOUT: Variant(options=given(around=dropped_out), paper="arXiv 1603.05027, table 1"),
+            ShortcutName.DROPOUT: Variant(
+                options=constant_options(around=dropped_out), paper="arXiv 1603.05027, table 1"
+            ),
         },
     ),
     "order": bind(
@@ -259,7 +268,7 @@ def choices(model: ConfigDict) -> dict[str, Variant]:
 
 
 def require(model: ConfigDict) -> None:
-    """Raise a UserError unless each choice of ``model`` has what it needs."""
+    """Raise a UserError unless the requirements of each choice of ``model`` are met."""
     for field, variant in choices(model).items():
         for needed, values in variant.needs.items():
             is_read = needed != "shortcut" or model.residual

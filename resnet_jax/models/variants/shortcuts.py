@@ -1,7 +1,7 @@
 """Other shortcuts than option A, each a function of block and input ``[batch, height, width, channels]``.
 
-A shortcut with a convolution also has ``applies_to``: pre-activation blocks ask it whether the shortcut shares their
-first norm and ReLU.
+A shortcut with a convolution also has ``applies_to``: pre-activation blocks share their first norm and ReLU
+with the shortcut where it returns True.
 
 Projections: He et al. 2015, section 4.1, options B and C. conv and dropout: He et al. 2016, arXiv 1603.05027, table 1.
 pool: Huang et al. 2016, arXiv 1603.09382.

@@ -55,7 +55,7 @@ def small(config: ConfigDict, **settings: Any) -> "DenseNet":
 
 
 def imagenet(config: ConfigDict, **settings: Any) -> "DenseNet":
-    """Return a DenseNet-BC for ImageNet (table 1); arguments and errors are those of ``small``."""
+    """Return a DenseNet-BC for ImageNet (table 1); arguments and errors as in ``small``."""
     if config.depth not in IMAGENET_BLOCKS:
         raise UserError(
             f"config.model.depth={config.depth} is not a depth of the imagenet_densenet family; "
@@ -71,14 +71,14 @@ def imagenet(config: ConfigDict, **settings: Any) -> "DenseNet":
 
 
 def dense_net(config: ConfigDict, blocks: Sequence[int], stem_width: int, **settings: Any) -> "DenseNet":
-    """Return a net of dense ``blocks`` with what ``config`` says of growth, compression, dropout and dense paths.
+    """Return a net of dense ``blocks`` with the growth, compression, dropout and dense paths of ``config``.
 
     Raises:
       UserError: a transition would keep no channel, or the net is to have stochastic depth.
     """
     if config.survival < 1:
         raise UserError(
-            f"config.model.survival={config.survival:g} is for nets with shortcuts, which a DenseNet has not; give 1."
+            f"config.model.survival={config.survival:g} needs shortcuts, which a DenseNet does not have; set it to 1."
         )
     width = stem_width
     for layers in blocks[:-1]:
@@ -108,12 +108,12 @@ def seen(x: jax.Array, first: int | jax.Array | None) -> jax.Array:
 
 
 class DenseLayer(nn.Module):
-    """Norm, ReLU and a 3x3 convolution, with a bottleneck behind the same with a 1x1 convolution (section 3).
+    """Norm, ReLU and a 3x3 convolution; in a bottleneck, norm, ReLU and a 1x1 convolution come first (section 3).
 
     Attributes:
       growth: channels of the output.
       bottleneck: whether there is a 1x1 convolution.
-      dropout_rate: of the dropout after each convolution.
+      dropout_rate: rate of the dropout after each convolution.
       conv: makes a convolution, given features, kernel and name.
       norm: makes a norm, given its name.
       dropout: makes a dropout, given its rate and name.
@@ -132,8 +132,8 @@ class DenseLayer(nn.Module):
 
         Args:
           x: the feature maps of all layers before.
-          first: of the channels that the convolution sees; None for all.
-          keys: two, of the dropouts; None where nothing is dropped.
+          first: first channel that the convolution sees; None for all channels.
+          keys: keys of the two dropouts; None where nothing is dropped.
         """
         y = seen(self.norm(name="bn1")(x), first)
         if self.bottleneck:
@@ -146,17 +146,17 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Layers of which each sees the block's input and the output of all layers before it.
+    """Layers that each see the block's input and the outputs of all layers before them.
 
     The layers differ in the width of their input, so that each has arrays of its own, under ``block`` and its
     number. To compile faster, loops run over ``LOOPED`` layers at a time, with zeros for the channels that a layer does
     not have; these are parameters of no net, and nothing reaches them.
 
     Attributes:
-      layers: how many.
+      layers: number of layers.
       layer: makes a ``DenseLayer``, given its name.
-      growth: channels that each adds.
-      residual: whether there are dense paths; otherwise a layer sees the layer before it alone.
+      growth: channels that each layer adds.
+      residual: whether there are dense paths; otherwise a layer sees only the layer before it.
       drops: whether activations are dropped at random.
       unroll: whether each layer is compiled by itself, which takes longer and computes the same.
       remat: whether layers are rematerialised in the backward pass instead of kept in memory.
@@ -174,7 +174,7 @@ class DenseBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map ``[batch, height, width, channels]`` to the same with ``layers * growth`` channels more."""
         widths = x.shape[-1] + self.growth * jnp.arange(self.layers)
-        # The first layer sees all of the block's input, of which no part has passed a layer that another has not.
+        # The first layer sees all of the block's input: its parts have passed the same layers.
         first = None if self.residual else jnp.where(jnp.arange(self.layers) > 0, widths - self.growth, 0)
         keys = jax.random.split(self.make_rng("dropout"), (self.layers, 2)) if self.drops else None
         inputs = {"at": widths, "first": first, "keys": keys}
@@ -194,7 +194,7 @@ class DenseBlock(nn.Module):
     def one(
         self, x: jax.Array, layer: DenseLayer, at: jax.Array, first: jax.Array | None, keys: jax.Array | None
     ) -> jax.Array:
-        """Return ``x`` with the output of ``layer`` behind its channels."""
+        """Return ``x`` with the output of ``layer`` after its channels."""
         call = nn.remat(DenseLayer.__call__) if self.remat else DenseLayer.__call__
         return jnp.concatenate([x, call(layer, x, first, keys)], axis=-1)
 
@@ -206,7 +206,7 @@ class DenseBlock(nn.Module):
             for index in layers
         ]
         stacked = jax.tree.map(lambda *leaves: jnp.stack([padded(leaf, leaves[-1].shape) for leaf in leaves]), *own)
-        width = x.shape[-1] + self.growth * (len(layers) - 1)  # Of the input of the last.
+        width = x.shape[-1] + self.growth * (len(layers) - 1)  # Channels of the last layer's input.
 
         def step(x: jax.Array, each: Any) -> tuple[jax.Array, Any]:
             variables, inputs = each
@@ -252,11 +252,11 @@ class Transition(nn.Module):
 class DenseNet(nn.Module):
     """A stem, dense blocks with transitions between them, global average pooling and a fully connected head.
 
-    Without dense paths (``residual=False``) it stands in for the plain twin, which a DenseNet has not: all but the last
-    ``growth`` channels of what a layer, a transition or the head sees are zero behind their norm and ReLU, so that the
-    net is a chain in which no path skips a layer. Only the first layer of a block sees all channels of its input, those
-    that the stem or one transition gives. Parameters and initial values are those of the dense net; the weights of the
-    channels that are not seen get no gradient.
+    A DenseNet does not have a plain twin; without dense paths (``residual=False``) it stands in for one. All but the
+    last ``growth`` channels in the input of a layer, a transition or the head are zero after their norm and ReLU, so
+    that the net is a chain in which no path skips a layer. Only the first layer of a block sees all channels of its
+    input, the output of the stem or of one transition. Parameters and initial values equal the dense net's; the weights
+    of unseen channels get no gradient.
 
     Parameter paths read ``stage2/block3/conv1/kernel``, ``transition1/conv/kernel``.
 
@@ -267,14 +267,14 @@ class DenseNet(nn.Module):
       compression: share of the channels that a transition keeps (theta of the paper), rounded down.
       bottleneck: whether layers have a 1x1 convolution before the 3x3.
       num_classes: width of the head.
-      dropout_rate: of the dropout after each convolution but the first.
+      dropout_rate: rate of the dropout after each convolution but the first.
       residual: whether there are dense paths.
-      imagenet_stem: 7x7 stem with norm, ReLU and pooling instead of a 3x3 convolution alone.
+      imagenet_stem: 7x7 stem with norm, ReLU and pooling instead of only a 3x3 convolution.
       dtype: type of the computation; parameters and statistics are always float32.
       axis_name: device axis over which a batch is divided in training; None for the whole batch on one device.
       sync_batch_norm: whether batch norm takes its statistics over all devices.
-      unroll: as of the dense blocks.
-      remat: as of the dense blocks.
+      unroll: as in ``DenseBlock``.
+      remat: as in ``DenseBlock``.
     """
 
     blocks: Sequence[int]

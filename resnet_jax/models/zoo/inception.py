@@ -10,8 +10,8 @@ A net is a table, ``Architecture``, that reads like the figures: a branch is a s
 convolution with norm and ReLU, a pooling or branches side by side, and branches are concatenated. A plain net is the
 residual net with ``residual=False``: both have the same parameter tree.
 
-Widths, kernels, paddings and the epsilon of the norms are those of the released nets. Initial values (He), the momentum
-of running statistics (0.9, there 0.9997) and the want of auxiliary heads are as in the other families here.
+Widths, kernels, paddings and the epsilon of the norms equal the released nets'. Initial values (He), the momentum
+of running statistics (0.9, there 0.9997) and the absence of auxiliary heads are as in the other families here.
 """
 
 import functools
@@ -34,7 +34,7 @@ from resnet_jax.models.layers.stem import ModuleDef
 from resnet_jax.models.stage import Stage
 from resnet_jax.models.variants.stochastic_depth import survival_probabilities
 
-# Of the ImageNet nets: what leaves one pixel before the head.
+# Side of the smallest image from which the ImageNet nets have a pixel left before the head.
 SMALLEST_IMAGE = 75
 
 
@@ -57,10 +57,10 @@ class Blocks(NamedTuple):
     """The blocks of one stage.
 
     Attributes:
-      repeats: how many.
-      branches: of each.
-      up: features of the 1x1 convolution behind the branches, which are those of the block's input; None without.
-      scale: what the branches are multiplied by before the addition.
+      repeats: number of blocks.
+      branches: branches of each block.
+      up: features of the 1x1 convolution after the branches, as many as the block's input has; None without it.
+      scale: factor of the branches before the addition.
       is_activated: whether ReLU comes last.
       reduction: branches that halve height and width before the blocks, without a shortcut; empty without.
     """
@@ -77,11 +77,11 @@ class Architecture(NamedTuple):
     """An Inception net but for its head.
 
     Attributes:
-      stem: before the first stage.
-      stages: in their order.
-      top: after the last stage.
-      up_norm: what follows each convolution ``up``, a name in ``NORMS``; "none" is a bias.
-      epsilon: of the batch norms.
+      stem: layers before the first stage.
+      stages: the stages in their order.
+      top: layers after the last stage.
+      up_norm: norm after each convolution ``up``, a name in ``NORMS``; "none" is a bias.
+      epsilon: epsilon of the batch norms.
     """
 
     stem: Branch
@@ -245,7 +245,7 @@ RESNET_V2 = Architecture(
     top=(Conv(1536),),
 )
 
-# By family, with what the net is called.
+# Table and title of each family's net.
 IMAGENET_NETS = {
     "inception_v4": (V4, "Inception-v4"),
     "inception_resnet_v1": (RESNET_V1, "Inception-ResNet-v1"),
@@ -319,7 +319,7 @@ def small_inception(config: ConfigDict, **settings: Any) -> "Inception":
 
 
 def imagenet_inception(config: ConfigDict, **settings: Any) -> "Inception":
-    """Return an Inception net for ImageNet; arguments and errors are those of ``small_inception``."""
+    """Return an Inception net for ImageNet; arguments and errors as in ``small_inception``."""
     net, title = IMAGENET_NETS[config.family]
     if config.depth != depth(net):
         raise UserError(f"config.model.depth={config.depth}: {title} has {depth(net)} layers; give that depth.")
@@ -339,7 +339,7 @@ def is_residual(net: Architecture) -> bool:
 
 
 def inception(config: ConfigDict, net: Architecture, **settings: Any) -> "Inception":
-    """Return ``net`` with what ``config`` says of shortcuts, scales, dropout and survival.
+    """Return ``net`` with the shortcuts, scales, dropout and survival of ``config``.
 
     Raises:
       UserError: the parts do not go together.
@@ -444,14 +444,14 @@ class Inception(nn.Module):
       net: the table of the net.
       num_classes: width of the head.
       residual: whether blocks have shortcuts.
-      residual_scale: what the scales of ``net`` are multiplied by.
-      dropout_rate: of dropout before the head.
+      residual_scale: factor of the scales of ``net``.
+      dropout_rate: rate of the dropout before the head.
       survival: probability that each block's branches are computed in training; empty without stochastic depth.
       dtype: type of the computation; parameters and statistics are always float32.
       axis_name: device axis over which a batch is divided in training; None for the whole batch on one device.
       sync_batch_norm: whether batch norm takes its statistics over all devices.
-      unroll: as of the stages.
-      remat: as of the stages.
+      unroll: as in ``Stage``.
+      remat: as in ``Stage``.
     """
 
     net: Architecture
