@@ -1,5 +1,6 @@
 """Small nets of every kind, and the values that tests compute with them."""
 
+import contextlib
 import functools
 
 import jax
@@ -17,6 +18,16 @@ from resnet_jax.models.zoo.densenet import DenseNet
 quick_jit = functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 )
+
+
+@contextlib.contextmanager
+def quick_compiling():
+    """Compile all programs within twice as fast, to slower ones; where the code under test calls ``jax.jit``."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 def small_net(stage_sizes=(3, 2), widths=(4, 8), settings=None, **fields):

@@ -1,6 +1,7 @@
 """DenseNets, against published counts, torchvision, and what dense paths mean."""
 
 import functools
+import operator
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 from resnet_jax import models
 from resnet_jax.errors import UserError
 from resnet_jax.interop.densenet import layer_name
+from resnet_jax.models.zoo.densenet import DenseNet
 from tests.models.nets import NETS, assert_close, computed, evaluated, flat, images, quick_jit
 
 SMALL, LARGE = (32, 32, 3), (224, 224, 3)
@@ -175,10 +177,26 @@ def tensors_of(variables):
     }
 
 
-def test_logits_are_those_of_torchvision_from_the_same_weights():
+def small_peer(models):
+    return models.DenseNet(growth_rate=4, block_config=(2, 1, 1), num_init_features=8, num_classes=10)
+
+
+@pytest.mark.parametrize(
+    ("model", "peer"),
+    [
+        pytest.param(
+            build("imagenet_densenet", 121, 32, 0.5, 1000), operator.methodcaller("densenet121"), marks=pytest.mark.slow
+        ),
+        (
+            DenseNet((2, 1, 1), 8, growth=4, compression=0.5, bottleneck=True, num_classes=10, imagenet_stem=True),
+            small_peer,
+        ),
+    ],
+    ids=["121", "small"],
+)
+def test_logits_are_those_of_torchvision_from_the_same_weights(model, peer):
     torch = pytest.importorskip("torch")
     torchvision = pytest.importorskip("torchvision")
-    model = build("imagenet_densenet", 121, 32, 0.5, 1000)
     variables = models.initial_variables(model, 0, (64, 64, 3))
     random = np.random.default_rng(0)
     for path, leaf in flat(variables).items():
@@ -188,7 +206,7 @@ def test_logits_are_those_of_torchvision_from_the_same_weights():
                 if path.endswith(("scale", "var"))
                 else 0.1 * random.normal(size=leaf.shape)
             )
-    peer = torchvision.models.densenet121().eval()
+    peer = peer(torchvision.models).eval()
     missing, unexpected = peer.load_state_dict(tensors_of(variables), strict=False)
     assert unexpected == []
     assert all(name.endswith("num_batches_tracked") for name in missing)

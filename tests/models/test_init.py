@@ -151,16 +151,20 @@ def test_a_deep_tanh_net_of_one_width_keeps_the_norms_of_signals_and_gradients()
     """In the middle stage of plain-56, where signals have come to the fixed point; orthonormal filters lose both."""
     x = images(batch=8)
     fall = {}
-    for law in ("delta_orthogonal", "lsuv"):
-        model, params = tanh_net(56, init=law)
+    model, _ = tanh_net(56)
 
-        def loss(params, model=model):
+    @quick_jit
+    def gradients_and_outputs(params):
+        def loss(params):
             logits, captured = model.apply(
                 {"params": params}, x, train=True, mutable=["intermediates"], capture_intermediates=True
             )
             return jnp.mean(logits[:, 0]), captured["intermediates"]["stage2"]["rest"]["bn1"]["__call__"][0]
 
-        gradients, outputs = quick_jit(jax.grad(loss, has_aux=True))(params)
+        return jax.grad(loss, has_aux=True)(params)
+
+    for law in ("delta_orthogonal", "lsuv"):
+        gradients, outputs = gradients_and_outputs(tanh_net(56, init=law)[1])
         by_biases = np.linalg.norm(gradients["stage2"]["rest"]["bn1"]["bias"], axis=1)
         signals = np.linalg.norm(np.reshape(outputs, (8, -1)), axis=1)
         fall[law] = [norms.max() / norms.min() for norms in (signals, by_biases)]

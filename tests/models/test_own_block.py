@@ -28,6 +28,8 @@ IMAGE = (8, 8, 1)
 def own(registrations):
     for name in ("squeeze_excite", "highway"):
         registry.import_file(EXAMPLES / f"{name}.py")
+    with nets.quick_compiling():
+        yield
 
 
 def initial(model):
@@ -43,9 +45,9 @@ def sigmoid(x):
 
 
 def by_hand(name, params, x):
-    """Return the outputs of the last block of a net of 14 layers, from the formulas of the papers."""
+    """Return the outputs of the last block of a net of 8 layers, from the formulas of the papers."""
     x = relu(batch_norm(conv(x, params["stem"]["conv"]["kernel"]), params["stem"]["bn"]))
-    for block, stride, _ in stages(params, 2):
+    for block, stride, _ in stages(params, 1):
         y = relu(batch_norm(conv(x, block["conv1"]["kernel"], stride), block["bn1"]))
         y = batch_norm(conv(y, block["conv2"]["kernel"]), block["bn2"])
         identity = option_a(x, y.shape[-1], stride)
@@ -63,7 +65,7 @@ def by_hand(name, params, x):
 def test_an_example_is_short_and_computes_the_formula_of_its_paper(name):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 40
     x = np.float64(images())
-    params, logits = float64_logits({"depth": 14, "block": name}, x)
+    params, logits = float64_logits({"depth": 8, "block": name}, x)
     np.testing.assert_allclose(logits, head(params, by_hand(name, params, x)), rtol=1e-6, atol=1e-8)
 
 
@@ -79,7 +81,8 @@ def test_own_blocks_are_counted_and_titled_and_have_a_plain_twin():
     plain = {"depth": 20, "block": "highway", "residual": False}
     assert models.title(plain) == "highway plain-20"
     residual = models.build(plain | {"residual": True}, 10)
-    assert models.walk(models.build(plain, 10), IMAGE) == models.walk(residual, IMAGE)
+    shapes = [jax.tree.map(jnp.shape, models.template(net, IMAGE)) for net in (models.build(plain, 10), residual)]
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("name", ["squeeze_excite", "highway"])

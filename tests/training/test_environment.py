@@ -1,4 +1,4 @@
-"""What is recorded of the machine and the code."""
+"""The record of the machine and the code."""
 
 import subprocess
 
@@ -8,7 +8,7 @@ from resnet_jax.training import environment as module
 from resnet_jax.training.environment import changed_files, environment, versions
 
 
-def test_the_environment_says_what_a_run_was_made_with():
+def test_the_environment_has_devices_packages_and_revision():
     made = environment()
     assert made["device_count"] == jax.device_count()
     assert made["packages"]["jax"]

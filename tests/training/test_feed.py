@@ -12,10 +12,11 @@ from resnet_jax.data import images
 from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_metrics
 from resnet_jax.safe_files import read_json
-from resnet_jax.training import feed, parallel, train
+from resnet_jax.training import feed, first_layer, parallel, train
 from resnet_jax.training.program import evaluate, make_program
 from tests.images import write_folder
 from tests.promises.runs import figures
+from tests.training.tiny import with_tiny_net
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
@@ -58,15 +59,9 @@ def test_a_streamed_run_learns_and_records_what_others_do(streamed, tmp_path):
     assert lines[0]["epoch"] == 4 * 16 / 40
 
 
-def test_of_what_lies_on_the_devices_nothing_is_waited_for(config, tmp_path):
-    summary = train(config, tmp_path)
-    assert summary["skipped_images"] is None
-    assert {line["data_wait"] for line in read_metrics(tmp_path / "metrics.jsonl")} == {0.0, None}
-
-
-def states_and_figures(config, workdir):
-    train(config, workdir)
-    return read_metrics(workdir / "metrics.jsonl"), figures(workdir)
+def test_a_run_on_examples_that_lie_on_the_devices_never_waits_for_them(whole):
+    assert read_json(whole / "summary.json")["skipped_images"] is None
+    assert {line["data_wait"] for line in read_metrics(whole / "metrics.jsonl")} == {0.0, None}
 
 
 @pytest.mark.slow
@@ -117,7 +112,7 @@ def test_some_of_the_training_examples_are_enough_to_evaluate(streamed):
 
 
 @pytest.mark.slow
-def test_what_is_skipped_is_counted_over_all_starts_of_a_run(streamed, root, tmp_path, caplog):
+def test_skipped_images_are_counted_over_all_starts_of_a_run(streamed, root, tmp_path, caplog):
     copy = write_folder(tmp_path / "images")
     files = [data.load(streamed.data).splits["train"][index][2].replace(str(root), str(copy)) for index in (0, 7, 30)]
     for file in files:
@@ -155,10 +150,8 @@ def test_a_slow_source_is_seen_in_the_metrics(streamed, tmp_path, monkeypatch):
     assert min(slow) > 0.5 > min(quick)
 
 
-def test_a_run_that_diverges_is_examined(streamed, tmp_path):
-    from resnet_jax.training import first_layer
-
-    streamed.optimizer.learning_rate = 1e38
+def test_a_run_that_diverges_is_examined(streamed, registrations, tmp_path):
+    with_tiny_net(streamed).optimizer.learning_rate = 1e38
     streamed.stop_at_divergence = True
     assert train(streamed, tmp_path)["status"] == "diverged"
     step = read_json(tmp_path / "diverged.json")["step"]

@@ -16,7 +16,7 @@ from resnet_jax.training.start import available_steps
 from tests.promises.runs import at_step, figures, last_state
 
 pytestmark = pytest.mark.xdist_group("kept")
-STEPS = [0, 1, 3, 6, 9, 12]  # Those asked for, the drops of the learning rate and the end.
+STEPS = [0, 1, 3, 6, 9, 12]  # The steps of the config, the drops of the learning rate and the end.
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def config(config):
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory, whole):
-    """Return the directory of an undisturbed run, which but for the nets that it keeps is ``whole``."""
+    """Return the directory of an undisturbed run, equal to ``whole`` but for the nets that it keeps."""
     config = read_config(whole).config
     config.keep_checkpoints = (0, 1, 3)
     workdir = tmp_path_factory.mktemp("kept") / "run"
@@ -43,7 +43,7 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_kept_are_the_steps_asked_for_the_drops_of_the_rate_and_the_end(config, kept):
+def test_a_run_keeps_the_steps_of_its_config_the_drops_of_the_rate_and_the_end(config, kept):
     assert kept_steps(config) == saved_steps(kept, KEPT) == STEPS
     assert available_steps(kept, config) == [0, 1, 3, 6, 9, 10, 12]  # With the two newest checkpoints.
     config.keep_checkpoints = (1, 12, 1000)  # The run ends before.
@@ -58,7 +58,7 @@ def test_a_run_that_keeps_nets_is_the_run_that_does_not(config, kept, whole):
     assert not (whole / KEPT).exists()
 
 
-def test_a_kept_net_is_that_after_its_step(config, kept, whole, tmp_path):
+def test_a_kept_net_is_the_net_after_its_step(config, kept, whole, tmp_path):
     assert_equal(variables(kept, 12), variables(whole, 12))
     assert_equal(variables(kept, 0), variables(whole, 0))  # Drawn again from the seed.
     config.keep_checkpoints = ()
@@ -93,7 +93,7 @@ def test_steps_that_are_not_kept_and_damaged_ones_are_named(kept, tmp_path):
 
 
 @pytest.mark.parametrize("steps", [(-1, 5), (0.5,)], ids=str)
-def test_what_is_no_step_is_refused_and_nothing_is_written(config, tmp_path, steps):
+def test_a_number_that_cannot_be_a_step_is_refused_and_nothing_is_written(config, tmp_path, steps):
     config.keep_checkpoints = steps
     with pytest.raises(UserError, match=r"^config\.keep_checkpoints=.* must be .*, as in '\(0,1,10,100\)'\.$"):
         train(config, tmp_path / "run")

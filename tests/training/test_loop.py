@@ -1,6 +1,5 @@
 """Whole runs: they learn, end, stop, resume and refuse."""
 
-import json
 import re
 import shutil
 import signal
@@ -15,6 +14,7 @@ from resnet_jax.rundir import KEPT, read_metrics, saved_steps
 from resnet_jax.safe_files import read_json, write_json
 from resnet_jax.training import loop, parallel, train
 from tests.promises.runs import at_step, figures, last_state
+from tests.training.tiny import with_tiny_net
 
 SORTS_OF_NETS = [
     (True, "float32"),
@@ -39,9 +39,8 @@ def test_the_loss_falls_on_digits(config, tmp_path, residual, dtype):
     assert summary["final"]["test"]["error"] < 0.2
 
 
-def test_a_finished_run_has_all_its_records_and_is_not_run_again(config, tmp_path, monkeypatch):
-    summary = train(config, tmp_path / "run", ["python", "-m", "experiments.main"])
-    run = tmp_path / "run"
+def test_a_finished_run_has_all_its_records_and_is_not_run_again(config, whole, monkeypatch):
+    run, summary = whole, read_json(whole / "summary.json")
     assert {path.name for path in run.iterdir()} == {
         "config.json",
         "environment.json",
@@ -67,14 +66,16 @@ def test_a_finished_run_has_all_its_records_and_is_not_run_again(config, tmp_pat
     assert all(line.keys() == names for line in lines)
     assert [line["lr"] for line in lines if line["split"] == "train"] == [0.03, 0.003, 0.0003]
     assert lines[-1]["epoch"] == pytest.approx(12 * 32 / 1500, abs=1e-3)
-    assert read_json(run / "summary.json") == json.loads(json.dumps(summary))
     assert summary["final"]["test"] == {name: lines[-1][name] for name in ("step", "loss", "error")}
 
     monkeypatch.setattr(loop, "fitted", lambda *_: pytest.fail("trained again"))
     assert train(config, run) == summary
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGINT, signal.SIGUSR2))],
+)
 def test_a_stopped_run_resumes_and_equals_an_uninterrupted_one(config, whole, tmp_path, monkeypatch, number):
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
@@ -93,7 +94,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_and_equals_an_uninterrupt
     config, whole, tmp_path, monkeypatch
 ):
     class Killed(BaseException):
-        """What no code expects."""
+        """An exception that no code expects."""
 
     def kill():
         raise Killed
@@ -109,12 +110,15 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_and_equals_an_uninterrupt
     assert figures(tmp_path / "parts") == figures(whole)
 
 
-def test_a_run_compiles_its_step_once_and_a_restart_and_another_seed_compile_nothing(config, tmp_path, monkeypatch):
+def test_a_run_compiles_its_step_once_and_a_restart_and_another_seed_compile_nothing(
+    config, registrations, tmp_path, monkeypatch
+):
     """Compiled are the programs of a run; a restart finds them among those that are kept."""
     kept = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     compilation_cache.reset_cache()
+    with_tiny_net(config)
     config.steps, config.log_every, config.eval_every, config.checkpoint_every = 104, 4, 52, 52  # Two epochs.
     config.optimizer.milestones = (0.25, 0.375)
 
@@ -139,8 +143,8 @@ def test_a_run_compiles_its_step_once_and_a_restart_and_another_seed_compile_not
         compilation_cache.reset_cache()
 
 
-def test_a_diverged_run_says_so_and_stays_so(config, tmp_path):
-    config.optimizer.learning_rate = 1e30
+def test_a_diverged_run_says_so_and_stays_so(config, registrations, tmp_path):
+    with_tiny_net(config).optimizer.learning_rate = 1e30
     summary = train(config, tmp_path / "run")
     assert summary["status"] == "diverged"
     assert summary["steps"] < config.steps
@@ -173,7 +177,8 @@ def test_a_run_ends_at_the_first_record_below_the_loss_that_ends_it_also_when_it
     assert figures(tmp_path / "parts") == lines
 
 
-def test_runs_of_one_seed_are_equal_and_of_another_differ(config, tmp_path):
+def test_runs_of_one_seed_are_equal_and_of_another_differ(config, registrations, tmp_path):
+    with_tiny_net(config)
     config.steps = config.eval_every = 4
     train(config, tmp_path / "first")
     train(config, tmp_path / "second")

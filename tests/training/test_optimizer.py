@@ -13,8 +13,8 @@ from resnet_jax import models
 from resnet_jax.config import default
 from resnet_jax.rundir import read_metrics
 from resnet_jax.training import optimizer, train
-from tests.promises.runs import figures, last_state
-from tests.training.test_loop import at_step
+from tests.promises.runs import at_step, figures, last_state
+from tests.training.tiny import with_tiny_net
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
@@ -81,7 +81,7 @@ def test_updates_are_sgd_with_momentum_and_decay_coupled_to_the_gradient():
 
 
 @pytest.mark.parametrize("decay_vectors", [True, False])
-def test_weight_decay_is_of_all_parameters_or_of_kernels_alone_however_blocks_are_stacked(decay_vectors):
+def test_weight_decay_is_of_all_parameters_or_only_of_kernels_however_blocks_are_stacked(decay_vectors):
     config = default().optimizer
     config.decay_vectors = decay_vectors
     model = models.build({"depth": 14, "parametrization": "dirac"}, 10)
@@ -191,7 +191,7 @@ def test_the_average_is_of_the_parameters_after_each_update(gradients, name, sch
     assert optimizer.plateau_scale(state) == (0.5**5 if schedule == "plateau" else 1)
 
 
-def test_the_average_of_what_does_not_change_is_it_to_the_bit():
+def test_the_average_of_constant_parameters_equals_them_to_the_bit():
     """In float32, where 0.9999 and 1 - 0.9999 do not sum to 1."""
     config = default().optimizer
     config.learning_rate, config.average_decay = 0.0, 0.9999
@@ -245,8 +245,9 @@ def test_plateaus_of_the_loss_divide_the_rate(window, patience, factor, warmed_u
 
 
 @pytest.fixture
-def plateaus(config):
+def plateaus(config, registrations):
     """Return a run whose rate is divided after every window that does not improve on the best."""
+    with_tiny_net(config)
     config.optimizer.schedule, config.optimizer.factor = "plateau", 0.5
     config.optimizer.plateau_window, config.optimizer.plateau_patience = 2, 1
     config.optimizer.learning_rate = 1.0  # So high that the loss rises at first.
@@ -268,7 +269,7 @@ def test_a_run_records_the_rate_that_plateaus_have_left(plateaus, tmp_path, mapp
 
 @pytest.mark.slow
 def test_a_stopped_run_knows_its_plateaus(plateaus, tmp_path, monkeypatch):
-    plateaus.log_every = 4  # Behind the step at which it stops, so that the first record is of both parts.
+    plateaus.log_every = 4  # After the step at which it stops, so that the first record is of both parts.
     train(plateaus, tmp_path / "whole")
     with monkeypatch.context() as patch:
         at_step(patch, 8, lambda: signal.raise_signal(signal.SIGTERM))
@@ -283,7 +284,7 @@ def test_a_stopped_run_knows_its_plateaus(plateaus, tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, parts, whole)
 
 
-def test_a_stopped_run_goes_on_with_its_mean_squares_and_its_average(plateaus, tmp_path, monkeypatch):
+def test_a_stopped_run_continues_with_its_mean_squares_and_its_average(plateaus, tmp_path, monkeypatch):
     plateaus.optimizer.name, plateaus.optimizer.average_decay = "rmsprop", 0.8
     plateaus.optimizer.nesterov = True
     plateaus.optimizer.learning_rate = 0.03

@@ -1,4 +1,4 @@
-"""What a person sees of a run."""
+"""The display of a run."""
 
 import io
 import math
@@ -30,9 +30,7 @@ class FixedPace(Pace):
 @pytest.mark.parametrize(
     ("depth", "net"), [(8, "residual-8, 75,002 parameters"), (20, "residual-20, 0.27 M parameters")]
 )
-def test_a_start_says_what_it_has_found_and_what_it_does_before_it_compiles(
-    config, tmp_path, monkeypatch, caplog, depth, net
-):
+def test_a_start_logs_data_net_and_devices_before_it_compiles(config, tmp_path, monkeypatch, caplog, depth, net):
     def stop(*_):
         raise UserError("enough")
 
@@ -45,7 +43,7 @@ def test_a_start_says_what_it_has_found_and_what_it_does_before_it_compiles(
     assert caplog.messages == [f"{found}; {net}, 2 devices; compiling"]
 
 
-def test_of_several_processes_the_first_says_it(config, monkeypatch, caplog):
+def test_only_the_first_of_several_processes_logs_it(config, monkeypatch, caplog):
     monkeypatch.setattr(progress.hosts, "is_first", lambda: False)
     with caplog.at_level("INFO", logger="absl"):
         progress.announce(config, dataset=None, program=None)
@@ -76,7 +74,7 @@ def test_a_pace_counts_from_its_last_restart(monkeypatch):
     assert pace.steps_per_second(18) == 2
 
 
-def test_the_final_table_tells_errors_in_per_cent():
+def test_the_final_table_has_errors_in_per_cent():
     final = {"test": {"step": 20, "loss": 0.5, "error": 0.0697}}
     best = {"test": {"step": 10, "loss": 0.5, "error": 0.0643}}
     console = Console(width=120)

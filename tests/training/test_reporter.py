@@ -1,4 +1,4 @@
-"""What is recorded of the steps that the devices have made."""
+"""The records of the steps that the devices have made."""
 
 import math
 
@@ -56,6 +56,6 @@ def test_a_step_that_diverges_is_the_last_that_is_recorded(reporter):
     assert math.isnan(scalars["loss"])
 
 
-def test_a_run_may_go_on_after_a_non_finite_loss(reporter):
+def test_a_run_may_continue_after_a_non_finite_loss(reporter):
     reporter._config.stop_at_divergence = False
     assert reporter.steps(2, metrics(math.inf)) is None

@@ -1,4 +1,4 @@
-"""What becomes of a recipe whose batch is given for each device."""
+"""The linear scaling rule, for recipes whose batch is given for each device."""
 
 import pytest
 
@@ -8,6 +8,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.rundir import read_config, read_metrics
 from resnet_jax.safe_files import read_json
 from resnet_jax.training import first_layer, optimizer, scaling, train
+from tests.training.tiny import with_tiny_net
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
@@ -24,7 +25,7 @@ def changes(config, devices):
     return {name: value for name, value in new.items() if value != old[name]}
 
 
-def test_without_it_the_recipe_is_what_it_says():
+def test_without_a_batch_for_each_device_the_recipe_is_unchanged():
     config = recipes.imagenet(50, residual=True)
     assert scaling.resolved(config, 8) is config
 
@@ -84,7 +85,7 @@ def test_a_rate_may_be_an_integer():
 
 
 @pytest.mark.parametrize("devices", [1, 8, 1024])
-def test_what_is_resolved_resolves_to_itself(devices):
+def test_a_resolved_config_resolves_to_itself(devices):
     once = scaling.resolved(recipe(32), devices)
     assert scaling.resolved(once, devices) == once
 
@@ -107,7 +108,7 @@ def test_very_deep_nets_are_ramped_up_from_their_warm_up():
 
 
 @pytest.mark.parametrize(
-    ("per_device_batch_size", "sentence"),
+    ("per_device_batch_size", "message"),
     [
         (0, r"config\.per_device_batch_size=0 must be at least 1\."),
         (
@@ -117,8 +118,8 @@ def test_very_deep_nets_are_ramped_up_from_their_warm_up():
         ),
     ],
 )
-def test_what_cannot_be_is_reported(per_device_batch_size, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_a_batch_that_cannot_be_is_reported(per_device_batch_size, message):
+    with pytest.raises(UserError, match=message):
         scaling.resolved(recipe(per_device_batch_size, recipes.digits(8, residual=True)), 8)
 
 
@@ -126,8 +127,8 @@ def test_the_batch_need_not_be_divisible_if_it_is_not_trained_on():
     assert scaling.resolved(recipe(32), 3).batch_size == 96
 
 
-def test_a_run_records_what_it_was_and_is_found_by_the_same_config(config, tmp_path):
-    config.per_device_batch_size = 8
+def test_a_run_records_the_scaled_recipe_and_is_found_by_the_same_config(config, registrations, tmp_path):
+    with_tiny_net(config).per_device_batch_size = 8
     config.log_every = 2
     summary = train(config, tmp_path / "run")
     recorded = flatten(read_config(tmp_path / "run").config.to_dict())
@@ -143,8 +144,8 @@ def test_a_run_records_what_it_was_and_is_found_by_the_same_config(config, tmp_p
         train(config, tmp_path / "run")
 
 
-def test_a_diverged_run_is_examined_as_it_was_trained(config, tmp_path):
-    config.per_device_batch_size = 2
+def test_a_diverged_run_is_examined_as_it_was_trained(config, registrations, tmp_path):
+    with_tiny_net(config).per_device_batch_size = 2
     config.optimizer.learning_rate = 1e30
     summary = train(config, tmp_path / "run")
     assert summary["status"] == "diverged"

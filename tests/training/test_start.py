@@ -15,6 +15,7 @@ from resnet_jax.training.checkpoints import Checkpoints
 from resnet_jax.training.program import make_program
 from resnet_jax.training.start import first_difference
 from tests.promises.runs import figures, last_state
+from tests.training.tiny import with_tiny_net
 
 pytestmark = pytest.mark.xdist_group("start")
 
@@ -64,8 +65,8 @@ def test_once_started_it_does_not_need_the_other_run(config, whole, tmp_path):
     assert_equal(last_state(config, tmp_path / "run"), state)
 
 
-def test_it_starts_from_averaged_parameters_where_these_are_kept(config, tmp_path):
-    config.from_run = None
+def test_it_starts_from_averaged_parameters_where_these_are_kept(config, registrations, tmp_path):
+    with_tiny_net(config).from_run = None
     config.optimizer.average_decay = 0.5
     train(config, tmp_path / "averaged")
     averaged = last_state(config, tmp_path / "averaged")
@@ -84,7 +85,7 @@ def refused(config, workdir, message):
     assert not workdir.exists()
 
 
-def test_what_is_no_run_or_another_net_is_refused_and_nothing_is_written(config, whole, tmp_path):
+def test_another_net_or_a_folder_without_a_run_is_refused_and_nothing_is_written(config, whole, tmp_path):
     workdir = tmp_path / "run"
     config.model.depth = 14
     refused(

@@ -13,6 +13,7 @@ from resnet_jax.rundir import read_metrics
 from resnet_jax.training import feed, train
 from resnet_jax.training.program import make_program
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
 NETS = {
     "residual": {},
     "plain": {"residual": False},

@@ -1,6 +1,7 @@
 """A net that compiles in a second, for tests of what surrounds a net."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from resnet_jax import models
 from resnet_jax.models.layers.conv import padded_conv
@@ -34,7 +35,7 @@ class TinyNet(nn.Module):
         for name in ("block0", "block1"):
             x = Block(train, self.axis_name if self.sync_batch_norm else None, name=name)(x)
         x = Dropout(self.dropout_rate, train, self.axis_name)(x)
-        return logits_of(x.mean((1, 2)), self.num_classes, None)
+        return logits_of(x.mean((1, 2)), self.num_classes, jnp.float32)
 
 
 def make(model, *, num_classes, axis_name, sync_batch_norm, **_):
