@@ -312,7 +312,7 @@ def test_a_run_with_a_phase_is_evaluated_with_the_gates_of_its_last_step(config,
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model.residual": False, "gates.branch_factor": (0.5,)}, r"^config\.gates\.branch_factor=\(0\.5,\) is for "),
+        ({"model.residual": False, "gates.branch_factor": (0.5,)}, r"^config\.gates\.branch_factor=\(0\.5,\) needs b"),
         ({"model.family": "densenet", "model.depth": 40, "gates.route": "mirror"}, r"needs blocks with shortcuts, wh"),
         (
             {"gates.shortcut_factor": (1, 2)},
@@ -322,7 +322,7 @@ def test_a_run_with_a_phase_is_evaluated_with_the_gates_of_its_last_step(config,
             {"model.depth": 56, "gates.branch_gradient": (1,) * 26},
             r"^config\.gates\.branch_gradient=\(1, .* 1\) has 26 numbers; .* the 3 stages or the 27 blocks, which --de",
         ),
-        ({"model.residual": False, "gates.without": "last_stage"}, r"^config\.gates\.without='last_stage' is for bloc"),
+        ({"model.residual": False, "gates.without": "last_stage"}, r"^config\.gates\.without='last_stage' needs bloc"),
         (
             {"optimizer.frozen_below": "stem"},
             r"frozen_below='stem' is not a block of residual-8; valid blocks: s",
