@@ -12,12 +12,14 @@ from resnet_jax.analysis.runs import (
     group_seeds,
     nets_of,
     of_one_device,
+    other_definitions,
     read_run,
     read_runs,
     recipe,
     series_fields,
 )
 from resnet_jax.errors import UserError
+from resnet_jax.registry import Registration
 from tests.analysis.synthetic import nets_in, set_losses, write_run
 
 
@@ -248,6 +250,17 @@ def test_series_keep_the_order_of_their_nets_and_have_them_by_depth(tmp_path):
     assert list(found) == ["residual", "plain"]
     assert [net.depth for net in found["plain"]] == [20, 56, 110]
     assert group_depths([]) == {}
+
+
+def test_runs_whose_own_nets_have_other_files_are_named_and_those_of_one_file_are_not(tmp_path):
+    [run] = read_runs([write_run(tmp_path / "run")])[0]
+    one, other = (Registration("model.block", "mine", "net.py", digest * 64) for digest in "ab")
+    assert other_definitions([run._replace(registered=[one])] * 2) == []
+    [sentence] = other_definitions([run._replace(registered=[each]) for each in (one, other)])
+    assert "(sha256 aaaaaaaaaaaa) and " in sentence
+    assert "(sha256 bbbbbbbbbbbb) are compared as one" in sentence
+    foreign = other._replace(name="yours")
+    assert other_definitions([run._replace(registered=[one, foreign])]) == []
 
 
 def test_an_error_on_validation_examples_is_needed_where_the_config_holds_them_out(tmp_path):
