@@ -166,18 +166,18 @@ def what_was_run(runs: Sequence[Run], planned: int) -> str:
     versions = sorted({f"JAX {start['packages'].get('jax')}" for start in starts})
     finished = [run for run in runs if run.finished]
     hours = sum(run.summary["seconds"] for run in finished if run.summary) / 3600
-    return (
-        f"{len(finished)} of {planned} runs finished, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, each on "
-        f"{' or '.join(devices)} with {', '.join(versions)}; {hours:.1f} hours of training in all."
-        f"{mixture(runs)}"
-    )
+    said = f"{len(finished)} of {planned} runs finished"
+    if starts:
+        said += f", {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, each on {' or '.join(devices)} with "
+        said += ", ".join(versions)
+    return f"{said}; {hours:.1f} hours of training in all.{mixture(runs)}"
 
 
 def mixture(runs: Sequence[Run]) -> str:
     """Return sentences on what ``runs`` do not share although it moves results: code, numeric type, kind of device."""
     starts = [start for run in runs for start in run.environments]
     revisions = sorted({(start.get("git_revision") or "unknown")[:7] for start in starts})
-    said = f" Trained by {'' if len(revisions) > 1 else 'revision '}{', '.join(revisions)}"
+    said = f" Trained by {'' if len(revisions) > 1 else 'revision '}{', '.join(revisions)}" * bool(revisions)
     said += f": {len(revisions)} revisions of the code" * (len(revisions) > 1)
     dirty = [start for start in starts if start.get("git_dirty")]
     if dirty:
@@ -186,7 +186,7 @@ def mixture(runs: Sequence[Run]) -> str:
         )
         shown = [*names[:MOST_FILES], *[f"{len(names) - MOST_FILES} more files"] * (len(names) > MOST_FILES)]
         said += f", {len(dirty)} of {len(starts)} starts with local changes in {', '.join(shown)}"
-    said += "."
+    said += "." * bool(revisions)
     kinds = sorted({" and ".join(run.devices) for run in runs if run.devices})
     types = sorted({run.config["dtype"] for run in runs})
     for name, values in (("kinds of device", kinds), ("numeric types", types)):

@@ -306,7 +306,8 @@ def upper_half(instrument: str, key: str) -> Callable[[Diagnosed], float | None]
     """Return the function of a net that gives the median of ``key`` over the upper half of its blocks, at the end."""
 
     def median(net: Diagnosed) -> float | None:
-        values = net.result(instrument, END, key)
-        return None if not values else float(np.median(values[len(values) // 2 :]))
+        values = net.result(instrument, END, key) or []
+        measured = [value for value in values[len(values) // 2 :] if value is not None]
+        return float(np.median(measured)) if measured else None
 
     return median

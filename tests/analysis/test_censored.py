@@ -118,7 +118,7 @@ def test_values_without_noise_give_the_slope_whether_or_not_half_are_censored(li
 
 def test_half_of_the_groups_censored_still_recover_the_slope_but_without_them_it_is_biased():
     slopes, without = [], []
-    for seed in range(30):
+    for seed in range(20):
         data = values(0.15, 0.15, seed, limit=6.5)
         slopes.append(fit(data).coefficients[1])
         exact = data.sides == EXACT
@@ -129,18 +129,19 @@ def test_half_of_the_groups_censored_still_recover_the_slope_but_without_them_it
 
 def test_the_interval_holds_although_seeds_of_a_group_share_its_effect():
     held = narrow = 0
-    for seed in range(60):
+    for seed in range(30):
         data = values(0.3, 0.05, seed)
         low, high = interval(data, fit(data), 1)
         held += low <= COEFFICIENTS[1] <= high
         line = stats.linregress(data.design[:, 1], data.y)  # As if seeds were independent.
         narrow += abs(line.slope - COEFFICIENTS[1]) <= stats.t.ppf(0.975, len(data.y) - 2) * line.stderr
-    assert held >= 54
-    assert narrow < 51
+    assert held >= 27
+    assert narrow < 25
 
 
 def test_a_slope_that_the_values_do_not_bound_has_an_infinite_interval():
     # All are censored except one group: nothing shows how much steeper the line is.
-    data = values(0.02, 0.02, limit=COEFFICIENTS @ [1, 8] + 0.2)
+    data = Data(*(each[: 4 * SEEDS] for each in values(0.02, 0.02, limit=COEFFICIENTS @ [1, 8] + 0.2)))
     assert set(data.design[data.sides == EXACT, 1]) == {8.0}
-    assert interval(data, fit(data), 1)[1] > 1
+    low, high = interval(data, fit(data), 1)
+    assert 0 < low < COEFFICIENTS[1] < high == np.inf

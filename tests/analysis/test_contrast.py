@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resnet_jax.analysis.contrast import Contrast, Statistic, contrast, says, sentence
+from resnet_jax.analysis.contrast import Contrast, Statistic, contrast, deepest_twins, says, sentence
 from resnet_jax.analysis.diagnosed import Diagnosed
 
 
@@ -74,3 +74,72 @@ def test_seeds_without_a_number_are_left_out():
 def test_without_twins_and_anything_measured_no_quantity_is_named():
     statistic = Statistic("Training loss at the end", lambda net: None, "", str)
     assert says({}, None, statistic) == "There are no twins to compare."
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "medians"),
+    [([1, 2, 9], [4, 5], (2, 4.5)), ([3], [0.5, 0.25, 0.125, 1], (3, 0.375))],
+)
+def test_medians_are_those_of_each_net(one, other, medians):
+    assert of(one, other).medians == medians == (np.median(one), np.median(other))
+
+
+def test_the_fewer_seeds_of_the_two_nets_decide_how_far_ranges_must_be_apart():
+    many, few = [0, 1, 2, 3, 4, 5], [6, 7, 8]
+    assert not of(many, few).differs  # Apart by 1, and the wider range is 5.
+    assert of(many, [*few, 9, 10]).differs
+    assert not of(many, [6]).differs
+    assert not of(many, []).differs
+
+
+def net(residual, depth, label="", seed=0):
+    kind = "residual" if residual else "plain"
+    return Diagnosed(label or f"{kind}-{depth}", residual, depth, f"{kind}-{depth}-{seed}", None, [])
+
+
+def groups_of(*nets):
+    found = {}
+    for each in nets:
+        found.setdefault(each.label, []).append(each)
+    return found
+
+
+def test_twins_are_the_plain_and_the_residual_net_of_the_greatest_depth_that_both_have():
+    groups = groups_of(*[net(residual, depth) for residual in (False, True) for depth in (20, 56)], net(False, 110))
+    assert [seeds[0].label for seeds in deepest_twins(groups)] == ["plain-56", "residual-56"]
+
+
+def test_the_twin_is_the_first_residual_net_of_its_depth():
+    groups = groups_of(net(False, 56), net(True, 56), net(True, 56, "residual-56, route stop_gradient"))
+    assert deepest_twins(groups)[1][0].label == "residual-56"
+
+
+def test_a_plain_net_that_does_not_work_has_no_twin_but_a_shallower_one_may():
+    groups = groups_of(*[net(residual, depth) for residual in (False, True) for depth in (20, 56)])
+    found = deepest_twins(groups, lambda seeds: seeds[0].depth < 56)
+    assert [seeds[0].label for seeds in found] == ["plain-20", "residual-20"]
+    assert deepest_twins(groups, lambda seeds: False) is None
+
+
+@pytest.mark.parametrize("nets", [[], [(False, 20)], [(True, 20)], [(False, 20), (True, 56)]])
+def test_there_are_no_twins_without_both_kinds_at_one_depth(nets):
+    assert deepest_twins(groups_of(*[net(*each) for each in nets])) is None
+
+
+def test_a_statement_on_twins_has_their_names_and_medians():
+    twins = tuple([net(residual, 56, seed=seed) for seed in range(3)] for residual in (False, True))
+    values = {
+        f"{kind}-56-{seed}": start + seed for kind, start in (("plain", 10), ("residual", 20)) for seed in range(3)
+    }
+    statistic = Statistic("Rank", lambda each: values[each.name], "{plain} has {0}, {residual} {1}", "{:.1f}".format)
+    assert says({}, twins, statistic) == (
+        "plain-56 has 11.0, residual-56 21.0. Median and range over seeds: plain-56 11.0 (10.0 to 12.0), residual-56 "
+        "21.0 (20.0 to 22.0)."
+    )
+
+
+def test_without_twins_each_net_has_the_median_of_its_measured_seeds():
+    values = iter([1.0, None, 3.0, None, 7.0])
+    groups = groups_of(*[net(False, 20, seed=seed) for seed in range(3)], net(False, 56), net(False, 110))
+    said = says(groups, None, Statistic("Rank", lambda each: next(values), "", str))
+    assert said == "Rank: plain-20 2.0, plain-110 7.0. There are no twins to compare."

@@ -7,7 +7,7 @@ import pytest
 
 from resnet_jax.analysis.gap import gap
 from resnet_jax.analysis.runs import read_runs
-from resnet_jax.analysis.verdict import exclusions, judge, sentences, statements, table, table_caption
+from resnet_jax.analysis.verdict import Statement, exclusions, judge, sentences, statements, table, table_caption
 from tests.analysis.synthetic import write_run
 
 
@@ -145,3 +145,35 @@ def test_a_net_whose_seeds_have_equal_errors_is_compared_without_a_warning():
     found = gap(np.array([0.1, 0.1, 0.1]), np.array([0.2, 0.3, 0.4]))
     assert found.difference == pytest.approx(-0.2)
     assert found.interval[0] < -0.2 < found.interval[1]
+
+
+@pytest.mark.parametrize(
+    ("deep", "shallow", "brief"),
+    [
+        ((0.4, 0.41, 0.42), (0.1, 0.11, 0.12), "degrades, +30.00 (27.73 to 32.27)"),
+        ((0.5,), (0.1,), "not judged (+40.00 points, 1 seed)"),
+        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), "both at 0 %"),
+        ((0.1, 0.1, 0.1), (0.2, 0.2, 0.2), "not judged (-10.00 points, 3 seeds without scatter)"),
+    ],
+)
+def test_a_brief_verdict_has_the_gap_and_its_interval_or_why_there_is_none(deep, shallow, brief):
+    found = gap(deep, shallow)
+    assert Statement("a", found, found.word).brief == brief
+
+
+def test_the_table_has_no_p_value_where_there_is_no_interval(tmp_path):
+    write_sweep(tmp_path, {False: (0.1, 0.15, 0.18)}, seeds=1)
+    stated = statements(judge(read_runs([tmp_path])[0]))
+    [row] = table(stated)
+    assert (row["verdict"], row["gap (points)"], row["95 % interval"], row["p"], row["Holm p"]) == (
+        *("not judged", "+8.00", "", "", ""),
+    )
+    assert "Holm" not in table_caption(stated)
+    assert table([]) == []
+
+
+def test_runs_of_another_recipe_are_not_named_where_there_is_no_verdict(tmp_path):
+    for rate in (0.01, 0.1):
+        write_run(tmp_path / f"{rate}", optimizer__learning_rate=rate)
+    write_run(tmp_path / "again", seed=1, optimizer__learning_rate=0.1)
+    assert judge(read_runs([tmp_path])[0]) == ([], [])

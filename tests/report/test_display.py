@@ -7,7 +7,7 @@ import pytest
 from resnet_jax import identity
 from resnet_jax.analysis.runs import group_depths, group_seeds, read_runs
 from resnet_jax.report import display
-from tests.analysis.synthetic import write_run
+from tests.analysis.synthetic import nets_in, write_run
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def nets(tmp_path):
         for residual in (False, True):
             write_run(tmp_path / f"{residual}-{depth}", depth, residual)
         write_run(tmp_path / f"dirac-{depth}", depth, residual=False, model__parametrization="dirac")
-    return group_seeds(read_runs([tmp_path])[0])
+    return nets_in(tmp_path)
 
 
 def test_the_reference_is_first_then_plain_and_residual_nets(nets):
@@ -84,14 +84,14 @@ def test_the_error_of_guessing_follows_the_recorded_classes_then_the_name_of_the
 def test_data_sets_of_different_numbers_of_classes_have_no_common_error_of_guessing(tmp_path):
     for name in ("cifar10", "cifar100"):
         write_run(tmp_path / name, data__name=name)
-    assert display.error_of_guessing(group_seeds(read_runs([tmp_path])[0])) is None
+    assert display.error_of_guessing(nets_in(tmp_path)) is None
 
 
 def test_divergence_says_at_which_steps_and_of_how_many_runs(tmp_path):
     write_run(tmp_path / "a", seed=0)
-    assert display.divergence(group_seeds(read_runs([tmp_path])[0])[0]) == ""
+    assert display.divergence(nets_in(tmp_path)[0]) == ""
     write_run(tmp_path / "b", seed=1, status="diverged")
-    assert display.divergence(group_seeds(read_runs([tmp_path])[0])[0]) == "1 of 2 diverged at step 200"
+    assert display.divergence(nets_in(tmp_path)[0]) == "1 of 2 diverged at step 200"
     (net,) = group_seeds(
         read_runs([tmp_path / "b", write_run(tmp_path / "c", seed=2, status="diverged", records=5)])[0]
     )

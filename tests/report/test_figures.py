@@ -5,10 +5,11 @@ import pytest
 
 from resnet_jax.analysis.censored import ABOVE, BELOW, EXACT
 from resnet_jax.analysis.rates import Reach, growth
-from resnet_jax.analysis.runs import group_seeds, read_run, read_runs
+from resnet_jax.analysis.runs import read_run, read_runs
 from resnet_jax.analysis.verdict import judge
 from resnet_jax.report import figures
-from tests.analysis.synthetic import set_losses, write_run
+from tests.analysis.synthetic import nets_in, set_losses, write_run, write_seeds
+from tests.report.drawn import band_of, legend_of
 
 
 @pytest.fixture
@@ -17,11 +18,7 @@ def nets(tmp_path):
         for depth, error in errors.items():
             for seed, more in enumerate((-0.01, 0.01)):
                 write_run(tmp_path / f"{residual}-{depth}-{seed}", depth, residual, error + more, seed)
-    return group_seeds(read_runs([tmp_path])[0])
-
-
-def legend_of(figure):
-    return [text.get_text() for text in figure.legends[0].get_texts()]
+    return nets_in(tmp_path)
 
 
 def test_a_curve_of_seeds_has_their_mean_and_range(nets):
@@ -30,19 +27,32 @@ def test_a_curve_of_seeds_has_their_mean_and_range(nets):
     assert (means[-1], lows[-1], highs[-1]) == pytest.approx((0.1, 0.09, 0.11))
 
 
+def test_a_curve_of_seeds_is_over_those_that_have_the_record(tmp_path):
+    for seed, (error, records) in enumerate(((0.0, 3), (0.6, 3), (0.3, 6))):
+        write_run(tmp_path / f"{seed}", error=error, seed=seed, records=records)
+    steps, means, lows, highs = figures.curve_of_seeds(nets_in(tmp_path)[0], "train")
+    np.testing.assert_array_equal(steps, [50, 100, 150, 200, 250, 300])
+    curves = [0.9 + (error - 0.9) * steps / 300 for error in (0.0, 0.6, 0.3)]
+    three, one = np.stack(curves)[:, 1::2], curves[2][::2]  # Two seeds have a record only every 100 steps.
+    for found, over in ((means, np.mean), (lows, np.min), (highs, np.max)):
+        np.testing.assert_allclose(found[1::2], over(three, axis=0))
+        np.testing.assert_allclose(found[::2], one)
+
+
 def test_bands_of_curves_are_the_range_over_seeds_and_never_below_zero(tmp_path):
     for seed, error in enumerate((0.0, 0.0, 0.6)):  # Mean minus deviation would be negative.
         write_run(tmp_path / f"{seed}", 20, error=error, seed=seed)
-    figure = figures.draw_curves(group_seeds(read_runs([tmp_path])[0]))
-    ends = [band.get_paths()[0].vertices[:, 1] for band in figure.axes[0].collections]
-    assert [(each.min(), each.max()) for each in ends] == [
-        (pytest.approx(0), pytest.approx(80)),  # At the first of three records: 90 % to 60 % and 60 %.
-        (pytest.approx(1), pytest.approx(80 + 1 / 3)),
-    ]
+    figure = figures.draw_curves(nets_in(tmp_path))
+    # Errors fall from 90 % by thirds of the way: to 60 or 80 % at the first of three records.
+    for band, more in zip(figure.axes[0].collections, (0, 1), strict=True):
+        steps, low, high = band_of(band)
+        np.testing.assert_array_equal(steps, [100, 200, 300])
+        np.testing.assert_allclose(low, np.array([60, 30, 0]) + np.array([1, 2, 3]) / 3 * more)
+        np.testing.assert_allclose(high, np.array([80, 70, 60]) + np.array([1, 2, 3]) / 3 * more)
     assert "band: range over seeds" in legend_of(figure)
 
 
-def test_curves_have_a_panel_per_series_a_colour_per_depth_and_bold_test_error(nets, tmp_path):
+def test_curves_have_a_panel_per_series_a_colour_per_depth_and_bold_test_error(nets):
     figure = figures.draw_curves(nets)
     plain, residual = figure.axes
     assert [panel.get_title() for panel in figure.axes] == ["plain nets", "residual nets"]
@@ -67,14 +77,13 @@ def test_curves_have_a_panel_per_series_a_colour_per_depth_and_bold_test_error(n
         "56 layers": colour[56],
     }
     assert plain.get_xlim() == (0, 300)
-    for suffix in ("png", "svg"):
-        figure.savefig(tmp_path / f"figure.{suffix}")
+    figure.draw_without_rendering()
 
 
 def test_labels_of_lines_that_end_together_do_not_touch(tmp_path):
     for index, depth in enumerate((20, 32, 44, 56, 110)):
         write_run(tmp_path / f"{depth}", depth, error=0.001 * index)
-    figure = figures.draw_curves(group_seeds(read_runs([tmp_path])[0]))
+    figure = figures.draw_curves(nets_in(tmp_path))
     heights = [text.xy[1] for text in figure.axes[0].texts]
     assert len(heights) == 5
     assert np.all(np.diff(heights) > 0.05)
@@ -95,33 +104,82 @@ def test_depths_are_drawn_with_a_line_per_series(nets):
     assert training.get_xlabel() == "depth (weighted layers)"
 
 
+def test_errors_over_depth_are_those_of_finished_runs_and_a_series_without_one_has_no_label(tmp_path):
+    for depth, error in ((20, 0.1), (32, 0.2), (56, 0.4)):
+        write_run(tmp_path / f"{depth}", depth, error=error)
+    write_run(tmp_path / "unfinished", 32, error=0.9, seed=1, status=None)
+    write_run(tmp_path / "started", 110, error=0.9, status=None)
+    write_run(tmp_path / "residual", 20, True, status=None)
+    nets = nets_in(tmp_path)
+    assert figures.has_depths(nets)
+    training, test = figures.draw_depths(nets).axes
+    for panel, more in ((training, 0), (test, 1)):
+        line = next(each for each in panel.lines if each.get_color() == "0.3" and len(each.get_xdata()))
+        np.testing.assert_allclose(line.get_xydata(), [[20, 10 + more], [32, 20 + more], [56, 40 + more]])
+        assert sum(each.get_marker() == "o" for each in panel.lines) == 3
+        assert [text.get_text() for text in panel.texts] == ["plain"]
+    assert [label.get_text() for label in training.get_xticklabels()] == ["20", "32", "56", "110"]
+    assert not figures.has_depths([net for net in nets if net.depth != 56])
+
+
+def test_a_single_depth_is_drawn_as_a_dot(tmp_path):
+    write_run(tmp_path / "run", 20, error=0.25)
+    training, _ = figures.draw_depths(nets_in(tmp_path)).axes
+    dot = next(line for line in training.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(dot.get_xydata(), [[20, 25]])
+
+
+def test_a_depth_has_one_colour_in_all_figures(nets):
+    colour_of = figures.colours(nets)
+    assert colour_of == {20: figures.PALETTE[0], 56: figures.PALETTE[1]}
+    rows = {
+        (net.depth, line.get_color())
+        for line in figures.draw_nets(nets).axes[0].lines
+        if line.get_marker() == "o"
+        for net in [nets[int(line.get_ydata()[0])]]
+    }
+    dots = {
+        (int(line.get_xdata()[0]), line.get_color())
+        for line in figures.draw_depths(nets).axes[0].lines
+        if line.get_marker() == "o"
+    }
+    assert rows == dots == set(colour_of.items())
+
+
 @pytest.mark.parametrize("draw", [figures.draw_curves, figures.draw_depths])
 def test_an_error_of_zero_has_a_place_on_the_log_scale(draw, tmp_path):
     write_run(tmp_path / "a", 20, error=0.0)
     write_run(tmp_path / "b", 56, error=0.3, status=None)
-    panel = draw(group_seeds(read_runs([tmp_path])[0]), log_scale=True).axes[0]
+    panel = draw(nets_in(tmp_path), log_scale=True).axes[0]
     assert panel.get_yscale() == "symlog"
     assert panel.get_ylim()[0] < 0
+
+
+def test_an_error_of_zero_has_a_place_among_nets_on_the_log_scale(tmp_path):
+    write_run(tmp_path / "a", 20, error=0.0)
+    panel = figures.draw_nets(nets_in(tmp_path), log_scale=True).axes[0]
+    assert panel.get_xscale() == "symlog"
+    assert panel.get_xlim()[0] < 0 == panel.lines[0].get_xdata()[0]
 
 
 def test_depths_beyond_the_palette_still_have_a_colour(tmp_path):
     for depth in range(8, 8 + 6 * 9, 6):
         write_run(tmp_path / f"{depth}", depth)
-    nets = group_seeds(read_runs([tmp_path])[0])
+    nets = nets_in(tmp_path)
     assert len(figures.colours(nets)) == 9
 
 
 def test_panels_of_many_series_are_in_rows(tmp_path):
     for index in range(6):
         write_run(tmp_path / f"{index}", 20, optimizer__weight_decay=1e-4 * index)
-    figure = figures.draw_curves(group_seeds(read_runs([tmp_path])[0]))
+    figure = figures.draw_curves(nets_in(tmp_path))
     assert len(figure.axes) == 6
     columns = {round(panel.get_subplotspec().colspan.start) for panel in figure.axes}
     assert columns == set(range(figures.MOST_COLUMNS))
     assert [bool(panel.get_ylabel()) for panel in figure.axes] == [True, False, False, False, True, False]
 
 
-def test_every_net_has_a_row_with_a_dot_for_each_seed_and_a_bar_at_the_mean(nets, tmp_path):
+def test_every_net_has_a_row_with_a_dot_for_each_seed_and_a_bar_at_the_mean(nets):
     figure = figures.draw_nets(nets)
     for panel, more in zip(figure.axes[:2], (0, 1), strict=True):
         dots, bars = (
@@ -140,12 +198,7 @@ def test_every_net_has_a_row_with_a_dot_for_each_seed_and_a_bar_at_the_mean(nets
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["plain-20", "plain-56", "residual-20", "residual-56"]
     assert legend_of(figure)[:2] == ["a seed", "mean"]
-    figure.savefig(tmp_path / "figure.png")
-
-
-def write_seeds(folder, depth, residual, errors):
-    for seed, error in enumerate(errors):
-        write_run(folder / f"{residual}-{depth}-{seed}", depth, residual, error, seed)
+    figure.draw_without_rendering()
 
 
 def test_gaps_to_the_shallowest_net_have_the_interval_of_the_verdict(tmp_path):
@@ -154,7 +207,7 @@ def test_gaps_to_the_shallowest_net_have_the_interval_of_the_verdict(tmp_path):
     write_seeds(tmp_path, 56, False, (0.7, 0.8, 0.9))
     write_seeds(tmp_path, 20, True, (0.1, 0.12, 0.14))
     write_seeds(tmp_path, 56, True, (0.11, 0.13))
-    nets = group_seeds(read_runs([tmp_path])[0])
+    nets = nets_in(tmp_path)
     figure = figures.draw_nets(nets)
     panel = figure.axes[2]
     assert panel.get_title() == "gap in training error\nto the shallowest net"
@@ -174,7 +227,7 @@ def test_gaps_to_the_shallowest_net_have_the_interval_of_the_verdict(tmp_path):
 def test_gaps_are_to_the_shallowest_net_even_if_it_is_not_drawn(tmp_path):
     for depth, error in ((20, 0.1), (32, 0.3), (56, 0.7)):
         write_seeds(tmp_path, depth, False, (error, error))
-    nets = group_seeds(read_runs([tmp_path])[0])
+    nets = nets_in(tmp_path)
     gaps = figures.gaps_to_shallowest(nets[1:], nets)
     assert {row: round(each.difference, 6) for row, each in gaps.items()} == {0: 0.2, 1: 0.6}
 
@@ -182,7 +235,7 @@ def test_gaps_are_to_the_shallowest_net_even_if_it_is_not_drawn(tmp_path):
 def test_there_is_no_panel_of_gaps_without_two_depths_of_a_series(tmp_path):
     write_run(tmp_path / "a", 20, False)
     write_run(tmp_path / "b", 56, True)
-    assert len(figures.draw_nets(group_seeds(read_runs([tmp_path])[0])).axes) == 2
+    assert len(figures.draw_nets(nets_in(tmp_path)).axes) == 2
 
 
 @pytest.mark.parametrize("draw", [figures.draw_curves, figures.draw_depths, figures.draw_nets])
@@ -191,7 +244,7 @@ def test_there_is_no_panel_of_gaps_without_two_depths_of_a_series(tmp_path):
 )
 def test_the_error_of_guessing_is_drawn_where_it_is_known_and_the_axis_reaches_it(draw, error, data, drawn, tmp_path):
     write_run(tmp_path / "run", 20, False, error, data__name=data)
-    figure = draw(group_seeds(read_runs([tmp_path])[0]))
+    figure = draw(nets_in(tmp_path))
     if draw is figures.draw_curves and error == 0.5:  # The curve begins at 0.63.
         assert figure.axes[0].get_ylim()[1] < 90
     lines = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
@@ -206,7 +259,7 @@ def test_diverged_nets_have_a_row_and_crosses(tmp_path):
     write_run(tmp_path / "b0", 56, False, 0.7, seed=0)
     write_run(tmp_path / "b1", 56, False, 0.7, seed=1, status="diverged")
     write_run(tmp_path / "c", 20, True, 0.2, status="diverged")
-    nets = group_seeds(read_runs([tmp_path])[0])
+    nets = nets_in(tmp_path)
     figure = figures.draw_nets(nets)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["plain-20", "plain-56\n(1 of 2 diverged at step 200)", "residual-20"]
@@ -222,11 +275,14 @@ def test_diverged_nets_have_a_row_and_crosses(tmp_path):
 
 def test_curves_of_diverged_runs_end_at_the_last_finite_loss(tmp_path):
     run = set_losses(write_run(tmp_path / "run", status="diverged"), [2.0, 1.0, None])
-    (net,) = group_seeds(read_runs([tmp_path])[0])
+    (net,) = nets_in(tmp_path)
     assert list(figures.curve_of_seeds(net, "train")[0]) == [10, 20]
     assert figures.last_finite(net.runs[0]) == (20, 0.5)
+    assert figures.last_finite(net.runs[0], "epoch") == (2, 0.5)
     set_losses(run, [None])
     assert figures.last_finite(read_run(run)) == (10, 0.5)
+    set_losses(run, [])
+    assert figures.last_finite(read_run(run)) is None
 
 
 @pytest.mark.parametrize(
@@ -293,7 +349,7 @@ def test_laws_are_faint_beyond_the_depths_measured_and_leave_room_for_the_runs()
     assert high == pytest.approx(100 * np.exp(1.9) * 1.5)
 
 
-def test_a_second_row_has_steps_times_learning_rate_if_rates_differ_within_a_series(tmp_path):
+def test_a_second_row_has_steps_times_learning_rate_if_rates_differ_within_a_series():
     falling = growth_of("plain", 1.0, rates=(0.1, 0.1, 0.1, 0.03, 0.03, 0.01))
     figure = figures.draw_rates([falling, growth_of("residual", 1.0)])
     steps, progress = figure.axes
@@ -306,7 +362,7 @@ def test_a_second_row_has_steps_times_learning_rate_if_rates_differ_within_a_ser
     # All rates of the residual nets are 0.1: their laws are the laws of the steps times 0.1.
     last = [lines_of(panel)[-1].get_ydata() for panel in figure.axes]
     np.testing.assert_allclose(last[1], 0.1 * last[0])
-    figure.savefig(tmp_path / "figure.png")
+    figure.draw_without_rendering()
 
 
 def test_runs_without_a_law_are_drawn_too():
@@ -316,13 +372,13 @@ def test_runs_without_a_law_are_drawn_too():
 
 def test_nets_are_drawn_before_a_run_has_finished(tmp_path):
     write_run(tmp_path / "run", status=None)
-    figures.draw_nets(group_seeds(read_runs([tmp_path])[0])).savefig(tmp_path / "figure.png")
+    figures.draw_nets(nets_in(tmp_path)).draw_without_rendering()
 
 
 def test_a_single_net_is_drawn(tmp_path):
     write_run(tmp_path / "run", 20, False, 0.001)
     for log_scale in (False, True):
-        figures.draw_nets(group_seeds(read_runs([tmp_path])[0]), log_scale).savefig(tmp_path / "figure.png")
+        figures.draw_nets(nets_in(tmp_path), log_scale).draw_without_rendering()
 
 
 def test_titles_break_between_parts_of_a_name():

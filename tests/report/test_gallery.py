@@ -79,3 +79,30 @@ def test_a_study_without_an_answer_and_reports_on_weights_are_listed_at_the_end(
     assert "- [start](start/README.md), For others?" in further
     assert "- [weights](weights/why.md)" in further
     assert "## start" not in page
+
+
+def test_a_question_of_several_lines_is_one_line_in_the_contents_and_the_entry():
+    page = gallery.page({"a": study(question="Does\n\n  it?")}, [], "")
+    assert "| [a](#a) | Does it? |" in page
+    assert "**Does it?**" in page
+
+
+def test_names_of_folders_are_text_in_headings_and_quoted_in_links():
+    page = gallery.page({"a b[1]": study(figure="x y")}, [], "")
+    assert r"## a b\[1\]" in page
+    assert r"[![a b\[1\]](a%20b%5B1%5D/x%20y.png)](a%20b%5B1%5D/README.md)" in page
+
+
+def test_contradictions_of_a_tuned_study_follow_its_table():
+    text = entry(verdicts=[verdict(where="at 0.1")], literature=[AGREES, CONTRADICTS])
+    assert text.index("| nets |") < text.index(f"- **{CONTRADICTS['sentence']}**")
+    assert AGREES["sentence"] not in text
+
+
+def test_studies_are_in_the_order_given_and_a_gallery_of_nothing_is_its_introduction():
+    page = gallery.page({name: study() for name in "ba"}, [], "make gallery")
+    assert page.index("## b") < page.index("## a")
+    assert "`make gallery` makes this page" in page
+    empty = gallery.page({}, [], "")
+    assert "## " not in empty
+    assert "|" not in empty

@@ -1,18 +1,19 @@
 """The report: what it says, and that a real browser draws it from disk."""
 
-import json
 import re
 import shutil
 
 import numpy as np
 import pytest
 
-from resnet_jax.analysis.runs import group_seeds, read_runs
+from resnet_jax.analysis.runs import group_depths, group_seeds, read_runs
 from resnet_jax.analysis.verdict import exclusions, judge, sentences
-from resnet_jax.report.figures import draw_depths
-from resnet_jax.report.html_page import Section, report
+from resnet_jax.report import html_page
+from resnet_jax.report.figures import WIDTHS, colours, draw_depths
+from resnet_jax.report.html_page import Section, environment_rows, report, scale_buttons, table_of, traces_of
 from resnet_jax.report.tables import records, text_rows
-from tests.analysis.synthetic import write_run
+from tests.analysis.synthetic import nets_in, set_losses, write_run
+from tests.report.drawn import plotly_of
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -63,30 +64,140 @@ def test_the_page_holds_all_that_one_asks(page):
     assert text.count('<div class="figure"><svg') == 1  # The section's; two depths make no curve.
 
 
-def figure_of(page):
-    """Return traces and layout of the curves in ``page``, a report."""
-    text = page.read_text() if hasattr(page, "read_text") else page
-    start = text.index("Plotly.newPlot(")
-    data = text.index("[", start)
-    traces, end = json.JSONDecoder().raw_decode(text, data)
-    return traces, json.JSONDecoder().raw_decode(text, text.index("{", end))[0]
-
-
 def report_of(folder):
     read, _ = read_runs([folder])
     nets = group_seeds(read)
     return report("t", "q", read, nets, text_rows(records(nets)), ["said"], [], [])
 
 
+def test_curves_are_the_records_of_each_run_in_per_cent_on_each_axis(tmp_path):
+    for seed, error in enumerate((0.1, 0.3)):
+        write_run(tmp_path / f"{seed}", 20, error=error, seed=seed)
+    write_run(tmp_path / "residual", 56, True, 0.2)
+    nets = nets_in(tmp_path)
+    traces, xs = traces_of(group_depths(nets))
+    runs = [run for net in nets for run in net.runs for _ in WIDTHS]
+    splits = list(WIDTHS) * 3
+    assert len(traces) == 6
+    for place, (trace, run, split) in enumerate(zip(traces, runs, splits, strict=True)):
+        lines = [line for line in run.metrics if line["split"] == split]
+        np.testing.assert_allclose(trace["y"], [100 * line["error"] for line in lines])
+        for axis, found in xs.items():
+            np.testing.assert_allclose(found[place], [line[axis] for line in lines])
+        assert trace["line"] == {"color": colours(nets)[run.config["model.depth"]], "width": WIDTHS[split]}
+        assert trace["hovertemplate"].startswith(f"{run.name}, {split}<br>")
+    assert [trace["name"] for trace in traces] == ["plain-20"] * 4 + ["residual-56"] * 2
+    # One entry of the legend for each net: the bold line of its first seed.
+    assert [trace["showlegend"] for trace in traces] == [False, True, False, False, False, True]
+    assert [(trace["xaxis"], trace["yaxis"]) for trace in traces] == [("x1", "y1")] * 4 + [("x2", "y2")] * 2
+
+
+def test_many_long_curves_are_thinned_to_their_ends_and_drawn_by_webgl(tmp_path, monkeypatch):
+    monkeypatch.setattr(html_page, "MOST_POINTS", 5)
+    monkeypatch.setattr(html_page, "LEAST_POINTS", 2)
+    monkeypatch.setattr(html_page, "MOST_SVG_TRACES", 1)
+    write_run(tmp_path / "run", error=0.2, records=100)
+    panels = group_depths(nets_in(tmp_path))
+    traces, xs = traces_of(panels)
+    assert {len(trace["y"]) for trace in traces} == {5}
+    assert (traces[0]["x"][0], traces[0]["x"][-1], traces[0]["y"][-1]) == (3, 300, pytest.approx(20))
+    assert {len(x) for axis in xs.values() for x in axis} == {5}
+    assert {trace["type"] for trace in traces} == {"scattergl"}
+    monkeypatch.setattr(html_page, "MOST_POINTS_IN_ALL", 6)  # Of two curves.
+    assert {len(trace["y"]) for trace in traces_of(panels)[0]} == {3}
+    monkeypatch.setattr(html_page, "MOST_POINTS_IN_ALL", 1)
+    assert {len(trace["y"]) for trace in traces_of(panels)[0]} == {2}
+
+
+def test_a_run_without_a_finite_loss_has_a_cross_at_its_first_record_and_one_without_records_none(tmp_path):
+    set_losses(write_run(tmp_path / "a", status="diverged"), [None])
+    set_losses(write_run(tmp_path / "b", status="diverged", seed=1), [])
+    traces, xs = traces_of(group_depths(nets_in(tmp_path)))
+    crosses = [place for place, trace in enumerate(traces) if trace["mode"] == "markers"]
+    assert [(traces[place]["x"].tolist(), traces[place]["y"].tolist()) for place in crosses] == [([10], [50])]
+    assert {len(x) for x in xs.values()} == {len(traces)}
+
+
+def test_names_in_curves_are_text(tmp_path):
+    write_run(tmp_path / "<b>", 20, True, data__name="<i>", model__norm="none")
+    write_run(tmp_path / "b", 20, True)
+    traces, _ = traces_of(group_depths(nets_in(tmp_path)))
+    texts = [text for trace in traces for text in (trace["name"], trace["hovertemplate"])]
+    assert any("no norm" in text for text in texts)
+    assert any("&lt;b&gt;, train<br>" in text for text in texts)
+    assert not any("<b>" in text or "<i>" in text for text in texts)
+
+
+def test_the_buttons_of_the_axis_change_its_values_and_its_label(tmp_path):
+    write_run(tmp_path / "run")
+    traces, layout = plotly_of(report_of(tmp_path))
+    assert layout["xaxis"]["title"]["text"] == "step (mini-batches)"
+    assert layout["yaxis"]["title"]["text"] == "error (%)"
+    step, epoch, seconds = layout["updatemenus"][0]["buttons"]
+    assert step["args"][0]["x"] == [trace["x"] for trace in traces]
+    np.testing.assert_allclose(epoch["args"][0]["x"][0], np.array([100, 200, 300]) / 12)
+    assert seconds["args"] == [{"x": [[200, 400, 600]] * 2}, {"xaxis.title.text": "time (s)"}]
+    assert epoch["args"][1] == {"xaxis.title.text": "epoch"}
+
+
+def test_the_linear_scale_gives_back_the_errors_that_the_logarithmic_one_moves():
+    traces = [{"y": np.array([50.0, 0.0])}, {"y": np.array([20.0, 2.0])}]
+    linear, log = scale_buttons(traces, panels=2, guessing=0.9)
+    assert log["args"][2] == linear["args"][2] == [0]
+    np.testing.assert_allclose(log["args"][0]["y"], [[50, 0.1]])
+    np.testing.assert_allclose(linear["args"][0]["y"], [[50, 0]])
+    for number in ("", "2"):
+        assert log["args"][1][f"yaxis{number}.type"] == "log"
+        assert linear["args"][1][f"yaxis{number}.type"] == "linear"
+    assert [linear["args"][1][f"annotations[{place}].y"] for place in (2, 3)] == [90, 90]
+
+
+def test_scales_without_zeros_change_only_the_axes():
+    linear, log = scale_buttons([{"y": np.array([50.0])}], panels=1, guessing=None)
+    assert (linear["method"], log["method"]) == ("relayout", "relayout")
+    assert log["args"] == [{"yaxis.type": "log", "yaxis.autorange": True}]
+
+
+def test_a_table_shows_text_leaves_missing_values_empty_and_says_that_it_has_no_rows():
+    assert table_of([{"a<": None, "b": 0}, {"a<": "&", "b": ""}]) == (
+        "<table><thead><tr><th>a&lt;</th><th>b</th></tr></thead><tbody>\n<tr><td></td><td>0</td></tr>\n"
+        "<tr><td>&amp;</td><td></td></tr>\n</tbody></table>"
+    )
+    assert table_of([]) == "<p>None.</p>"
+
+
+def test_each_start_of_a_run_has_its_hardware_versions_and_changed_files(tmp_path):
+    start = {"time": "2026-01-01", "device_count": 4, "device_kind": "TPU v5", "packages": {"jax": "0.10.2"}}
+    starts = [
+        start | {"git_revision": "a" * 40, "git_dirty": True, "git_changed": ["x.py", "y.py"], "host_count": 2},
+        start | {"git_revision": None, "git_dirty": True},
+    ]
+    run = read_runs([write_run(tmp_path / "run")])[0][0]._replace(environments=starts)
+    first, second = environment_rows([run])
+    assert (first["run"], first["device"], first["hosts"], first["jax"]) == ("run", "4 x TPU v5", 2, "0.10.2")
+    assert first["revision"] == "aaaaaaaaaa + changes in x.py, y.py"
+    assert second["revision"] == " + changes in files not recorded"
+    assert second["flax"] is None
+    assert environment_rows([run._replace(environments=[])]) == []
+
+
+@pytest.mark.parametrize("seconds", [None, 30])
+def test_a_browser_loads_the_page_again_only_where_asked_to(seconds, tmp_path):
+    write_run(tmp_path / "run")
+    read, _ = read_runs([tmp_path])
+    text = report("t", "q", read, group_seeds(read), [], [], [], [], refresh=seconds)
+    assert ('<meta http-equiv="refresh" content="30">' in text) is bool(seconds)
+
+
 def test_all_panels_of_curves_have_the_same_axes(page):
-    _, layout = figure_of(page)
+    _, layout = plotly_of(page.read_text())
     assert [layout[axis]["matches"] for axis in ("xaxis", "yaxis")] == ["x2", "y2"]
 
 
 def test_the_log_scale_has_errors_of_zero_at_a_labelled_place(tmp_path):
     write_run(tmp_path / "a", 20, error=0.0)
     write_run(tmp_path / "b", 56, error=0.5)
-    traces, layout = figure_of(report_of(tmp_path))
+    traces, layout = plotly_of(report_of(tmp_path))
     linear, log = layout["updatemenus"][1]["buttons"]
     data, axes, places = log["args"]
     assert (log["method"], places) == ("update", [0])  # Only the training error of plain-20 is ever 0.
@@ -100,7 +211,7 @@ def test_a_diverged_run_ends_in_a_cross_on_each_axis(tmp_path):
     write_run(tmp_path / "a", 20, error=0.1)
     write_run(tmp_path / "b", 56, error=0.5, status="diverged")
     text = report_of(tmp_path)
-    traces, layout = figure_of(text)
+    traces, layout = plotly_of(text)
     [cross] = [place for place, trace in enumerate(traces) if trace["mode"] == "markers"]
     assert (traces[cross]["x"], traces[cross]["marker"]["symbol"]) == ([200], "x")
     by_axis = {button["label"]: button["args"][0]["x"] for button in layout["updatemenus"][0]["buttons"]}
@@ -115,7 +226,7 @@ def test_a_diverged_run_ends_in_a_cross_on_each_axis(tmp_path):
 def test_the_error_of_guessing_is_a_labelled_line_where_the_axis_reaches_it(tmp_path):
     write_run(tmp_path / "a", 20, error=0.91)
     write_run(tmp_path / "b", 20, residual=True, error=0.1)
-    _, layout = figure_of(report_of(tmp_path))
+    _, layout = plotly_of(report_of(tmp_path))
     assert [(line["yref"], line["y0"], line["y1"]) for line in layout["shapes"]] == [("y", 90, 90), ("y2", 90, 90)]
     texts = [(each["text"], each["y"]) for each in layout["annotations"][2:]]
     assert texts == [("guessing<br>90 %", 90)] * 2

@@ -8,7 +8,7 @@ from resnet_jax.report import figures, selection
 from resnet_jax.report.findings import find
 from resnet_jax.report.html_page import report
 from resnet_jax.report.selection import MOST_DEPTHS, MOST_NETS, MOST_SERIES, select, spread
-from tests.analysis.synthetic import write_run
+from tests.analysis.synthetic import nets_in, write_run
 
 # What a viewer opens and a person reads: pixels of a side, bytes of a page without its library.
 MOST_PIXELS, MOST_BYTES = 4_000, 6_000_000
@@ -20,7 +20,7 @@ def write_series(folder, rises, depths=(20, 56)):
         for depth in depths:
             error = 0.3 + rise * (depth == depths[-1])
             write_run(folder / f"{number}-{depth}", depth, error=error, optimizer__weight_decay=number / 1000)
-    return group_seeds(read_runs([folder])[0])
+    return nets_in(folder)
 
 
 def series_of(nets):
@@ -33,7 +33,8 @@ def many(tmp_path_factory):
     folder = tmp_path_factory.mktemp("many")
     write_series(folder, np.linspace(-0.2, 0.2, 60), depths=(20,))
     for depth in range(8, 8 + 6 * 40, 6):
-        write_run(folder / f"deep-{depth}", depth, residual=True, error=0.2, records=1200, steps=1200)
+        records = 1200 if depth == 8 else 3  # More than are drawn.
+        write_run(folder / f"deep-{depth}", depth, residual=True, error=0.2, records=records, steps=1200)
     return read_runs([folder])[0]
 
 
@@ -61,7 +62,7 @@ def test_series_of_one_depth_are_chosen_by_their_error_and_unfinished_ones_last(
     for number, error in enumerate(errors):
         write_run(tmp_path / f"{number}", error=error, optimizer__weight_decay=number / 1000)
     write_run(tmp_path / "going", status=None, optimizer__weight_decay=0.5)
-    drawn, _, left_out = select(group_seeds(read_runs([tmp_path])[0]))
+    drawn, _, left_out = select(nets_in(tmp_path))
     assert series_of(drawn) == pytest.approx([*range(8), *range(12, 20)])
     assert "5 more series are in the tables" in left_out[0]
 
@@ -107,8 +108,8 @@ def test_figures_and_page_of_hundreds_of_nets_stay_of_a_size_that_one_can_open(m
 
 
 def test_a_thinned_curve_ends_as_the_whole_one(tmp_path):
-    write_run(tmp_path / "run", error=0.123, records=5000, steps=5000)
-    (net,) = group_seeds(read_runs([tmp_path])[0])
+    write_run(tmp_path / "run", error=0.123, records=1500, steps=1500)
+    (net,) = nets_in(tmp_path)
     steps, means, lows, highs = figures.curve_of_seeds(net, "train")
     assert {len(each) for each in (steps, means, lows, highs)} == {figures.MOST_POINTS}
-    assert (steps[0], steps[-1], means[-1]) == (1, 5000, pytest.approx(0.123))
+    assert (steps[0], steps[-1], means[-1]) == (1, 1500, pytest.approx(0.123))

@@ -9,9 +9,8 @@ import pytest
 from rich.console import Console
 
 from resnet_jax import models
-from resnet_jax.analysis.runs import group_seeds, read_runs
 from resnet_jax.report import tables
-from tests.analysis.synthetic import write_run
+from tests.analysis.synthetic import nets_in, write_run
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def found(tmp_path):
         write_run(tmp_path / f"r{seed}", 56, residual=True, error=error, seed=seed, data__name="cifar10")
     write_run(tmp_path / "plain", 56, residual=False, error=0.5, data__name="cifar10")
     write_run(tmp_path / "unfinished", 110, residual=False, error=0.5, status=None, data__name="cifar10")
-    return tables.records(group_seeds(read_runs([tmp_path])[0]))
+    return tables.records(nets_in(tmp_path))
 
 
 def test_a_record_has_mean_deviation_and_each_of_the_finished_seeds_and_the_published_error(found):
@@ -35,9 +34,32 @@ def test_a_record_has_mean_deviation_and_each_of_the_finished_seeds_and_the_publ
     assert (plain["training error deviation"], plain["published test error"]) == (None, None)
 
 
+def test_the_best_error_is_the_lowest_recorded_one_and_apart_from_the_last(tmp_path):
+    run = write_run(tmp_path / "run", error=0.3)
+    summary = json.loads((run / "summary.json").read_text())
+    summary["best"] = {split: each | {"error": 0.2} for split, each in summary["final"].items()}
+    (run / "summary.json").write_text(json.dumps(summary))
+    [record] = tables.records(nets_in(tmp_path))
+    assert [record[name] for name in ("training error", "test error")] == pytest.approx([0.3, 0.31])
+    assert [record[f"best {name}"] for name in ("training error", "test error")] == [0.2, 0.2]
+    [row] = tables.text_rows([record])
+    assert (row["test error (%)"], row["best test error (%)"]) == ("31.0", "20.0")
+
+
+def test_costs_are_those_of_the_net_and_times_the_mean_over_finished_seeds(tmp_path):
+    for seed, seconds in enumerate((1000.0, 3000.0, 9.0)):
+        run = write_run(tmp_path / f"{seed}", 20, seed=seed, status="finished" if seed < 2 else "diverged")
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps(summary | {"seconds": seconds}))
+    [record] = tables.records(nets_in(tmp_path))
+    assert (record["parameters"], record["multiply-adds"], record["seconds"]) == (20_000, 20 * 10**6, 2000.0)
+    [row] = tables.text_rows([record])
+    assert [row[name] for name in ("parameters", "multiply-adds", "seconds")] == ["20,000", "20.0 M", "2,000"]
+
+
 def test_nothing_is_published_of_downsampled_images(tmp_path):
     write_run(tmp_path / "run", 56, residual=True, error=0.1, data__name="cifar10", data__downsample=2)
-    [record] = tables.records(group_seeds(read_runs([tmp_path])[0]))
+    [record] = tables.records(nets_in(tmp_path))
     assert (record["net"], record["published test error"]) == ("residual-56", None)
 
 
@@ -102,7 +124,7 @@ def test_diverged_nets_have_a_row_without_errors(tmp_path):
     write_run(tmp_path / "a0", 20, error=0.1)
     write_run(tmp_path / "a1", 20, seed=1, status="diverged")
     write_run(tmp_path / "b", 56, status="diverged")
-    found = tables.records(group_seeds(read_runs([tmp_path])[0]))
+    found = tables.records(nets_in(tmp_path))
     some, every = tables.text_rows(found)
     assert (some["seeds"], some["training error (%)"]) == ("1 (1 of 2 diverged at step 200)", "10.0")
     assert (every["seeds"], every["training error (%)"]) == ("0", "diverged at step 200")
@@ -111,6 +133,28 @@ def test_diverged_nets_have_a_row_without_errors(tmp_path):
         *("plain-56", "0", "diverged at step 200"),
         *("", ""),
     )
+
+
+def test_nothing_is_published_of_a_net_under_an_intervention(tmp_path):
+    write_run(tmp_path / "run", 56, residual=True, data__name="cifar10", gates__route="stop_gradient")
+    [record] = tables.records(nets_in(tmp_path))
+    assert record["published test error"] is None
+
+
+def test_columns_of_markdown_are_aligned_left_where_asked_for_and_cells_stay_cells():
+    rows = [{"net": "a | b", "error": "1\n2"}, {"net": r"c \| d", "error": ""}]
+    assert tables.markdown_table(rows).splitlines() == [
+        "| net | error |",
+        "| --- | ---: |",
+        r"| a \| b | 1 2 |",
+        r"| c \\\| d |  |",
+    ]
+    assert "| ---: | --- |" in tables.markdown_table(rows, left=["error"])
+
+
+def test_a_column_that_differs_only_in_one_net_stays_a_column():
+    rows = [{"net": "a", "seeds": "3"}, {"net": "b", "seeds": "3"}, {"net": "c", "seeds": "2"}]
+    assert tables.without_shared(rows) == ("", rows)
 
 
 def test_nothing_finished_makes_empty_tables():

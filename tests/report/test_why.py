@@ -197,6 +197,18 @@ def test_seeds_without_a_number_are_left_out_of_a_sentence_and_missing_in_lines(
     assert np.isnan(panel.plots[0].lines[1].values[2]).all()
 
 
+@pytest.mark.parametrize(
+    ("rank", "said"),
+    [
+        ([9.0, 9.0, None, 7.0], "Median rank in the upper half at the end: plain-20 7."),
+        ([9.0, 9.0, None, None], "There are no twins to compare."),
+    ],
+)
+def test_blocks_without_a_number_do_not_count_in_the_median_of_the_upper_half(rank, said):
+    net = Diagnosed("plain-20", False, 20, "run", None, [measurement("feature_rank", {"rank": rank}, 300)])
+    assert panel_of(why.page([net], []), "why_rank").says.startswith(said)
+
+
 def test_nets_that_were_measured_only_at_the_end_are_not_said_to_be_at_the_start():
     def net(residual, seed):
         result = {"relative": [2.0, 1.0, 1.0, 1.0], "cosine_of_net": [0.1] * 4, "a_layer": 1.1 + residual + seed / 100}
