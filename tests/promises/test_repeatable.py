@@ -24,8 +24,8 @@ def test_bits_depend_on_no_interruption_dispatch_evaluation_or_checkpoint(config
     config.data.padding = 1
     config.data.flip = True
     config.model.survival = config.model.dropout = 0.5
-    config.steps_per_dispatch = 1
-    config.log_every = config.checkpoint_every = 6  # So that all dispatches of many steps are of six.
+    config.log_every = 6  # So that all dispatches of many steps are of six.
+    config.steps_per_dispatch, config.eval_every, config.checkpoint_every = 1, 1, 3
     train(config, tmp_path / "base")
     base = [line for line in figures(tmp_path / "base") if line["split"] == "train" or line["step"] == 12]
     shutil.copytree(tmp_path / "base", tmp_path / "resumed")
@@ -33,8 +33,7 @@ def test_bits_depend_on_no_interruption_dispatch_evaluation_or_checkpoint(config
     (tmp_path / "resumed" / "summary.json").unlink()
     changes = {
         "resumed": {},
-        "dispatch": {"steps_per_dispatch": 100, "eval_every": 12},
-        "often": {"eval_every": 1, "checkpoint_every": 3, "steps_per_dispatch": 7},
+        "dispatch": {"steps_per_dispatch": 100, "eval_every": 12, "checkpoint_every": 6},
     }
     for name, change in changes.items():
         config.update_from_flattened_dict(change)
