@@ -74,7 +74,7 @@ def test_images_are_downsampled_like_the_runs(varied, tmp_path):
     assert [next(iter(each.probabilities)) for each in found] == [str(index) for index in logits.argmax(1)]
 
 
-def test_what_is_not_an_image_is_refused_or_skipped_and_what_is_missing_is_refused(grey, tmp_path, caplog):
+def test_bad_images_are_refused_or_skipped_and_missing_files_refused(grey, tmp_path, caplog):
     (file,), _ = write_digits(tmp_path, 1)
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"not an image")
@@ -130,7 +130,7 @@ def test_a_net_of_crops_takes_any_size_and_mode_after_its_data_are_gone(tmp_path
     assert [sum(each.probabilities.values()) for each in found] == pytest.approx([1, 1])
 
 
-def test_in_folders_links_are_followed_once_and_what_is_hidden_or_of_the_system_is_left_out(tmp_path):
+def test_in_folders_links_are_followed_once_and_hidden_and_system_files_left_out(tmp_path):
     root = write_folder(tmp_path / "images", count=1)
     for name in (".hidden", "@eaDir"):
         shutil.copytree(root / "ant", root / name)

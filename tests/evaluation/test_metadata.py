@@ -29,7 +29,7 @@ def test_sound_metadata_are_restored():
     assert (found["mean"].shape, found["std"].shape, found["std"].dtype) == ((8, 8, 1), (1, 1, 1), np.float32)
 
 
-def test_metadata_of_elsewhere_and_of_older_versions_lack_what_they_lack():
+def test_foreign_files_have_no_metadata_and_older_versions_fewer():
     assert read_metadata({"format": "pt"}, "w.safetensors") == {}
     older = {"resnet_jax": json.dumps({"model": {"depth": 8}, "mean": [[[0.5]]], "std": [[[1]]]})}
     assert read_metadata(older, "w.safetensors").keys() == {"model", "mean", "std"}
@@ -68,7 +68,7 @@ def test_metadata_of_elsewhere_and_of_older_versions_lack_what_they_lack():
     ],
     ids=str,
 )
-def test_metadata_of_wrong_fields_are_refused_in_one_sentence(changes):
+def test_metadata_of_wrong_fields_are_refused_with_a_message(changes):
     with pytest.raises(
         UserError, match=r"^w\.safetensors: its metadata 'resnet_jax' are not valid \(.+\); export it again"
     ):
@@ -76,7 +76,7 @@ def test_metadata_of_wrong_fields_are_refused_in_one_sentence(changes):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "{}", "[" * 10**5], ids=lambda text: text[:5])
-def test_metadata_that_are_no_record_are_refused_in_one_sentence(text):
+def test_metadata_that_are_not_a_record_are_refused_with_a_message(text):
     with pytest.raises(
         UserError, match=r"^w\.safetensors: its metadata 'resnet_jax' are not valid \(.+\); export it again"
     ):

@@ -1,5 +1,7 @@
 """Logits for any images, batches and devices."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -21,13 +23,17 @@ class SmallNet(nn.Module):
         return nn.Dense(10)(nn.relu(nn.Conv(4, (3, 3))(x)).mean((1, 2)))
 
 
+@functools.cache
+def variables():
+    """Return random variables of a ``SmallNet``, on the host, because tests exchange the devices."""
+    return jax.device_get(SmallNet().init(jax.random.key(0), np.zeros((1, 16, 16, 3)), train=False))
+
+
 def net(mean=None, crop=None):
     """Return a net of random weights, for pixels whose mean and deviation are not 0 and 1."""
-    model = SmallNet()
-    variables = model.init(jax.random.key(0), np.zeros((1, 16, 16, 3)), train=False)
     mean = np.full((1, 1, 3), 0.4, np.float32) if mean is None else mean
     std = np.full((1, 1, 3), 0.03, np.float32)  # So small that the logits of images differ.
-    return evaluation.TrainedNet("net", models.complete({}), 10, model, variables, mean, std, crop)
+    return evaluation.TrainedNet("net", models.complete({}), 10, SmallNet(), variables(), mean, std, crop)
 
 
 def images(count=21, shape=(16, 16, 3)):
@@ -84,25 +90,23 @@ def test_images_of_several_sizes_and_scales(protocol):
 
 def test_one_scale_is_the_mean_of_the_heads_answers_over_the_map():
     """Fully convolutional: the head on every place of the last map, its logits averaged."""
-    config = models.complete({"family": "imagenet", "depth": 18, "shortcut": "B", "widening": 1 / 8})
-    model = models.build(config, 10)
-    variables = models.initial_variables(model, 0, (64, 96, 3))
-    pixels = np.random.default_rng(0).normal(size=(1, 64, 96, 3)).astype(np.float32)
-    logits, state = model.apply(
-        variables, pixels, train=False, capture_intermediates=lambda module, _: module.name == "stage4"
-    )
-    [features] = jax.tree.leaves(state["intermediates"]["stage4"])
+    model = models.build(models.complete({"depth": 8}), 10)
+    variables = models.initial_variables(model, 0, (16, 24, 3))
+    pixels = np.random.default_rng(0).normal(size=(1, 16, 24, 3)).astype(np.float32)
+    apply = functools.partial(model.apply, train=False, capture_intermediates=lambda module, _: module.name == "stage3")
+    logits, state = jax.jit(apply)(variables, pixels)
+    [features] = jax.tree.leaves(state["intermediates"]["stage3"])
     head = variables["params"]["head"]
     everywhere = features[0] @ head["kernel"] + head["bias"][None, None]
-    assert everywhere.shape == (2, 3, 10)
+    assert everywhere.shape == (4, 6, 10)
     np.testing.assert_allclose(logits[0], everywhere.mean(axis=(0, 1)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_logits_that_are_not_finite_are_reported_and_not_scored(value):
     broken = net()
-    bias = broken.variables["params"]["Dense_0"]["bias"]
-    broken.variables["params"]["Dense_0"]["bias"] = bias.at[3].set(value)
+    broken = broken._replace(variables=jax.tree.map(np.copy, broken.variables))
+    broken.variables["params"]["Dense_0"]["bias"][3] = value
     with pytest.raises(
         UserError, match=r"^the logits of net are inf or NaN for 3 of 3 images, so it has no error; train"
     ):

@@ -16,7 +16,7 @@ def draws(examples=500, classes=10):
     return random.normal(size=(examples, classes)).astype(np.float32) * 3, random.integers(0, classes, examples)
 
 
-def test_loss_and_errors_are_those_of_scikit_learn():
+def test_loss_and_errors_equal_scikit_learns():
     logits, labels = draws()
     scores = evaluation.score(logits, labels)
     known = {"labels": range(10)}
@@ -72,7 +72,7 @@ def test_a_class_that_no_member_thinks_possible_has_no_chance():
 
 
 @pytest.mark.parametrize("rate", [None, 1234.5])
-def test_the_table_says_per_cent(rate):
+def test_the_table_shows_per_cent(rate):
     row = evaluation.Row("net", "plain-20", evaluation.Scores(0.5, 0.0827, 0.0034), rate)
     console = Terminal(width=120, file=io.StringIO())
     console.print(evaluation.table([row], "title"))

@@ -27,7 +27,7 @@ def branch_by_hand(own, name, x):
     return x
 
 
-def test_ratio_and_share_are_those_of_the_net_by_hand():
+def test_ratio_and_share_equal_the_net_by_hand():
     made, own = faultless_subject(train=8, test=8, batch=8)
     result = branches.measure(made)
     assert result["is_added"]

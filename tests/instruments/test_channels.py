@@ -47,7 +47,7 @@ def test_channels_keep_their_meaning_along_shortcuts(residual):
     assert max(map(abs, found["other"])) < 0.2
 
 
-def test_what_is_recorded_is_what_is_drawn(residual):
+def test_the_recorded_filters_are_the_drawn_ones(residual):
     subject, found = residual
     drawn = channels.pictures(subject)
     # Of 8 layers only the first stage has a block that does not change the width.

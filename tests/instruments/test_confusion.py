@@ -27,7 +27,7 @@ def test_all_pairs_count_where_there_are_images_for_all_batches(result):
     assert result["pairs"] == 276
 
 
-def test_it_is_of_the_cosines_of_gradients(subject, result):
+def test_the_cosines_are_cosines_of_gradients(subject, result):
     members, _ = confusion.batches(96, 4, subject.random(confusion.ORDERS))
     assert sorted(members.ravel()) == list(range(96))
     params, others = split(subject)
@@ -48,7 +48,7 @@ def test_it_is_of_the_cosines_of_gradients(subject, result):
         np.testing.assert_allclose(of["noise"], signal / covariance, rtol=1e-3, atol=1e-4)
 
 
-def test_the_noise_is_that_of_gradients_with_a_known_mean_and_variance():
+def test_the_noise_fits_gradients_with_a_known_mean_and_variance():
     rows = np.random.default_rng(0).normal(size=(2000, 50)) + 0.2
     of = confusion.agreement(rows @ rows.T, np.triu(np.ones((2000, 2000), bool), 1))
     assert of["noise"] == pytest.approx(0.2**2, rel=0.1)
@@ -66,9 +66,7 @@ def test_only_batches_without_shared_images_are_pairs(examples, pairs):
 
 
 def test_too_few_images_for_two_batches_are_refused(subject):
-    with pytest.raises(
-        UserError, match=r"7 images do not make two batches for residual-8; give more --examples"
-    ):
+    with pytest.raises(UserError, match=r"7 images do not make two batches for residual-8; give more --examples"):
         confusion.measure(subject._replace(train=subject.train.first(7)))
 
 

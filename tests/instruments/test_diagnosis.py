@@ -34,7 +34,7 @@ def measurement(**changes):
     return Measurement(**whole | changes)
 
 
-def test_what_was_added_is_read_in_its_order(tmp_path):
+def test_measurements_are_read_in_their_order(tmp_path):
     assert diagnosis.read(tmp_path) == []
     first, second, other = measurement(), measurement(step=None, seed=None), measurement(instrument="probes")
     for each in (first, other, second):
@@ -46,7 +46,7 @@ def test_what_was_added_is_read_in_its_order(tmp_path):
     assert {json.loads(line)["version"] for line in lines} == {1}
 
 
-def test_arrays_are_lists_and_what_is_not_finite_is_null(tmp_path):
+def test_arrays_are_lists_and_non_finite_numbers_are_null(tmp_path):
     values = {
         "array": np.array([[1, math.nan], [math.inf, 2]], np.float32),
         "number": np.float32(0.5),
@@ -67,7 +67,7 @@ def test_arrays_are_lists_and_what_is_not_finite_is_null(tmp_path):
     }
 
 
-def test_it_is_known_what_was_measured_at_a_step_with_settings():
+def test_a_measurement_matches_its_step_and_settings():
     each = measurement()
     assert each.matches(100, dict(SETTINGS))
     assert not each.matches(10, SETTINGS)
@@ -82,7 +82,7 @@ def test_a_line_that_was_being_written_is_left_out(tmp_path):
     assert diagnosis.read(tmp_path) == [measurement()]
 
 
-def test_what_is_added_behind_such_a_line_can_be_read(tmp_path):
+def test_a_measurement_added_after_such_a_line_can_be_read(tmp_path):
     diagnosis.add(tmp_path, measurement())
     with (tmp_path / "diagnosis" / "gradients.jsonl").open("a") as file:
         file.write('{"version": 1, "instru')

@@ -29,7 +29,7 @@ def test_directions_count_by_the_entropy_of_their_spread():
     assert feature_rank.entropy_rank(rows_of([3, 2, 1])) == pytest.approx(math.exp(-(share @ np.log(share))), rel=1e-4)
 
 
-def test_the_rank_is_that_of_the_singular_values():
+def test_the_rank_is_the_entropy_of_the_singular_values():
     rows = np.random.default_rng(0).exponential(size=(50, 200)).astype(np.float32)
     spectrum = np.linalg.svd(rows - rows.mean(0, dtype=np.float64), compute_uv=False)
     expected = np.exp(scipy.stats.entropy(spectrum**2))

@@ -1,4 +1,4 @@
-"""What instruments of outputs and kernels make of nets of every family."""
+"""Instruments of outputs and kernels on nets of every family."""
 
 import json
 
@@ -9,7 +9,7 @@ from resnet_jax.instruments import INSTRUMENTS, diagnosis
 from tests.instruments.subjects import drawn_subject
 
 NAMES = ("batch_mates", "probes", "feature_rank", "similarity", "channels", "singular_units")
-# With which of them a net is not to be measured.
+# Nets, and the instruments that refuse them.
 NETS = [
     ({"order": "preactivation", "shortcut": "B"}, ()),
     ({"block": "bottleneck", "depth": 11, "shortcut": "B"}, ()),
@@ -24,7 +24,7 @@ NETS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("fields", "refusing"), NETS, ids=lambda value: str(value))
-def test_every_family_is_measured_or_refused_in_a_sentence(fields, refusing):
+def test_every_family_is_measured_or_refused_with_a_message(fields, refusing):
     subject = drawn_subject(train=14, test=8, batch=8, **fields)
     for name in NAMES:
         measure = INSTRUMENTS[name].measure

@@ -12,8 +12,6 @@ from resnet_jax.instruments import Images, Settings, Subject, gradients, net_of
 from resnet_jax.instruments.gradients import growth_within, mean_cosine, root_mean_square
 from tests.instruments.subjects import faultless_subject, noise
 
-pytestmark = pytest.mark.usefixtures("eager")
-
 
 def test_the_mean_cosine_is_the_mean_over_all_pairs():
     rows = np.random.default_rng(0).normal(1, 2, (7, 3, 2)).astype(np.float32)
@@ -39,6 +37,7 @@ def test_norms_are_root_mean_squares_over_images():
     assert root_mean_square(np.array([[[3, 4]], [[0, 0]]])) == pytest.approx(math.sqrt(25 / 2))
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_measurement_has_every_quantity_for_every_block():
     made, _ = faultless_subject(train=8, test=8, batch=8)
     result = gradients.measure(made)

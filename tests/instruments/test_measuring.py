@@ -1,4 +1,4 @@
-"""What instruments have measured, kept and read again."""
+"""Measurements, kept and read again."""
 
 import json
 
@@ -24,7 +24,7 @@ def subject(whole, monkeypatch):
     return instruments.of_run(whole, 0, Settings(examples=20, batch=8))
 
 
-def test_a_measurement_says_of_what_it_is_and_is_read_as_it_was_kept(subject, tmp_path):
+def test_a_measurement_names_its_subject_and_is_read_unchanged(subject, tmp_path):
     measurement = diagnosis.measure("made_up", subject, COMMAND)
     assert (measurement.net, measurement.run, measurement.step) == ("residual-8", "run", 0)
     assert (measurement.statistics, measurement.data) == ("batch", "digits")
@@ -39,7 +39,7 @@ def test_a_measurement_says_of_what_it_is_and_is_read_as_it_was_kept(subject, tm
     assert first.matches(0, Settings(20, 8)._asdict())
 
 
-def test_what_is_refused_leaves_nothing(subject, tmp_path):
+def test_a_refusal_leaves_nothing(subject, tmp_path):
     with pytest.raises(UserError, match="residual-8 has no such thing"):
         diagnosis.measure("refusing", subject)
     assert diagnosis.read(tmp_path) == []

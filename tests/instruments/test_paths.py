@@ -73,7 +73,7 @@ def stem_output(subject):
     return np.asarray(updates["intermediates"]["stem"]["__call__"][0])
 
 
-def test_what_is_measured_is_of_these_paths(subject, gradients, monkeypatch):
+def test_norms_and_shares_are_measured_over_all_paths(subject, gradients, monkeypatch):
     monkeypatch.setattr(paths, "DRAWS", 12)
     result, blocks = paths.measure(subject), len(subject.net.blocks)
     np.testing.assert_array_equal(result["count"], [math.comb(blocks, k) for k in range(blocks + 1)])

@@ -30,7 +30,7 @@ def test_filters_overlap_from_a_cosine_of_95_hundredths(cosine, pairs):
     assert singular_units.overlapping(kernel) == pairs
 
 
-def test_the_stable_rank_is_that_of_the_matrix_of_filters():
+def test_the_stable_rank_is_the_filter_matrixs():
     left, right = RANDOM.normal(size=(18, 1)), RANDOM.normal(size=(1, 4))
     assert singular_units.stable_rank((left @ right).reshape(3, 3, 2, 4)) == pytest.approx(1)
     assert singular_units.stable_rank(np.eye(18)[:, :4].reshape(3, 3, 2, 4)) == pytest.approx(4)
@@ -58,7 +58,7 @@ def test_channels_are_dead_that_no_image_moves():
     assert found["stable_rank"][4] == singular_units.stable_rank(kernel)
 
 
-def test_blocks_of_a_loop_are_told_apart():
+def test_blocks_of_a_loop_are_distinguished():
     subject = drawn_subject(depth=20)
     found = singular_units.convolutions(subject.net, subject.variables)
     assert list(found)[-4:] == [

@@ -34,7 +34,7 @@ def made(trained, digits, settings=SETTINGS, **changes):
     return subject_of(trained._replace(**changes), digits, config(), settings, is_made)
 
 
-def test_images_are_those_of_the_seed(trained, digits):
+def test_the_seed_decides_the_images(trained, digits):
     one, again = made(trained, digits), made(trained, digits)
     other = made(trained, digits, SETTINGS._replace(seed=1))
     for split in ("train", "test"):
@@ -73,7 +73,7 @@ def test_running_statistics_are_used_once_they_are_of_the_net(trained, digits, s
     )
 
 
-def test_random_numbers_are_those_of_seed_and_purpose(trained, digits):
+def test_seed_and_purpose_decide_random_numbers(trained, digits):
     subject = made(trained, digits)
     other_seed = subject._replace(settings=SETTINGS._replace(seed=1))
     drawn = [each.random(purpose).random() for each in (subject, other_seed) for purpose in (1, 2)]

@@ -14,7 +14,7 @@ from tests.conftest import small_config
 SMALL = Settings(examples=20, batch=8)
 
 
-def test_a_run_is_measured_as_it_was_after_its_last_step_or_before_its_first(whole):
+def test_a_run_is_measured_after_its_last_step_or_before_its_first(whole):
     last, first = instruments.of_run(whole, settings=SMALL), instruments.of_run(whole, 0, SMALL)
     assert (last.step, first.step) == (12, 0)
     assert (last.name, last.seed, last.data, last.net.title) == ("run", small_config().seed, "digits", "residual-8")
@@ -25,7 +25,7 @@ def test_a_run_is_measured_as_it_was_after_its_last_step_or_before_its_first(who
     assert np.abs(kernels[0] - kernels[1]).max() > 0
 
 
-def test_its_images_are_those_of_its_data_set_normalised_as_in_training(whole):
+def test_images_come_from_the_runs_data_set_normalised_as_in_training(whole):
     subject = instruments.of_run(whole, settings=SMALL)
     config = read_config(whole).config
     dataset = data.load(config.data)

@@ -1,4 +1,4 @@
-"""Files of tensors: what is read, and what is refused."""
+"""Files of tensors: readable ones and refused ones."""
 
 import argparse
 import collections
@@ -27,7 +27,7 @@ def assert_tensors(found):
         np.testing.assert_array_equal(found[name], tensor)
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_written_tensors_are_read(tmp_path):
     interop.write(tmp_path / "w.safetensors", TENSORS, {"key": "value"})
     tensors, metadata = interop.read(tmp_path / "w.safetensors")
     assert_tensors(tensors)
@@ -250,7 +250,7 @@ def test_the_headers_below_are_sound_but_for_their_fault(tmp_path):
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_malformed_headers_are_refused_in_one_sentence(tmp_path, header, data, length):
+def test_malformed_headers_are_refused_with_a_message(tmp_path, header, data, length):
     path = of_header(tmp_path, header, bytes(data), length)
     with pytest.raises(UserError, match=r"^\S+w\.safetensors is not a complete safetensors file \(.*\); .* again\.$"):
         interop.read(path)
@@ -265,7 +265,7 @@ def test_tensors_of_safetensors_that_are_not_of_floats_are_refused_by_name(tmp_p
         interop.read(path)
 
 
-def test_double_precision_is_rounded_and_said_so(tmp_path, caplog):
+def test_double_precision_is_rounded_with_a_log_message(tmp_path, caplog):
     content = {"a.weight": np.array([[1 / 3, 1e300]])}
     interop.write(tmp_path / "w.safetensors", content, {})
     with caplog.at_level(logging.INFO):

@@ -108,16 +108,16 @@ OTHERS = {
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ""])
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_files_are_named_with_a_way_out(tmp_path, kind, suffix):
-    content, sentence = OTHERS[kind]
+    content, message = OTHERS[kind]
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
         interop.read(path)
-    assert str(caught.value).startswith(f"{path} {sentence}")
+    assert str(caught.value).startswith(f"{path} {message}")
     assert "\n" not in str(caught.value)
 
 
-def test_formats_without_a_mark_are_told_by_their_names(tmp_path):
+def test_formats_without_a_mark_are_recognised_by_name(tmp_path):
     for name, what in {
         "net.onnx": "an ONNX model",
         "net.pb": "a TensorFlow graph",
@@ -136,9 +136,9 @@ def test_bytes_of_no_format_are_refused(tmp_path):
         interop.read(tmp_path / "w.pth")
 
 
-def test_what_is_not_a_file_is_refused(tmp_path):
+def test_paths_that_are_not_files_are_refused(tmp_path):
     (tmp_path / "model.ckpt.index").write_bytes(b"x")
-    for path, sentence in {
+    for path, message in {
         tmp_path / "no.safetensors": "is not a file; use a weights file like weights.safetensors.",
         tmp_path: "is a folder, not a file; give the weights file in it",
         tmp_path / "model.ckpt": "is a TensorFlow checkpoint; convert it",
@@ -147,4 +147,4 @@ def test_what_is_not_a_file_is_refused(tmp_path):
     }.items():
         with pytest.raises(UserError) as caught:
             interop.read(path)
-        assert str(caught.value).startswith(f"{path} {sentence}")
+        assert str(caught.value).startswith(f"{path} {message}")

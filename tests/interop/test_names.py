@@ -71,7 +71,7 @@ PREACTIVATED = [
     {"depth": 20, "block": "bottleneck", "shortcut": "B"},
     {"depth": 20, "block": "bottleneck", "shortcut": "B", "stem_activation": False},
     {"depth": 8, "shortcut": "B", "widening": 1.0},
-    {"family": "imagenet", "depth": 18, "shortcut": "B", "stem_activation": False},
+    {"family": "imagenet", "depth": 18, "shortcut": "B", "stem_activation": False, "widening": 0.25},
 ]
 WIDE = [{"family": "wide", "depth": 10, "widening": 2.0}, {"family": "wide", "depth": 16, "widening": 4.0}]
 RESIDUAL_SCHEMES = (names.CIFAR, names.TORCHVISION, names.HUGGING_FACE, names.TIMM_V2)
@@ -307,7 +307,7 @@ def spoil(tensors):
 
 
 @pytest.mark.parametrize("damage", [remove, add, reshape, spoil])
-def test_what_does_not_fit_is_listed_by_name_with_both_shapes(damage, caplog):
+def test_tensors_that_do_not_fit_are_listed_by_name_with_both_shapes(damage, caplog):
     _, _, variables = net()
     tensors = interop.to_torch(variables, names.CIFAR)
     expected = damage(tensors)
@@ -336,7 +336,7 @@ def test_a_preactivation_net_for_imagenet_has_the_names_of_timm():
 @pytest.mark.parametrize("fields", [{"shortcut": "exclusive_gating"}, {"shortcut": "shortcut_gating", "depth": 14}])
 def test_gates_on_shortcuts_have_no_pytorch_names(fields):
     _, _, variables = net(**fields)
-    with pytest.raises(UserError, match=r"layer stage1/block0/gating(/conv)? of the net has no PyTorch name among"):
+    with pytest.raises(UserError, match=r"layer stage1/block0/gating(/conv)? of the net has no PyTorch name in"):
         interop.to_torch(variables, names.CIFAR)
 
 

@@ -21,7 +21,7 @@ def net(prefix="", value=0.0):
     "prefix",
     ["module.", "_orig_mod.", "model.", "net.", "backbone.", "module._orig_mod.", "_orig_mod.module.", "a.b.c."],
 )
-def test_a_prefix_of_all_names_is_left_out_and_said(prefix, tmp_path, caplog):
+def test_a_prefix_of_all_names_is_left_out_and_logged(prefix, tmp_path, caplog):
     interop.write(tmp_path / "w.safetensors", net(prefix), {})
     with caplog.at_level(logging.INFO):
         tensors, _ = interop.read(tmp_path / "w.safetensors")
@@ -59,7 +59,7 @@ def test_counters_are_left_out_wherever_they_are(tmp_path):
         ({"model_ema": net("module.") | {"n_averaged": np.array(3)}}, "model_ema"),
     ],
 )
-def test_the_only_net_of_a_checkpoint_is_read_and_its_key_said(content, key, caplog):
+def test_the_only_net_of_a_checkpoint_is_read_and_its_key_logged(content, key, caplog):
     del content.get("optimizer", {"state": {}})["state"]
     with caplog.at_level(logging.INFO):
         assert sorted(saved.chosen(content, None, "w.pth")) == sorted(NAMES)

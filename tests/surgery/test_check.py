@@ -48,7 +48,7 @@ def test_gates_apply_to_the_forward_pass(net):
     np.testing.assert_allclose(logits_of(net, IMAGES, gates), by_hand(without)[0], rtol=1e-10)
 
 
-def test_moments_are_those_of_all_images_at_once(net, monkeypatch):
+def test_moments_in_batches_equal_the_moments_of_all_images(net, monkeypatch):
     monkeypatch.setattr(check, "PIXELS_AT_ONCE", 3 * 64)  # Batches of 3 and 2.
     found = check.moments(net, IMAGES[:5], ["stage1/block0", "stage3/block0"])
     _, outputs = by_hand(net, IMAGES[:5])

@@ -172,17 +172,19 @@ def test_reserve_and_merge_takes_as_many_numbers_as_counted_by_hand():
 
 INSERTIONS = [
     ({"residual": False}, 14),
-    ({"residual": False, "depth": 14}, 20),
+    pytest.param({"residual": False, "depth": 14}, 20, marks=pytest.mark.slow),
     ({"residual": False, "block": "single"}, 14),
     ({"residual": False, "norm": "none"}, 14),
-    ({"residual": False, "reserve": True}, 14),
+    pytest.param({"residual": False, "reserve": True}, 14, marks=pytest.mark.slow),
     ({}, 14),
-    ({"shortcut": "B", "norm": "group"}, 14),
+    pytest.param({"shortcut": "B", "norm": "group"}, 14, marks=pytest.mark.slow),
     ({"shortcut": "pool", "norm": "none"}, 14),
     ({"order": "relu_before_addition"}, 14),
     ({"order": "relu_preactivation"}, 14),
     ({"order": "preactivation", "block": "single"}, 14),
-    ({"order": "preactivation", "block": "bottleneck", "depth": 11, "shortcut": "B"}, 20),
+    pytest.param(
+        {"order": "preactivation", "block": "bottleneck", "depth": 11, "shortcut": "B"}, 20, marks=pytest.mark.slow
+    ),
     ({"family": "wide", "depth": 10}, 16),
 ]
 
@@ -256,7 +258,7 @@ def test_imagenet_nets_are_made_deeper_to_the_depths_of_the_paper():
     ]
 
 
-def test_noise_has_the_size_that_is_asked_for_and_is_that_of_its_seed():
+def test_noise_has_the_requested_size_and_depends_on_the_seed():
     net = random_net(residual=False)
     new = edit.insert_identity(net, 14)
     names = edit.inserted_blocks(net, new)

@@ -8,7 +8,7 @@ from resnet_jax.rundir import read_config
 from resnet_jax.safe_files import read_json
 
 
-def test_a_net_is_made_of_a_run_and_what_was_checked_is_said(whole, tmp_path):
+def test_a_net_is_made_from_a_run_with_messages_about_the_checks(whole, tmp_path):
     out = tmp_path / "deeper"
     made = surgery.operate("insert_identity", surgery.of_run(whole), out, images=50, depth=14)
     done, checked, error = made.messages
@@ -23,7 +23,7 @@ def test_a_net_is_made_of_a_run_and_what_was_checked_is_said(whole, tmp_path):
     assert content["checks"]["error_before"] == content["checks"]["error_after"]
 
 
-def test_what_cannot_be_is_refused_and_nothing_is_written(whole, tmp_path):
+def test_impossible_surgery_is_refused_and_nothing_is_written(whole, tmp_path):
     original = surgery.of_run(whole)
     with pytest.raises(UserError, match="unknown operation 'graft'; give one of insert_identity,"):
         surgery.operate("graft", original, tmp_path / "out")
