@@ -54,9 +54,15 @@ RECORDS = ("config.json", "environment.json", "identity.json", "metrics.jsonl", 
 
 
 def records_of(folder: pathlib.Path) -> dict[str, bytes]:
-    """Return the records of the sweep in ``folder`` and of its runs, contents by relative path."""
+    """Return the records of the sweep in ``folder`` and of its runs, contents by relative path.
+
+    Raises:
+      UserError: a link leaves ``folder``.
+    """
     sweep = read_sweep(folder)
     runs = sweep["runs"] if sweep else {}
+    for run in runs:
+        within(folder / run / FOLDER, folder)  # A folder that is a link would be left out silently.
     found = {}
     for file in files_below(folder):
         run, _, name = file.relative_to(folder).as_posix().partition("/")

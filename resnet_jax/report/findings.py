@@ -24,7 +24,7 @@ from resnet_jax.report import figures, rates_report
 from resnet_jax.report.display import in_order
 from resnet_jax.report.html_page import Section
 from resnet_jax.report.selection import select
-from resnet_jax.safe_files import read_bytes
+from resnet_jax.safe_files import archived
 
 
 class Judged(NamedTuple):
@@ -190,7 +190,12 @@ def not_started(sweeps: dict[pathlib.Path, dict[str, Any]]) -> list[str]:
     """Return a sentence on each of ``sweeps``, by folder, that lacks runs."""
     problems = []
     for folder, sweep in sweeps.items():
-        missing = [name for name in sweep["runs"] if read_bytes(folder / name / "config.json") is None]
+        packed = archived(folder)
+        missing = [
+            name
+            for name in sweep["runs"]
+            if f"{name}/config.json" not in packed and not (folder / name / "config.json").exists()
+        ]
         if missing:
             problems.append(
                 f"{len(missing)} of {len(sweep['runs'])} runs of {folder} have not started: {', '.join(missing)}."
