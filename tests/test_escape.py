@@ -103,7 +103,10 @@ def test_the_gallery_escapes_what_studies_hold():
         "figure": "x.png) <script>",
         "commands": ["```\n<script>", evil],
     }
-    page = gallery.page({"a](b) <script>": content, "other": content | {"answer": ""}}, ["](b) <script>"], "make")
+    tuned = content | {"verdicts": [{"nets": evil, "where": evil, "brief": evil}]}
+    content |= {"verdicts": [{"nets": evil, "where": "", "brief": evil}]}
+    studies = {"a](b) <script>": content, "tuned": tuned, "other": content | {"answer": ""}}
+    page = gallery.page(studies, ["](b) <script>"], "make")
     shown = html_of(page)
     assert "<script" not in shown
     assert re.findall(r'(?:src|href)="http', shown) == []

@@ -126,12 +126,12 @@ def long_verdict(study: dict[str, Any], sentences: Sequence[str]) -> list[str]:
 
 def verdict_table(verdicts: Sequence[dict[str, str]]) -> str:
     """Return a table of ``verdicts``: a row for each pair of nets, a column for each value of a tuned field."""
-    where = list(dict.fromkeys(each["where"] for each in verdicts))
+    columns = {each["where"]: markdown(each["where"] or "verdict") for each in verdicts}
     rows: dict[str, dict[str, str]] = {}
     for each in verdicts:
-        row = rows.setdefault(each["nets"], {"nets": each["nets"]} | {clause or "verdict": "" for clause in where})
-        row[each["where"] or "verdict"] = each["brief"]
-    return f"{GAPS}\n\n{markdown_table(list(rows.values()), left=['nets', 'verdict', *where])}".rstrip()
+        row = rows.setdefault(each["nets"], {"nets": each["nets"]} | dict.fromkeys(columns.values(), ""))
+        row[columns[each["where"]]] = each["brief"]
+    return f"{GAPS}\n\n{markdown_table(list(rows.values()), left=['nets', *columns.values()])}".rstrip()
 
 
 def section_parts(section: Section) -> list[str]:

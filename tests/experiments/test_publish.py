@@ -44,8 +44,11 @@ def test_a_study_keeps_its_records_and_gets_a_page_with_question_command_verdict
     for name in relative_files(tmp_path / "unpacked"):
         assert (tmp_path / "unpacked" / name).read_text() == (study / name).read_text()
     page = (out / "README.md").read_text()
-    assert page.startswith("# Does depth degrade a test?\n\nProtocol: two nets.\n\nIt does not show: anything.\n\n")
-    assert "6 of 6 runs finished, 2026-01-01, each on 1 x cpu with JAX 0.10.2" in page
+    assert page.startswith("# Does depth degrade a test?\n\n![Final errors")
+    assert (
+        "## What was run\n\nProtocol: two nets.\n\nIt does not show: anything.\n\n6 of 6 runs finished, 2026-01-01, each on 1 x cpu with JAX 0.10.2"
+        in page
+    )
     assert "python -m experiments.sweep --config=configs/sweeps/tiny.py" in page
     assert "- plain-20 against residual-20: higher, +40.00 points of training error (95 % interval 3" in page
     for name in ("nets", "curves"):
@@ -54,7 +57,7 @@ def test_a_study_keeps_its_records_and_gets_a_page_with_question_command_verdict
     assert "depths.png" not in page  # Two depths do not make a curve.
 
 
-def test_what_was_measured_is_kept_and_shown_with_runs_of_other_folders_others_it(commands, study, tmp_path):
+def test_what_was_measured_is_kept_and_shown_next_to_runs_of_other_folders(commands, study, tmp_path):
     for run in study.glob("*-seed*"):
         measure(run, run.name.startswith("residual"), 20, int(run.name[-1]), 2 if "residual" in run.name else 10)
     others = tmp_path / "routes"
@@ -74,7 +77,7 @@ def test_what_was_measured_is_kept_and_shown_with_runs_of_other_folders_others_i
     assert (out / "README.md").read_text() == page
 
 
-def test_the_page_is_made_again_from_the_records_others_it(commands, study, tmp_path):
+def test_the_page_is_made_again_from_its_records(commands, study, tmp_path):
     out = tmp_path / "results"
     assert commands("publish", study, f"--out={out}").returncode == 0
     page, records = (out / "README.md").read_text(), (out / "records.tar.xz").read_bytes()
@@ -132,7 +135,8 @@ def test_your_own_answer_and_what_contradicts_the_literature_are_on_the_page_and
     (out / "answer.md").write_text("Yes, in this test.\n")
     assert commands("publish", study, f"--out={out}").returncode == 0
     page, found = (out / "README.md").read_text(), json.loads((out / "found.json").read_text())
-    assert "## What was found\n\nYes, in this test.\n\n- residual, 20 to 56 layers: degrades" in page
+    assert page.startswith("# Does depth degrade a test?\n\nYes, in this test.\n\n![Final errors")
+    assert "- residual, 20 to 56 layers: degrades" in page
     assert "- **Contradicts the literature: residual degrades here, but not in He et al. 2015.**" in page
     assert "9 of 10 runs finished" in page
     assert f"- 1 of 10 runs of {out} have not started: residual-56-seed3." in page
