@@ -30,7 +30,7 @@ os.environ |= {
     # Else the folder of the session is part of the key of a program.
     "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
 }
-# Optimisations take two thirds of the time of compiling; `make test` does without, `make test-all` compiles as users do.
+# Optimisations are two thirds of the time of compiling: `make test` does without, `make test-all` compiles as users do.
 if "RESNET_JAX_QUICK_COMPILING" in os.environ:
     os.environ |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
 # In the background a shell lets programs ignore Ctrl-C, and nohup SIGHUP; tests check the effects of both.

@@ -45,10 +45,8 @@ def test_a_study_keeps_its_records_and_gets_a_page_with_question_command_verdict
         assert (tmp_path / "unpacked" / name).read_text() == (study / name).read_text()
     page = (out / "README.md").read_text()
     assert page.startswith("# Does depth degrade a test?\n\n![Final errors")
-    assert (
-        "## What was run\n\nProtocol: two nets.\n\nIt does not show: anything.\n\n6 of 6 runs finished, 2026-01-01, each on 1 x cpu with JAX 0.10.2"
-        in page
-    )
+    assert "## What was run\n\nProtocol: two nets.\n\nIt does not show: anything.\n\n6 of 6 runs" in page
+    assert "6 of 6 runs finished, 2026-01-01, each on 1 x cpu with JAX 0.10.2" in page
     assert "python -m experiments.sweep --config=configs/sweeps/tiny.py" in page
     assert "- plain-20 against residual-20: higher, +40.00 points of training error (95 % interval 3" in page
     for name in ("nets", "curves"):
