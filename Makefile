@@ -30,7 +30,7 @@ lint: .venv/installed
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-# A benchmark records what it measures in benchmarks/records, of which table.py writes the tables of docs/performance.md.
+# Benchmarks write records to benchmarks/records; table.py makes the tables of docs/performance.md from them.
 bench: .venv/peer
 	$(RUN) -m benchmarks.right_answer
 	$(RUN) -m benchmarks.step_time

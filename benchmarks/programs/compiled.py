@@ -262,14 +262,14 @@ def work(program: CompiledProgram) -> dict[str, Work]:
     for run in program.runs():
         cycles = re.search(r'"estimated_cycles":"(\d+)"', run.instruction.attributes)
         each = Work(1.0, program.moved_bytes(run), int(cycles[1]) if cycles else 0)
-        kind = program.kind(run.instruction)
-        totals[kind] = _plus(totals.get(kind, Work(0.0, 0.0, 0.0)), each, run.times)
+        _add(totals, program.kind(run.instruction), each, run.times)
     return totals
 
 
-def _plus(total: Any, each: Any, times: float) -> Any:
-    """Return ``total`` plus ``times`` ``each``, tuples of one kind."""
-    return type(total)(*(one + times * other for one, other in zip(total, each, strict=True)))
+def _add(totals: dict[str, Any], kind: str, each: Any, times: float) -> None:
+    """Add ``times`` ``each``, a named tuple of numbers, to the one of its ``kind`` in ``totals``."""
+    total = totals.get(kind, (0.0,) * len(each))
+    totals[kind] = type(each)(*(one + times * other for one, other in zip(total, each, strict=True)))
 
 
 class Exchange(NamedTuple):
@@ -291,8 +291,7 @@ def collectives(program: CompiledProgram) -> dict[str, Exchange]:
     totals: dict[str, Exchange] = {}
     for run in program.runs():
         for kind, size in program.collectives(run):
-            each = Exchange(1.0, size, program.meanwhile(run))
-            totals[kind] = _plus(totals.get(kind, Exchange(0.0, 0.0, 0.0)), each, run.times)
+            _add(totals, kind, Exchange(1.0, size, program.meanwhile(run)), run.times)
     return totals
 
 

@@ -146,9 +146,14 @@ def claim(gap: Gap, word: str) -> str:
     return f"{word} by less than {within}" if is_small and word in (DEGRADES, HIGHER, LOWER) else word
 
 
+def signed(gap: Gap) -> str:
+    """Return the difference in percentage points, as "+28.34"."""
+    return f"{round(100 * gap.difference, 2) + 0.0:+.2f}"  # Adding 0 turns -0.0 into +0.0.
+
+
 def points_of(gap: Gap) -> str:
-    """Return the difference in percentage points, signed."""
-    return f"{round(100 * gap.difference, 2) + 0.0:+.2f} points"  # Adding 0 turns -0.0 into +0.0.
+    """Return the difference in percentage points with the unit."""
+    return f"{signed(gap)} points"
 
 
 def certainty(gap: Gap) -> str:

@@ -24,6 +24,7 @@ from resnet_jax.analysis.gap import (
     gap,
     holm,
     points_of,
+    signed,
 )
 from resnet_jax.analysis.rates import warm_up
 from resnet_jax.analysis.runs import Replicates, Run, differing_fields, group_depths, group_seeds, recipe
@@ -70,7 +71,7 @@ class Statement(NamedTuple):
         """The verdict with the gap and its 95 % interval in points, as "degrades, +28.34 (10.27 to 46.41)"."""
         said = claim(self.gap, self.word)
         interval = f" ({bounds(self.gap)})" if self.gap.interval else ""
-        return said if self.word in (EQUAL, NOT_JUDGED) else f"{said}, {100 * self.gap.difference:+.2f}{interval}"
+        return said if self.word in (EQUAL, NOT_JUDGED) else f"{said}, {signed(self.gap)}{interval}"
 
 
 class Verdict(NamedTuple):
@@ -197,7 +198,7 @@ def table(stated: Sequence[Statement]) -> list[dict[str, str]]:
             "net": ", ".join(filter(None, (each.name, each.where))),
             "verdict": claim(each.gap, each.word).partition(" (")[0],
             "training errors (%)": f"{each_error(each.gap.others)} / {each_error(each.gap.errors)}",
-            "gap (points)": f"{100 * each.gap.difference:+.2f}",
+            "gap (points)": signed(each.gap),
             "95 % interval": bounds(each.gap) if each.gap.interval else "",
             "p": "" if each.gap.p_value is None else f"{each.gap.p_value:.2g}",
             "Holm p": "" if more is None else f"{more:.2g}",

@@ -48,7 +48,7 @@ class Subject(NamedTuple):
       net: net with its compiled functions.
       variables: variables of the net, on the host.
       step: number of training steps; None for weights from elsewhere.
-      has_running_statistics: whether the running statistics of its batch norms have settled, and are no longer near
+      has_running_statistics: whether the running statistics of its batch norms have settled, after having been near
         their initial values.
       train: training images in random order, not augmented.
       test: test images in random order.
@@ -78,7 +78,7 @@ class Subject(NamedTuple):
 
     @property
     def uses_batch_statistics(self) -> bool:
-        """Whether functions of the net use batch statistics, because running statistics have not settled."""
+        """Whether functions of the net use batch statistics, until running statistics settle."""
         return not self.has_running_statistics
 
     def random(self, purpose: int) -> np.random.Generator:

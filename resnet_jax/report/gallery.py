@@ -54,7 +54,7 @@ def entry(name: str, study: dict[str, Any]) -> Iterator[str]:
     yield picture(name, study["figure"], markdown(name))
     contradicting = [emphasised(each) for each in study["literature"] if each["result"] == "contradicts"]
     if any(each["where"] for each in study["verdicts"]):
-        yield verdict_table(study["verdicts"]).removeprefix(GAPS).strip()
+        yield verdict_table(study["verdicts"])
         yield bullets(contradicting)
     else:
         brief = [f"{each['nets']}: {each['brief']}" for each in study["verdicts"]]

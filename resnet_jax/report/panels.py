@@ -104,7 +104,7 @@ def line_of(label: str, net: Diagnosed, x: np.ndarray, values: np.ndarray, marks
 
 
 def note_of(groups: Groups, instrument: str, *steps: int | str, is_training: bool = False) -> str:
-    """Return the images, statistics and seeds of a panel; ``is_training``: statistics are always those of a batch."""
+    """Return the images, statistics and seeds of a panel; ``is_training``: statistics are always a batch's."""
     nets = [net for seeds in groups.values() for net in seeds]
     found = [each for when in steps for net in nets if (each := net.found(instrument, when))]
     if not found:

@@ -121,7 +121,7 @@ def long_verdict(study: dict[str, Any], sentences: Sequence[str]) -> list[str]:
     if len(sentences) <= MOST_SENTENCES:
         return [bullets(sentences)]
     title = f"<details><summary>All {len(sentences)} sentences, with each seed's error</summary>"
-    return [verdict_table(study["verdicts"]), f"{title}\n\n{bullets(sentences)}\n\n</details>"]
+    return [GAPS, verdict_table(study["verdicts"]), f"{title}\n\n{bullets(sentences)}\n\n</details>"]
 
 
 def verdict_table(verdicts: Sequence[dict[str, str]]) -> str:
@@ -131,7 +131,7 @@ def verdict_table(verdicts: Sequence[dict[str, str]]) -> str:
     for each in verdicts:
         row = rows.setdefault(each["nets"], {"nets": each["nets"]} | dict.fromkeys(columns.values(), ""))
         row[columns[each["where"]]] = each["brief"]
-    return f"{GAPS}\n\n{markdown_table(list(rows.values()), left=['nets', *columns.values()])}".rstrip()
+    return markdown_table(list(rows.values()), left=["nets", *columns.values()]).rstrip()
 
 
 def section_parts(section: Section) -> list[str]:

@@ -92,7 +92,7 @@ def test_the_word_follows_from_the_two_intervals(deep, claimed):
         ((0.090, 0.110, 0.130), "inconclusive"),
     ],
 )
-def test_beside_a_reference_a_net_can_be_lower_too(errors, claimed):
+def test_compared_with_a_reference_a_net_can_be_lower_too(errors, claimed):
     found = gap(errors, (0.100, 0.101, 0.102))
     assert claim(found, found.against_reference) == claimed
 
