@@ -1,5 +1,5 @@
 # make demo      four nets on the embedded digits, three seeds each: training curves and the verdict, in three minutes
-# make test      the tests for every commit, compiled quickly; programs are kept in .pytest_cache
+# make test      the tests for every commit; compiled programs are kept in .pytest_cache for the next time
 # make test-all  all tests, including whole runs on real images and runs of many processes; PYTEST takes pytest's flags
 # make lint      style, format and types
 # make bench     speed next to PyTorch, on this machine's accelerator or CPU; installs PyTorch
@@ -20,7 +20,7 @@ demo: .venv/installed
 	$(RUN) -m experiments.compare runs/digits_depth
 
 test: .venv/installed
-	RESNET_JAX_QUICK_COMPILING=1 $(RUN) -m pytest --numprocesses=auto --dist=loadgroup -m "not slow" $(PYTEST)
+	$(RUN) -m pytest --numprocesses=auto --dist=loadgroup -m "not slow" $(PYTEST)
 
 test-all: .venv/installed
 	$(RUN) -m pytest --numprocesses=auto --dist=loadgroup $(PYTEST)

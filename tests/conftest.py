@@ -30,9 +30,6 @@ os.environ |= {
     # Else the folder of the session is part of the key of a program.
     "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
 }
-# Fused kernels take half of the time of compiling: `make test` does without, `make test-all` compiles as users do.
-if "RESNET_JAX_QUICK_COMPILING" in os.environ:
-    os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
 # In the background a shell lets programs ignore Ctrl-C, and nohup SIGHUP; tests check the effects of both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
