@@ -325,3 +325,6 @@ def test_a_browser_draws_the_curves_and_its_buttons_work(open_page, width):
     assert driver.get_log("browser") == []
     # Nothing but a table's own frame is wider than the window.
     assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    # Names of nets and runs stay whole words.
+    widths = "return [...document.querySelectorAll('.scroll td:first-child')].map(cell => cell.clientWidth)"
+    assert min(driver.execute_script(widths)) >= 50
