@@ -3,9 +3,9 @@
 Protocol: plain and residual nets of the paper's five depths under the recipe of cifar16_depth, one seed each. Those of
 110 layers are warmed up as in the paper: 400 steps at a tenth of the learning rate.
 
-It does not show: intervals, which take three seeds and are those of cifar16_depth.
+It does not show: intervals, which take three seeds; cifar16_depth has them.
 
-Literature: on CIFAR-10 plain nets have higher training error the deeper they are, that of 110 layers above 60 % test
+Literature: on CIFAR-10 plain nets have higher training error the deeper they are, 110 layers have above 60 % test
 error; residual nets have lower error the deeper they are, to 110 layers (He et al. 2015, arXiv 1512.03385, figure 6).
 """
 

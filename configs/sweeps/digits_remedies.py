@@ -1,11 +1,11 @@
 """What else than a shortcut lets deep nets train, and what else than batch norm lets shortcuts do so?
 
 Protocol: plain nets with Dirac parametrisation, delta-orthogonal values (tanh), looks-linear values (CReLU, twice the
-parameters) and LSUV, beside the plain net, the plain net without norm and with group norm. Residual nets with Fixup,
-SkipInit, ReZero (which keeps batch norm) and scaled weight standardisation, beside the residual net, without norm and
-with group norm; RepVGG, which has a shortcut in training and none when deployed. Each at the best of three learning
-rates, by validation error, and of up to three more where that was the highest or lowest, at 20 and 56 layers; three
-seeds, and five of the nets that three left undecided.
+parameters) and LSUV, compared with the plain net, the plain net without norm and with group norm. Residual nets with
+Fixup, SkipInit, ReZero (which keeps batch norm) and scaled weight standardisation, compared with the residual net,
+without norm and with group norm; RepVGG, which has a shortcut in training and none when deployed. Each at the best of
+three learning rates, by validation error, and of up to three more where that was the highest or lowest, at 20 and 56
+layers; three seeds, and five of the nets that three left undecided.
 
 It does not show: recipes beyond the learning rate that some remedies come with (mixup, clipping, other decay).
 

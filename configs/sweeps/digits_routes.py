@@ -1,18 +1,18 @@
 """Do shortcuts help because gradients take a shorter path, or because residues are easier to learn?
 
 Protocol: the routes of signal and gradient are opened and closed one by one, with everything else equal: residual and
-plain nets; forward residual without gradient through shortcuts (stop_gradient); shortcuts in the backward pass alone
-(mirror); gradients to lower blocks through shortcuts alone (shortcut_gradient_only). Frozen controls have all layers
+plain nets; forward residual without gradient through shortcuts (stop_gradient); shortcuts in the backward pass only
+(mirror); gradients to lower blocks through shortcuts only (shortcut_gradient_only). Frozen controls have all layers
 below a block at their initial values: below stage 3, and below the last block. Training error on an easy set cannot
-tell learning by residues from passing random features on, so read the stop-gradient net beside the frozen ones, and by
-test error. 56 layers: routes at three learning rates, those that are best at the lowest of these at five; 20 layers and
-controls at the recipe's rate.
+distinguish learning by residues from passing random features on, so read the stop-gradient net next to the frozen ones,
+and by test error. 56 layers: routes at three learning rates, those that are best at the lowest of these at five; 20
+layers and controls at the recipe's rate.
 
 It does not show: what happens on images that random features do not separate, or in longer training. The mirror's
 update is the gradient of no function, so its failure proves little. The shortcuts that change shape are stopped too.
 
-Literature: no run of a residual net with stop-gradient shortcuts is known to us. Where gradients can flow in a
-residual net: Veit, Wilber and Belongie 2016, arXiv 1605.06431.
+Literature: no run of a residual net with stop-gradient shortcuts is known to us. Where gradients can flow in a residual
+net: Veit, Wilber and Belongie 2016, arXiv 1605.06431.
 """
 
 from configs import recipes

@@ -1,7 +1,7 @@
 """Is anything on the shortcut better than the identity? (He et al. 2016, table 1, in miniature)
 
 Protocol: residual nets of 56 layers, order of 2015, whose shortcuts are scaled, gated, a 1x1 convolution or under
-dropout, beside the identity and the plain net.
+dropout, compared with the identity and the plain net.
 
 It does not show: the order of those that train, for the digits are too easy to tell 0.1 % from 0.2 %; the learning
 rate is the recipe's for all.
