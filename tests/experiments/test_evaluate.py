@@ -110,6 +110,8 @@ import jax
 import jax.export
 import numpy as np
 
+# `make` installs this project in editable form, by a finder of its own.
+sys.meta_path = [finder for finder in sys.meta_path if "resnet_jax" not in getattr(finder, "__module__", "")]
 try:
     import resnet_jax
 except ImportError:
