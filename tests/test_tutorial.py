@@ -20,7 +20,7 @@ assert training_error("residual-56") < 0.1
 assert training_error("plain-56") > 0.6
 assert training_error("residual-56") + 0.02 < training_error("residual-56, stop_gradient")
 assert training_error("residual-56, stop_gradient") + 0.1 < training_error("plain-56")
-assert "plain, 20 to 56 layers: not judged (+" in found.verdict[0]
+assert "plain, 20 to 56 layers: not judged (+" in found.judged.verdict[0]
 assert {"why_gradients", "why_rank", "why_signal"} <= panels.keys()
 [gradients] = panels["why_gradients"].plots
 growth = {line.label: line.values[0][0] for line in gradients.lines}
