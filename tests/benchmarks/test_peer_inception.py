@@ -24,6 +24,7 @@ def logits(net, x):
         return net(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("residual", "blocks"), [(False, 1), (True, 2)], ids=["plain", "residual"])
 def test_from_the_same_weights_both_compute_the_same_logits_loss_and_update(residual, blocks):
     """Two stages of the small net, updated by SGD with weight decay."""

@@ -46,9 +46,9 @@ def test_ratio_and_share_equal_the_net_by_hand():
 
 def test_in_an_untrained_plain_net_both_are_norms_with_and_without_relu():
     net = net_of(recipes.digits(depth=8, residual=False, block="single").model, 10, SHAPE)
-    images = Images(noise(64), np.zeros(64, int))
+    images = Images(noise(8), np.zeros(8, int))
     variables = models.initial_variables(net.model, 0, SHAPE)
-    result = branches.measure(Subject(net, variables, 0, False, images, images, Settings(64, 64)))
+    result = branches.measure(Subject(net, variables, 0, False, images, images, Settings(8, 8)))
     assert not result["is_added"]
     within = [place for place, block in enumerate(net.blocks) if block.name.endswith("block1")]
     np.testing.assert_allclose(np.array(result["share"])[within], 1 / (3 / 2 - 1 / (2 * math.pi)), atol=0.02)

@@ -23,6 +23,7 @@ NETS = [
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(("fields", "refusing"), NETS, ids=lambda value: str(value))
 def test_every_family_is_measured_or_refused_with_a_message(fields, refusing):
     subject = drawn_subject(train=14, test=8, batch=8, **fields)

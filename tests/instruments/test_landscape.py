@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("eager")
 
 @pytest.fixture(scope="module")
 def subject():
-    return shaken_subject(examples=20, block="single", depth=8)
+    return shaken_subject(examples=10, block="single", depth=8)
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def test_the_middle_is_the_net_and_the_rest_is_around_it(subject, monkeypatch):
     monkeypatch.setattr(landscape, "SIDE", 3)
     result = landscape.measure(subject)
     losses = np.array(result["losses"])
-    assert (losses.shape, list(result["alphas"]), result["examples"]) == ((3, 3), [-1, 0, 1], 16)
-    images, labels = subject.train.first(16)
+    assert (losses.shape, list(result["alphas"]), result["examples"]) == ((3, 3), [-1, 0, 1], 8)
+    images, labels = subject.train.first(8)
     params = subject.variables["params"]
     random = subject.random(landscape.DIRECTIONS)
     one, other = (landscape.filter_normalised(params, random) for _ in range(2))

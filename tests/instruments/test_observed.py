@@ -186,7 +186,7 @@ KINDS = [
     {"residual": False},
     {"order": "preactivation", "block": "bottleneck", "depth": 11, "shortcut": "B"},
     {"block": "single", "depth": 14},
-    {"block": "repvgg"},
+    pytest.param({"block": "repvgg"}, marks=pytest.mark.slow),
     {"family": "wide", "depth": 10, "widening": 2},
     pytest.param({"family": "imagenet", "depth": 18}, marks=pytest.mark.slow),
     {"family": "densenet", "depth": 10, "growth": 4},

@@ -39,6 +39,7 @@ def test_the_stable_rank_is_the_filter_matrixs():
     assert math.isnan(singular_units.stable_rank(np.zeros((3, 3, 2, 4))))
 
 
+@pytest.mark.usefixtures("eager")
 def test_channels_are_dead_that_no_image_moves():
     subject = drawn_subject(train=20, residual=False)
     leaves = flax.traverse_util.flatten_dict(subject.variables)

@@ -46,7 +46,7 @@ def assert_equal_bits(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
+@pytest.mark.parametrize("residual", [pytest.param(True, marks=pytest.mark.slow), False], ids=["residual", "plain"])
 @pytest.mark.parametrize("unroll", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["looped", "unrolled"])
 def test_gates_make_the_static_twins_of_one_another_to_the_bit(variables, residual, unroll):
     def results(compute):
@@ -66,6 +66,7 @@ def test_gates_make_the_static_twins_of_one_another_to_the_bit(variables, residu
         assert_close(static, each, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_gated_stop_is_the_static_stop_gradient_to_the_bit(variables, monkeypatch):
     collection = gates.gate_blocks(net(), IMAGE, STOP_GRADIENT)
     with jax.disable_jit():
@@ -218,6 +219,7 @@ def test_a_deleted_block_is_its_shortcut_exactly():
             np.testing.assert_array_equal(stage2["block0"]["__call__"][0], expected)
 
 
+@pytest.mark.slow
 def test_a_shallow_net_runs_within_the_program_of_a_deep_one():
     deep, shallow = net((5, 4)), net((3, 3))
     chosen = {name: RESIDUAL if int(name[-1]) < 3 else DELETED for name in models.block_names(deep, IMAGE)}

@@ -149,6 +149,7 @@ class BySuper(models.ConvBlock):
         return self.last_norm()(branch, shortcut=shortcut, gain=gain)
 
 
+@pytest.mark.slow
 def test_a_block_of_inherited_methods_is_gated_dropped_and_separated_as_its_ancestor():
     models.register_block("by_super", BySuper)
     results = []

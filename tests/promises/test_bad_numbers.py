@@ -59,6 +59,7 @@ def test_a_net_that_the_last_step_spoils_has_diverged(diverging, tmp_path):
     assert summary["final"]["train_clean"]["loss"] is None
 
 
+@pytest.mark.slow
 def test_the_command_says_which_step_and_with_debug_nans_which_layer(commands, tmp_path):
     words = words_of(tmp_path / "run", **{"optimizer.milestones": "(0.5,)", "optimizer.factor": 1e30})
     done = commands("main", *words)

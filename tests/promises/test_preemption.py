@@ -72,6 +72,7 @@ def test_a_signal_does_not_wait_for_an_evaluation_which_is_made_when_the_run_res
     assert figures(tmp_path / "run") == figures(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_its_last_evaluation_is_not_finished_but_resumes(config, tmp_path, monkeypatch):
     config.eval_every = 12
     train(config, tmp_path / "whole")

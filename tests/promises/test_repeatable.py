@@ -15,15 +15,23 @@ from resnet_jax.safe_files import read_json
 from resnet_jax.training import parallel, train
 from resnet_jax.training.program import make_program
 from tests.promises.runs import DEVICES, command, figures, finish, last_state, start, words_of
+from tests.training.tiny import with_tiny_net
 
 
-@pytest.mark.parametrize("mapper", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
-def test_bits_depend_on_no_interruption_dispatch_evaluation_or_checkpoint(config, tmp_path, mapper):
+RESIDUAL = [pytest.param(mapper, "residual", marks=pytest.mark.slow) for mapper in parallel.MAPPERS]
+
+
+@pytest.mark.parametrize(("mapper", "net"), [("shard_map", "tiny"), *RESIDUAL])
+def test_bits_depend_on_no_interruption_dispatch_evaluation_or_checkpoint(config, registrations, tmp_path, mapper, net):
     """Crops, stochastic depth and dropout are drawn by seed, step and block, so the draws are not consumed."""
+    if net == "tiny":
+        with_tiny_net(config)
+    else:
+        config.model.survival = 0.5
     config.parallel.mapper = mapper
     config.data.padding = 1
     config.data.flip = True
-    config.model.survival = config.model.dropout = 0.5
+    config.model.dropout = 0.5
     config.log_every = 6  # So that all dispatches of many steps are of six.
     config.steps_per_dispatch, config.eval_every, config.checkpoint_every = 1, 1, 3
     train(config, tmp_path / "base")

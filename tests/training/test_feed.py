@@ -150,6 +150,7 @@ def test_a_slow_source_is_seen_in_the_metrics(streamed, tmp_path, monkeypatch):
     assert min(slow) > 0.5 > min(quick)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_examined(streamed, registrations, tmp_path):
     with_tiny_net(streamed).optimizer.learning_rate = 1e38
     streamed.stop_at_divergence = True

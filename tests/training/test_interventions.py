@@ -275,8 +275,9 @@ def by_block(tree):
     return {"/".join(path): np.asarray(leaf) for path, leaf in models.unstack(jax.device_get(tree)).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.devices(8)
-@pytest.mark.parametrize("residual", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["residual", "plain"])
+@pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
 def test_all_below_a_block_stays_at_its_initial_values_to_the_bit_and_the_rest_is_trained(config, residual):
     config.model.depth, config.model.residual, config.optimizer.weight_decay = 14, residual, 0.1
     whole = by_block(trained(config, range(1))[1].params)
@@ -301,6 +302,7 @@ def test_all_below_a_block_stays_at_its_initial_values_to_the_bit_and_the_rest_i
     assert all(np.any(after[path] != before[path]) for path in before)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_phase_is_evaluated_with_the_gates_of_its_last_step(config, tmp_path):
     config.gates.final = (0, 1, 1, 1)
     config.optimizer.frozen_below = "stage3/block0"

@@ -69,6 +69,7 @@ def test_a_kept_net_is_the_net_after_its_step(config, kept, whole, tmp_path):
     assert np.any(first["params"]["head"]["kernel"] != last["params"]["head"]["kernel"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_same_nets_to_the_bit(config, kept, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         at_step(patch, 7, lambda: signal.raise_signal(signal.SIGTERM))

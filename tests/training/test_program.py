@@ -51,7 +51,7 @@ def trajectory(config, devices, steps=3):
     return np.asarray(metrics["loss"]), jax.device_get(state), figures
 
 
-@pytest.mark.parametrize("mapper", parallel.MAPPERS)
+@pytest.mark.parametrize("mapper", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_eight_devices_train_as_one_does_with_synchronised_batch_norm(augmented, mapper):
     augmented.batch_norm.sync = True
     augmented.parallel.mapper = mapper
@@ -84,6 +84,7 @@ def test_devices_and_mappers_agree_on_an_average_by_rmsprop_of_divided_images(au
     assert two[2] == pytest.approx(one[2], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_devices_and_mappers_draw_the_same_blocks_and_activations(config):
     config.batch_norm.sync = True
     config.model.survival = config.model.dropout = 0.5
@@ -209,7 +210,8 @@ def test_forms_that_depend_on_the_platform_follow_the_devices_of_the_mesh(monkey
     assert parallel.platform(parallel.device_mesh()) == "cpu"
 
 
-@pytest.mark.parametrize("mapper", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mapper", parallel.MAPPERS)
 def test_with_the_gates_of_a_plain_net_the_residual_program_trains_and_evaluates_the_plain_net(config, mapper):
     config.parallel.mapper = mapper
     residual, examples, splits = program_and_examples(config, 2)

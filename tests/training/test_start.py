@@ -52,6 +52,7 @@ def test_it_has_the_net_of_the_newest_checkpoint_and_an_optimiser_that_starts_an
     assert read_config(tmp_path / "run").config.from_run == str(whole)
 
 
+@pytest.mark.slow
 def test_once_started_it_does_not_need_the_other_run(config, whole, tmp_path):
     other = shutil.copytree(whole, tmp_path / "other")
     config.from_run = str(other)
