@@ -17,7 +17,6 @@ from resnet_jax.training.program import make_program
 from tests.promises.runs import DEVICES, command, figures, finish, last_state, start, words_of
 from tests.training.tiny import with_tiny_net
 
-
 RESIDUAL = [pytest.param(mapper, "residual", marks=pytest.mark.slow) for mapper in parallel.MAPPERS]
 
 
