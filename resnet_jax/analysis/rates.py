@@ -293,9 +293,9 @@ def growth(series: str, threshold: float, reaches: list[Reach], lowest: float = 
     if threshold <= lowest:
         problem = f"not measured, because config.stop_below_loss={lowest:g} ends the runs before they reach it"
     elif len(depths) < LEAST_DEPTHS:
-        problem = f"the law of growth needs six depths, and {len(depths)} are there"
+        problem = f"the law of growth needs six depths, not {len(depths)}"
     elif len(reached) < LEAST_REACHED:
-        problem = f"the law of growth needs three depths at which a run reaches it, and {len(reached)} are there"
+        problem = f"the law of growth needs three depths at which a run reaches it, not {len(reached)}"
     if problem:
         return Growth(series, threshold, reaches, None, None, problem)
     rates = [each.rate for each in reaches]

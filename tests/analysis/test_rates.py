@@ -227,8 +227,8 @@ def test_the_ranking_begins_with_the_lowest_criterion_and_has_the_others_excess(
 @pytest.mark.parametrize(
     ("depths", "limit", "problem"),
     [
-        (5, np.inf, "six depths, and 5 are there"),
-        (8, np.exp(4 + 0.05 * 17), "three depths at which a run reaches it, and 2 are there"),
+        (5, np.inf, "six depths, not 5"),
+        (8, np.exp(4 + 0.05 * 17), "three depths at which a run reaches it, not 2"),
     ],
 )
 def test_fewer_than_six_depths_or_three_that_reach_the_threshold_give_no_law(depths, limit, problem):

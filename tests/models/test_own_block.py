@@ -94,7 +94,7 @@ def test_own_blocks_compute_in_bfloat16(name):
     assert found["intermediates"]["stage3"]["__call__"][0].dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("name", ["squeeze_excite", "highway"])
+@pytest.mark.parametrize("name", [pytest.param("squeeze_excite", marks=pytest.mark.slow), "highway"])
 def test_gates_and_stochastic_depth_change_own_blocks_and_instruments_separate_them(name):
     fields = {"depth": 8, "block": name}
     model = models.build(fields, 10)

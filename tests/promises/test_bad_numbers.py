@@ -51,6 +51,7 @@ def test_a_diverged_run_continues_if_asked(diverging, tmp_path):
     assert train(diverging, tmp_path / "run") == summary
 
 
+@pytest.mark.slow
 def test_a_net_that_the_last_step_spoils_has_diverged(diverging, tmp_path):
     diverging.steps = 7
     diverging.optimizer.milestones = (6 / 7,)

@@ -47,6 +47,7 @@ def test_a_signal_stops_the_command_with_status_75_and_it_resumes(commands, conf
     assert figures(tmp_path / "run") == figures(whole)
 
 
+@pytest.mark.slow
 def test_a_signal_does_not_wait_for_an_evaluation_which_is_made_when_the_run_resumes(config, tmp_path, monkeypatch):
     config.eval_batch_size = 8  # Some 38 batches of the test set.
     train(config, tmp_path / "whole")

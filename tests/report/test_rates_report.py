@@ -67,7 +67,7 @@ def test_deeper_nets_that_never_reach_the_threshold_are_named_as_censored():
 
 
 def test_a_growth_without_laws_has_its_problem():
-    found = growth_of(None, problem="the law of growth needs six depths, and 5 are there", threshold=0.5)
+    found = growth_of(None, problem="the law of growth needs six depths, not 5", threshold=0.5)
     assert growth_sentence(found) == f"plain, steps to a training loss of 0.5: {found.problem}."
     assert sentences(Rates([], [found], [])) == [growth_sentence(found)]  # No caption of a table without rows.
     assert rows(Rates([], [found], [])) == []

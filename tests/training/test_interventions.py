@@ -244,6 +244,7 @@ def test_a_phase_trains_and_evaluates_each_step_with_the_gates_of_that_step(conf
     assert test_loss == pytest.approx(float(expected), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.devices(8)
 def test_shortcuts_times_zero_are_the_plain_net(config):
     config.gates.shortcut_factor = (0,)
