@@ -2,10 +2,13 @@
 
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
 import re
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -91,6 +94,20 @@ def in_turn(contestants: Mapping[str, Callable[[], None]], rounds: int) -> dict[
             contestant()
             seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def on_one_core_and_all(module: str) -> dict[str, Any]:
+    """Return what ``python -m module --results`` prints on all cores, with its results on one core as "one core"."""
+    cores = available_cores()
+    results = []
+    for count in (len(cores), 1):
+        os.sched_setaffinity(0, cores[:count])
+        try:
+            done = subprocess.run([sys.executable, "-m", module, "--results"], stdout=subprocess.PIPE, check=True)
+        finally:
+            os.sched_setaffinity(0, cores)
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    return results[0] | {"one core": results[1]["nets"]}
 
 
 def hardware() -> dict[str, Any]:

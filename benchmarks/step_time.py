@@ -11,6 +11,8 @@ compiled program moves (as counted by XLA) at the rate of a large copy, both rat
 first only, because most bytes come from caches.
 """
 
+import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +26,8 @@ from benchmarks import measure, peer
 from configs import recipes
 from resnet_jax import models
 from resnet_jax.data import sampling
+from resnet_jax.models.layers import onednn
+from resnet_jax.training import convolutions
 from resnet_jax.training.program import make_program
 
 ON_CPU = jax.default_backend() == "cpu"
@@ -40,6 +44,7 @@ def compare(recipe: Callable[[int, bool], ConfigDict], depth: int, steps: int, r
     dispatch = 1 if ON_CPU else 100
     subject = measure.subject(config)
     shape = subject.train.images.shape[1:]
+    form = convolutions.form_of_new_run(config, shape, jax.default_backend())
     state = subject.state
     variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
     batches = sampling.batch_indices(0, range(steps), config.batch_size, len(subject.train.labels))
@@ -47,7 +52,8 @@ def compare(recipe: Callable[[int, bool], ConfigDict], depth: int, steps: int, r
     def ours() -> None:
         nonlocal state
         for part in batches.reshape(-1, dispatch, config.batch_size):
-            state, metrics = subject.program.train_steps(state, subject.examples, part)
+            with onednn.computed_by(form):
+                state, metrics = subject.program.train_steps(state, subject.examples, part)
         jax.block_until_ready(metrics)
 
     def theirs(compiled: bool) -> Callable[[], None]:
@@ -79,6 +85,7 @@ def compare(recipe: Callable[[int, bool], ConfigDict], depth: int, steps: int, r
     result: dict[str, Any] = {
         "net": f"residual-{depth}, {'x'.join(map(str, shape))}",
         "dtype": config.dtype,
+        "convolutions": form,
         "batch": config.batch_size,
         "ms a step": {name: round(1e3 * value / steps, 3) for name, value in seconds.items()},
         "images a second": round(config.batch_size * steps / seconds["ours"]),
@@ -125,12 +132,19 @@ def rates_of_this_machine(dtype: Any) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Measure the nets for this hardware."""
+def results_here() -> dict[str, Any]:
+    """Return the measurements of the nets for this hardware, on the cores that this process may use."""
     torch.set_num_threads(measure.hardware()["cores"])
     rates = rates_of_this_machine(jnp.float32 if ON_CPU else jnp.bfloat16)
-    nets = [compare(*net, rates) for net in (CPU_NETS if ON_CPU else ACCELERATOR_NETS)]
-    measure.save("step_time", {"rates": rates, "nets": nets})
+    return {"rates": rates, "nets": [compare(*net, rates) for net in (CPU_NETS if ON_CPU else ACCELERATOR_NETS)]}
+
+
+def main() -> None:
+    """Measure the nets for this hardware, on a CPU on one core too."""
+    if sys.argv[1:] == ["--results"]:
+        print(json.dumps(results_here()))
+        return
+    measure.save("step_time", measure.on_one_core_and_all("benchmarks.step_time") if ON_CPU else results_here())
 
 
 if __name__ == "__main__":

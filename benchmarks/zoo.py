@@ -7,6 +7,8 @@ with momentum on random images, float32. The first losses must agree.
 """
 
 import functools
+import json
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,6 +24,7 @@ import torchvision
 from benchmarks import measure, peer_densenet, peer_inception, peer_residual
 from resnet_jax import interop, models
 from resnet_jax.backend import keep_freed_memory
+from resnet_jax.models.layers import onednn
 from resnet_jax.training.step import loss_fn
 
 ROUNDS = 5
@@ -158,9 +161,14 @@ def load(row: Row, net: torch.nn.Module, model: Any, variables: dict[str, Any]) 
 
 
 def main() -> None:
-    """Measure and record."""
+    """Measure on all cores and on one, and record."""
     keep_freed_memory()
-    measure.save("zoo", {"nets": [compare(row) for row in ROWS]})
+    if sys.argv[1:] != ["--results"]:
+        measure.save("zoo", measure.on_one_core_and_all("benchmarks.zoo"))
+        return
+    torch.set_num_threads(measure.hardware()["cores"])
+    with onednn.computed_by("onednn" if onednn.is_available() else "lax"):
+        print(json.dumps({"nets": [compare(row) for row in ROWS]}))
 
 
 if __name__ == "__main__":

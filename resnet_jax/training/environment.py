@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 import resnet_jax
+from resnet_jax.models.layers import onednn
 
 PACKAGES = (
     "jax",
@@ -61,6 +62,7 @@ def versions() -> dict[str, str]:
     """Return the part of the environment that belongs to the identity of a run."""
     settings = {"xla_flags": os.environ.get("XLA_FLAGS", "")}
     settings |= {name.removeprefix("jax_"): str(getattr(jax.config, name)) for name in SETTINGS}
+    settings["convolutions"] = onednn.form.value
     return {"python": platform.python_version(), "code": code_digest(), **packages(), **settings}
 
 

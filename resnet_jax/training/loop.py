@@ -17,9 +17,10 @@ from ml_collections import ConfigDict
 from resnet_jax import data, hosts, identity, models, registry
 from resnet_jax.config import flatten
 from resnet_jax.data import sampling
+from resnet_jax.models.layers import onednn
 from resnet_jax.rundir import KEPT, read_summary, saved_steps
 from resnet_jax.stopping import stop_request
-from resnet_jax.training import optimizer, parallel, scaling
+from resnet_jax.training import convolutions, optimizer, parallel, scaling
 from resnet_jax.training.checkpoints import Checkpoints, digest
 from resnet_jax.training.environment import versions
 from resnet_jax.training.feed import Feed, open_feed
@@ -80,6 +81,11 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
     with hosts.together():
         identity.agree({"data": identity.shared(found)})
     with hosts.together():
+        platform = parallel.platform(parallel.device_mesh())
+        form = convolutions.form_of_run(config, workdir, facts.image_shape, platform)
+    with hosts.together():
+        identity.agree({convolutions.NAME: form})
+    with hosts.together():
         program, interventions = fitted(config, facts)
     with hosts.together():
         start = None
@@ -87,12 +93,12 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
             start = variables_of(config, program, data.image_shape(dataset), dataset.class_names)
     with hosts.together():
         identity.agree({"net of config.from_run": start and digest(start, {})})
-    with hosts.together():
+    with hosts.together(), onednn.computed_by(form):
         record = RunRecord(workdir, config, command or [], found)
     with hosts.together():
         check_seen(workdir)
     announce(config, dataset, program)
-    with record, contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
+    with record, onednn.computed_by(form), contextlib.closing(open_feed(dataset, config, program.mesh)) as feed:
         del dataset  # Its examples are on the devices now.
         record.normalisation(*feed.normalisation)
         of_run = record.identity.of_checkpoint

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_jax.models.layers import init
+from resnet_jax.models.layers import init, onednn
 
 # Height and width.
 Pair = tuple[int, int]
@@ -22,6 +22,9 @@ Padding = tuple[Pair, Pair]
 _AXES = ("NHWC", "HWIO", "NHWC")
 # Channels up to which, on CPUs, a product with the identity costs less than it saves.
 _FEW_CHANNELS = 64
+# Bytes of images above which oneDNN sums the gradient by the kernel over some of them at a time, which stay in caches.
+_LARGE = 2**20
+_IMAGES = 8
 
 
 def padded_conv(
@@ -123,10 +126,13 @@ def _convolution(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Paddin
     convolution = functools.partial(
         jax.lax.conv_general_dilated, window_strides=strides, padding=padding, dimension_numbers=_AXES
     )
-    if not _is_pointwise(kernel, padding):
+    if _is_pointwise(kernel, padding):
+        on_cpu = functools.partial(_convolve_by_product, strides=strides, padding=padding)
+    elif _is_by_onednn(x, kernel, strides, padding):
+        on_cpu = functools.partial(onednn.convolve, strides=strides, padding=padding)
+    else:
         return convolution(x, kernel)
-    product = functools.partial(_convolve_by_product, strides=strides, padding=padding)
-    return jax.lax.platform_dependent(x, kernel, cpu=product, default=convolution)
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=convolution)
 
 
 # Gradients: ``_gradients_on_cpu`` on CPUs, JAX's elsewhere.
@@ -136,6 +142,14 @@ _convolve = jax.custom_vjp(_convolution, nondiff_argnums=(2, 3))
 def _is_pointwise(kernel: jax.Array, padding: Padding) -> bool:
     """Return whether the convolution is a matrix product at each place; XLA:CPU computes it faster as such."""
     return kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0))
+
+
+def _is_by_onednn(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> bool:
+    """Return whether oneDNN computes the convolution and its gradients on CPUs; of odd settings it has only some."""
+    sides = zip(kernel.shape[:2], strides, padding, strict=True)
+    return onednn.is_used(x) and all(
+        stride <= size and 0 <= min(pads) <= max(pads) < size for size, stride, pads in sides
+    )
 
 
 def _convolve_forward(
@@ -179,6 +193,9 @@ def _gradients_on_cpu(
     """
     if _is_pointwise(kernel, padding):
         return _gradients_by_product(x, kernel, gradient, strides)
+    if _is_by_onednn(x, kernel, strides, padding):
+        by_x = _gradient_by_x(kernel, gradient, x.shape, strides, padding)
+        return by_x, _gradient_by_kernel(x, gradient, (kernel.shape[0], kernel.shape[1]), strides, padding)
     sides = list(zip(x.shape[1:3], gradient.shape[1:3], kernel.shape[:2], strides, padding, strict=True))
     # By x: the output's gradient, spread out by the stride and padded to give back the size of x, is convolved with the
     # mirrored kernel.
@@ -206,6 +223,59 @@ def _gradients_on_cpu(
         dimension_numbers=_AXES,
     )
     return by_x, by_kernel.transpose(1, 2, 0, 3)
+
+
+def _gradient_by_x(
+    kernel: jax.Array, gradient: jax.Array, x_shape: tuple[int, ...], strides: Pair, padding: Padding
+) -> jax.Array:
+    """Return the gradient by the input, of shape ``x_shape``, given the ``gradient`` by the output.
+
+    The pixels of the input that lie apart by the stride meet the same taps of the kernel, so that each such grid is a
+    convolution of ``gradient`` with these taps.
+    """
+    sides = list(zip(x_shape[1:3], gradient.shape[1:3], strides, padding, strict=True))
+    lengths = [(length - 1 + before) // stride + 1 for length, _, stride, (before, _) in sides]
+    gradient = gradient[:, : lengths[0], : lengths[1]]
+
+    def grid(row: int, column: int) -> jax.Array:
+        taps = kernel[row :: strides[0], column :: strides[1]][::-1, ::-1].swapaxes(2, 3)
+        pads = [(size - 1, n - k) for size, n, k in zip(taps.shape[:2], lengths, gradient.shape[1:3], strict=True)]
+        return onednn.convolve(gradient, taps, (1, 1), (pads[0], pads[1]))
+
+    rows = [jnp.stack([grid(row, column) for column in range(strides[1])], axis=3) for row in range(strides[0])]
+    whole = jnp.stack(rows, axis=2).reshape(x_shape[0], lengths[0] * strides[0], lengths[1] * strides[1], -1)
+    (top, _), (left, _) = padding
+    return whole[:, top : top + x_shape[1], left : left + x_shape[2]]
+
+
+def _gradient_by_kernel(x: jax.Array, gradient: jax.Array, size: Pair, strides: Pair, padding: Padding) -> jax.Array:
+    """Return the gradient by the kernel of ``size``, given the ``gradient`` by the output.
+
+    It is the convolution of ``x`` with ``gradient``, of which the images are the channels, and width and channels of
+    ``x`` one side, so that the result lies in memory as the kernel does.
+    """
+    channels = x.shape[-1]
+    pads = [
+        (before, taps - 1 + (outputs - 1) * stride + 1 - length - before)
+        for length, outputs, taps, stride, (before, _) in zip(
+            x.shape[1:3], gradient.shape[1:3], size, strides, padding, strict=True
+        )
+    ]
+    x = x[:, : x.shape[1] + min(0, pads[0][1]), : x.shape[2] + min(0, pads[1][1])]  # The rest meets no tap.
+    (top, bottom), (left, right) = [(before, max(0, after)) for before, after in pads]
+
+    def of(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        images = x.reshape(*x.shape[:2], -1).transpose(1, 2, 0)[None]
+        taps = gradient.transpose(1, 2, 0, 3)
+        pads = (top, bottom), (left * channels, right * channels)
+        return onednn.convolve(images, taps, (1, 1), pads, (strides[0], strides[1] * channels))[0]
+
+    parts = x.shape[0] // _IMAGES if x.nbytes > _LARGE else 0
+    first = [each[: parts * _IMAGES].reshape(parts, _IMAGES, *each.shape[1:]) for each in (x, gradient)]
+    rest = [each[parts * _IMAGES :] for each in (x, gradient)]
+    sums = [jax.lax.map(lambda part: of(*part), first).sum(axis=0, dtype=jnp.float32)] if parts else []
+    sums += [of(*rest).astype(jnp.float32)] if rest[0].size else []
+    return sum(sums[1:], sums[0]).reshape(*size, channels, -1).astype(x.dtype)
 
 
 def _gradients_by_product(
