@@ -20,6 +20,8 @@ from benchmarks import measure
 from configs import recipes
 from resnet_jax import models
 from resnet_jax.data import sampling
+from resnet_jax.models.layers import onednn
+from resnet_jax.training import convolutions
 
 STEPS = 3
 # Kinds by a pattern of XLA's names of operations; the first match counts.
@@ -35,6 +37,13 @@ KINDS = {
 def profile(config: ConfigDict) -> dict[str, Any]:
     """Return milliseconds of a step by kind of operation."""
     subject = measure.subject(config)
+    form = convolutions.form_of_new_run(config, subject.train.images.shape[1:], "cpu")
+    with onednn.computed_by(form):
+        return profile_of(config, subject, form)
+
+
+def profile_of(config: ConfigDict, subject: measure.Subject, form: str) -> dict[str, Any]:
+    """Do as ``profile`` for ``subject``, with convolutions by ``form``."""
     state, steps = subject.state, range(2 * STEPS)
     batches = sampling.batch_indices(0, steps, config.batch_size, len(subject.train.labels))
     for indices in batches[:STEPS]:
@@ -63,6 +72,7 @@ def profile(config: ConfigDict) -> dict[str, Any]:
     survival = f", survival {config.model.survival}" if config.model.survival < 1 else ""
     return {
         "net": f"{models.title(config.model)}{survival}, {config.data.name}, batch {config.batch_size}",
+        "convolutions": form,
         "ms a step": round(step, 1),
         "ms": {kind: round(value, 1) for kind, value in shares},
     }

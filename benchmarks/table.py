@@ -93,6 +93,36 @@ def compile_rows(results: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def convolution_rows(results: dict[str, Any]) -> list[dict[str, str]]:
+    """Return a row for each shape: milliseconds by XLA and by oneDNN."""
+    return [
+        {"images": shape["images"], "kernel, stride": shape["kernel"]}
+        | {
+            each: f"{shape[each]['lax']:.3g} / {shape[each]['onednn']:.3g}"
+            for each in ("forward", "by input", "by kernel")
+        }
+        | {
+            "by kernel, rearranged": f"{shape['by kernel']['rearranged']:.3g}",
+            "Winograd": f"{shape['forward']['winograd']:.3g}" if "winograd" in shape["forward"] else "",
+        }
+        for shape in results["shapes"]
+    ]
+
+
+def worker_rows(results: dict[str, Any]) -> list[dict[str, str]]:
+    """Return a row for each net: steps a second of all runs together."""
+
+    def way(runs: int) -> str:
+        cores = results["cores"] // runs
+        return f"{runs} run{'s' * (runs > 1)}, {cores} core{'s' * (cores > 1)} each"
+
+    return [
+        {"net": net["net"]}
+        | {way(int(runs)): f"{rate:.2f}" for runs, rate in net["steps a second, by runs at a time"].items()}
+        for net in results["nets"]
+    ]
+
+
 def pipeline_rows(results: dict[str, Any]) -> list[dict[str, str]]:
     """Return a row for each input pipeline."""
     rows = []
@@ -171,6 +201,8 @@ def tables() -> dict[str, str]:
     return {
         "step_time": step_time(),
         "zoo": by_hardware("zoo", zoo_rows, left=("net",)),
+        "convolutions": by_hardware("convolutions", convolution_rows, left=("images", "kernel, stride")),
+        "workers": by_hardware("workers", worker_rows, left=("net",)),
         "cpu_profile": by_hardware("cpu_profile", profile_rows, left=("net",)),
         "compile_time": by_hardware("compile_time", compile_rows, left=("blocks",)),
         "input_pipeline": by_hardware("input_pipeline", pipeline_rows, left=("pipeline",)),

@@ -189,7 +189,9 @@ def mixture(runs: Sequence[Run]) -> str:
     said += "." * bool(revisions)
     kinds = sorted({" and ".join(run.devices) for run in runs if run.devices})
     types = sorted({run.config["dtype"] for run in runs})
-    for name, values in (("kinds of device", kinds), ("numeric types", types)):
+    forms = sorted({start.get("convolutions", "lax") for start in starts})
+    mixed = (("kinds of device", kinds), ("numeric types", types), ("forms of convolutions on CPUs", forms))
+    for name, values in mixed:
         if len(values) > 1:
             said += f" Runs are of different {name}, {', '.join(values)}, which round differently."
     return said

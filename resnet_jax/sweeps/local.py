@@ -50,7 +50,7 @@ def fitting_workers() -> int:
     """Return the number of runs that this machine should train at a time.
 
     A run uses all accelerators of its host, so with accelerators it is one. On CPUs it is one per core if memory
-    suffices: small nets train faster with one core each than by sharing cores.
+    suffices, which makes the most steps in an hour (``benchmarks/workers.py``).
     """
     backend, _ = devices()
     if backend != "cpu":

@@ -55,6 +55,7 @@ def environment() -> dict[str, Any]:
         "git_dirty": bool(changed),
         "git_changed": changed,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "convolutions": onednn.form.value,
     }
 
 

@@ -69,9 +69,7 @@ def test_foreign_files_have_no_metadata_and_older_versions_fewer():
     ids=str,
 )
 def test_metadata_of_wrong_fields_are_refused_with_a_message(changes):
-    with pytest.raises(
-        UserError, match=r"^w\.safetensors: its metadata 'resnet_jax' are not valid \(.+\); export it again"
-    ):
+    with pytest.raises(UserError, match=r"^w\.safetensors: its metadata 'resnet_jax' are not valid"):
         read(**changes)
 
 

@@ -4,11 +4,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
 import pytest
 from flax import traverse_util
 
 from resnet_jax import models
+from resnet_jax.models.layers import onednn
 from tests.models.nets import (
     NETS,
     ORDERS,
@@ -89,3 +91,25 @@ def test_logits_in_bfloat16_are_near_those_in_float32(name):
         for m in (model.clone(dtype=jnp.bfloat16), model)
     )
     assert 0 < np.max(np.abs(logits - exact)) < np.std(exact)
+
+
+@pytest.mark.skipif(jaxlib.version.__version__ not in onednn.VERSIONS, reason="oneDNN was not tried with this jaxlib")
+@pytest.mark.parametrize("name", [marked(name, slow=NETS.keys() - {"original basic"}) for name in NETS])
+def test_by_onednn_loss_gradients_and_their_derivatives_are_those_by_lax(name):
+    model, variables, x, ((loss, _), gradients) = computed(name)
+
+    def along_gradients(variables):
+        def gradient(params):
+            return loss_and_gradients(model, variables | {"params": params}, x, jit=lambda compute: compute)[1]
+
+        return jax.jvp(gradient, (variables["params"],), (gradients,))[1]
+
+    expected = quick_jit(along_gradients)(variables)
+    with onednn.computed_by("onednn"):
+        assert onednn.TARGET in jax.jit(along_gradients).lower(variables).as_text()
+        (found, _), found_gradients = loss_and_gradients(model, variables, x)
+        curvature = quick_jit(lambda variables: along_gradients(variables))(variables)
+    assert found == pytest.approx(loss, rel=1e-5)
+    assert_close(found_gradients, gradients)
+    scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+    assert_close(curvature, expected, rtol=1e-2, atol=1e-3 * scale)

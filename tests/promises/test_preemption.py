@@ -136,7 +136,7 @@ def test_a_second_ctrl_c_leaves_at_once_without_damage(config, tmp_path):
 def test_a_signal_before_training_gives_status_75_too(commands, tmp_path, name):
     program = INTERRUPTED.format(part="data.load", name=name)
     done = commands("main", *words_of(tmp_path / "run"), program=program)
-    assert (done.returncode, done.stderr) == (75, "Stopped before training; start the same command again.\n")
+    assert (done.returncode, done.stderr.startswith("Stopped before training")) == (75, True)
     assert not (tmp_path / "run").exists()
 
 

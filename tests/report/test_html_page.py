@@ -48,7 +48,7 @@ def test_the_page_holds_all_that_one_asks(page):
         "<title>the title</title>",
         "Does &lt;depth&gt; degrade?",
         "plain, 20 to 56 layers: not judged (+60.00 points, 2 seeds)",
-        "unfinished is not in the verdict: unfinished at step 200 of 300.",
+        "unfinished is not in the verdict",
         "a &lt;problem&gt; &amp; more",
         "<td>False-56-1</td><td>56</td><td>False</td><td>1</td>",
         "<td>optimizer.momentum</td><td>0.9</td>",

@@ -55,6 +55,9 @@ def test_different_devices_and_numeric_types_are_named(tmp_path):
     found = said(tmp_path, start(), start(device="NVIDIA H100"), dtypes=("float32", "bfloat16"))
     assert "Runs are of different kinds of device, NVIDIA H100, cpu, which round differently." in found
     assert "Runs are of different numeric types, bfloat16, float32, which round differently." in found
+    assert "convolutions" not in found  # Runs of before, without a record of the form, were of lax.
+    found = said(tmp_path / "forms", start(), start() | {"convolutions": "onednn"})
+    assert "Runs are of different forms of convolutions on CPUs, lax, onednn, which round differently." in found
 
 
 def page_of(folder, rates, inside=None, **changes):

@@ -97,7 +97,7 @@ def test_a_data_set_of_ones_own_is_looked_at(tmp_path):
     write_set(tmp_path / "sets", "tiny", tiny_splits())
     data = {"data.name": "tiny", "data.data_dir": str(tmp_path / "sets")}
     found = check(tmp_path / "runs", [data | {"batch_size": 40}, data | {"batch_size": 42}])
-    assert "config.batch_size=42 is more than the 40 training examples; give at most 40." in found
+    assert "config.batch_size=42 is more than" in found
     shutil.rmtree(tmp_path / "sets" / "tiny")
     assert "'tiny' is unknown to TFDS and not found under" in check(tmp_path / "runs", [data | {"batch_size": 8}])
 

@@ -3,7 +3,7 @@
 XLA has no public way to ask for them. Its custom call aborts the process where it does not understand its settings, so
 it is made only with versions of jaxlib it was tried with, and only after it has computed one convolution rightly in
 this process. Elsewhere, and under ``vmap``, ``lax`` computes the convolutions: more slowly, and with other rounding.
-JAX cannot keep programs with this call in its compilation cache.
+JAX cannot keep such programs compiled.
 """
 
 import contextlib
@@ -18,16 +18,17 @@ import jax.numpy as jnp
 import jaxlib.version
 import numpy as np
 from absl import logging
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 TARGET = "__onednn$convolution"
 # Versions of jaxlib with which tests/models/test_onednn.py passes.
 VERSIONS = ("0.10.2",)
-# Without one of these instructions, oneDNN has no bfloat16 convolutions on some processors, and aborts.
+# Without these instructions oneDNN may have no convolutions of bfloat16, and aborts.
 _BFLOAT16 = ("avx512_bf16", "amx_bf16")
 PROCESSOR = pathlib.Path("/proc/cpuinfo")
 
-# Height and width.
-Pair = tuple[int, int]
+Pair = tuple[int, int]  # Height and width.
 Padding = tuple[Pair, Pair]
 
 # What computes the convolutions of CPUs where a program is traced: "lax" or "onednn".
@@ -63,47 +64,55 @@ def computes(dtype: Any) -> bool:
 @functools.cache
 def is_available() -> bool:
     """Return whether this process can use oneDNN; the first call tries, and logs why not."""
-    if jaxlib.version.__version__ not in VERSIONS:
-        logging.info("lax computes convolutions: oneDNN was not tried with jaxlib %s", jaxlib.version.__version__)
-        return False
     settings: dict[str, Any] = {"strides": (2, 1), "padding": ((1, 0), (2, 1)), "dilation": (1, 2)}
     x = np.sin(np.arange(2 * 6 * 5 * 3, dtype=np.float32)).reshape(2, 6, 5, 3)
     kernel = np.cos(np.arange(3 * 2 * 3 * 4, dtype=np.float32)).reshape(3, 2, 3, 4)
     try:
+        if jaxlib.version.__version__ not in VERSIONS:
+            raise RuntimeError(f"it was not tried with jaxlib {jaxlib.version.__version__}")
         cpu = jax.local_devices(backend="cpu")[0]
         with computed_by("onednn"), jax.ensure_compile_time_eval(), jax.default_device(cpu):
             found, expected = (compute(jnp.array(x), jnp.array(kernel), **settings) for compute in (_call, _by_lax))
-            is_right = np.allclose(found, expected, atol=1e-4)
-    except (RuntimeError, ValueError) as error:
-        logging.info("lax computes convolutions: oneDNN cannot be used here (%s)", error)
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+        return True
+    except (RuntimeError, ValueError, AssertionError) as error:
+        logging.warning("lax computes the convolutions, more slowly than oneDNN, which is not used: %s", error)
         return False
-    if not is_right:
-        logging.warning("lax computes convolutions: oneDNN computes them wrongly here")
-    return is_right
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
 def convolve(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair = (1, 1)) -> jax.Array:
     """Return the convolution of ``[batch, height, width, channels]`` with ``[height, width, channels, features]``."""
-    by_lax = functools.partial(_by_lax, strides=strides, padding=padding, dilation=dilation)
-    call = jax.custom_batching.custom_vmap(
-        functools.partial(_call, strides=strides, padding=padding, dilation=dilation)
+    # Within shard_map the call takes only arrays that differ between the same devices.
+    varying = [jax.typeof(each).manual_axis_type.varying for each in (x, kernel)]
+    x, kernel = (
+        jax.lax.pcast(each, tuple((varying[0] | varying[1]) - own), to="varying")
+        for each, own in zip((x, kernel), varying, strict=True)
     )
-
-    @call.def_vmap
-    def batched(_: int, is_mapped: list[bool], x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, bool]:
-        return jax.vmap(by_lax, [0 if each else None for each in is_mapped])(x, kernel), True
-
-    return call(x, kernel)
+    return _convolution.bind(x, kernel, strides=strides, padding=padding, dilation=dilation)
 
 
-@convolve.defjvp
-def _derivative(
-    strides: Pair, padding: Padding, dilation: Pair, primals: tuple[Any, Any], tangents: tuple[Any, Any]
-) -> tuple[jax.Array, jax.Array]:
-    (x, kernel), (by_x, by_kernel) = primals, tangents
-    linear = functools.partial(_by_lax, strides=strides, padding=padding, dilation=dilation)
-    return convolve(x, kernel, strides, padding, dilation), linear(by_x, kernel) + linear(x, by_kernel)
+# A primitive, because custom_jvp is lost where a loop is differentiated twice.
+_convolution = Primitive("onednn_convolution")
+
+
+@_convolution.def_abstract_eval
+def _result(x: Any, kernel: Any, strides: Pair, padding: Padding, dilation: Pair) -> Any:
+    sides = zip(x.shape[1:3], kernel.shape[:2], strides, padding, dilation, strict=True)
+    outputs = [
+        (length + before + after - (size - 1) * spacing - 1) // stride + 1
+        for length, size, stride, (before, after), spacing in sides
+    ]
+    return x.update(shape=(x.shape[0], *outputs, kernel.shape[-1]))
+
+
+def _derivative(primals: Any, tangents: Any, **settings: Any) -> tuple[jax.Array, jax.Array]:
+    (x, kernel), (by_x, by_kernel) = primals, map(ad.instantiate_zeros, tangents)
+    y = convolve(x, kernel, **settings)
+    return y, _by_lax(by_x, kernel, **settings) + _by_lax(x, by_kernel, **settings)
+
+
+def _batched(arrays: Any, axes: Any, **settings: Any) -> tuple[jax.Array, int]:
+    return jax.vmap(functools.partial(_by_lax, **settings), axes)(*arrays), 0
 
 
 def _by_lax(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair) -> jax.Array:
@@ -113,36 +122,28 @@ def _by_lax(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, di
 
 def _call(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair) -> jax.Array:
     """Return the same by oneDNN. XLA reads the settings as a message OneDnnConvolutionConfig in JSON."""
-    sides = zip(x.shape[1:3], kernel.shape[:2], strides, padding, dilation, strict=True)
-    outputs = [
-        (length + before + after - (size - 1) * spacing - 1) // stride + 1
-        for length, size, stride, (before, after), spacing in sides
-    ]
     images = {"dims": "4", "data": {"batch_dim": "0", "feature_dim": "3", "spatial_dims": ["1", "2"]}}
-    taps = {"input_feature_dim": "2", "output_feature_dim": "3", "spatial_dims": ["0", "1"]}
-    window = {
-        "pad_left": (padding[0][0], padding[1][0]),
-        "pad_right": (padding[0][1], padding[1][1]),
-        "strides": strides,
-        "window_dilations": dilation,
-    }
+    taps = {"dims": "4", "filter": {"input_feature_dim": "2", "output_feature_dim": "3", "spatial_dims": ["0", "1"]}}
+    before, after = zip(*padding, strict=True)
+    window = {"pad_left": before, "pad_right": after, "strides": strides, "window_dilations": dilation}
     settings = {
         "dims": "4",
         "feature_groups": "1",
         "input": images,
         "output": images,
-        "kernel": {"dims": "4", "filter": taps},
+        "kernel": taps,
         "window": {name: [str(each) for each in pair] for name, pair in window.items()},
     }
-    # Within shard_map the call takes only arrays that differ between the same devices.
-    varying = [jax.typeof(each).manual_axis_type.varying for each in (x, kernel)]
-    x, kernel = (
-        jax.lax.pcast(each, tuple((varying[0] | varying[1]) - own), to="varying")
-        for each, own in zip((x, kernel), varying, strict=True)
-    )
     return jax.ffi.ffi_call(
         TARGET,
-        jax.typeof(x).update(shape=(x.shape[0], *outputs, kernel.shape[-1])),
+        _result(jax.typeof(x), kernel, strides, padding, dilation),
         custom_call_api_version=1,
         legacy_backend_config=json.dumps({"onednn_conv_config": settings}),
     )(x, kernel)
+
+
+_convolution.def_impl(lambda *arrays, **settings: jax.jit(functools.partial(_convolution.bind, **settings))(*arrays))
+ad.primitive_jvps[_convolution] = _derivative
+batching.primitive_batchers[_convolution] = _batched
+mlir.register_lowering(_convolution, mlir.lower_fun(_by_lax, multiple_results=False))
+mlir.register_lowering(_convolution, mlir.lower_fun(_call, multiple_results=False), platform="cpu")
