@@ -737,8 +737,8 @@ FIELDS: dict[str, Field] = {
     "compile.convolutions": Field(
         str,
         None,
-        "What computes convolutions on CPUs: 'lax', or the faster 'onednn' of jaxlib, whose programs are compiled anew "
-        "at each start; they round differently. None: as the run began; a new one by 'onednn' from images of 16x16 on.",
+        "What computes convolutions on CPUs: 'lax', or the faster 'onednn' of jaxlib, whose programs are compiled at "
+        "every start; they round differently. None: as the run began; a new one by 'onednn' from images of 16x16 on.",
         choices=("lax", "onednn"),
         role=Role.EXECUTION,
         may_change=True,

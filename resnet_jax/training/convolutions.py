@@ -10,13 +10,13 @@ from resnet_jax.models.layers import onednn
 
 # Name in the versions of a run.
 NAME = "convolutions"
-# Pixels of an image from which oneDNN saves more time than compiling anew at each start costs, in runs of all lengths
+# Pixels of an image from which oneDNN saves more time than compiling at every start costs, in runs of all lengths
 # that the recipes have (docs/performance.md).
 PIXELS = 16 * 16
 
 
 def form_of_run(config: ConfigDict, workdir: pathlib.Path, image_shape: tuple[int, ...], platform: str) -> str:
-    """Return "onednn" or "lax": the form with which the run in ``workdir`` began, or that of a new run."""
+    """Return "onednn" or "lax": the form with which the run in ``workdir`` began, or a new run begins."""
     if config.compile.convolutions is not None or not (workdir / "config.json").exists():
         return form_of_new_run(config, image_shape, platform)
     recorded = identity.read(workdir)

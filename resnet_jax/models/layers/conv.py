@@ -251,8 +251,8 @@ def _gradient_by_x(
 def _gradient_by_kernel(x: jax.Array, gradient: jax.Array, size: Pair, strides: Pair, padding: Padding) -> jax.Array:
     """Return the gradient by the kernel of ``size``, given the ``gradient`` by the output.
 
-    It is the convolution of ``x`` with ``gradient``, of which the images are the channels, and width and channels of
-    ``x`` one side, so that the result lies in memory as the kernel does.
+    It is the convolution of ``x`` with ``gradient``. The images are the channels, and width and channels of ``x`` are
+    one side, so that the result lies in memory as the kernel does.
     """
     channels = x.shape[-1]
     pads = [
