@@ -78,7 +78,8 @@ def test_a_choice_without_a_row_and_a_row_without_a_choice_are_refused():
 
 
 def test_roles_say_which_configs_are_one_run_one_recipe_and_one_title():
-    where = {"data.data_dir", "data.workers", "compile.unroll", "compile.remat", "parallel.mapper"}
+    compiling = {"compile.unroll", "compile.remat", "compile.convolutions"}
+    where = {"data.data_dir", "data.workers", "parallel.mapper"} | compiling
     how_often = {"log_every", "eval_every", "eval_batch_size", "checkpoint_every", "steps_per_dispatch"}
     may_change = where | how_often | {"stop_at_divergence", "keep_checkpoints", "data.on_bad_image"}
     assert FIELDS.keys() - set(RUN_FIELDS) == may_change
@@ -92,6 +93,7 @@ def test_roles_say_which_configs_are_one_run_one_recipe_and_one_title():
         "keep_checkpoints",
         "compile.unroll",
         "compile.remat",
+        "compile.convolutions",
         "parallel.mapper",
         "per_device_batch_size",
         "steps_per_dispatch",

@@ -3,7 +3,7 @@
 import html
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from resnet_jax import escape
 from resnet_jax.analysis.contrast import RULE
@@ -43,13 +43,17 @@ def write_pictures(out: pathlib.Path, page: why.Page, suffixes: Sequence[str]) -
         figure = why_figures.draw(panel, style)
         for suffix in suffixes:
             save(figure, out / f"{panel.name}.{suffix}")
-    for label, measurement in page.filters.items():
-        save(draw_filters(measurement), out / f"{filters_name(label)}.png")
+    for label, name in filters_names(page.filters).items():
+        save(draw_filters(page.filters[label]), out / f"{name}.png")
 
 
-def filters_name(label: str) -> str:
-    """Return the name of the file with the filters of the net that is called ``label``."""
-    return "why_filters_" + re.sub(r"[^\w.+-]+", "_", label)
+def filters_names(labels: Iterable[str]) -> dict[str, str]:
+    """Return the names of the files with the filters of the nets that are called ``labels``, without the suffix."""
+    names: dict[str, str] = {}
+    for label in labels:
+        name = "why_filters_" + re.sub(r"[^\w.+-]+", "_", label)
+        names[label] = f"{name}_{len(names) + 1}" if name in names.values() else name
+    return names
 
 
 def markdown(page: why.Page) -> str:
@@ -58,9 +62,9 @@ def markdown(page: why.Page) -> str:
     for panel in page.panels:
         picture = f"![{panel.title}]({panel.name}.png)"
         parts += [f"### {panel.title}", escape.markdown(panel.says), picture, escape.markdown(panel.note)]
-    for label in page.filters:
+    for label, name in filters_names(page.filters).items():
         title = f"Filters of {escape.markdown(label)}"
-        parts += [f"### {title}", f"![{title}]({filters_name(label)}.png)", FILTERS_NOTE]
+        parts += [f"### {title}", f"![{title}]({name}.png)", FILTERS_NOTE]
     return "\n\n".join(filter(None, [*parts, *map(escape.markdown, page.foot)])) + "\n"
 
 

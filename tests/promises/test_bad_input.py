@@ -444,6 +444,7 @@ SMALL_CHANGES = st.fixed_dictionaries(
         "steps_per_dispatch": st.none() | st.integers(1, 10_000),
         "compile.unroll": st.booleans(),
         "compile.remat": st.booleans(),
+        "compile.convolutions": st.sampled_from([None, "lax", "onednn"]),
         "parallel.mapper": st.sampled_from(["shard_map", "pmap"]),
         **dict.fromkeys(("log_every", "eval_every", "checkpoint_every"), st.integers(1, LARGEST_INT)),
         "eval_batch_size": st.integers(64, LARGEST_INT),

@@ -65,9 +65,13 @@ def test_a_whole_page_has_the_library_once_and_asks_nothing_of_a_network(page):
     assert "plotly.js v" not in why_page.sections(page, with_library=False)
 
 
-def test_names_of_files_of_filters_have_only_letters_that_files_and_links_can_have():
-    assert why_page.filters_name("plain-20") == "why_filters_plain-20"
-    assert why_page.filters_name("../a b, 0.1/<x>") == "why_filters_.._a_b_0.1_x_"
+def test_names_of_files_of_filters_differ_and_have_only_letters_that_files_and_links_can_have():
+    assert why_page.filters_names(["plain-20", "../a b, 0.1/<x>", "a b", "a_b"]) == {
+        "plain-20": "why_filters_plain-20",
+        "../a b, 0.1/<x>": "why_filters_.._a_b_0.1_x_",
+        "a b": "why_filters_a_b",
+        "a_b": "why_filters_a_b_4",
+    }
 
 
 def test_writing_makes_both_pages_and_every_picture_that_they_show(page, tmp_path):
