@@ -51,6 +51,7 @@ def tiny():
         yield subject, np.stack([difference(gradient, point, unit) for unit in np.eye(point.size)])
 
 
+@pytest.mark.slow
 def test_the_product_is_the_product_with_the_whole_hessian(tiny):
     subject, whole = tiny
     np.testing.assert_allclose(whole, whole.T, atol=1e-5 * np.abs(whole).max())
@@ -59,6 +60,7 @@ def test_the_product_is_the_product_with_the_whole_hessian(tiny):
     np.testing.assert_allclose(product_of(subject, vector), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.xdist_group("hessian")
 def test_the_ends_and_the_trace_are_the_whole_hessians(tiny):
     subject, whole = tiny
     result, eigenvalues = hessian.measure(subject), np.linalg.eigvalsh((whole + whole.T) / 2)
@@ -70,6 +72,7 @@ def test_the_ends_and_the_trace_are_the_whole_hessians(tiny):
     assert abs(result["trace"] - eigenvalues.sum()) < 4 * np.sqrt(2 * np.sum(eigenvalues**2) / hessian.STARTS)
 
 
+@pytest.mark.xdist_group("hessian")
 def test_a_net_that_has_diverged_is_refused(tiny):
     subject, _ = tiny
     params, others = split(subject)

@@ -32,6 +32,8 @@ CASES = {
     "wide and tall": ((70, 64), 8, 3, (3, 3), (1, 1), ((1, 1), (1, 1))),
 }
 
+EVERY_COMMIT = {"strided", "unequal", "wide and tall"}
+
 
 def arrays(case, batch, dtype=np.float32):
     """Return input and kernel of a case."""
@@ -59,7 +61,9 @@ def close(found, exact, tolerance):
 
 
 @needs_onednn
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case not in EVERY_COMMIT)) for case in CASES]
+)
 def test_output_and_gradients_are_those_of_lax_in_float64(case):
     """The images of the last case take more memory than the gradient by the kernel sums at once."""
     x, kernel = arrays(case, batch=19 if case == "wide and tall" else 3)

@@ -213,6 +213,7 @@ def test_gates_move_linearly_within_the_phase_and_are_exact_outside(config):
             assert found == Gate(*np.float32(last if share else first).astype(float))
 
 
+@pytest.mark.slow
 @pytest.mark.devices(8)
 def test_a_phase_trains_and_evaluates_each_step_with_the_gates_of_that_step(config):
     config.steps, config.gates.final, config.gates.phase = 4, (0, 1, 1, 1), (0, 1)
