@@ -24,7 +24,6 @@ from resnet_jax.models.layers.addition import Addend, whole
 # Rows whose sum is one of the partial sums. With less, the partial sums are an array of their own size; with more, too
 # few blocks of a GPU work, and XLA gives up fusing the operations before the sum.
 _ROWS = 64
-FOLD = 1
 _CHANNELS = (None, None, None)  # Makes [channels] an array that goes with [batch, height, width, channels].
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -197,8 +196,6 @@ def _channel_sums_by_product(*terms: jax.Array) -> jax.Array:
     """Return the same; XLA:CPU sums over images five times as fast by a matrix product."""
 
     def over_images(x: jax.Array) -> jax.Array:
-        if FOLD > 1 and x.shape[0] % FOLD == 0:
-            x = x.reshape(FOLD, x.shape[0] // FOLD, *x.shape[1:]).sum(0)
         sums = jnp.ones((1, x.shape[0]), x.dtype) @ x.reshape(x.shape[0], -1)
         return jnp.sum(sums.reshape(-1, x.shape[-1]), axis=0)
 
