@@ -2,7 +2,7 @@
 
     python -m benchmarks.convolutions
 
-Forms: "lax", what a run has where oneDNN cannot be used; "rearranged", the arrangement made for oneDNN with ``lax``'s
+Forms: "lax", the form of runs where oneDNN cannot be used; "rearranged", the arrangement made for oneDNN with ``lax``'s
 own convolutions; "winograd", F(2x2, 3x3) by matrix products (Lavin and Gray 2016, arXiv 1509.09308), forward only; and
 "onednn".
 """
@@ -85,7 +85,7 @@ def compare(batch: int, side: int, channels: int, features: int, size: int, stri
     }
     for name, compute in passes.items():
         forms = {"lax": jitted(compute, "lax"), "onednn": jitted(compute, "onednn")}
-        with mock.patch.object(onednn, "convolve", by_lax):
+        with mock.patch.object(onednn, "convolve", onednn.by_lax):
             forms["rearranged"] = jitted(compute, "onednn")
             forms["rearranged"](x, kernel, gradient)
         if name == "forward" and (size, stride) == (3, 1) and channels > 3:
@@ -100,12 +100,6 @@ def compare(batch: int, side: int, channels: int, features: int, size: int, stri
         }
         found[name] = {each: round(1e3 * value, 2) for each, value in measure.in_turn(calls, ROUNDS).items()}
     return found
-
-
-def by_lax(x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, dilation: Any = (1, 1)) -> jax.Array:
-    """Do as ``onednn.convolve``."""
-    axes = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=axes)
 
 
 def jitted(compute: Callable[..., jax.Array], form: str) -> Callable[..., jax.Array]:

@@ -97,7 +97,7 @@ def in_turn(contestants: Mapping[str, Callable[[], None]], rounds: int) -> dict[
 
 
 def on_one_core_and_all(module: str) -> dict[str, Any]:
-    """Return what ``python -m module --results`` prints on all cores, with its results on one core as "one core"."""
+    """Return the output of ``python -m module --results`` on all cores, with that on one core as "one core"."""
     cores = available_cores()
     results = []
     for count in (len(cores), 1):

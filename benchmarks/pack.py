@@ -3,7 +3,7 @@
     python -m benchmarks.pack
 
 The seeds of a group share one convolution with a block-diagonal kernel, of up to ``WIDTH`` channels: one kernel of a
-GPU where each seed would take one of its own, for the price of products with zeros. Compared are one seed alone, all by
+GPU where each seed would take one of its own, for the price of products with zeros. Compared are a single seed, all by
 ``vmap``, whose convolutions are grouped, and all packed; five programs at once are in ``benchmarks.seeds``. Packing is
 worth an option of ``experiments.sweep`` from a third of the time of one seed after another on.
 """

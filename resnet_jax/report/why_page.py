@@ -1,6 +1,7 @@
 """The page of ``resnet_jax.report.why``: Markdown with pictures, and one HTML page with interactive plots."""
 
 import html
+import itertools
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
@@ -52,7 +53,8 @@ def filters_names(labels: Iterable[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for label in labels:
         name = "why_filters_" + re.sub(r"[^\w.+-]+", "_", label)
-        names[label] = f"{name}_{len(names) + 1}" if name in names.values() else name
+        numbered = (f"{name}_{number}" for number in itertools.count(len(names) + 1))
+        names[label] = next(each for each in itertools.chain([name], numbered) if each not in names.values())
     return names
 
 

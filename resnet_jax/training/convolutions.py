@@ -8,8 +8,6 @@ from ml_collections import ConfigDict
 from resnet_jax import identity
 from resnet_jax.models.layers import onednn
 
-# Name in the versions of a run.
-NAME = "convolutions"
 # Pixels of an image from which oneDNN saves more time than compiling at every start costs, in runs of all lengths
 # that the recipes have (docs/performance.md).
 PIXELS = 16 * 16
@@ -20,17 +18,17 @@ def form_of_run(config: ConfigDict, workdir: pathlib.Path, image_shape: tuple[in
     if config.compile.convolutions is not None or not (workdir / "config.json").exists():
         return form_of_new_run(config, image_shape, platform)
     recorded = identity.read(workdir)
-    form = recorded.versions.get(NAME, "lax") if recorded else "lax"
-    return form if is_usable(config, platform) else "lax"
+    return usable(recorded.versions.get("convolutions", "lax") if recorded else "lax", config, platform)
 
 
 def form_of_new_run(config: ConfigDict, image_shape: tuple[int, ...], platform: str) -> str:
     """Return the form that the config names, by default the faster one; "lax" where oneDNN cannot be used."""
     height, width, _ = image_shape
-    form = config.compile.convolutions or ("onednn" if height * width >= PIXELS else "lax")
-    return form if form == "lax" or is_usable(config, platform) else "lax"
+    faster = "onednn" if height * width >= PIXELS else "lax"
+    return usable(config.compile.convolutions or faster, config, platform)
 
 
-def is_usable(config: ConfigDict, platform: str) -> bool:
-    """Return whether oneDNN can compute the convolutions of the run of ``config``."""
-    return platform == "cpu" and onednn.computes(jnp.dtype(config.dtype)) and onednn.is_available()
+def usable(form: str, config: ConfigDict, platform: str) -> str:
+    """Return ``form``, or "lax" if it is oneDNN and that cannot compute the run of ``config``."""
+    is_usable = platform == "cpu" and onednn.computes(jnp.dtype(config.dtype))
+    return "onednn" if form == "onednn" and is_usable and onednn.is_available() else "lax"

@@ -81,18 +81,14 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: list[str] | None =
     with hosts.together():
         identity.agree({"data": identity.shared(found)})
     with hosts.together():
-        platform = parallel.platform(parallel.device_mesh())
-        form = convolutions.form_of_run(config, workdir, facts.image_shape, platform)
-    with hosts.together():
-        identity.agree({convolutions.NAME: form})
-    with hosts.together():
         program, interventions = fitted(config, facts)
     with hosts.together():
+        form = convolutions.form_of_run(config, workdir, facts.image_shape, parallel.platform(program.mesh))
         start = None
         if config.from_run is not None and not saved_steps(workdir):
             start = variables_of(config, program, data.image_shape(dataset), dataset.class_names)
     with hosts.together():
-        identity.agree({"net of config.from_run": start and digest(start, {})})
+        identity.agree({"net of config.from_run": start and digest(start, {}), "convolutions": form})
     with hosts.together(), onednn.computed_by(form):
         record = RunRecord(workdir, config, command or [], found)
     with hosts.together():

@@ -5,15 +5,21 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
+import pytest
 from flax import traverse_util
 
 from resnet_jax import models
 from resnet_jax.fields import BranchScalingName, OrderName, names
+from resnet_jax.models.layers import onednn
 from resnet_jax.models.resnet import residual_net
 from resnet_jax.models.zoo import inception
 from resnet_jax.models.zoo.densenet import DenseNet
 
+needs_onednn = pytest.mark.skipif(
+    jaxlib.version.__version__ not in onednn.VERSIONS, reason="oneDNN was not tried with this jaxlib"
+)
 # XLA:CPU compiles four times as fast without these optimisations; for values that are compared with a tolerance.
 quick_jit = functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}

@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import jaxlib.version
 import numpy as np
 import pytest
 from flax import traverse_util
@@ -20,6 +19,7 @@ from tests.models.nets import (
     flat,
     images,
     loss_and_gradients,
+    needs_onednn,
     quick_jit,
 )
 
@@ -93,7 +93,7 @@ def test_logits_in_bfloat16_are_near_those_in_float32(name):
     assert 0 < np.max(np.abs(logits - exact)) < np.std(exact)
 
 
-@pytest.mark.skipif(jaxlib.version.__version__ not in onednn.VERSIONS, reason="oneDNN was not tried with this jaxlib")
+@needs_onednn
 @pytest.mark.parametrize("name", [marked(name, slow=NETS.keys() - {"original basic"}) for name in NETS])
 def test_by_onednn_loss_gradients_and_their_derivatives_are_those_by_lax(name):
     model, variables, x, ((loss, _), gradients) = computed(name)

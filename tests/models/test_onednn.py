@@ -12,11 +12,8 @@ import pytest
 
 from resnet_jax import models
 from resnet_jax.models.layers import conv, onednn
-from tests.models.nets import images, quick_jit
+from tests.models.nets import images, needs_onednn, quick_jit
 
-needs_onednn = pytest.mark.skipif(
-    jaxlib.version.__version__ not in onednn.VERSIONS, reason="oneDNN was not tried with this jaxlib"
-)
 AXES = ("NHWC", "HWIO", "NHWC")
 # Height and width, channels, features, size of the kernel, strides, padding.
 CASES = {

@@ -72,6 +72,7 @@ def test_names_of_files_of_filters_differ_and_have_only_letters_that_files_and_l
         "a b": "why_filters_a_b",
         "a_b": "why_filters_a_b_4",
     }
+    assert len(set(why_page.filters_names(["a_b_3", "a b", "a_b"]).values())) == 3
 
 
 def test_writing_makes_both_pages_and_every_picture_that_they_show(page, tmp_path):

@@ -3,19 +3,15 @@
 import signal
 
 import jax
-import jaxlib.version
 import numpy as np
 import pytest
 
 from resnet_jax.models.layers import onednn
 from resnet_jax.safe_files import read_json, write_json
 from resnet_jax.training import convolutions, train
+from tests.models.nets import needs_onednn
 from tests.promises.runs import at_step, figures, last_state
 from tests.training.tiny import with_tiny_net
-
-needs_onednn = pytest.mark.skipif(
-    jaxlib.version.__version__ not in onednn.VERSIONS, reason="oneDNN was not tried with this jaxlib"
-)
 
 
 @needs_onednn

@@ -72,7 +72,7 @@ def is_available() -> bool:
             raise RuntimeError(f"it was not tried with jaxlib {jaxlib.version.__version__}")
         cpu = jax.local_devices(backend="cpu")[0]
         with computed_by("onednn"), jax.ensure_compile_time_eval(), jax.default_device(cpu):
-            found, expected = (compute(jnp.array(x), jnp.array(kernel), **settings) for compute in (_call, _by_lax))
+            found, expected = (compute(jnp.array(x), jnp.array(kernel), **settings) for compute in (_call, by_lax))
             np.testing.assert_allclose(found, expected, atol=1e-4)
         return True
     except (RuntimeError, ValueError, AssertionError) as error:
@@ -107,15 +107,15 @@ def _result(x: Any, kernel: Any, strides: Pair, padding: Padding, dilation: Pair
 
 def _derivative(primals: Any, tangents: Any, **settings: Any) -> tuple[jax.Array, jax.Array]:
     (x, kernel), (by_x, by_kernel) = primals, map(ad.instantiate_zeros, tangents)
-    y = convolve(x, kernel, **settings)
-    return y, _by_lax(by_x, kernel, **settings) + _by_lax(x, by_kernel, **settings)
+    return convolve(x, kernel, **settings), by_lax(by_x, kernel, **settings) + by_lax(x, by_kernel, **settings)
 
 
 def _batched(arrays: Any, axes: Any, **settings: Any) -> tuple[jax.Array, int]:
-    return jax.vmap(functools.partial(_by_lax, **settings), axes)(*arrays), 0
+    return jax.vmap(functools.partial(by_lax, **settings), axes)(*arrays), 0
 
 
-def _by_lax(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair) -> jax.Array:
+def by_lax(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dilation: Pair = (1, 1)) -> jax.Array:
+    """Do as ``convolve``, by ``lax`` on every platform."""
     axes = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=axes)
 
@@ -145,5 +145,5 @@ def _call(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, dila
 _convolution.def_impl(lambda *arrays, **settings: jax.jit(functools.partial(_convolution.bind, **settings))(*arrays))
 ad.primitive_jvps[_convolution] = _derivative
 batching.primitive_batchers[_convolution] = _batched
-mlir.register_lowering(_convolution, mlir.lower_fun(_by_lax, multiple_results=False))
+mlir.register_lowering(_convolution, mlir.lower_fun(by_lax, multiple_results=False))
 mlir.register_lowering(_convolution, mlir.lower_fun(_call, multiple_results=False), platform="cpu")
